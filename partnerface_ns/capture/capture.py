@@ -1,0 +1,90 @@
+"""A tracked video in our own conventions, whatever format it came from.
+
+Cameras are camera-to-world in OpenGL axes (x right, y up, looking down -z), metres; intrinsics are pixels with
+the origin at the image's top left corner. Readers convert to this at the edge; nothing inside converts again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from partnerface_ns.flame.state import HeadState
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A pinhole camera."""
+
+    T_world_camera: Float[np.ndarray, "4 4"]
+    """Camera-to-world, OpenGL axes, metres, float64."""
+    fl_x: float
+    fl_y: float
+    cx: float
+    cy: float
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One picture: a moment seen by one camera."""
+
+    timestep: int
+    """Index into the capture's track, counted from 0 without gaps."""
+    camera_index: int
+    camera: Camera
+    image_path: Path | None
+    """None where a sequence only drives an avatar and has no pictures."""
+    mask_path: Path | None
+    """Foreground mask (person = white); None where the image's alpha, or nothing, says it."""
+
+
+@dataclass(frozen=True)
+class HeadModelRef:
+    """Which head model a capture's coefficients belong to, as far as the capture says."""
+
+    name: str | None = None
+    fingerprint: str | None = None
+    """`HeadModel.fingerprint`, where the capture records it."""
+    path: Path | None = None
+    """A head model file inside the subject folder."""
+
+
+@dataclass(frozen=True)
+class Capture:
+    """One person's tracked video."""
+
+    root: Path
+    name: str
+    head_model: HeadModelRef
+    identity: Float[Tensor, "identity"]
+    static_offset: Float[Tensor, "verts 3"] | None
+    """Personal vertex offsets in the rest frame, metres, where the tracker gives them."""
+    track: HeadState
+    """Head states of all timesteps, batch axes (timesteps,)."""
+    frames: tuple[Frame, ...]
+    splits: Mapping[str, tuple[int, ...]]
+    """For train, val and test: indices into `frames`. A monocular capture has an empty val."""
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    """Frames left out, by name, with the reason."""
+    background: tuple[float, float, float] | None = None
+    """Colour in [0, 1] that the pictures were already composited on; None where they were not."""
+
+    @property
+    def num_timesteps(self) -> int:
+        return len(self.track)
+
+    def frames_of(self, split: str) -> tuple[Frame, ...]:
+        return tuple(self.frames[i] for i in self.splits[split])
+
+    def states_of(self, split: str) -> HeadState:
+        """Head states of a split's timesteps in order, each once, batch axes (timesteps_of_split,)."""
+        steps = sorted({self.frames[i].timestep for i in self.splits[split]})
+        return self.track[torch.tensor(steps, dtype=torch.long)]

@@ -1,0 +1,163 @@
+"""The head model as an asset: FLAME's arrays, checked once on loading and then trusted.
+
+Any model in FLAME's structure works: five joints (global, neck, jaw, left eye, right eye), identity and
+expression directions, pose correctives and linear blend skinning. Lengths are metres; the rest frame has x to
+the subject's left, y up, z out of the face. The arrays are never written into a checkpoint or an export.
+Source: Li et al., "Learning a model of facial shape and expression from 4D scans", 2017.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from partnerface_ns.errors import SubjectError
+from partnerface_ns.flame.regions import REGION_NAMES, derive_regions
+
+JOINT_NAMES = ("global", "neck", "jaw", "eye_left", "eye_right")
+JOINT_PARENTS = (-1, 0, 1, 1, 1)
+NUM_FLAME_IDENTITY = 300
+"""FLAME keeps identity in the first 300 of its 400 shape directions; expression follows."""
+
+
+@dataclass(frozen=True)
+class HeadModel:
+    """A head model in FLAME's structure."""
+
+    name: str
+    template: Float[Tensor, "verts 3"]
+    faces: Int[Tensor, "faces 3"]
+    identity_dirs: Float[Tensor, "verts 3 identity"]
+    expression_dirs: Float[Tensor, "verts 3 expr"]
+    pose_dirs: Float[Tensor, "correctives verts3"]
+    """Correctives of (R - I) of the four joints below the root, 36 rows, flattened over verts and xyz."""
+    joint_regressor: Float[Tensor, "joints verts"]
+    skinning_weights: Float[Tensor, "verts joints"]
+    expression_names: tuple[str, ...]
+    regions: dict[str, Float[Tensor, "verts"]] = field(repr=False)
+    """Soft vertex masks in [0, 1], one for each of `regions.REGION_NAMES`."""
+
+    @property
+    def num_verts(self) -> int:
+        return self.template.shape[0]
+
+    @property
+    def num_identity(self) -> int:
+        return self.identity_dirs.shape[-1]
+
+    @property
+    def num_expr(self) -> int:
+        return self.expression_dirs.shape[-1]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of the arrays that give coefficients their meaning; equal for equal models, whatever the file."""
+        digest = hashlib.sha256()
+        for array in (self.template, self.identity_dirs, self.expression_dirs):
+            digest.update(np.ascontiguousarray(array.cpu().numpy().astype(np.float16)).tobytes())
+        return digest.hexdigest()[:16]
+
+    def to(self, device: torch.device | str) -> HeadModel:
+        def move(value: object) -> object:
+            if isinstance(value, Tensor):
+                return value.to(device)
+            if isinstance(value, dict):
+                return {key: mask.to(device) for key, mask in value.items()}
+            return value
+
+        return HeadModel(**{f.name: move(getattr(self, f.name)) for f in fields(self)})
+
+
+def load_head_model(path: Path) -> HeadModel:
+    """Read a head model from an `.npz` with FLAME's keys.
+
+    Besides FLAME's own keys (v_template, f, shapedirs, posedirs, J_regressor, kintree_table, weights) these are
+    used where present: `n_id` (how many of shapedirs are identity), `expr_names`, `mask_<region>` (uint8, 0 to
+    255) and `name`.
+
+    Raises:
+        SubjectError: the file is not such a model; names the key, what was expected and what was found.
+    """
+    path = Path(path)
+    if path.suffix != ".npz":
+        raise SubjectError(path, "not a head model that can be read", expected="an .npz file", found=path.suffix)
+    if not path.is_file():
+        raise SubjectError(path, "the head model does not exist")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in archive.files}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise SubjectError(path, "the head model cannot be read", found=error) from error
+    return _from_arrays(arrays, path)
+
+
+def _from_arrays(arrays: dict[str, np.ndarray], path: Path) -> HeadModel:
+    template = _array(arrays, path, "v_template", (None, 3))
+    num_verts = template.shape[0]
+    faces = _array(arrays, path, "f", (None, 3)).astype(np.int64)
+    if faces.size == 0 or faces.min() < 0 or faces.max() >= num_verts:
+        raise SubjectError(path, "faces point outside the vertices", key="f", expected=f"0 to {num_verts - 1}")
+    shape_dirs = _array(arrays, path, "shapedirs", (num_verts, 3, None))
+    weights = _array(arrays, path, "weights", (num_verts, len(JOINT_NAMES)))
+    num_identity = int(arrays["n_id"]) if "n_id" in arrays else NUM_FLAME_IDENTITY
+    num_shape = shape_dirs.shape[-1]
+    if not 0 < num_identity < num_shape:
+        raise SubjectError(
+            path, "identity and expression cannot be told apart", key="n_id", expected=f"1 to {num_shape - 1}"
+        )
+    num_expr = num_shape - num_identity
+    _check_tree(arrays, path)
+    names = tuple(str(n) for n in arrays.get("expr_names", [f"expr_{i:02d}" for i in range(num_expr)]))
+    if len(names) != num_expr:
+        raise SubjectError(path, "one name an expression", key="expr_names", expected=num_expr, found=len(names))
+    num_correctives = 9 * (len(JOINT_NAMES) - 1)
+    pose_dirs = _array(arrays, path, "posedirs", (num_verts, 3, num_correctives))
+    masks = {
+        name: _array(arrays, path, f"mask_{name}", (num_verts,)) / 255.0
+        for name in REGION_NAMES
+        if f"mask_{name}" in arrays
+    }
+    to_tensor = lambda a: torch.from_numpy(np.ascontiguousarray(a, dtype=np.float32))  # noqa: E731
+    return HeadModel(
+        name=str(arrays["name"]) if "name" in arrays else path.stem,
+        template=to_tensor(template),
+        faces=torch.from_numpy(faces),
+        identity_dirs=to_tensor(shape_dirs[..., :num_identity]),
+        expression_dirs=to_tensor(shape_dirs[..., num_identity:]),
+        pose_dirs=to_tensor(pose_dirs.reshape(-1, num_correctives).T),
+        joint_regressor=to_tensor(_array(arrays, path, "J_regressor", (len(JOINT_NAMES), num_verts))),
+        skinning_weights=to_tensor(weights / weights.sum(-1, keepdims=True)),
+        expression_names=names,
+        regions={k: to_tensor(v) for k, v in derive_regions(template, faces, weights, masks).items()},
+    )
+
+
+def _array(arrays: dict[str, np.ndarray], path: Path, key: str, shape: tuple[int | None, ...]) -> np.ndarray:
+    """One checked array in float32 (None in `shape` stands for any size)."""
+    if key not in arrays:
+        raise SubjectError(path, "a key is missing", key=key, found=f"keys {', '.join(sorted(arrays))}")
+    array = arrays[key]
+    wanted = tuple("any" if s is None else s for s in shape)
+    if array.ndim != len(shape) or any(s not in (None, n) for s, n in zip(shape, array.shape, strict=True)):
+        raise SubjectError(path, "wrong shape", key=key, expected=wanted, found=array.shape)
+    if array.dtype.kind not in "fiu":
+        raise SubjectError(path, "not a number array", key=key, found=array.dtype)
+    array = array.astype(np.float32)
+    if not np.isfinite(array).all():
+        raise SubjectError(path, "holds values that are not finite", key=key)
+    return array
+
+
+def _check_tree(arrays: dict[str, np.ndarray], path: Path) -> None:
+    """The joint tree must be FLAME's; real files store 2**32 - 1 for the root's missing parent."""
+    tree = _array(arrays, path, "kintree_table", (2, len(JOINT_NAMES)))
+    if tuple(int(p) for p in tree[0][1:]) != JOINT_PARENTS[1:]:
+        raise SubjectError(path, "not FLAME's joints", key="kintree_table", expected=JOINT_PARENTS, found=tree[0])

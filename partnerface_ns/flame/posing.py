@@ -1,0 +1,82 @@
+"""Shape, then pose: the head model's vertices and joint transforms for a person and a moment.
+
+Stages are types: HeadModel -> `ShapedHead` (an identity) -> `PosedHead` (a moment). The maths is smplx's:
+`blend_shapes`, `vertices2joints`, `batch_rodrigues`, `batch_rigid_transform`; its `lbs()` is not used because it
+hides the joint transforms that inverse skinning needs. Joints are regressed from the shaped vertices including
+the expression, as FLAME and its trackers do. Everything is differentiable in the head state.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from smplx.lbs import batch_rigid_transform, batch_rodrigues, blend_shapes, vertices2joints
+from torch import Tensor
+
+from partnerface_ns.flame.head_model import JOINT_PARENTS, HeadModel
+from partnerface_ns.flame.state import HeadState
+
+
+@dataclass(frozen=True)
+class PosedHead:
+    """The surface at one or many moments, in the world frame."""
+
+    verts: Float[Tensor, "*batch verts 3"]
+    """Posed vertices, world frame, metres."""
+    offsets: Float[Tensor, "*batch verts 3"]
+    """Rest-frame displacement by expression and pose correctives, before skinning."""
+    T_world_rest: Float[Tensor, "*batch joints 4 4"]
+    """For each joint the rigid transform from the rest frame to the world, translation included."""
+
+    def skinning(self, weights: Float[Tensor, "verts joints"]) -> Float[Tensor, "*batch verts 4 4"]:
+        """Blended transform of each vertex, world from (displaced) rest; the linear part need not be a rotation."""
+        return torch.einsum("vj,...jab->...vab", weights, self.T_world_rest)
+
+
+@dataclass(frozen=True)
+class ShapedHead:
+    """A head model with one person's identity applied."""
+
+    model: HeadModel
+    verts_rest: Float[Tensor, "verts 3"]
+    """Rest-pose vertices of the person without expression, metres."""
+
+    @staticmethod
+    def of(
+        model: HeadModel,
+        identity: Float[Tensor, "identity"],
+        static_offset: Float[Tensor, "verts 3"] | None = None,
+    ) -> ShapedHead:
+        """Apply identity coefficients and, where a tracker gives them, personal vertex offsets (metres)."""
+        verts = model.template + blend_shapes(identity[None], model.identity_dirs)[0]
+        return ShapedHead(model, verts if static_offset is None else verts + static_offset)
+
+    def pose(self, state: HeadState) -> PosedHead:
+        """Pose the head at every moment of `state` (any leading axes)."""
+        batch = state.batch_shape
+        expression = state.expression.reshape(-1, self.model.num_expr)
+        full_pose, translation = state.full_pose.reshape(-1, 15), state.translation.reshape(-1, 3)
+        num = expression.shape[0]
+
+        expression_offsets = blend_shapes(expression, self.model.expression_dirs)
+        joints = vertices2joints(self.model.joint_regressor, self.verts_rest + expression_offsets)
+        rotations = batch_rodrigues(full_pose.reshape(-1, 3)).reshape(num, -1, 3, 3)
+        identity3 = torch.eye(3, dtype=rotations.dtype, device=rotations.device)
+        features = (rotations[:, 1:] - identity3).reshape(num, -1)
+        offsets = expression_offsets + (features @ self.model.pose_dirs).reshape(num, -1, 3)
+
+        parents = torch.tensor(JOINT_PARENTS, device=joints.device)
+        _, T_world_rest = batch_rigid_transform(rotations, joints, parents, dtype=joints.dtype)
+        shift = torch.zeros_like(T_world_rest)
+        shift[..., :3, 3] = translation[:, None]
+        T_world_rest = T_world_rest + shift
+
+        posed = PosedHead(torch.empty(0), offsets, T_world_rest)
+        T_verts = posed.skinning(self.model.skinning_weights)
+        rest = self.verts_rest + offsets
+        verts = torch.einsum("nvab,nvb->nva", T_verts[..., :3, :3], rest) + T_verts[..., :3, 3]
+        return PosedHead(
+            verts.reshape(*batch, -1, 3), offsets.reshape(*batch, -1, 3), T_world_rest.reshape(*batch, -1, 4, 4)
+        )

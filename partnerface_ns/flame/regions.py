@@ -1,0 +1,65 @@
+"""Named regions of a head model's surface, as soft vertex masks in [0, 1].
+
+The open head carries its own masks. A FLAME file without masks gets them from its skinning weights and rest
+geometry: they serve part seeds, ray sampling and metrics, where a rough border is enough.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+REGION_NAMES = ("head", "torso", "jaw", "eyeballs", "eyelids", "lips", "inside_mouth", "ears", "face")
+"""head: moves with the neck joint or below; torso: follows the root; the rest as their names say."""
+
+_EYELID_BAND = 0.006
+"""Metres around an eyeball that count as eyelid."""
+_LIP_BAND = 0.012
+"""Metres between upper and lower mouth vertices that count as lip."""
+
+
+def derive_regions(
+    template: np.ndarray, faces: np.ndarray, weights: np.ndarray, given: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """All regions of `REGION_NAMES`, the given masks first and the rest from the model itself.
+
+    Args:
+        template: rest vertices, (verts, 3) metres, y up and z out of the face.
+        faces: vertex indices, (faces, 3).
+        weights: skinning weights, (verts, 5), joints in FLAME's order.
+        given: masks that the file carries, (verts,) in [0, 1].
+
+    Returns:
+        A mask (verts,) for each name, float32 in [0, 1].
+    """
+    from scipy.spatial import cKDTree
+
+    eyeballs = weights[:, 3:5].sum(-1) > 0.5
+    jaw = weights[:, 2] > 0.5
+    torso = weights[:, 0] > 0.5
+    eye_distance = cKDTree(template[eyeballs]).query(template)[0] if eyeballs.any() else np.full(len(template), 1.0)
+    regions = {
+        "head": ~torso,
+        "torso": torso,
+        "jaw": weights[:, 2],
+        "eyeballs": eyeballs,
+        "eyelids": (eye_distance < _EYELID_BAND) & ~eyeballs,
+        "lips": _lips(template, jaw, ~torso & ~eyeballs),
+        "inside_mouth": np.zeros(len(template)),
+        "ears": np.abs(template[:, 0]) > 0.9 * np.abs(template[~torso, 0]).max(),
+        "face": ~torso & (template[:, 2] > np.median(template[~torso, 2])),
+    }
+    return {name: np.asarray(given.get(name, regions[name]), dtype=np.float32) for name in REGION_NAMES}
+
+
+def _lips(template: np.ndarray, jaw: np.ndarray, head: np.ndarray) -> np.ndarray:
+    """Vertices near the border of jaw and skull at the front of the face: there the mouth opens."""
+    from scipy.spatial import cKDTree
+
+    upper, lower = head & ~jaw, head & jaw
+    lips = np.zeros(len(template), dtype=bool)
+    if not upper.any() or not lower.any():
+        return lips
+    front = template[:, 2] > np.quantile(template[lower, 2], 0.6)
+    for side, other in ((upper & front, lower), (lower & front, upper)):
+        lips[side] = cKDTree(template[other]).query(template[side])[0] < _LIP_BAND
+    return lips

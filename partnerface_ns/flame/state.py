@@ -1,0 +1,61 @@
+"""What a head does at one moment: expression coefficients, joint rotations and the place of the head.
+
+Angles are axis-angle vectors in radians, lengths are metres. The rotation is about the root joint and the
+translation is added last, as in FLAME; both map the head model's rest frame to the world.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class HeadState:
+    """Driving parameters of one moment, or of many along the leading axes."""
+
+    expression: Float[Tensor, "*batch expr"]
+    """Coefficients of the head model's expression directions."""
+    rotation: Float[Tensor, "*batch 3"]
+    """Global rotation about the root joint, world from rest."""
+    neck: Float[Tensor, "*batch 3"]
+    """Rotation of the neck joint, relative to the root."""
+    jaw: Float[Tensor, "*batch 3"]
+    """Rotation of the jaw joint, relative to the head; positive x opens the mouth."""
+    eyes: Float[Tensor, "*batch 6"]
+    """Rotations of the left and the right eyeball, relative to the head."""
+    translation: Float[Tensor, "*batch 3"]
+    """Added to every vertex after posing, in the world frame."""
+
+    @staticmethod
+    def neutral(num_expr: int, batch: tuple[int, ...] = ()) -> HeadState:
+        """The rest pose without expression."""
+        z = lambda size: torch.zeros(*batch, size)  # noqa: E731
+        return HeadState(z(num_expr), z(3), z(3), z(3), z(6), z(3))
+
+    @staticmethod
+    def stack(states: Sequence[HeadState]) -> HeadState:
+        """Join states along a new leading axis."""
+        return HeadState(*(torch.stack([getattr(s, f.name) for s in states]) for f in fields(HeadState)))
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        return self.expression.shape[:-1]
+
+    @property
+    def full_pose(self) -> Float[Tensor, "*batch 15"]:
+        """Axis-angle of the five joints in FLAME's order: global, neck, jaw, left eye, right eye."""
+        return torch.cat([self.rotation, self.neck, self.jaw, self.eyes], dim=-1)
+
+    def to(self, device: torch.device | str) -> HeadState:
+        return HeadState(*(getattr(self, f.name).to(device) for f in fields(self)))
+
+    def __getitem__(self, index: int | slice | Tensor) -> HeadState:
+        return HeadState(*(getattr(self, f.name)[index] for f in fields(self)))
+
+    def __len__(self) -> int:
+        return self.batch_shape[0]
