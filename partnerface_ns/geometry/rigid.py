@@ -1,0 +1,64 @@
+"""Small rigid motions: axis-angle vectors to rotations, and the inverse of 3x3 and rigid matrices.
+
+Angles are radians, lengths metres; matrices act on column vectors.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+_TINY_ANGLE_SQUARED = 1e-8
+
+
+def rotation_from_axis_angle(vector: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
+    """Rodrigues' formula, with the Taylor series near zero so that the gradient at rest is finite.
+
+    Args:
+        vector: rotation axis times angle, radians.
+    """
+    angle_squared = (vector * vector).sum(-1)[..., None, None]
+    tiny = angle_squared < _TINY_ANGLE_SQUARED
+    safe = torch.where(tiny, torch.ones_like(angle_squared), angle_squared)
+    angle = safe.sqrt()
+    sin_ratio = torch.where(tiny, 1 - angle_squared / 6, angle.sin() / angle)
+    cos_ratio = torch.where(tiny, 0.5 - angle_squared / 24, (1 - angle.cos()) / safe)
+    x, y, z = vector.unbind(-1)
+    zero = torch.zeros_like(x)
+    cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).reshape(*vector.shape[:-1], 3, 3)
+    eye = torch.eye(3, dtype=vector.dtype, device=vector.device)
+    return eye + sin_ratio * cross + cos_ratio * (cross @ cross)
+
+
+def invert_3x3(matrix: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3 3"]:
+    """Inverse by the adjugate: for thousands of small matrices much faster than a general solver.
+
+    The matrices must be well conditioned, as blends of nearby rotations are.
+    """
+    a, b, c = matrix.unbind(-2)
+    rows = [torch.linalg.cross(b, c), torch.linalg.cross(c, a), torch.linalg.cross(a, b)]
+    determinant = (a * rows[0]).sum(-1)
+    return torch.stack(rows, -1) / determinant[..., None, None]
+
+
+def invert_rigid(T: Float[Tensor, "*batch 4 4"]) -> Float[Tensor, "*batch 4 4"]:
+    """Inverse of rigid transforms."""
+    inverse = torch.zeros_like(T)
+    inverse[..., :3, :3] = T[..., :3, :3].mT
+    inverse[..., :3, 3] = -torch.einsum("...ji,...j->...i", T[..., :3, :3], T[..., :3, 3])
+    inverse[..., 3, 3] = 1
+    return inverse
+
+
+def rigid(rotation: Float[Tensor, "*batch 3 3"], translation: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 4 4"]:
+    """The 4x4 matrix of a rotation and a translation."""
+    top = torch.cat([rotation, translation[..., None]], -1)
+    bottom = torch.zeros_like(top[..., :1, :])
+    bottom[..., 3] = 1
+    return torch.cat([top, bottom], -2)
+
+
+def transform_points(T: Float[Tensor, "*batch 4 4"], points: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3"]:
+    """Apply one transform to each point."""
+    return torch.einsum("...ab,...b->...a", T[..., :3, :3], points) + T[..., :3, 3]

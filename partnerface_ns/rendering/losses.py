@@ -1,0 +1,35 @@
+"""What training minimises; every weight is a field of `LossConfig`. The method's paper does not publish its weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass
+class LossConfig:
+    """Weights of the loss terms."""
+
+    color_beta: float = 0.1
+    """Colour error (0 to 1) at which the robust colour loss turns from square to linear."""
+    mask_weight: float = 0.1
+    """Weight of the squared difference of accumulated opacity and foreground mask; 0 where masks are bad."""
+    offset_weight: float = 1e-4
+    """Weight of the mean squared deformation (in units of `offset_scale`), which keeps parts near skinning."""
+    ambient_weight: float = 1e-4
+    """Weight of the mean squared ambient coordinates, which keeps appearance from following the expression needlessly."""
+    smoothness_weight: float = 1e-3
+    """Weight of the squared change of the part weights over a centimetre, in the soft stage."""
+
+
+def color_loss(rgb: Float[Tensor, "rays 3"], target: Float[Tensor, "rays 3"], beta: float) -> Float[Tensor, ""]:
+    """Robust colour difference: square below `beta`, linear above, scaled to equal the square where small."""
+    return 2 * beta * F.smooth_l1_loss(rgb, target, beta=beta)
+
+
+def mask_loss(accumulation: Float[Tensor, "rays 1"], mask: Float[Tensor, "rays 1"]) -> Float[Tensor, ""]:
+    """Mean squared difference of opacity and foreground mask."""
+    return F.mse_loss(accumulation, mask)

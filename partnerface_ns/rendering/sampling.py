@@ -1,0 +1,169 @@
+"""Where along a ray to look: density remembered in rigid grids, turned into a few samples near surfaces.
+
+Two grids remember the density that training saw, one in the skull's frame and one in the torso's, so that one lookup
+serves every expression: what moves within the skull's frame (jaw, lids) is remembered at all its places. A ray is
+probed at `num_probes` even steps, the probes are volume-rendered, and `num_samples` intervals are drawn from their
+weights by inverse transform sampling. Nothing here is differentiable. Positions along a ray are metres.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from partnerface_ns.rendering.volume import weights_from_density
+
+
+@dataclass
+class SamplingConfig:
+    """How many samples a ray gets and how density is remembered."""
+
+    num_samples: int = 16
+    """Intervals a ray is rendered from."""
+    num_probes: int = 64
+    """Even steps at which a ray looks up remembered density."""
+    grid_resolution: int = 96
+    """Cells a side of each density grid."""
+    forget: float = 0.95
+    """Factor on a cell's remembered density each time it is seen again, before the new density is taken in."""
+    explore: float = 0.05
+    """Share of sampling spread evenly over a ray's probes in the canonical box, so that new density can be found."""
+    empty_below: float = 1.0
+    """Density in 1/m under which a cell counts as empty and is not sampled."""
+    refresh_every: int = 16
+    """Training steps between two refreshes of the widened grids that are probed."""
+
+
+class DensityGrid(nn.Module):
+    """Density remembered over a box of one rigid frame."""
+
+    def __init__(
+        self, resolution: int, lower: Float[Tensor, "3"], upper: Float[Tensor, "3"], initial: Float[Tensor, "x y z"]
+    ) -> None:
+        super().__init__()
+        self.resolution = resolution
+        self.register_buffer("lower", lower.clone())
+        self.register_buffer("upper", upper.clone())
+        self.register_buffer("density", initial.flatten().clone())
+        self.register_buffer("widened", initial.flatten().clone())
+
+    def cell(self, points: Float[Tensor, "*batch 3"]) -> tuple[Int[Tensor, "*batch"], Bool[Tensor, "*batch"]]:
+        """Flat cell index of each point, and whether it lies in the box (else the index is that of some cell)."""
+        scaled = (points - self.lower) * (self.resolution / (self.upper - self.lower))
+        index = scaled.long().clamp(0, self.resolution - 1)
+        inside = ((scaled > 0) & (scaled < self.resolution)).all(-1)
+        return (index[..., 0] * self.resolution + index[..., 1]) * self.resolution + index[..., 2], inside
+
+    def probe(self, points: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch"]:
+        """Remembered density, widened by one cell; zero outside the box."""
+        index, inside = self.cell(points)
+        return self.widened[index] * inside
+
+    @torch.no_grad()
+    def remember(self, points: Float[Tensor, "points 3"], density: Float[Tensor, "points"], forget: float) -> None:
+        """Take in densities found at points."""
+        index, inside = self.cell(points)
+        index, density = index[inside], density[inside]
+        self.density[index] = self.density[index] * forget
+        self.density.scatter_reduce_(0, index, density, "amax")
+
+    @torch.no_grad()
+    def refresh(self, empty_below: float) -> None:
+        """Widen what is remembered by one cell to each side, and set densities below `empty_below` to zero."""
+        cube = self.density.reshape(1, 1, *[self.resolution] * 3)
+        for kernel, padding in (((3, 1, 1), (1, 0, 0)), ((1, 3, 1), (0, 1, 0)), ((1, 1, 3), (0, 0, 1))):
+            cube = F.max_pool3d(cube, kernel, stride=1, padding=padding)
+        self.widened.copy_(torch.where(cube < empty_below, 0, cube).flatten())
+
+
+class RayIntervals(NamedTuple):
+    """Edges of the intervals of those rays that meet anything."""
+
+    edges: Float[Tensor, "hits edges"]
+    """Distances along the ray, metres, ascending."""
+    ray: Int[Tensor, "hits"]
+    """Which ray each row belongs to."""
+
+
+def sample_intervals(
+    probe_edges: Float[Tensor, "rays edges"],
+    probe_density: Float[Tensor, "rays probes"],
+    config: SamplingConfig,
+    jitter: bool,
+) -> RayIntervals:
+    """Draw intervals from the volume-rendering weights of remembered density.
+
+    Args:
+        probe_edges: edges of the probes, metres along the ray.
+        probe_density: density at the probes, 1/m; a ray whose probes are all zero is left out.
+        jitter: random places within strata (training) or the strata's middle (evaluation).
+    """
+    ray = (probe_density > 0).any(1).nonzero()[:, 0]
+    edges, density = probe_edges[ray], probe_density[ray]
+    weights = weights_from_density(density, edges.diff(dim=1))
+    reached = (density > 0).to(weights.dtype)
+    pdf = weights / weights.sum(1, keepdim=True).clamp(min=1e-6)
+    pdf = (1 - config.explore) * pdf + config.explore * reached / reached.sum(1, keepdim=True)
+    cdf = F.pad((pdf / pdf.sum(1, keepdim=True)).cumsum(1), (1, 0))
+    num = config.num_samples + 1
+    strata = torch.arange(num, device=edges.device, dtype=edges.dtype)
+    shift = torch.rand(ray.shape[0], num, device=edges.device) if jitter else 0.5
+    u = ((strata + shift) / num).expand(ray.shape[0], num).contiguous()
+    return RayIntervals(invert_piecewise_linear(edges, cdf, u), ray)
+
+
+def invert_piecewise_linear(
+    x: Float[Tensor, "rays knots"], y: Float[Tensor, "rays knots"], targets: Float[Tensor, "rays targets"]
+) -> Float[Tensor, "rays targets"]:
+    """x at which the ascending piecewise linear function through (x, y) takes each target value."""
+    right = torch.searchsorted(y.contiguous(), targets, right=True).clamp(1, y.shape[1] - 1)
+    y0, y1 = y.gather(1, right - 1), y.gather(1, right)
+    x0, x1 = x.gather(1, right - 1), x.gather(1, right)
+    share = ((targets - y0) / (y1 - y0).clamp(min=1e-9)).clamp(0, 1)
+    return x0 + share * (x1 - x0)
+
+
+def box_interval(
+    origins: Float[Tensor, "rays 3"],
+    directions: Float[Tensor, "rays 3"],
+    lower: Float[Tensor, "rays 3"],
+    upper: Float[Tensor, "rays 3"],
+) -> tuple[Float[Tensor, "rays"], Float[Tensor, "rays"]]:
+    """Where each ray enters and leaves its axis-aligned box; equal where it misses."""
+    safe = torch.where(directions.abs() < 1e-9, torch.full_like(directions, 1e-9), directions)
+    first, second = (lower - origins) / safe, (upper - origins) / safe
+    near = torch.minimum(first, second).amax(1).clamp(min=0)
+    far = torch.maximum(first, second).amin(1)
+    return near, torch.maximum(near, far)
+
+
+def probe_rays(
+    origins: Float[Tensor, "rays 3"],
+    directions: Float[Tensor, "rays 3"],
+    near: Float[Tensor, "rays"],
+    far: Float[Tensor, "rays"],
+    num_probes: int,
+    jitter: bool,
+) -> tuple[Float[Tensor, "rays edges"], Float[Tensor, "rays probes 3"]]:
+    """Even probe edges between near and far, and the world points in their middles."""
+    steps = torch.linspace(0, 1, num_probes + 1, device=origins.device)
+    if jitter:
+        steps = steps + (torch.rand(origins.shape[0], 1, device=origins.device) - 0.5) / num_probes
+    edges = near[:, None] + (far - near)[:, None] * steps
+    middle = (edges[:, 1:] + edges[:, :-1]) / 2
+    return edges, origins[:, None] + middle[..., None] * directions[:, None]
+
+
+def frame_points(
+    T_rest_world: Float[Tensor, "frames 4 4"], frame: Int[Tensor, "rays"], points: Float[Tensor, "rays probes 3"]
+) -> Float[Tensor, "rays probes 3"]:
+    """Points of each ray in its frame's rigid rest frame."""
+    T = T_rest_world.detach()[frame]
+    return torch.einsum("rab,rpb->rpa", T[:, :3, :3], points) + T[:, None, :3, 3]
+
+

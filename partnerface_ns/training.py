@@ -1,0 +1,257 @@
+"""Training without a framework: which rays a step sees, the schedule, and a plain loop.
+
+The nerfstudio plugin uses the same `RaySampler` and `Schedule`, so both ways of training take the same steps.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from partnerface_ns.avatar import Avatar, Rays
+from partnerface_ns.capture.capture import Frame
+from partnerface_ns.flame.posing import ShapedHead
+from partnerface_ns.flame.state import HeadState
+from partnerface_ns.geometry.camera import Intrinsics, project_points, rays_through_pixels
+
+
+@dataclass
+class RaySamplerConfig:
+    """Which pixels a training step sees."""
+
+    rays_per_batch: int = 1024
+    """Rays of a step."""
+    frames_per_batch: int = 4
+    """Pictures that the rays of a step come from; the head is posed once for each."""
+    mouth_share: float = 0.2
+    """Share of rays aimed at the mouth's box."""
+    eyes_share: float = 0.2
+    """Share of rays aimed at the eyes' box."""
+    foreground_share: float = 0.4
+    """Share of rays aimed at the person; the rest falls anywhere in the picture."""
+
+
+@dataclass(frozen=True)
+class RayBatch:
+    """One training step's rays and what they should see."""
+
+    rays: Rays
+    picture: Int[Tensor, "frames"]
+    """Which pictures, by their place in the sampler's list, the frames of `rays` are."""
+    pixels: Int[Tensor, "rays 2"]
+    """Row and column of each ray's pixel."""
+    rgb: Float[Tensor, "rays 3"]
+    """True colours in [0, 1]."""
+    mask: Float[Tensor, "rays 1"]
+    """True foreground in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Training pictures in memory, uint8."""
+
+    rgb: Sequence[np.ndarray]
+    """(height, width, 3) each, composited on the background."""
+    mask: Sequence[np.ndarray]
+    """(height, width) each, person = 255."""
+    frames: Sequence[Frame]
+    boxes: Float[np.ndarray, "pictures regions 4"]
+    """Boxes of mouth and eyes in each picture: left, top, right, bottom in pixels."""
+
+
+class RaySampler:
+    """Draws each step's rays; the same seed and step always give the same rays."""
+
+    def __init__(self, config: RaySamplerConfig, pictures: Pictures, seed: int = 0) -> None:
+        self.config, self.pictures, self.seed = config, pictures, seed
+
+    def sample(self, step: int) -> RayBatch:
+        """The rays of a step, those of one frame lying together."""
+        rng = np.random.default_rng((self.seed, step))
+        num_pictures = len(self.pictures.rgb)
+        num_frames = min(self.config.frames_per_batch, num_pictures)
+        chosen = rng.choice(num_pictures, num_frames, replace=False)
+        per_frame = self.config.rays_per_batch // num_frames
+        pixels = np.stack([self._pixels(rng, i, per_frame) for i in chosen])
+        origins, directions = zip(*(self._rays(i, p) for i, p in zip(chosen, pixels, strict=True)), strict=True)
+        rgb = np.stack([self.pictures.rgb[i][p[:, 0], p[:, 1]] for i, p in zip(chosen, pixels, strict=True)])
+        mask = np.stack([self.pictures.mask[i][p[:, 0], p[:, 1]] for i, p in zip(chosen, pixels, strict=True)])
+        return RayBatch(
+            rays=Rays(torch.cat(origins), torch.cat(directions), torch.arange(num_frames).repeat_interleave(per_frame)),
+            picture=torch.from_numpy(chosen),
+            pixels=torch.from_numpy(pixels).flatten(0, 1),
+            rgb=torch.from_numpy(rgb).flatten(0, 1).float() / 255,
+            mask=torch.from_numpy(mask).flatten()[:, None].float() / 255,
+        )
+
+    def _rays(self, index: int, pixels: np.ndarray) -> tuple[Tensor, Tensor]:
+        camera = self.pictures.frames[index].camera
+        centers = torch.from_numpy(pixels[:, ::-1].copy()).float() + 0.5
+        intrinsics = Intrinsics(camera.fl_x, camera.fl_y, camera.cx, camera.cy)
+        return rays_through_pixels(centers, intrinsics, torch.from_numpy(camera.T_world_camera).float())
+
+    def _pixels(self, rng: np.random.Generator, index: int, count: int) -> np.ndarray:
+        """Rows and columns: mouth, eyes, person, anywhere."""
+        c, mask = self.config, self.pictures.mask[index]
+        height, width = mask.shape
+        whole = np.array([0, 0, width, height], np.float32)
+        counts = [int(count * c.mouth_share), int(count * c.eyes_share), int(count * c.foreground_share)]
+        mouth, eyes = (_in_box(rng, box, n, height, width) for box, n in zip(self.pictures.boxes[index], counts))
+        # Rejection keeps the memory small: of four candidates for each ray, those on the person are taken first.
+        candidates = _in_box(rng, whole, 4 * counts[2], height, width)
+        misses = mask[candidates[:, 0], candidates[:, 1]] < 128
+        person = candidates[np.argsort(misses, kind="stable")[: counts[2]]]
+        return np.concatenate([mouth, eyes, person, _in_box(rng, whole, count - sum(counts), height, width)])
+
+
+def _in_box(rng: np.random.Generator, box: np.ndarray, count: int, height: int, width: int) -> np.ndarray:
+    left, top, right, bottom = box
+    x = rng.uniform(left, right, count).clip(0, width - 1)
+    y = rng.uniform(top, bottom, count).clip(0, height - 1)
+    return np.stack([y, x], -1).astype(np.int64)
+
+
+def region_boxes(
+    head: ShapedHead, track: HeadState, frames: Sequence[Frame], margin: float = 0.2
+) -> Float[np.ndarray, "pictures regions 4"]:
+    """Boxes of mouth and eyes in each picture, grown by `margin` of their size: left, top, right, bottom in pixels.
+
+    Args:
+        head: the person.
+        track: head states, batch axes (timesteps,).
+        frames: the pictures.
+        margin: growth to all sides together, as a share of width and height.
+    """
+    regions = head.model.regions
+    eyes = torch.maximum(regions["eyeballs"], regions["eyelids"])
+    picks = [torch.nonzero(mask > 0.5)[:, 0] for mask in (regions["lips"], eyes)]
+    boxes = np.empty((len(frames), 2, 4), np.float32)
+    for start in range(0, len(frames), 64):
+        part = frames[start : start + 64]
+        verts = head.pose(track[torch.tensor([f.timestep for f in part])]).verts
+        for i, frame in enumerate(part):
+            camera = frame.camera
+            intrinsics = Intrinsics(camera.fl_x, camera.fl_y, camera.cx, camera.cy)
+            T = torch.from_numpy(camera.T_world_camera).float()
+            for region, pick in enumerate(picks):
+                at = project_points(verts[i, pick], intrinsics, T)
+                low, high = at.amin(0), at.amax(0)
+                grow = (high - low) * margin / 2
+                boxes[start + i, region] = torch.cat([low - grow, high + grow]).numpy()
+    return boxes
+
+
+@dataclass
+class ScheduleConfig:
+    """How training goes with time."""
+
+    max_steps: int = 30_000
+    """Steps of a whole run."""
+    max_minutes: float | None = None
+    """Minutes of training after which the run ends, if that is before `max_steps`; None for no limit."""
+    warmup_steps: int = 100
+    """Steps over which learning rates rise from zero."""
+    final_factor: float = 0.03
+    """Learning rates at the end of training, as a share of those after the warm-up."""
+
+
+class Schedule:
+    """Progress of a run and what follows from it.
+
+    Progress is the share of steps or of minutes done, whichever is further; stage and learning rates depend on it
+    alone, so a resumed run goes on as if unbroken.
+    """
+
+    def __init__(self, config: ScheduleConfig, elapsed_seconds: float = 0.0) -> None:
+        self.config = config
+        self.elapsed_seconds = elapsed_seconds
+        self._last: float | None = None
+
+    def tick(self) -> None:
+        """Count the time since the last tick; call once a step."""
+        now = time.perf_counter()
+        if self._last is not None:
+            self.elapsed_seconds += now - self._last
+        self._last = now
+
+    def progress(self, step: int) -> float:
+        """Share of the run done before this step, in [0, 1]."""
+        by_steps = step / self.config.max_steps
+        if self.config.max_minutes is None:
+            return min(1.0, by_steps)
+        return min(1.0, max(by_steps, self.elapsed_seconds / (60 * self.config.max_minutes)))
+
+    def learning_rate_factor(self, step: int) -> float:
+        """Factor on every learning rate: a warm-up, then a cosine down to `final_factor`."""
+        warmup = min(1.0, (step + 1) / self.config.warmup_steps)
+        cosine = 0.5 * (1 + math.cos(math.pi * self.progress(step)))
+        return warmup * (self.config.final_factor + (1 - self.config.final_factor) * cosine)
+
+
+LEARNING_RATES = {"planes": 2e-2, "field": 3e-3, "deformation": 3e-3, "assigner": 2e-3, "torso": 2e-3}
+"""Learning rate of each of the avatar's parameter groups, for Adam."""
+
+
+@dataclass
+class FitConfig:
+    """A whole training run outside a framework."""
+
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    """Length and course of the run."""
+    sampler: RaySamplerConfig = field(default_factory=RaySamplerConfig)
+    """Rays of each step."""
+    seed: int = 0
+    """Seed of ray sampling."""
+
+
+def fit(
+    avatar: Avatar,
+    pictures: Pictures,
+    track: HeadState,
+    config: FitConfig,
+    on_step: Callable[[int, float, dict[str, float]], None] | None = None,
+) -> int:
+    """Train an avatar on pictures.
+
+    Args:
+        avatar: on the device to train on.
+        pictures: the training pictures.
+        track: head states of the capture, batch axes (timesteps,).
+        config: of the run.
+        on_step: called after each step with the step, the progress and the loss terms.
+
+    Returns:
+        The number of steps taken.
+    """
+    device = avatar.identity.device
+    sampler, schedule = RaySampler(config.sampler, pictures, config.seed), Schedule(config.schedule)
+    groups = [{"params": p, "base": LEARNING_RATES[n], "lr": 0.0} for n, p in avatar.param_groups().items()]
+    optimizer = torch.optim.Adam(groups, eps=1e-15, fused=True)
+    timesteps_of = torch.tensor([f.timestep for f in pictures.frames])
+    track = track.to(device)
+    avatar.train()
+    step = 0
+    while schedule.progress(step) < 1:
+        schedule.tick()
+        avatar.set_progress(schedule.progress(step))
+        for group in optimizer.param_groups:
+            group["lr"] = group["base"] * schedule.learning_rate_factor(step)
+        batch = sampler.sample(step)
+        timesteps = timesteps_of[batch.picture].to(device)
+        rays = Rays(batch.rays.origins.to(device), batch.rays.directions.to(device), batch.rays.frame.to(device))
+        rendered = avatar.render(rays, track[timesteps], timesteps)
+        terms = avatar.loss(rendered, batch.rgb.to(device), batch.mask.to(device))
+        optimizer.zero_grad(set_to_none=True)
+        torch.stack(list(terms.values())).sum().backward()
+        optimizer.step()
+        step += 1
+        if on_step is not None:
+            on_step(step, schedule.progress(step), {name: float(value) for name, value in terms.items()})
+    return step
