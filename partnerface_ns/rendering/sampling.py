@@ -27,6 +27,8 @@ class SamplingConfig:
     """Intervals a ray is rendered from."""
     num_probes: int = 64
     """Even steps at which a ray looks up remembered density."""
+    max_interval: float = 0.01
+    """Length in metres that a sample stands for at most; longer intervals are emptiness between surfaces."""
     grid_resolution: int = 96
     """Cells a side of each density grid."""
     forget: float = 0.95

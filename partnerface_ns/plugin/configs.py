@@ -1,0 +1,59 @@
+"""The methods `partnerface-lite` and `partnerface`: presets as functions of one base configuration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from nerfstudio.configs.base_config import MachineConfig, ViewerConfig
+from nerfstudio.plugins.types import MethodSpecification
+
+from partnerface_ns.plugin.trainer import FusedAdamConfig, PartnerfaceTrainerConfig
+from partnerface_ns.training import LEARNING_RATES
+
+
+def base() -> PartnerfaceTrainerConfig:
+    """What all presets share; sizes are the defaults of their components, made for two CPU cores."""
+    return PartnerfaceTrainerConfig(
+        method_name="partnerface-base",
+        machine=MachineConfig(device_type="cuda" if torch.cuda.is_available() else "cpu"),
+        viewer=ViewerConfig(num_rays_per_chunk=1 << 14, max_num_display_images=32),
+        vis="viewer+tensorboard",
+        optimizers=_optimizers(),
+        steps_per_save=2000,
+        steps_per_eval_batch=1000,
+        steps_per_eval_image=2000,
+        steps_per_eval_all_images=1_000_000,
+    )
+
+
+def lite() -> PartnerfaceTrainerConfig:
+    """Two CPU cores or a small GPU: a usable face in ten minutes."""
+    config = base()
+    config.method_name = "partnerface-lite"
+    return config
+
+
+def full() -> PartnerfaceTrainerConfig:
+    """Full quality on one GPU."""
+    config = base()
+    config.method_name = "partnerface"
+    config.max_num_iterations = 60_000
+    sampler, model = config.pipeline.datamanager.sampler, config.pipeline.model
+    sampler.rays_per_batch, sampler.frames_per_batch = 8192, 8
+    model.eval_num_rays_per_chunk = config.viewer.num_rays_per_chunk = 1 << 16
+    avatar = model.avatar
+    avatar.canonical.resolutions = (64, 128, 256, 512)
+    avatar.canonical.num_channels, avatar.canonical.hidden = 16, 128
+    avatar.parts.hidden, avatar.parts.num_layers = 128, 3
+    avatar.sampling.num_samples, avatar.sampling.num_probes = 32, 128
+    return config
+
+
+def _optimizers() -> dict[str, Any]:
+    """Adam for each of the avatar's groups; the course of the run scales its rate at every step."""
+    return {name: {"optimizer": FusedAdamConfig(lr=lr), "scheduler": None} for name, lr in LEARNING_RATES.items()}
+
+
+partnerface = MethodSpecification(full(), "Animatable face of local parts over a FLAME head, full quality on a GPU.")
+partnerface_lite = MethodSpecification(lite(), "Animatable face of local parts over a FLAME head, on two CPU cores.")

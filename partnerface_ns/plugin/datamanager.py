@@ -1,0 +1,184 @@
+"""The data manager: training rays from uint8 pictures in memory, evaluation one picture at a time.
+
+Pictures are read when the first training batch is asked for, so evaluation, rendering and the viewer never hold the
+training set. Rays of a step come from few frames and carry only their timestep: the head is posed a few times a step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Optional, Tuple, Type
+
+import numpy as np
+import torch
+import tyro
+from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.cameras.rays import RayBundle
+from nerfstudio.configs.dataparser_configs import AnnotatedDataParserUnion
+from nerfstudio.data.datamanagers.base_datamanager import VanillaDataManager, VanillaDataManagerConfig
+from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
+from nerfstudio.data.datasets.base_dataset import InputDataset
+from nerfstudio.data.pixel_samplers import PixelSamplerConfig
+from nerfstudio.data.utils.dataloaders import FixedIndicesEvalDataloader, RandIndicesEvalDataloader
+from PIL import Image
+from rich.progress import track
+
+from partnerface_ns.capture.capture import Frame
+from partnerface_ns.errors import SubjectError
+from partnerface_ns.flame.posing import ShapedHead
+from partnerface_ns.plugin.dataparser import FlameDataParserConfig, Recording, scaled
+from partnerface_ns.training import Pictures, RayBatch, RaySampler, RaySamplerConfig, region_boxes
+
+
+@dataclass
+class PartnerfaceDataManagerConfig(VanillaDataManagerConfig):
+    """Pictures and rays."""
+
+    _target: Type = field(default_factory=lambda: PartnerfaceDataManager)
+    """Target class to instantiate."""
+    dataparser: AnnotatedDataParserUnion = field(default_factory=FlameDataParserConfig)
+    """Where the capture is and which head model it was tracked with."""
+    sampler: RaySamplerConfig = field(default_factory=RaySamplerConfig)
+    """Rays of a training step."""
+    seed: tyro.conf.Suppress[int] = 0
+    """Seed of ray sampling; a training run sets it to `machine.seed`."""
+
+    # nerfstudio's own ways of caching and sampling, which `sampler` replaces: hidden from the command line.
+    train_num_rays_per_batch: tyro.conf.Suppress[int] = 0
+    train_num_images_to_sample_from: tyro.conf.Suppress[int] = -1
+    train_num_times_to_repeat_images: tyro.conf.Suppress[int] = -1
+    eval_num_rays_per_batch: tyro.conf.Suppress[int] = 0
+    eval_num_images_to_sample_from: tyro.conf.Suppress[int] = -1
+    eval_num_times_to_repeat_images: tyro.conf.Suppress[int] = -1
+    eval_image_indices: tyro.conf.Suppress[Optional[Tuple[int, ...]]] = None
+    camera_res_scale_factor: tyro.conf.Suppress[float] = 1.0
+    patch_size: tyro.conf.Suppress[int] = 1
+    pixel_sampler: tyro.conf.Suppress[PixelSamplerConfig] = field(default_factory=PixelSamplerConfig)
+    masks_on_gpu: tyro.conf.Suppress[bool] = False
+    images_on_gpu: tyro.conf.Suppress[bool] = False
+
+
+class FrameDataset(InputDataset):
+    """Pictures composited on the background, with their masks and frames."""
+
+    def __init__(self, dataparser_outputs: DataparserOutputs, scale_factor: float = 1.0) -> None:
+        super().__init__(dataparser_outputs, scale_factor)
+        self.recording: Recording = self.metadata["recording"]
+        self._recorded: tuple[Frame, ...] = self.metadata["frames"]
+        self.frames = tuple(scaled(frame, self.metadata["scale"]) for frame in self._recorded)
+
+    def picture(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Colours (height, width, 3) and mask (height, width), uint8; zeros for a frame without a picture."""
+        from partnerface_ns.capture.images import load_picture
+
+        camera = self.frames[index].camera
+        if self._recorded[index].image_path is None:
+            size = (camera.height, camera.width)
+            return np.zeros((*size, 3), np.uint8), np.zeros(size, np.uint8)
+        rgb, mask = load_picture(self._recorded[index], self.recording.background)
+        if rgb.shape[:2] == (camera.height, camera.width):
+            return rgb, mask
+        resize = lambda a: np.array(  # noqa: E731
+            Image.fromarray(a).resize((camera.width, camera.height), Image.Resampling.BOX)
+        )
+        return resize(rgb), resize(mask)
+
+    def get_numpy_image(self, image_idx: int) -> np.ndarray:
+        return self.picture(image_idx)[0]
+
+    def get_data(self, image_idx: int, image_type: str = "float32") -> dict[str, Any]:
+        """The image (float32 in [0, 1], or uint8), its mask in [0, 1], and the frame that it shows."""
+        rgb, mask = self.picture(image_idx)
+        image = torch.from_numpy(rgb)
+        return {
+            "image_idx": image_idx,
+            "image": image.float() / 255 if image_type == "float32" else image,
+            "mask": torch.from_numpy(mask)[..., None].float() / 255,
+            "frame": self.frames[image_idx],
+        }
+
+
+class PartnerfaceDataManager(VanillaDataManager[FrameDataset]):
+    """Gives training rays and evaluation cameras."""
+
+    config: PartnerfaceDataManagerConfig
+    train_dataset: FrameDataset
+    eval_dataset: FrameDataset
+
+    def create_train_dataset(self) -> FrameDataset:
+        return FrameDataset(self.train_dataparser_outputs)
+
+    def create_eval_dataset(self) -> FrameDataset:
+        return FrameDataset(self.dataparser.get_dataparser_outputs(split=self.test_split))
+
+    def setup_train(self) -> None:
+        """Nothing yet: pictures are read for the first batch, or by `load_pictures`."""
+        self._sampler: RaySampler | None = None
+
+    def setup_eval(self) -> None:
+        """Loaders of whole evaluation pictures, read one at a time."""
+        self.fixed_indices_eval_dataloader = FixedIndicesEvalDataloader(self.eval_dataset, device=self.device)
+        self.eval_dataloader = RandIndicesEvalDataloader(self.eval_dataset, device=self.device)
+
+    def load_pictures(self) -> None:
+        """Read all training pictures into memory, with a progress bar.
+
+        Raises:
+            SubjectError: a picture is missing or cannot be used.
+        """
+        if self._sampler is None:
+            indices = track(range(len(self.train_dataset)), "Reading training pictures", transient=True)
+            pictures = _pictures(self.train_dataset, indices)
+            self._sampler = RaySampler(self.config.sampler, pictures, self.config.seed + self.local_rank)
+
+    def next_train(self, step: int) -> tuple[RayBundle, dict[str, Any]]:
+        """The rays of a training step, and the colours and masks that they should see."""
+        self.load_pictures()
+        self.train_count += 1
+        assert self._sampler is not None
+        return self._batch(self._sampler.sample(step), self._sampler.pictures.frames)
+
+    def next_eval(self, step: int) -> tuple[RayBundle, dict[str, Any]]:
+        """Rays of one evaluation picture, chosen by the step."""
+        self.eval_count += 1
+        pictures = _pictures(self.eval_dataset, [step % len(self.eval_dataset)])
+        sampler = RaySampler(self.config.sampler, pictures, self.config.seed)
+        return self._batch(sampler.sample(step), pictures.frames)
+
+    def next_eval_image(self, step: int) -> tuple[Cameras, dict[str, Any]]:
+        """A random evaluation picture."""
+        return next(iter(self.eval_dataloader))
+
+    def get_train_rays_per_batch(self) -> int:
+        return self.config.sampler.rays_per_batch
+
+    def get_eval_rays_per_batch(self) -> int:
+        return self.config.sampler.rays_per_batch
+
+    def _batch(self, batch: RayBatch, frames: Sequence[Frame]) -> tuple[RayBundle, dict[str, Any]]:
+        picture = batch.picture[batch.rays.frame][:, None]
+        timesteps = torch.tensor([frame.timestep for frame in frames])[picture]
+        bundle = RayBundle(
+            origins=batch.rays.origins,
+            directions=batch.rays.directions,
+            pixel_area=torch.ones_like(batch.mask),
+            camera_indices=picture,
+            metadata={"timestep": timesteps},
+        )
+        return bundle.to(self.device), {"image": batch.rgb.to(self.device), "mask": batch.mask.to(self.device)}
+
+
+def _pictures(dataset: FrameDataset, indices: Iterable[int]) -> Pictures:
+    """Some of a dataset's pictures, with the boxes of mouth and eyes that rays are aimed at."""
+    capture, chosen, rgb, mask = dataset.recording.capture, [], [], []
+    for index in indices:
+        frame = dataset.frames[index]
+        if frame.image_path is None:
+            raise SubjectError(capture.root, "cannot be trained on", found=f"no picture of timestep {frame.timestep}")
+        colors, foreground = dataset.picture(index)
+        chosen.append(frame)
+        rgb.append(colors)
+        mask.append(foreground)
+    head = ShapedHead.of(dataset.recording.head_model, capture.identity, capture.static_offset)
+    return Pictures(rgb, mask, chosen, region_boxes(head, capture.track, chosen))

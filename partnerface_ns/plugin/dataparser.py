@@ -1,0 +1,180 @@
+"""The dataparser `flame-data`: a tracked capture as nerfstudio cameras that know their timestep.
+
+Poses are passed on as they are (OpenGL, metres): no recentring, no scaling, because the head track lives in the same
+world. A camera carries `times` = timestep / (timesteps - 1) and the metadata `timestep` (cameras, 1). The track itself
+and the head model travel in the outputs' metadata under `recording`. This module is imported while nerfstudio's configs
+are half loaded: it imports nothing of nerfstudio's but the dataparser's base, and readers only when used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Optional, Tuple, Type
+
+import torch
+from nerfstudio.cameras.cameras import Cameras, CameraType
+from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataParserConfig, DataparserOutputs
+from nerfstudio.data.scene_box import SceneBox
+from nerfstudio.plugins.registry_dataparser import DataParserSpecification
+
+from partnerface_ns.capture.capture import Camera, Capture, Frame
+from partnerface_ns.errors import SubjectError
+from partnerface_ns.flame.head_model import HeadModel
+
+
+@dataclass
+class FlameDataParserConfig(DataParserConfig):
+    """A tracked capture."""
+
+    _target: Type = field(default_factory=lambda: FlameDataParser)
+    """Target class to instantiate."""
+    data: Path = Path()
+    """Folder of the capture."""
+    head_model: Optional[Path] = None
+    """Head model file (.npz), or the name of the built-in open head; None takes the one in the capture's folder, else
+    the open head if the capture was tracked with it."""
+    background: Tuple[float, float, float] = (1.0, 1.0, 1.0)
+    """Colour in [0, 1] that pictures are composited on, where the capture does not bring its own."""
+    downscale_factor: Optional[float] = None
+    """Pictures and cameras are made smaller by this factor; None leaves them as they are."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A capture with its head model: what travels from the dataparser to the model."""
+
+    capture: Capture
+    head_model: HeadModel
+    background: tuple[float, float, float]
+    """Colour behind the person in the pictures, in [0, 1]."""
+
+    def __deepcopy__(self, memo: dict) -> Recording:
+        # nerfstudio copies metadata for each dataset; this holds nothing that changes, and much memory.
+        return self
+
+
+class FlameDataParser(DataParser):
+    """Reads a capture once and gives out its splits."""
+
+    config: FlameDataParserConfig
+    includes_time: bool = True
+
+    def __init__(self, config: FlameDataParserConfig) -> None:
+        super().__init__(config)
+        self.downscale_factor = config.downscale_factor
+        self._recording: Recording | None = None
+
+    def recording(self) -> Recording:
+        """The capture and its head model.
+
+        Raises:
+            SubjectError: something in the folder cannot be used, or was tracked with another head model.
+        """
+        if self._recording is None:
+            from partnerface_ns.capture.load import load_capture
+
+            capture = load_capture(self.config.data)
+            head_model = _head_model(capture, self.config.head_model)
+            self._recording = Recording(capture, head_model, capture.background or self.config.background)
+        return self._recording
+
+    def _generate_dataparser_outputs(self, split: str = "train", **kwargs: object) -> DataparserOutputs:
+        recording = self.recording()
+        capture = recording.capture
+        frames = _frames_of(capture, split)
+        scale = 1.0 if self.downscale_factor is None else 1 / self.downscale_factor
+        return DataparserOutputs(
+            image_filenames=[_image_name(capture, frame) for frame in frames],
+            cameras=cameras_of([scaled(frame, scale).camera for frame in frames], frames, capture.num_timesteps),
+            scene_box=SceneBox(aabb=torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]])),
+            metadata={"recording": recording, "frames": frames, "scale": scale},
+        )
+
+
+def scaled(frame: Frame, scale: float) -> Frame:
+    """The frame seen by a camera of another resolution; sizes are rounded to whole pixels."""
+    camera = frame.camera
+    width, height = max(1, round(camera.width * scale)), max(1, round(camera.height * scale))
+    x, y = width / camera.width, height / camera.height
+    return replace(
+        frame,
+        camera=replace(
+            camera,
+            fl_x=camera.fl_x * x,
+            fl_y=camera.fl_y * y,
+            cx=camera.cx * x,
+            cy=camera.cy * y,
+            width=width,
+            height=height,
+        ),
+    )
+
+
+def cameras_of(cameras: list[Camera], frames: tuple[Frame, ...], num_timesteps: int) -> Cameras:
+    """Nerfstudio cameras that carry their frame's timestep."""
+    column = lambda name: torch.tensor([[float(getattr(c, name))] for c in cameras])  # noqa: E731
+    whole = lambda name: torch.tensor([[getattr(c, name)] for c in cameras])  # noqa: E731
+    timesteps = torch.tensor([[frame.timestep] for frame in frames])
+    return Cameras(
+        camera_to_worlds=torch.stack([torch.from_numpy(c.T_world_camera[:3]).float() for c in cameras]),
+        fx=column("fl_x"),
+        fy=column("fl_y"),
+        cx=column("cx"),
+        cy=column("cy"),
+        width=whole("width"),
+        height=whole("height"),
+        camera_type=CameraType.PERSPECTIVE,
+        times=timesteps / max(1, num_timesteps - 1),
+        metadata={"timestep": timesteps},
+    )
+
+
+def absolute_head_model(given: Path) -> Path:
+    """The head model that a user names, whatever folder the command runs in."""
+    from partnerface_ns.flame.open_head import OPEN_HEAD_NAME
+
+    return given if str(given) == OPEN_HEAD_NAME else given.resolve()
+
+
+def head_model_source(capture: Capture, given: Path | None) -> Path:
+    """Where the head model of a capture comes from, in a form that `FlameDataParserConfig.head_model` takes again."""
+    from partnerface_ns.flame.open_head import OPEN_HEAD_NAME
+
+    return absolute_head_model(given or capture.head_model.path or Path(OPEN_HEAD_NAME))
+
+
+def _head_model(capture: Capture, given: Path | None) -> HeadModel:
+    from partnerface_ns.capture.head_models import resolve_head_model
+    from partnerface_ns.flame.open_head import OPEN_HEAD_NAME, load_open_head
+
+    if given is None or str(given) != OPEN_HEAD_NAME:
+        return resolve_head_model(capture, given)
+    model, reference = load_open_head(), capture.head_model
+    if reference.fingerprint not in (None, model.fingerprint):
+        raise SubjectError(
+            capture.root,
+            "was tracked with another head model",
+            expected=f"{model.name} ({model.fingerprint})",
+            found=f"{reference.name} ({reference.fingerprint})",
+        )
+    return model
+
+
+def _frames_of(capture: Capture, split: str) -> tuple[Frame, ...]:
+    """A split's frames; a capture without validation frames is watched on its test frames while it trains."""
+    frames = capture.frames_of(split) or (capture.frames_of("test") if split == "val" else ())
+    if not frames:
+        raise SubjectError(capture.root, f"the {split} split is empty", expected="at least one frame", found=0)
+    return frames
+
+
+def _image_name(capture: Capture, frame: Frame) -> Path:
+    """The frame's image; a frame that only drives gets the name its picture would have."""
+    name = f"{frame.timestep:05d}_{frame.camera_index:02d}.png"
+    return frame.image_path or capture.root / "images" / name
+
+
+flame_data = DataParserSpecification(
+    config=FlameDataParserConfig(), description="A face video with a tracked FLAME head (partnerface)."
+)

@@ -1,0 +1,231 @@
+"""nerfstudio's model: hands rays and head states to the avatar, and its pixels back.
+
+Which head state an image shows is decided once an image, in this order: the timestep that the camera carries
+(training, ns-eval, ns-render dataset), the viewer's frame slider, the camera's time in [0, 1] (camera paths, spirals),
+the training camera's index (`--camera-idx`), and else a neutral face where the capture's first frame has it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, replace
+from typing import Any, Dict, Optional, Type
+
+import torch
+import tyro
+from jaxtyping import Bool, Int
+from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.cameras.rays import RayBundle
+from nerfstudio.data.scene_box import OrientedBox
+from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
+from nerfstudio.models.base_model import Model, ModelConfig
+from torch import Tensor, nn
+
+from partnerface_ns.avatar import Avatar, AvatarConfig, Rays, Subject
+from partnerface_ns.capture.capture import Capture, Frame
+from partnerface_ns.flame.state import HeadState
+from partnerface_ns.plugin.course import Course
+from partnerface_ns.plugin.dataparser import Recording
+from partnerface_ns.plugin.viewer import FaceView
+
+OUTPUTS = ("rgb", "accumulation", "depth", "parts", "deformation", "canonical")
+"""What every rendered image holds, in the viewer's order."""
+
+
+@dataclass
+class PartnerfaceModelConfig(ModelConfig):
+    """The avatar inside nerfstudio."""
+
+    _target: Type = field(default_factory=lambda: PartnerfaceModel)
+    """Target class to instantiate."""
+    avatar: AvatarConfig = field(default_factory=AvatarConfig)
+    """The avatar."""
+    eval_num_rays_per_chunk: int = 16384
+    """Rays rendered at once outside training; the head is posed once for each such chunk."""
+
+    # nerfstudio's own that the avatar does not use: hidden from the command line.
+    enable_collider: tyro.conf.Suppress[bool] = False
+    collider_params: tyro.conf.Suppress[Optional[Dict[str, float]]] = None
+    loss_coefficients: tyro.conf.Suppress[Dict[str, float]] = field(default_factory=dict)
+    prompt: tyro.conf.Suppress[Optional[str]] = None
+
+
+class PartnerfaceModel(Model):
+    """Wires the avatar."""
+
+    config: PartnerfaceModelConfig
+    trained_seconds: Tensor
+    capture_digest: Tensor
+
+    def populate_modules(self) -> None:
+        super().populate_modules()
+        self._recording: Recording = self.kwargs["metadata"]["recording"]
+        capture = self._recording.capture
+        self._track = capture.track
+        self._shown = _first_frame(capture)
+        self._trained = _trained_timesteps(capture)
+        self._digest = _digest(capture.track)
+        self.avatar = Avatar(
+            self.config.avatar, Subject.of(capture, self._recording.head_model, self._recording.background)
+        )
+        self.register_buffer("trained_seconds", torch.tensor(0.0))
+        self.register_buffer("capture_digest", self._digest.clone())
+        self.face_view = FaceView(
+            self._shown.camera,
+            self._pose(self._shown.timestep).mean(0).numpy(),
+            capture.num_timesteps,
+            self._shown.timestep,
+        )
+        self.frame_slider = self.face_view.slider
+
+    # -- training ------------------------------------------------------------------------------------------------
+
+    def get_param_groups(self) -> dict[str, list[nn.Parameter]]:
+        return self.avatar.param_groups()
+
+    def get_training_callbacks(
+        self, training_callback_attributes: TrainingCallbackAttributes
+    ) -> list[TrainingCallback]:
+        """Stage, learning rates and the end of the run, set before and after every step."""
+        course = Course(self, training_callback_attributes.trainer)
+        return [
+            TrainingCallback([TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], course.before_step),
+            TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN_ITERATION], course.after_step),
+        ]
+
+    def get_outputs(self, ray_bundle: RayBundle) -> dict[str, Tensor]:
+        """Render rays of any frames; rays that say nothing of their frame see the neutral face."""
+        timesteps = _timesteps_of_rays(ray_bundle, len(self._track))
+        if timesteps is None:
+            frame = torch.zeros(ray_bundle.origins.shape[0], dtype=torch.long, device=self.device)
+            return self._render(ray_bundle.origins, ray_bundle.directions, frame, self._neutral(), None)
+        present, frame = timesteps.to(self.device).unique(return_inverse=True)
+        states = self._states(present)
+        return self._render(ray_bundle.origins, ray_bundle.directions, frame, states, self._residuals_of(present))
+
+    def get_metrics_dict(self, outputs: dict[str, Tensor], batch: dict[str, Any]) -> dict[str, Tensor]:
+        """PSNR of the batch's rays, which are not spread evenly over the picture."""
+        return {"psnr": -10 * torch.log10((outputs["rgb"].detach() - batch["image"]).square().mean())}
+
+    def get_loss_dict(
+        self, outputs: dict[str, Tensor], batch: dict[str, Any], metrics_dict: dict[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        return self.avatar.loss(outputs, batch["image"], batch["mask"])
+
+    # -- images --------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def get_outputs_for_camera(self, camera: Cameras, obb_box: OrientedBox | None = None) -> dict[str, Tensor]:
+        """Render one camera's image (height, width, channels) of one head state.
+
+        Args:
+            camera: one camera, shape (1,).
+            obb_box: taken for nerfstudio's sake; the avatar ends where the head does and is not cropped.
+        """
+        timestep = self._timestep_of_camera(camera)
+        if timestep is None:
+            states, residuals = self._neutral(), None
+        else:
+            present = torch.tensor([timestep], device=self.device)
+            states, residuals = self._states(present), self._residuals_of(present)
+        bundle = camera.generate_rays(camera_indices=0, keep_shape=True)
+        origins = bundle.origins.reshape(-1, 3).to(self.device)
+        directions = bundle.directions.reshape(-1, 3).to(self.device)
+        chunks = []
+        for start in range(0, origins.shape[0], self.config.eval_num_rays_per_chunk):
+            part = slice(start, start + self.config.eval_num_rays_per_chunk)
+            frame = torch.zeros(origins[part].shape[0], dtype=torch.long, device=self.device)
+            chunks.append(self._render(origins[part], directions[part], frame, states, residuals))
+        shape = (*bundle.origins.shape[:2], -1)
+        return {name: torch.cat([chunk[name] for chunk in chunks]).reshape(shape) for name in OUTPUTS}
+
+    def get_rgba_image(self, outputs: dict[str, Tensor], output_name: str = "rgb") -> Tensor:
+        """Colours without the background, and opacity."""
+        opacity = outputs["accumulation"]
+        colors = outputs[output_name] - (1 - opacity) * self.avatar.get_buffer("background")
+        return torch.cat([(colors / opacity.clamp(min=1e-3)).clamp(0, 1), opacity], dim=-1)
+
+    def get_image_metrics_and_images(
+        self, outputs: dict[str, Tensor], batch: dict[str, Any]
+    ) -> tuple[dict[str, float], dict[str, Tensor]]:
+        """Metrics of one evaluation picture, with truth and result side by side."""
+        from partnerface_ns.rendering.metrics import image_metrics, metric_regions
+
+        frame: Frame = batch["frame"]
+        rgb, truth = outputs["rgb"].cpu(), batch["image"].cpu()
+        regions = metric_regions(self._pose(frame.timestep), self._recording.head_model, frame.camera)
+        return image_metrics(rgb, truth, regions), {
+            "img": torch.cat([truth, rgb], dim=1),
+            "error": (rgb - truth).abs(),
+            "parts": outputs["parts"],
+            "deformation": outputs["deformation"],
+        }
+
+    # -- which head state ----------------------------------------------------------------------------------------
+
+    def _timestep_of_camera(self, camera: Cameras) -> int | None:
+        metadata, last = camera.metadata or {}, len(self._track) - 1
+        if "timestep" in metadata:
+            return int(metadata["timestep"].flatten()[0])
+        if self.face_view.timestep is not None:
+            return min(last, self.face_view.timestep)
+        if camera.times is not None:
+            return round(float(camera.times.flatten()[0].clamp(0, 1)) * last)
+        frames = self._recording.capture.frames_of("train")
+        if "cam_idx" in metadata and 0 <= metadata["cam_idx"] < len(frames):
+            return frames[metadata["cam_idx"]].timestep
+        return None
+
+    def _states(self, timesteps: Int[Tensor, frames]) -> HeadState:
+        if self._track.expression.device != timesteps.device:
+            self._track = self._track.to(timesteps.device)
+        return self._track[timesteps]
+
+    def _neutral(self) -> HeadState:
+        """The rest face where the capture's first frame has its head, batch axes (1,)."""
+        state = self._states(torch.tensor([self._shown.timestep], device=self.device))
+        zero = torch.zeros_like
+        return replace(state, expression=zero(state.expression), jaw=zero(state.jaw), eyes=zero(state.eyes))
+
+    def _residuals_of(self, timesteps: Int[Tensor, frames]) -> Int[Tensor, frames] | None:
+        """The timesteps if the avatar was trained on all of them: only those have a torso of their own."""
+        own = torch.equal(self.capture_digest.cpu(), self._digest)
+        return timesteps if own and bool(self._trained[timesteps.cpu()].all()) else None
+
+    # -- the avatar ----------------------------------------------------------------------------------------------
+
+    def _render(
+        self, origins: Tensor, directions: Tensor, frame: Tensor, states: HeadState, residuals: Tensor | None
+    ) -> dict[str, Tensor]:
+        return self.avatar.render(Rays(origins, directions, frame), states, residuals)
+
+    def _pose(self, timestep: int) -> Tensor:
+        """Posed vertices of the recorded head, on the CPU."""
+        capture = self._recording.capture
+        head = self.avatar.skinning.head
+        state = capture.track[timestep].to(head.verts_rest.device)
+        return head.pose(state).verts.detach().cpu()
+
+
+def _first_frame(capture: Capture) -> Frame:
+    return next(capture.frames_of(split)[0] for split in ("train", "val", "test") if capture.splits[split])
+
+
+def _trained_timesteps(capture: Capture) -> Bool[Tensor, timesteps]:
+    trained = torch.zeros(capture.num_timesteps, dtype=torch.bool)
+    trained[[frame.timestep for frame in capture.frames_of("train")]] = True
+    return trained
+
+
+def _digest(track: HeadState) -> Tensor:
+    """Eight bytes that tell one capture's track from another's, wherever its folder is."""
+    content = torch.cat([track.expression, track.full_pose, track.translation], -1).cpu().numpy().tobytes()
+    return torch.tensor(list(hashlib.sha256(content).digest()[:8]), dtype=torch.uint8)
+
+
+def _timesteps_of_rays(rays: RayBundle, num_timesteps: int) -> Int[Tensor, rays] | None:
+    if "timestep" in rays.metadata:
+        return rays.metadata["timestep"][:, 0]
+    if rays.times is not None:
+        return (rays.times[:, 0].clamp(0, 1) * (num_timesteps - 1)).round().long()
+    return None

@@ -1,0 +1,164 @@
+"""The pipeline: strict loading of a checkpoint, and evaluation that keeps every picture's values."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Optional, Type
+
+import numpy as np
+import torch
+import tyro
+from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
+from PIL import Image
+from rich.progress import track
+from torch import Tensor
+
+from partnerface_ns.capture.capture import Frame
+from partnerface_ns.errors import SubjectError
+from partnerface_ns.plugin.datamanager import PartnerfaceDataManager, PartnerfaceDataManagerConfig
+from partnerface_ns.plugin.model import PartnerfaceModel, PartnerfaceModelConfig
+from partnerface_ns.plugin.process import provide_ffmpeg
+
+PER_IMAGE_NAME = "per_image.csv"
+"""File in the run folder that holds the last evaluation's values of every picture."""
+
+
+@dataclass
+class PartnerfacePipelineConfig(VanillaPipelineConfig):
+    """Data manager and model."""
+
+    _target: Type = field(default_factory=lambda: PartnerfacePipeline)
+    """Target class to instantiate."""
+    datamanager: PartnerfaceDataManagerConfig = field(default_factory=PartnerfaceDataManagerConfig)
+    """Pictures and rays."""
+    model: PartnerfaceModelConfig = field(default_factory=PartnerfaceModelConfig)
+    """The avatar."""
+    run_folder: tyro.conf.Suppress[Optional[Path]] = None
+    """Folder of the run, where evaluations are written; a training run sets it."""
+
+
+class PartnerfacePipeline(VanillaPipeline):
+    """Wires data manager and model."""
+
+    config: PartnerfacePipelineConfig
+    datamanager: PartnerfaceDataManager
+    model: PartnerfaceModel
+
+    def __init__(self, config: PartnerfacePipelineConfig, device: Any, **kwargs: Any) -> None:
+        super().__init__(config, device, **kwargs)
+        provide_ffmpeg()
+
+    def load_pipeline(self, loaded_state: dict[str, Any], step: int) -> None:
+        """Load a checkpoint; unlike nerfstudio's own, never in part.
+
+        Raises:
+            SubjectError: the checkpoint belongs to other settings or to another head model.
+        """
+        source = self.config.run_folder or "checkpoint"
+        prefix = "_model."
+        state = {key.removeprefix("module."): value for key, value in loaded_state.items()}
+        state = {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
+        try:
+            self.model.load_state_dict(state, strict=True)
+        except RuntimeError as error:
+            raise SubjectError(source, "the checkpoint does not fit these settings", found=error) from error
+        self.model.avatar.check_head_model(source)
+
+    def get_average_eval_image_metrics(
+        self, step: int | None = None, output_path: Path | None = None, get_std: bool = False
+    ) -> dict[str, float]:
+        """Mean metrics of all evaluation pictures; their single values go to a CSV in the run folder.
+
+        ns-eval's own are written beside its result too. A picture that lacks a region does not count in that
+        region's mean.
+
+        Args:
+            step: training step, unused.
+            output_path: folder for the pictures themselves.
+            get_std: whether to give standard deviations as well (0 for a single picture).
+        """
+        self.eval()
+        rows = list(self._evaluate(output_path))
+        self.train()
+        for target in self._per_image_files():
+            _write_csv(target, rows)
+        names = [name for name in rows[0] if name not in ("image", "timestep", "camera")]
+        values = {name: np.array([row[name] for row in rows], dtype=np.float64) for name in names}
+        means = {name: _mean(v) for name, v in values.items()}
+        return means | ({f"{name}_std": _std(v) for name, v in values.items()} if get_std else {})
+
+    def _evaluate(self, output_path: Path | None) -> Iterable[dict[str, Any]]:
+        loader = self.datamanager.fixed_indices_eval_dataloader
+        lpips = self._lpips()
+        for index, (camera, batch) in enumerate(track(loader, "Evaluating", total=len(loader.image_indices))):
+            began = time.perf_counter()
+            outputs = self.model.get_outputs_for_camera(camera)
+            seconds = time.perf_counter() - began
+            metrics, images = self.model.get_image_metrics_and_images(outputs, batch)
+            if lpips is not None:
+                metrics["lpips"] = float(lpips(outputs["rgb"].cpu(), batch["image"].cpu()))
+            if output_path is not None:
+                _write_images(output_path, images, index)
+            frame: Frame = batch["frame"]
+            name = self.datamanager.eval_dataset.image_filenames[index].name
+            speed = {"num_rays_per_sec": outputs["rgb"][..., 0].numel() / seconds, "fps": 1 / seconds}
+            yield {"image": name, "timestep": frame.timestep, "camera": frame.camera_index} | metrics | speed
+
+    def _lpips(self) -> Any:
+        from partnerface_ns.rendering.metrics import lpips_or_reason
+
+        lpips, reason = lpips_or_reason()
+        if reason is not None:
+            print(f"No lpips: {reason}")
+        return lpips
+
+    def _per_image_files(self) -> list[Path]:
+        """The run folder's CSV, and one beside ns-eval's result."""
+        files = [] if self.config.run_folder is None else [self.config.run_folder / PER_IMAGE_NAME]
+        result = _ns_eval_result(sys.argv)
+        return files if result is None else [*files, result.with_name(f"{result.stem}_{PER_IMAGE_NAME}")]
+
+
+def _ns_eval_result(arguments: Sequence[str]) -> Path | None:
+    """Where ns-eval is about to write its result; it tells a pipeline nothing of it."""
+    if Path(arguments[0]).stem != "ns-eval":
+        return None
+    for i, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if name.replace("_", "-") == "--output-path":
+            return Path(value if equals else arguments[i + 1])
+    return Path("output.json")
+
+
+def _write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", newline="", encoding="utf8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(partial, path)
+
+
+def _write_images(folder: Path, images: dict[str, Tensor], index: int) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, image in images.items():
+        pixels = (image.detach().cpu().clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+        Image.fromarray(pixels).save(folder / f"eval_{name}_{index:04d}.png")
+
+
+def _mean(values: np.ndarray) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else math.nan
+
+
+def _std(values: np.ndarray) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.std(ddof=1)) if known.size > 1 else 0.0

@@ -1,0 +1,64 @@
+"""What the plugin changes in the process that runs a nerfstudio command."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import torch
+
+from partnerface_ns.errors import SubjectError
+
+
+def allow_numpy_scalars() -> None:
+    """Let `torch.load(weights_only=True)`, which nerfstudio uses without saying so, read numpy's float scalars."""
+    if not hasattr(torch.serialization, "add_safe_globals"):  # torch before 2.4 does not restrict them
+        return
+    make_scalar = np.float64(0).__reduce__()[0]  # its module's name differs between numpy 1 and 2
+    allowed = [make_scalar, np.dtype, type(np.dtype(np.float64)), type(np.dtype(np.float32))]
+    torch.serialization.add_safe_globals(allowed)
+
+
+def print_subject_errors_alone() -> None:
+    """End a command on an uncaught `SubjectError` with its message alone; all else goes to the hook before.
+
+    Python exits with code 1 after the hook, whichever ns-* command was running.
+    """
+    previous = sys.excepthook
+    if getattr(previous, "prints_subject_errors", False):
+        return
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if isinstance(error, SubjectError):
+            print(f"\nError: {error}", file=sys.stderr)
+        else:
+            previous(kind, error, trace)
+
+    hook.prints_subject_errors = True
+    sys.excepthook = hook
+
+
+def provide_ffmpeg() -> None:
+    """Put imageio-ffmpeg's binary on PATH under the name `ffmpeg`, for this process, where there is none.
+
+    ns-render asks PATH for it even when it writes images only. Without imageio-ffmpeg nothing changes and ns-render
+    says itself what is missing.
+    """
+    if shutil.which("ffmpeg") is not None:
+        return
+    try:
+        import imageio_ffmpeg
+
+        binary = Path(imageio_ffmpeg.get_ffmpeg_exe())
+    except (ImportError, RuntimeError):
+        return
+    folder = Path(tempfile.mkdtemp(prefix="partnerface-ffmpeg-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    (folder / f"ffmpeg{binary.suffix if os.name == 'nt' else ''}").symlink_to(binary)
+    os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", ""), str(folder)])

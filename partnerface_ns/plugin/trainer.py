@@ -1,0 +1,114 @@
+"""The trainer and its configuration: what a run is given before it starts, and how it ends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Optional, Type
+
+from nerfstudio.engine.optimizers import AdamOptimizerConfig
+from nerfstudio.engine.trainer import Trainer, TrainerConfig
+from nerfstudio.utils.rich_utils import CONSOLE
+
+from partnerface_ns.errors import SubjectError
+from partnerface_ns.plugin.dataparser import FlameDataParserConfig, absolute_head_model, head_model_source
+from partnerface_ns.plugin.pipeline import PartnerfacePipeline, PartnerfacePipelineConfig
+
+
+@dataclass
+class FusedAdamConfig(AdamOptimizerConfig):
+    """Adam in one kernel, as in the training loop outside nerfstudio."""
+
+    eps: float = 1e-15
+    """The epsilon value to use."""
+    fused: bool = True
+    """Whether one kernel updates all parameters of a group."""
+
+
+@dataclass
+class PartnerfaceTrainerConfig(TrainerConfig):
+    """A training run."""
+
+    _target: Type = field(default_factory=lambda: PartnerfaceTrainer)
+    """Target class to instantiate."""
+    pipeline: PartnerfacePipelineConfig = field(default_factory=PartnerfacePipelineConfig)
+    """Pipeline configuration"""
+    max_num_iterations: int = 30_000
+    """Steps of the whole run, those before a resume included."""
+    max_train_minutes: Optional[float] = None
+    """Minutes of training steps after which the run ends, if that is before `max_num_iterations`; evaluation, saving
+    and pauses do not count. Stages and learning rates follow whichever is further."""
+    head_model: Optional[Path] = None
+    """Alias for the dataparser's --head-model"""
+
+    def set_timestamp(self) -> None:
+        """Also make the run independent of the folder it was started in, and check its data.
+
+        nerfstudio calls this once, before it writes config.yml; nothing of the run is on disk until the data was
+        found to be usable.
+        """
+        super().set_timestamp()
+        self._resolve_paths()
+        self.pipeline.datamanager.seed = self.machine.seed
+        self.pipeline.run_folder = self.get_base_dir()
+
+    def _resolve_paths(self) -> None:
+        dataparser = self.pipeline.datamanager.dataparser
+        if not isinstance(dataparser, FlameDataParserConfig):
+            raise SubjectError(
+                str(self.method_name),
+                "reads tracked captures only",
+                expected="flame-data",
+                found=type(dataparser).__name__,
+            )
+        data = (self.pipeline.datamanager.data or dataparser.data).resolve()
+        self.data = self.pipeline.datamanager.data = dataparser.data = data
+        self.output_dir = self.output_dir.resolve()
+        self.load_dir = self.load_dir and self.load_dir.resolve()
+        self.load_checkpoint = self.load_checkpoint and self.load_checkpoint.resolve()
+        given = self.head_model or dataparser.head_model
+        dataparser.head_model = given and absolute_head_model(given)
+        capture = dataparser.setup().recording().capture
+        # An avatar driven by another capture must find its own head model.
+        self.head_model = dataparser.head_model = head_model_source(capture, dataparser.head_model)
+
+
+class PartnerfaceTrainer(Trainer):
+    """Trains until the steps or the minutes are done."""
+
+    config: PartnerfaceTrainerConfig
+    pipeline: PartnerfacePipeline
+    last_step: int = -1
+    """The last step that was trained."""
+
+    def setup(self, test_mode: Literal["test", "val", "inference"] = "val") -> None:
+        """Also read the training pictures, so that a bad one stops the run before its first step."""
+        super().setup(test_mode)
+        self.last_step = self._start_step - 1
+        if test_mode != "inference":
+            self.pipeline.datamanager.load_pictures()
+
+    def train(self) -> None:
+        """Train; a run that was done already is left as it is, Ctrl-C saves what was trained."""
+        minutes = float(self.pipeline.model.trained_seconds) / 60
+        if self._start_step >= self.config.max_num_iterations or (
+            self.config.max_train_minutes is not None and minutes >= self.config.max_train_minutes
+        ):
+            CONSOLE.print(
+                f"This run is done: {self._start_step} steps, {minutes:.1f} minutes. "
+                "Raise --max-num-iterations or --max-train-minutes to train on."
+            )
+            return
+        try:
+            super().train()
+        except KeyboardInterrupt:
+            if self.training_state == "completed":  # the viewer stays open after training until Ctrl-C
+                return
+            if self.last_step >= self._start_step:
+                self.save_checkpoint(self.last_step)
+                CONSOLE.print(f"Stopped. Train on with: --load-dir {self.checkpoint_dir}")
+            raise SystemExit(130) from None
+
+    def save_checkpoint(self, step: int) -> None:
+        """Save under the last step that was trained; a run that is stopped has counted one further."""
+        super().save_checkpoint(self.last_step)

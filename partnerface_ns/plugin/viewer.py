@@ -1,0 +1,69 @@
+"""The viewer's side of the model: a page opens looking at the face, and a slider chooses the frame.
+
+nerfstudio finds both by a scan of the model's public attributes. The viewer's scene is ten times the world's size.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from jaxtyping import Float
+from nerfstudio.viewer.viewer import VISER_NERFSTUDIO_SCALE_RATIO, Viewer
+from nerfstudio.viewer.viewer_elements import ViewerControl, ViewerSlider
+from viser import ClientHandle
+
+from partnerface_ns.capture.capture import Camera
+
+
+class FaceView(ViewerControl):
+    """Puts each new page's camera where the capture's camera stood, and drives the head by frame number."""
+
+    def __init__(self, camera: Camera, face: Float[np.ndarray, 3], num_timesteps: int, timestep: int) -> None:
+        """
+        Args:
+            camera: the camera that a page opens with.
+            face: a point of the face, world frame; the page's camera turns about its depth.
+            num_timesteps: length of the track that the slider runs over.
+            timestep: where the slider starts.
+        """
+        self._camera, self._face = camera, face
+        self._viewer: Viewer | None = None
+        self._frustums_hidden = False
+        self.slider = ViewerSlider(
+            "Frame", timestep, 0, max(1, num_timesteps - 1), 1, hint="Which frame's expression and pose to show"
+        )
+
+    @property
+    def timestep(self) -> int | None:
+        """The frame that the slider asks for; None without a viewer, or while a camera path is previewed."""
+        if self._viewer is None or (self._viewer.ready and self._viewer.render_tab_state.preview_render):
+            return None
+        return int(self.slider.value)
+
+    def _setup(self, viewer: Viewer) -> None:
+        super()._setup(viewer)
+        # The viewer's own time slider has a hundred steps only; ours takes its place.
+        viewer.control_panel._time_enabled = False
+        viewer.control_panel._time.set_hidden(True)
+        viewer.viser_server.on_client_connect(self._look_at_face)
+        self._viewer = viewer
+
+    def _look_at_face(self, client: ClientHandle) -> None:
+        T = self._camera.T_world_camera
+        position, forward, up = T[:3, 3], -T[:3, 2], T[:3, 1]
+        depth = max(1e-3, float((self._face - position) @ forward))
+        client.camera.up_direction = up
+        client.camera.position = position * VISER_NERFSTUDIO_SCALE_RATIO
+        client.camera.look_at = (position + depth * forward) * VISER_NERFSTUDIO_SCALE_RATIO
+        client.camera.fov = 2 * math.atan(self._camera.height / (2 * self._camera.fl_y))
+        self._hide_frustums()
+
+    def _hide_frustums(self) -> None:
+        """Hide the training cameras once: in a monocular capture the first of them covers the face."""
+        viewer = self._viewer
+        if viewer is None or self._frustums_hidden or not hasattr(viewer, "camera_handles"):
+            return
+        self._frustums_hidden = True
+        viewer.set_camera_visibility(False)
+        viewer.toggle_cameravis_button()

@@ -1,0 +1,162 @@
+"""What ns-eval, ns-render and the viewer ask of a trained run."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.scripts.eval import ComputePSNR
+from nerfstudio.scripts.render import DatasetRender
+from nerfstudio.utils.eval_utils import eval_setup
+
+from partnerface_ns.errors import SubjectError
+from partnerface_ns.plugin import pipeline
+from partnerface_ns.plugin.model import OUTPUTS
+
+SIZE = 24
+"""Pixels a side of the tiny capture's pictures."""
+
+METRICS = {"psnr", "ssim", "l1", "psnr_head", "ssim_head", "psnr_mouth", "psnr_eyes"}
+
+
+@pytest.fixture
+def run(make_config, start):
+    """The config.yml of a run of three steps."""
+    config = make_config(max_num_iterations=3)
+    start(config).train()
+    return config.get_base_dir() / "config.yml"
+
+
+@pytest.fixture
+def model(make_config, start):
+    return start(make_config()).pipeline.model.eval()
+
+
+def camera_at(model, **kwargs) -> Cameras:
+    c = model._shown.camera
+    pose = torch.from_numpy(c.T_world_camera[:3]).float()[None]
+    return Cameras(pose, c.fl_x, c.fl_y, c.cx, c.cy, SIZE, SIZE, **kwargs)
+
+
+def test_evaluation_gives_means_and_every_pictures_values(run, tmp_path, monkeypatch):
+    result = tmp_path / "results" / "figures.json"
+    monkeypatch.setattr("sys.argv", ["ns-eval", "--load-config", str(run), "--output-path", str(result)])
+    ComputePSNR(run, result).main()
+    means = json.loads(result.read_text())["results"]
+    assert means.keys() >= METRICS
+    beside = result.with_name("figures_per_image.csv")
+    assert beside.read_text() == (run.parent / "per_image.csv").read_text()
+    with beside.open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["timestep"]) for row in rows] == [4, 5]
+    assert means["psnr"] == pytest.approx(sum(float(row["psnr"]) for row in rows) / 2)
+    assert "psnr_std" in means and math.isfinite(means["psnr_std"])
+
+
+def test_another_capture_of_another_length_drives_the_avatar(run, head, tmp_path, write_subject):
+    other = write_subject(tmp_path / "other", head, 2, 5, seed=1)
+    DatasetRender(run, output_path=tmp_path / "renders", data=other, image_format="png").main()
+    for name in ("gt-rgb", *OUTPUTS):
+        assert len(list((tmp_path / "renders" / "test" / name).iterdir())) == 5, name
+
+
+def test_a_capture_tracked_with_another_head_model_is_refused_with_both_names(run, head, tmp_path, write_subject):
+    stranger = replace(head, name="stranger", template=head.template * 1.1)
+    other = write_subject(tmp_path / "other", stranger, 2, 2)
+    with pytest.raises(SubjectError) as error:
+        DatasetRender(run, output_path=tmp_path / "renders", data=other).main()
+    assert "stranger" in str(error.value) and head.name in str(error.value)
+
+
+def test_a_loaded_run_renders_as_the_run_itself(make_config, start):
+    config = make_config(max_num_iterations=3)
+    trainer = start(config)
+    trainer.train()
+    trainer.pipeline.eval()
+    _, loaded, _, _ = eval_setup(config.get_base_dir() / "config.yml", test_mode="inference")
+    camera = trainer.pipeline.datamanager.eval_dataset.cameras[0:1]
+    expected, found = (p.model.get_outputs_for_camera(camera) for p in (trainer.pipeline, loaded))
+    for name in OUTPUTS:
+        assert torch.equal(expected[name], found[name]), name
+
+
+def test_a_camera_finds_its_head_state(model):
+    last = 5
+    timestep = lambda **kwargs: model._timestep_of_camera(camera_at(model, **kwargs))  # noqa: E731
+    assert timestep() is None
+    assert timestep(metadata={"cam_idx": 2}) == 2
+    assert timestep(metadata={"cam_idx": 99}) is None
+    assert timestep(times=torch.tensor([[3 / last]]), metadata={"cam_idx": 0}) == 3
+    assert timestep(times=torch.tensor([[0.0]]), metadata={"timestep": torch.tensor([[4]])}) == 4
+
+    class Viewer:
+        ready = True
+
+        class render_tab_state:
+            preview_render = False
+
+    model.face_view._viewer = Viewer
+    assert timestep(times=torch.tensor([[1.0]])) == 0, "the frame slider stands at the first frame"
+    Viewer.render_tab_state.preview_render = True
+    assert timestep(times=torch.tensor([[1.0]])) == last, "a previewed camera path brings its own time"
+
+
+def test_images_hold_the_same_outputs_whatever_the_chunks(model):
+    outputs = model.get_outputs_for_camera(camera_at(model))
+    assert tuple(outputs) == OUTPUTS
+    assert {name: tuple(o.shape) for name, o in outputs.items()} == {
+        name: (SIZE, SIZE, 1 if name in ("accumulation", "depth") else 3) for name in OUTPUTS
+    }
+    model.config.eval_num_rays_per_chunk = 100
+    for name, output in model.get_outputs_for_camera(camera_at(model)).items():
+        torch.testing.assert_close(output, outputs[name], msg=name)
+
+
+def test_a_camera_that_looks_away_sees_the_background(model):
+    camera = camera_at(model)
+    camera.camera_to_worlds[..., 2] *= -1
+    camera.camera_to_worlds[..., 0] *= -1
+    outputs = model.get_outputs_for_camera(camera)
+    assert outputs["accumulation"].max() == 0
+    assert outputs["rgb"].min() == 1
+
+
+def test_only_frames_of_the_avatars_own_training_have_a_torso_of_their_own(model):
+    assert model._residuals_of(torch.tensor([0, 3])) is not None
+    assert model._residuals_of(torch.tensor([0, 4])) is None, "a test frame"
+    model.capture_digest += 1
+    assert model._residuals_of(torch.tensor([0, 3])) is None, "another capture"
+
+
+def test_colours_without_background_are_those_that_were_composited(model):
+    outputs = {"rgb": torch.tensor([[[0.6, 0.7, 0.8]]]), "accumulation": torch.tensor([[[0.5]]])}
+    rgba = model.get_rgba_image(outputs)
+    torch.testing.assert_close(rgba[..., :3] * 0.5 + 0.5, outputs["rgb"])
+    assert rgba[..., 3] == 0.5
+
+
+def test_pictures_without_a_region_do_not_count_in_its_mean():
+    values = np.array([20.0, math.nan, 30.0])
+    assert pipeline._mean(values) == 25
+    assert pipeline._std(values) == pytest.approx(50**0.5)
+    assert math.isnan(pipeline._mean(values[1:2])) and pipeline._std(values[1:2]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "result"),
+    [
+        (["/bin/ns-eval", "--load-config", "a", "--output-path", "b/c.json"], "b/c.json"),
+        (["ns-eval", "--output_path=c.json"], "c.json"),
+        (["ns-eval", "--load-config", "a"], "output.json"),
+        (["ns-render", "dataset", "--output-path", "d"], None),
+    ],
+)
+def test_the_place_of_ns_evals_result_is_known(arguments, result):
+    assert pipeline._ns_eval_result(arguments) == (None if result is None else Path(result))

@@ -1,0 +1,40 @@
+"""What the plugin changes in a process."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+
+import numpy as np
+import torch
+
+import partnerface_ns.plugin  # noqa: F401
+from partnerface_ns.errors import SubjectError
+from partnerface_ns.plugin import process
+
+
+def test_checkpoints_may_hold_numpys_scalars(tmp_path):
+    torch.save({"lr": np.float64(0.5), "loss": np.float32(2)}, tmp_path / "a.ckpt")
+    assert torch.load(tmp_path / "a.ckpt", weights_only=True) == {"lr": 0.5, "loss": 2}
+
+
+def test_a_users_mistake_is_printed_alone_and_all_else_as_ever(monkeypatch, capsys):
+    passed_on = []
+    monkeypatch.setattr(sys, "excepthook", lambda *error: passed_on.append(error[0]))
+    process.print_subject_errors_alone()
+    process.print_subject_errors_alone()
+    error = SubjectError("folder", "is missing")
+    sys.excepthook(SubjectError, error, None)
+    assert capsys.readouterr().err.strip() == f"Error: {error}"
+    sys.excepthook(KeyError, KeyError("x"), None)
+    assert passed_on == [KeyError]
+
+
+def test_ffmpeg_is_provided_where_there_is_none(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    process.provide_ffmpeg()
+    assert shutil.which("ffmpeg") is not None
+    before = os.environ["PATH"]
+    process.provide_ffmpeg()
+    assert os.environ["PATH"] == before, "it is there now"

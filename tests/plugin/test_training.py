@@ -1,0 +1,104 @@
+"""Runs of the trainer: the course of a run, its end, and its resumption."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocation
+
+from partnerface_ns.avatar import HARD, SOFT
+from partnerface_ns.errors import SubjectError
+from partnerface_ns.training import LEARNING_RATES, Schedule, ScheduleConfig
+
+
+def on_step(trainer, location, do):
+    trainer.callbacks.append(TrainingCallback([location], do))
+
+
+def interrupt_before(trainer, at: int):
+    def stop(step: int) -> None:
+        if step == at:
+            raise KeyboardInterrupt
+
+    on_step(trainer, TrainingCallbackLocation.BEFORE_TRAIN_ITERATION, stop)
+
+
+def test_every_step_has_the_stage_and_the_learning_rates_of_its_progress(make_config, start):
+    trainer = start(make_config())
+    stages, rates, assigner_trains = [], [], []
+
+    def note(step: int) -> None:
+        avatar = trainer.pipeline.model.avatar
+        stages.append(int(avatar.stage))
+        rates.append(trainer.optimizers.optimizers["planes"].param_groups[0]["lr"])
+        assigner_trains.append(any(p.grad is not None and bool(p.grad.any()) for p in avatar.assigner.parameters()))
+
+    on_step(trainer, TrainingCallbackLocation.AFTER_TRAIN_ITERATION, note)
+    trainer.train()
+    assert stages == [HARD] * 3 + [SOFT] * 3
+    assert assigner_trains == [False] * 3 + [True] * 3
+    schedule = Schedule(ScheduleConfig(max_steps=6))
+    assert rates == pytest.approx([LEARNING_RATES["planes"] * schedule.learning_rate_factor(s) for s in range(6)])
+    assert [p.name for p in trainer.checkpoint_dir.iterdir()] == ["step-000000005.ckpt"]
+
+
+@pytest.mark.parametrize("broken_at", [2, 3, 4])
+def test_a_run_resumed_before_at_and_after_the_swap_equals_an_unbroken_one(make_config, broken_at, start):
+    unbroken = start(make_config("unbroken"))
+    unbroken.train()
+
+    broken = start(make_config("broken"))
+    interrupt_before(broken, broken_at)
+    with pytest.raises(SystemExit, match="130"):
+        broken.train()
+    resumed = start(make_config("resumed", load_dir=broken.checkpoint_dir))
+    resumed.train()
+
+    expected, found = (t.pipeline.model.avatar.state_dict() for t in (unbroken, resumed))
+    assert expected.keys() == found.keys()
+    differing = [name for name in expected if not torch.equal(expected[name], found[name])]
+    assert differing == []
+    assert resumed.last_step == unbroken.last_step == 5
+
+
+def test_minutes_end_a_run_and_count_on_after_a_resume(make_config, start):
+    first = start(make_config("first", max_num_iterations=1000, max_train_minutes=0.01))
+    first.train()
+    trained = float(first.pipeline.model.trained_seconds)
+    assert 0.6 <= trained < 5
+    assert 0 < first.last_step < 999
+
+    again = start(make_config("again", max_num_iterations=1000, max_train_minutes=0.01, load_dir=first.checkpoint_dir))
+    again.train()
+    assert float(again.pipeline.model.trained_seconds) == pytest.approx(trained)
+    assert again.last_step == first.last_step, "nothing was left to train"
+
+
+def test_the_paths_of_a_run_do_not_depend_on_the_folder_it_was_started_in(make_config, subject, monkeypatch):
+    monkeypatch.chdir(subject.parent)
+    config = make_config(data=subject.relative_to(subject.parent))
+    assert config.data == config.pipeline.datamanager.dataparser.data == subject
+    assert config.output_dir.is_absolute()
+    assert config.pipeline.run_folder == config.get_base_dir()
+
+
+def test_a_checkpoint_of_other_settings_is_refused(make_config, start):
+    trainer = start(make_config("first", max_num_iterations=1))
+    trainer.train()
+    config = make_config("other", load_dir=trainer.checkpoint_dir)
+    config.pipeline.model.avatar.deformation = "none"
+    with pytest.raises(SubjectError, match="does not fit"):
+        start(config)
+
+
+def test_no_array_of_the_head_model_lies_in_a_checkpoint(make_config, head, start):
+    trainer = start(make_config())
+    stored = trainer.pipeline.state_dict().values()
+    for array in (head.template, head.identity_dirs, head.expression_dirs, head.skinning_weights, head.pose_dirs):
+        assert not any(t.shape == array.shape and torch.equal(t.float().cpu(), array) for t in stored)
+
+
+def test_unusable_data_stops_a_run_before_anything_is_written(make_config, tmp_path):
+    with pytest.raises(SubjectError, match="nowhere"):
+        make_config(data=tmp_path / "nowhere")
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,32 @@
+"""The first look of a viewer page."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+from unittest.mock import Mock
+
+import numpy as np
+from viser import ClientHandle
+
+from partnerface_ns.capture.capture import Camera
+from partnerface_ns.plugin.viewer import FaceView
+
+
+def test_a_page_opens_where_the_captures_camera_stood():
+    T = np.eye(4)
+    T[:3, 3] = [0.1, 0.2, 1.0]
+    view = FaceView(Camera(T, 100.0, 100.0, 32.0, 24.0, 64, 48), np.array([0.1, 0.2, 0.0]), 10, 3)
+    hidden = []
+    view._viewer = SimpleNamespace(
+        camera_handles={}, set_camera_visibility=hidden.append, toggle_cameravis_button=lambda: None
+    )
+    client = Mock(spec=ClientHandle, camera=SimpleNamespace())
+    view._look_at_face(client)
+    view._look_at_face(client)
+    np.testing.assert_allclose(client.camera.position, [1, 2, 10])
+    np.testing.assert_allclose(client.camera.look_at, [1, 2, 0], atol=1e-9)
+    np.testing.assert_allclose(client.camera.up_direction, [0, 1, 0])
+    assert client.camera.fov == 2 * math.atan(24 / 100)
+    assert hidden == [False], "frustums are hidden once; a user may show them again"
+    assert view.slider.default_value == 3 and view.slider.max == 9
