@@ -1,0 +1,71 @@
+"""The command `partnerface`: one subcommand a file, each a dataclass that is called once its options are read.
+
+A subcommand's module imports nothing heavy before it is called, so that help appears at once. One that cannot be
+imported here (a package is missing) stays in the list and says so; the others work.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import make_dataclass
+from importlib import import_module
+from typing import Annotated, Union
+
+import tyro
+
+from partnerface_ns.errors import SubjectError
+
+COMMANDS = {
+    "demo": "partnerface_ns.cli.demo:Demo",
+    "make-subject": "partnerface_ns.cli.make_subject:MakeSubject",
+    "report": "partnerface_ns.cli.report:Report",
+}
+"""Module and class of each subcommand, by its name on the command line."""
+
+USER_MISTAKE, INTERRUPTED = 1, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run `partnerface`.
+
+    Args:
+        arguments: the words after the command's name; None takes the process's own.
+
+    Raises:
+        SystemExit: with code 1 after a user's mistake, whose message alone is printed, and with 130 after Ctrl-C.
+    """
+    try:
+        _parse(arguments)()
+    except SubjectError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        raise SystemExit(USER_MISTAKE) from None
+    except KeyboardInterrupt:
+        print("\nStopped by Ctrl-C.", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
+
+
+def _parse(arguments: Sequence[str] | None) -> Callable[[], None]:
+    types = [Annotated[load_command(place), tyro.conf.subcommand(name=name)] for name, place in COMMANDS.items()]
+    return tyro.cli(
+        Union[tuple(types)],  # type: ignore[arg-type]  # noqa: UP007 (made at run time)
+        prog="partnerface",
+        description="Animatable faces of local parts over a FLAME head, from one video.",
+        args=arguments,
+    )
+
+
+def load_command(place: str) -> type:
+    """The class at `module:class`, or a stand-in that says why it cannot be imported."""
+    module, _, name = place.partition(":")
+    try:
+        return getattr(import_module(module), name)
+    except ImportError as error:
+        return _unavailable(name, str(error))
+
+
+def _unavailable(name: str, reason: str) -> type:
+    def call(self: object) -> None:
+        raise SubjectError("partnerface", "this command cannot be loaded here", found=reason)
+
+    return make_dataclass(name, [], namespace={"__doc__": f"Cannot be loaded here: {reason}", "__call__": call})
