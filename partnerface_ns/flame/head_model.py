@@ -92,7 +92,7 @@ def load_head_model(path: Path) -> HeadModel:
     if not path.is_file():
         raise SubjectError(path, "the head model does not exist")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise SubjectError(path, "the head model cannot be read", found=error) from error
@@ -107,7 +107,9 @@ def _from_arrays(arrays: dict[str, np.ndarray], path: Path) -> HeadModel:
         raise SubjectError(path, "faces point outside the vertices", key="f", expected=f"0 to {num_verts - 1}")
     shape_dirs = _array(arrays, path, "shapedirs", (num_verts, 3, None))
     weights = _array(arrays, path, "weights", (num_verts, len(JOINT_NAMES)))
-    num_identity = int(arrays["n_id"]) if "n_id" in arrays else NUM_FLAME_IDENTITY
+    if (weights < 0).any() or (weights.sum(-1) <= 0).any():
+        raise SubjectError(path, "skinning weights are shares of a positive sum", key="weights")
+    num_identity = int(_array(arrays, path, "n_id", ())) if "n_id" in arrays else NUM_FLAME_IDENTITY
     num_shape = shape_dirs.shape[-1]
     if not 0 < num_identity < num_shape:
         raise SubjectError(

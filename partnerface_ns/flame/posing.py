@@ -32,7 +32,7 @@ class PosedHead:
 
     def skinning(self, weights: Float[Tensor, "verts joints"]) -> Float[Tensor, "*batch verts 4 4"]:
         """Blended transform of each vertex, world from (displaced) rest; the linear part need not be a rotation."""
-        return torch.einsum("vj,...jab->...vab", weights, self.T_world_rest)
+        return _blend(weights, self.T_world_rest)
 
 
 @dataclass(frozen=True)
@@ -73,10 +73,16 @@ class ShapedHead:
         shift[..., :3, 3] = translation[:, None]
         T_world_rest = T_world_rest + shift
 
-        posed = PosedHead(torch.empty(0), offsets, T_world_rest)
-        T_verts = posed.skinning(self.model.skinning_weights)
+        T_verts = _blend(self.model.skinning_weights, T_world_rest)
         rest = self.verts_rest + offsets
         verts = torch.einsum("nvab,nvb->nva", T_verts[..., :3, :3], rest) + T_verts[..., :3, 3]
         return PosedHead(
             verts.reshape(*batch, -1, 3), offsets.reshape(*batch, -1, 3), T_world_rest.reshape(*batch, -1, 4, 4)
         )
+
+
+def _blend(
+    weights: Float[Tensor, "verts joints"], T_joints: Float[Tensor, "*batch joints 4 4"]
+) -> Float[Tensor, "*batch verts 4 4"]:
+    """Linear blend skinning's transform of each vertex."""
+    return torch.einsum("vj,...jab->...vab", weights, T_joints)
