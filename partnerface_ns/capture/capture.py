@@ -44,6 +44,8 @@ class Frame:
     """None where a sequence only drives an avatar and has no pictures."""
     mask_path: Path | None
     """Foreground mask (person = white); None where the image's alpha, or nothing, says it."""
+    composited: bool = False
+    """The picture has no background of its own any more: it already shows the capture's `background`."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,10 @@ class Capture:
     """Frames left out, by name, with the reason."""
     background: tuple[float, float, float] | None = None
     """Colour in [0, 1] that the pictures were already composited on; None where they were not."""
+    format: str = "vhap"
+    """Name of the layout that it was read from."""
+    notes: tuple[str, ...] = ()
+    """What a user should know about the reading: what was left out, what could not be checked."""
 
     @property
     def num_timesteps(self) -> int:

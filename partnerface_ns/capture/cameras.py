@@ -1,0 +1,53 @@
+"""Checked cameras from a user's files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from partnerface_ns.capture.capture import Camera
+from partnerface_ns.capture.images import MAX_SIDE
+from partnerface_ns.capture.record import Record
+from partnerface_ns.errors import SubjectError
+
+OPENCV_TO_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
+"""From OpenCV camera axes (x right, y down, looking along z) to OpenGL's, and back."""
+_ROTATION_TOLERANCE = 1e-3
+MAX_FOCAL = 1e5
+
+
+def read_intrinsics(record: Record) -> tuple[float, float, float, float, int, int]:
+    """fl_x, fl_y, cx, cy in pixels, and w, h, as written by transforms files (w and h may be floats there)."""
+    width, height = (round(record.number(key, 1, MAX_SIDE)) for key in ("w", "h"))
+    fl_x, fl_y = (record.number(key, 1, MAX_FOCAL) for key in ("fl_x", "fl_y"))
+    cx, cy = (record.number(key, -MAX_SIDE, 2 * MAX_SIDE) for key in ("cx", "cy"))
+    return fl_x, fl_y, cx, cy, width, height
+
+
+def checked_camera_to_world(matrix: Float[np.ndarray, "4 4"], source: Path, key: str) -> Float[np.ndarray, "4 4"]:
+    """The matrix, if it is a rigid motion: a rotation without mirroring or scale, and a translation.
+
+    Raises:
+        SubjectError: it is not.
+    """
+    rotation = matrix[:3, :3]
+    error = np.abs(rotation @ rotation.T - np.eye(3)).max()
+    if np.abs(matrix[3] - [0, 0, 0, 1]).max() > _ROTATION_TOLERANCE:
+        raise SubjectError(source, "not a camera pose", key=key, expected="last row 0 0 0 1", found=matrix[3])
+    if error > _ROTATION_TOLERANCE or np.linalg.det(rotation) < 0:
+        raise SubjectError(
+            source,
+            "not a camera pose",
+            key=key,
+            expected="a rotation: orthonormal rows, determinant 1",
+            found=f"rows off by {error:.3g}, determinant {np.linalg.det(rotation):.3g}",
+        )
+    return matrix
+
+
+def read_camera(intrinsics: Record, pose: Record, key: str = "transform_matrix") -> Camera:
+    """A camera whose pose is given as camera-to-world in OpenGL axes."""
+    matrix = checked_camera_to_world(pose.numbers(key, 4, 4), pose.source, pose.key(key))
+    return Camera(matrix, *read_intrinsics(intrinsics))

@@ -1,0 +1,77 @@
+"""Finding the head model that a capture's coefficients belong to; a mismatch is an error, never a guess."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from partnerface_ns.capture.capture import Capture
+from partnerface_ns.errors import SubjectError
+from partnerface_ns.flame.head_model import HeadModel, load_head_model
+
+
+def resolve_head_model(capture: Capture, given: Path | None = None) -> HeadModel:
+    """The given head model, else the one in the subject's folder, else the open head if the capture names it.
+
+    Args:
+        capture: the capture.
+        given: a head model file, or the open head's name.
+
+    Raises:
+        SubjectError: no head model is known, or it is not the one that the capture was tracked with.
+    """
+    from partnerface_ns.flame.open_head import OPEN_HEAD_NAME, load_open_head
+
+    reference = capture.head_model
+    path = given or reference.path
+    if path is not None:
+        model = load_open_head() if str(path) == OPEN_HEAD_NAME else load_head_model(path)
+    elif reference.name == OPEN_HEAD_NAME or (reference.fingerprint or "") == load_open_head().fingerprint:
+        model = load_open_head()
+    else:
+        named = f"it was tracked with {_described(reference.name, reference.fingerprint)}, which is not in the folder"
+        raise SubjectError(
+            capture.root,
+            "the head model of this capture is not known",
+            expected="the head model whose coefficients these are",
+            found=named if reference.name or reference.fingerprint else "nothing in the folder names or holds one",
+            hint="give its file: partnerface inspect DIR --head-model FILE, or for training\n"
+            f"            ns-train partnerface flame-data --data {capture.root} --head-model FILE",
+        )
+    check_fits(capture, model)
+    return model
+
+
+def check_fits(capture: Capture, model: HeadModel) -> None:
+    """Check that a head model is the one that a capture was tracked with, as far as that can be told.
+
+    Raises:
+        SubjectError: another fingerprint, or other numbers of coefficients or vertices; names both models.
+    """
+    reference = capture.head_model
+    ours = _described(model.name, model.fingerprint)
+    if reference.fingerprint not in (None, model.fingerprint):
+        raise SubjectError(
+            capture.root,
+            "was tracked with another head model than the one given",
+            expected=_described(reference.name, reference.fingerprint),
+            found=ours,
+        )
+    offset = capture.static_offset
+    for what, expected, found in (
+        ("identity coefficients", model.num_identity, capture.identity.shape[-1]),
+        ("expression coefficients", model.num_expr, capture.track.expression.shape[-1]),
+        ("vertices with personal offsets", model.num_verts, model.num_verts if offset is None else offset.shape[0]),
+    ):
+        if expected != found:
+            theirs = reference.name or "the capture's own head model"
+            raise SubjectError(
+                capture.root,
+                f"was tracked with another head model ({theirs}) than the one given ({model.name})",
+                key=what,
+                expected=f"{expected}, as {ours} has",
+                found=found,
+            )
+
+
+def _described(name: str | None, fingerprint: str | None) -> str:
+    return f"{name or 'a head model without name'} ({fingerprint or 'fingerprint unknown'})"

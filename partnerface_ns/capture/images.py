@@ -1,0 +1,173 @@
+"""Pictures and masks: a cheap check of all before any work, and loading one composited on a background.
+
+Colours are uint8 (height, width, 3), masks uint8 (height, width) with the person at 255.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from partnerface_ns.capture.capture import Frame
+from partnerface_ns.errors import SubjectError
+from partnerface_ns.files import require_file, shortened
+
+MAX_SIDE = 8192
+"""Largest width and height of a picture, in pixels."""
+_MAX_BYTES = 256 << 20
+_END_MARKS = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}
+"""Formats that are read, and what the last bytes of a whole file hold."""
+_ALPHA_MODES = ("RGBA", "LA", "PA")
+_UNIFORM = 6
+"""Levels of 255 within which colours count as one background."""
+
+
+class Header(NamedTuple):
+    """What a picture's file says of itself."""
+
+    width: int
+    height: int
+    has_alpha: bool
+
+
+def read_header(path: Path) -> Header:
+    """Size and kind of a picture, without decoding it; a file that was cut off is found.
+
+    Raises:
+        SubjectError: missing, cut off, or neither PNG nor JPEG.
+    """
+    with _opened(path) as image:
+        header = Header(*image.size, image.mode in _ALPHA_MODES or "transparency" in image.info)
+        mark = _END_MARKS[image.format or "PNG"]
+    with path.open("rb") as file:
+        file.seek(-min(4096, os.stat(path).st_size), os.SEEK_END)
+        if mark not in file.read():
+            raise SubjectError(path, "the picture is cut off")
+    return header
+
+
+def check_pictures(frame: Frame) -> Header:
+    """Check that a frame's picture and mask are there, whole and as large as its camera says.
+
+    Raises:
+        SubjectError: names the file at fault.
+    """
+    assert frame.image_path is not None
+    header = read_header(frame.image_path)
+    camera = frame.camera
+    if (header.width, header.height) != (camera.width, camera.height):
+        raise SubjectError(
+            frame.image_path,
+            "the picture has another size than its camera says",
+            expected=f"{camera.width} x {camera.height}",
+            found=f"{header.width} x {header.height}",
+        )
+    if frame.mask_path is not None:
+        mask = read_header(frame.mask_path)
+        if mask[:2] != header[:2]:
+            raise SubjectError(
+                frame.mask_path,
+                "the mask has another size than its picture",
+                expected=f"{header.width} x {header.height}",
+                found=f"{mask.width} x {mask.height}",
+            )
+    return header
+
+
+def load_picture(frame: Frame, background: tuple[float, float, float]) -> tuple[np.ndarray, np.ndarray]:
+    """A frame's colours over the background, and its foreground mask.
+
+    A picture with its own alpha is composited by that; one without by its mask, unless it already shows the
+    capture's background.
+
+    Args:
+        frame: has a picture.
+        background: colour in [0, 1].
+
+    Returns:
+        Colours uint8 (height, width, 3) and mask uint8 (height, width).
+
+    Raises:
+        SubjectError: picture or mask cannot be read, or have another size than the camera.
+    """
+    check_pictures(frame)
+    assert frame.image_path is not None
+    rgb, alpha = _decoded(frame.image_path, _split)
+    mask = alpha if frame.mask_path is None else _decoded(frame.mask_path, _gray)
+    if mask is None:
+        mask = np.full(rgb.shape[:2], 255, np.uint8)
+    cover = alpha if alpha is not None else (None if frame.composited else mask)
+    return (rgb if cover is None else _over(rgb, cover, background)), mask
+
+
+def background_of(frame: Frame) -> tuple[float, float, float] | None:
+    """The one colour that a picture without alpha shows wherever its mask says background.
+
+    None if it has several, alpha decides, or there is no background to be seen.
+    """
+    assert frame.image_path is not None
+    rgb, alpha = _decoded(frame.image_path, _split)
+    if frame.mask_path is None or (alpha is not None and alpha.min() < 255):
+        return None
+    outside = rgb[_decoded(frame.mask_path, _gray) == 0].astype(np.int16)
+    if len(outside) == 0:
+        return None
+    color = np.median(outside, 0)
+    if (np.abs(outside - color).max(-1) <= _UNIFORM).mean() < 0.98:
+        return None
+    red, green, blue = (color / 255).tolist()
+    return red, green, blue
+
+
+def _over(rgb: np.ndarray, alpha: np.ndarray, background: tuple[float, float, float]) -> np.ndarray:
+    alpha = alpha[..., None].astype(np.float32) / 255
+    blended = rgb * alpha + 255 * np.asarray(background, np.float32) * (1 - alpha)
+    return (blended + 0.5).astype(np.uint8)
+
+
+def _split(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
+    """Colours, and alpha where the picture has one that hides anything."""
+    if image.mode not in _ALPHA_MODES and "transparency" not in image.info:
+        return np.array(image.convert("RGB")), None
+    rgba = np.array(image.convert("RGBA"))
+    alpha = rgba[..., 3]
+    return rgba[..., :3].copy(), None if alpha.min() == 255 else alpha
+
+
+def _gray(image: Image.Image) -> np.ndarray:
+    return np.array(image.convert("L"))
+
+
+def _decoded(path: Path, take: Callable[[Image.Image], object]) -> object:
+    with _opened(path) as image:
+        if image.mode.startswith(("I", "F")):
+            raise SubjectError(path, "unknown kind of pixels", expected="8 bits a channel", found=image.mode)
+        try:
+            return take(image)
+        except Exception as error:  # whatever the decoder stumbles on is the file's fault
+            raise SubjectError(path, "the picture cannot be decoded", found=shortened(error)) from error
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """A picture of a size that can be held, its pixels not decoded yet."""
+    require_file(path, max_bytes=_MAX_BYTES)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            image = Image.open(path, formats=tuple(_END_MARKS))
+    except Exception as error:  # whatever the parser stumbles on is the file's fault
+        raise SubjectError(path, "not a PNG or JPEG picture", found=shortened(error)) from error
+    with image:
+        if max(image.size) > MAX_SIDE:
+            raise SubjectError(
+                path, "the picture is too large", expected=f"at most {MAX_SIDE} a side", found=image.size
+            )
+        yield image

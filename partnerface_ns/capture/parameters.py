@@ -1,0 +1,104 @@
+"""Checked FLAME parameters from a user's files, and their collection into a track."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from partnerface_ns.capture.record import MAX_NUMBER
+from partnerface_ns.errors import SubjectError
+from partnerface_ns.files import shortened
+from partnerface_ns.flame.state import HeadState
+
+IDENTITY_TOLERANCE = 1e-3
+"""Largest difference between two frames' identity coefficients that still counts as one person."""
+_COUNTS = {"rotation": 3, "neck": 3, "jaw": 3, "eyes": 6, "translation": 3}
+
+
+def vector(arrays: Mapping[str, np.ndarray], key: str, count: int | None, source: Path) -> Float[np.ndarray, "count"]:
+    """One array as a checked float32 vector; leading axes of size 1 are dropped.
+
+    Args:
+        arrays: the file's content.
+        key: which of it.
+        count: entries that it must have; None allows any number from 1 to 1000.
+        source: the file.
+
+    Raises:
+        SubjectError: missing, wrong shape, not numbers, not finite or absurdly large.
+    """
+    values = numbers(arrays, key, source)
+    wanted = (1, "1 to 1000" if count is None else count)
+    if values.ndim == 0 or any(size != 1 for size in values.shape[:-1]):
+        raise SubjectError(source, "wrong shape", key=key, expected=wanted, found=values.shape)
+    size = values.shape[-1]
+    if size != count if count is not None else not 0 < size <= 1000:
+        raise SubjectError(source, "wrong shape", key=key, expected=wanted, found=values.shape)
+    return values.reshape(-1).astype(np.float32)
+
+
+def numbers(arrays: Mapping[str, np.ndarray], key: str, source: Path) -> np.ndarray:
+    """One array of any shape, checked to be finite numbers of a sane size."""
+    if key not in arrays:
+        raise SubjectError(source, "a key is missing", key=key, found=shortened(f"keys {', '.join(sorted(arrays))}"))
+    values = arrays[key]
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu":
+        raise SubjectError(source, "not an array of numbers", key=key, found=getattr(values, "dtype", type(values)))
+    if values.size and not np.abs(values.astype(np.float64)).max() <= MAX_NUMBER:
+        raise SubjectError(source, "holds values that are not finite or too large", key=key, expected=f"{MAX_NUMBER:g}")
+    return values
+
+
+def single_state(
+    expression: np.ndarray,
+    rotation: np.ndarray | None = None,
+    neck: np.ndarray | None = None,
+    jaw: np.ndarray | None = None,
+    eyes: np.ndarray | None = None,
+    translation: np.ndarray | None = None,
+) -> HeadState:
+    """One moment's head state; what is None is zero."""
+    given = {"rotation": rotation, "neck": neck, "jaw": jaw, "eyes": eyes, "translation": translation}
+    rest = {
+        name: torch.from_numpy(np.zeros(_COUNTS[name], np.float32) if v is None else v.astype(np.float32))
+        for name, v in given.items()
+    }
+    return HeadState(expression=torch.from_numpy(expression.astype(np.float32)), **rest)
+
+
+def track_of(states: Sequence[HeadState], sources: Sequence[Path]) -> HeadState:
+    """The states of all timesteps joined.
+
+    Raises:
+        SubjectError: they differ in their number of expression coefficients; names the file.
+    """
+    count = states[0].expression.shape[-1]
+    for state, source in zip(states, sources, strict=True):
+        if state.expression.shape[-1] != count:
+            raise SubjectError(
+                source,
+                "another number of expression coefficients than in the first frame",
+                expected=count,
+                found=state.expression.shape[-1],
+            )
+    return HeadState(*(torch.stack([getattr(s, f.name) for s in states]) for f in fields(HeadState)))
+
+
+def padded(values: np.ndarray, count: int) -> np.ndarray:
+    """Coefficients filled up with zeros: trackers that use FLAME's first few directions store only those."""
+    return np.concatenate([values, np.zeros(max(0, count - len(values)), values.dtype)])
+
+
+def check_identity(identity: np.ndarray, first: np.ndarray, source: Path, key: str) -> None:
+    """One capture is one person.
+
+    Raises:
+        SubjectError: another identity than the first frame's.
+    """
+    if identity.shape != first.shape or np.abs(identity - first).max() > IDENTITY_TOLERANCE:
+        raise SubjectError(source, "another identity than in the first frame", key=key, expected="one for all frames")

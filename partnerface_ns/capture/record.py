@@ -1,0 +1,127 @@
+"""Values out of a user's JSON that know where they stand, so that every refusal names file and key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from partnerface_ns.errors import SubjectError
+from partnerface_ns.files import path_inside, read_json, require_file, shortened
+
+MAX_NUMBER = 1e6
+"""No coefficient, angle, length or pixel coordinate is larger than this; what is, is broken."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """A JSON object of a user's file."""
+
+    source: Path
+    """The file that it stands in."""
+    values: Mapping[str, Any]
+    where: str = ""
+    """Its place in the file, a prefix of its keys in messages."""
+
+    @staticmethod
+    def read(path: Path) -> Record:
+        """The object that a JSON file holds.
+
+        Raises:
+            SubjectError: missing, not JSON, or not an object.
+        """
+        return _record(path, read_json(path), "")
+
+    def key(self, name: str) -> str:
+        return f"{self.where}{name}"
+
+    def has(self, name: str) -> bool:
+        return self.values.get(name) is not None
+
+    def number(self, name: str, low: float = -MAX_NUMBER, high: float = MAX_NUMBER) -> float:
+        """A number within the bounds."""
+        value = self._value(name)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+            raise self.error(name, f"a number from {low:g} to {high:g}", value)
+        return float(value)
+
+    def index(self, name: str) -> int:
+        """A whole number, 0 or more."""
+        value = self.number(name, 0, 1e9)
+        if value != int(value):
+            raise self.error(name, "a whole number", value)
+        return int(value)
+
+    def text(self, name: str) -> str:
+        value = self._value(name)
+        if not isinstance(value, str) or len(value) > 4096:
+            raise self.error(name, "a text", value)
+        return value
+
+    def numbers(self, name: str, *shape: int) -> np.ndarray:
+        """Nested lists of numbers of exactly this shape, float64."""
+        value = self._value(name)
+        flat: list[float] = []
+        if not _flatten(value, shape, flat):
+            raise self.error(name, f"numbers of shape {shape}, each below {MAX_NUMBER:g}", _shape_of(value))
+        return np.array(flat, dtype=np.float64).reshape(shape)
+
+    def records(self, name: str) -> list[Record]:
+        """A list of objects."""
+        value = self._value(name)
+        if not isinstance(value, list):
+            raise self.error(name, "a list", value)
+        return [_record(self.source, entry, f"{self.key(name)}[{i}].") for i, entry in enumerate(value)]
+
+    def record(self, name: str) -> Record:
+        return _record(self.source, self._value(name), f"{self.key(name)}.")
+
+    def file(self, name: str, boundary: Path, suffix: str = "") -> Path:
+        """The file that an entry names, relative to the JSON's folder; it exists inside the boundary."""
+        value = self._value(name)
+        if isinstance(value, str):
+            value += suffix
+        path = path_inside(boundary, self.source.parent, value, self.source, self.key(name))
+        require_file(path, self.source, self.key(name))
+        return path
+
+    def error(self, name: str, expected: object, found: object) -> SubjectError:
+        return SubjectError(self.source, "wrong value", key=self.key(name), expected=expected, found=shortened(found))
+
+    def _value(self, name: str) -> Any:
+        if name not in self.values:
+            known = ", ".join(list(self.values)[:30])
+            raise SubjectError(self.source, "a key is missing", key=self.key(name), found=shortened(f"keys {known}"))
+        return self.values[name]
+
+
+def _record(source: Path, value: object, where: str) -> Record:
+    if not isinstance(value, dict):
+        raise SubjectError(
+            source, "wrong value", key=where.rstrip(".") or None, expected="an object", found=shortened(value)
+        )
+    return Record(source, value, where)
+
+
+def _flatten(value: object, shape: tuple[int, ...], into: list[float]) -> bool:
+    """Append the numbers of nested lists; whether they have exactly the shape and are numbers within bounds."""
+    if not shape:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= MAX_NUMBER:
+            return False
+        into.append(float(value))
+        return True
+    if not isinstance(value, list) or len(value) != shape[0]:
+        return False
+    return all(_flatten(entry, shape[1:], into) for entry in value)
+
+
+def _shape_of(value: object) -> str:
+    """How the outermost levels of nested lists look, for messages."""
+    sizes: list[int] = []
+    while isinstance(value, list) and len(sizes) < 4:
+        sizes.append(len(value))
+        value = value[0] if value else None
+    return f"lists of sizes {sizes}, first entry {shortened(value)}" if sizes else shortened(value)

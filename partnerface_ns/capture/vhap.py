@@ -1,0 +1,227 @@
+"""The layout of VHAP and GaussianAvatars, which is also the one that this project writes.
+
+A folder of `transforms_{train,val,test}.json`, `images/`, `fg_masks/` and `flame_param/`. Poses are camera-to-world in
+OpenGL axes and used as they are; every frame has its own intrinsics. Timesteps are the different parameter files in the
+order of their index, counted again from 0. A combined set (`UNION*`) holds only the three split files and points to the
+folders beside it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.progress import track
+
+from partnerface_ns.capture.cameras import read_camera
+from partnerface_ns.capture.capture import Capture, Frame, HeadModelRef
+from partnerface_ns.capture.images import background_of, check_pictures
+from partnerface_ns.capture.parameters import check_identity, numbers, single_state, track_of, vector
+from partnerface_ns.capture.record import Record
+from partnerface_ns.errors import SubjectError
+from partnerface_ns.files import path_inside, read_npz, require_file
+from partnerface_ns.flame.state import HeadState
+
+SPLITS = ("train", "val", "test")
+HEAD_MODEL_NAME = "head_model.npz"
+"""A head model that lies in the subject's folder."""
+NUM_FLAME_VERTS = 5023
+_VERTS_WITH_TEETH = (5143, 5083)
+"""Vertex counts of trackers that append teeth to FLAME's vertices."""
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A frame as a split file lists it."""
+
+    frame: Record
+    intrinsics: Record
+    params: Path
+    timestep_index: int
+    camera_index: int
+
+    @property
+    def moment(self) -> tuple[int, str]:
+        return self.timestep_index, str(self.params)
+
+    @property
+    def identity(self) -> tuple[str, int, str]:
+        return str(self.params), self.camera_index, str(self.frame.values.get("file_path"))
+
+
+def read_vhap(root: Path) -> Capture:
+    """Read and check a whole capture; pictures are checked but not decoded.
+
+    Raises:
+        SubjectError: names the first file that cannot be used, and why.
+    """
+    boundary = root.parent if root.name.startswith("UNION") else root
+    skipped: dict[str, str] = {}
+    documents = {split: _read_split_file(root, split) for split in SPLITS}
+    listed = {
+        split: [] if document is None else _entries(document, boundary, skipped)
+        for split, document in documents.items()
+    }
+    for split in ("train", "test"):
+        if not listed[split]:
+            raise SubjectError(_split_path(root, split), "the split is empty", key="frames", expected="frames", found=0)
+    unique = {entry.identity: entry for split in SPLITS for entry in listed[split]}
+    moments = {moment: t for t, moment in enumerate(sorted({entry.moment for entry in unique.values()}))}
+    frames, composited_on = _frames(list(unique.values()), moments, boundary, documents["train"])
+    position = {identity: i for i, identity in enumerate(unique)}
+    tracked = _read_track([Path(params) for _, params in moments])
+    return Capture(
+        root=root,
+        name=root.name,
+        head_model=_head_model_ref(root, [d for d in documents.values() if d is not None]),
+        identity=tracked.identity,
+        static_offset=tracked.static_offset,
+        track=tracked.states,
+        frames=frames,
+        splits={split: tuple(position[entry.identity] for entry in listed[split]) for split in SPLITS},
+        skipped=skipped,
+        background=composited_on,
+        format="vhap",
+        notes=tracked.notes,
+    )
+
+
+def _split_path(root: Path, split: str) -> Path:
+    return root / f"transforms_{split}.json"
+
+
+def _read_split_file(root: Path, split: str) -> Record | None:
+    path = _split_path(root, split)
+    if split == "val" and not path.exists():
+        return None
+    return Record.read(path_inside(root, root, path.name, root))
+
+
+def _entries(document: Record, boundary: Path, skipped: dict[str, str]) -> list[_Entry]:
+    """A split's frames in the file's order; those without parameters go to `skipped`."""
+    entries: list[_Entry] = []
+    for record in document.records("frames"):
+        if not record.has("flame_param_path"):
+            skipped[record.text("file_path")] = "no face was found"
+            continue
+        entries.append(
+            _Entry(
+                record,
+                record if record.has("fl_x") else document,
+                record.file("flame_param_path", boundary),
+                record.index("timestep_index"),
+                record.index("camera_index") if record.has("camera_index") else 0,
+            )
+        )
+    return entries
+
+
+def _frames(
+    entries: Sequence[_Entry], moments: Mapping[tuple[int, str], int], boundary: Path, document: Record | None
+) -> tuple[tuple[Frame, ...], tuple[float, float, float] | None]:
+    """All frames with their pictures checked, and the colour that they are composited on."""
+    frames = []
+    for entry in track(entries, "Checking pictures", transient=True):
+        record = entry.frame
+        frame = Frame(
+            moments[entry.moment],
+            entry.camera_index,
+            read_camera(entry.intrinsics, record),
+            record.file("file_path", boundary),
+            record.file("fg_mask_path", boundary) if record.has("fg_mask_path") else None,
+        )
+        check_pictures(frame)
+        frames.append(frame)
+    if document is not None and document.has("background"):
+        red, green, blue = document.numbers("background", 3).clip(0, 1).tolist()
+        color = (red, green, blue)
+    else:
+        color = background_of(frames[0])
+    if color is None:
+        return tuple(frames), None
+    return tuple(Frame(**{**vars(frame), "composited": True}) for frame in frames), color
+
+
+@dataclass(frozen=True)
+class _Tracked:
+    identity: torch.Tensor
+    static_offset: torch.Tensor | None
+    states: HeadState
+    notes: tuple[str, ...]
+
+
+def _read_track(paths: Sequence[Path]) -> _Tracked:
+    """The head states of all timesteps, one file each."""
+    states, first, offset, dynamic = [], None, None, False
+    for path in track(paths, "Reading head states", transient=True):
+        arrays = read_npz(path)
+        identity = vector(arrays, "shape", None, path)
+        if first is None:
+            first, offset = identity, _static_offset(arrays, path)
+        check_identity(identity, first, path, "shape")
+        states.append(_state(arrays, path))
+        dynamic = dynamic or bool(np.any(arrays.get("dynamic_offset", 0)))
+    assert first is not None
+    notes = ("dynamic_offset (vertex offsets of single frames) is not used",) if dynamic else ()
+    return _Tracked(torch.from_numpy(first), offset, track_of(states, paths), notes)
+
+
+def _state(arrays: dict[str, np.ndarray], path: Path) -> HeadState:
+    return single_state(
+        vector(arrays, "expr", None, path),
+        vector(arrays, "rotation", 3, path),
+        vector(arrays, "neck_pose", 3, path),
+        vector(arrays, "jaw_pose", 3, path),
+        vector(arrays, "eyes_pose", 6, path),
+        vector(arrays, "translation", 3, path),
+    )
+
+
+def _static_offset(arrays: dict[str, np.ndarray], path: Path) -> torch.Tensor | None:
+    """Personal vertex offsets, cut down to FLAME's own vertices where the tracker appended teeth."""
+    if "static_offset" not in arrays:
+        return None
+    offset = numbers(arrays, "static_offset", path)
+    if offset.ndim == 3 and offset.shape[0] == 1:
+        offset = offset[0]
+    if offset.ndim != 2 or offset.shape[1] != 3 or len(offset) == 0:
+        raise SubjectError(
+            path, "wrong shape", key="static_offset", expected=(1, "vertices", 3), found=arrays["static_offset"].shape
+        )
+    if len(offset) in _VERTS_WITH_TEETH:
+        offset = offset[:NUM_FLAME_VERTS]
+    return torch.from_numpy(offset.astype(np.float32))
+
+
+def _head_model_ref(root: Path, documents: Sequence[Record]) -> HeadModelRef:
+    """The head model that the split files name, and the one in the folder; all must name the same."""
+    named = [document.record("head_model") for document in documents if document.has("head_model")]
+    marks = [
+        tuple(record.text(key) if record.has(key) else None for key in ("name", "fingerprint")) for record in named
+    ]
+    for record, mark in zip(named, marks, strict=True):
+        if mark != marks[0]:
+            raise SubjectError(record.source, "another head model than the other splits", expected=marks[0], found=mark)
+    name, fingerprint = marks[0] if marks else (None, None)
+    inside = root / HEAD_MODEL_NAME
+    if not inside.exists():
+        return HeadModelRef(name, fingerprint)
+    path = path_inside(root, root, HEAD_MODEL_NAME, root)
+    require_file(path)
+    return HeadModelRef(name, fingerprint, path)
+
+
+def looks_like_vhap(root: Path) -> bool:
+    """Whether the folder has split files whose frames point to FLAME parameters."""
+    path = _split_path(root, "train")
+    if not path.is_file():
+        return False
+    try:
+        frames = Record.read(path).records("frames")
+    except (SubjectError, json.JSONDecodeError):
+        return (root / "flame_param").is_dir()
+    return any("flame_param_path" in frame.values for frame in frames) or (root / "flame_param").is_dir()

@@ -1,0 +1,163 @@
+"""Opening what a user's folder holds without trusting it: plain data only, inside the folder, bounded in memory.
+
+Every refusal is a `SubjectError` that names file, key, what was expected and what was found.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from partnerface_ns.errors import SubjectError
+
+MAX_JSON_BYTES = 128 << 20
+MAX_ARRAY_BYTES = 64 << 20
+"""Largest npz of one frame's parameters, and the largest array in it after decompression."""
+_PLAIN_KINDS = "fiubU"
+_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+
+
+def path_inside(boundary: Path, base: Path, name: object, source: Path, key: str | None = None) -> Path:
+    """Where `name`, relative to `base`, leads; symbolic links are followed.
+
+    Args:
+        boundary: the folder that nothing may lead out of.
+        base: the folder that names are relative to.
+        name: as written in the file.
+        source: the file that says it, for the error.
+        key: its entry there.
+
+    Raises:
+        SubjectError: not a path, absolute, or leading outside the boundary.
+    """
+    if not isinstance(name, str) or not name or len(name) > 4096 or "\0" in name:
+        raise SubjectError(source, "not a path", key=key, expected="a relative path", found=shortened(name))
+    name = name.replace("\\", "/")
+    try:
+        real = (base / name).resolve()
+        inside = not name.startswith("/") and real.is_relative_to(boundary.resolve())
+    except (OSError, RuntimeError) as error:  # a loop of symbolic links, or a name that the system refuses
+        raise SubjectError(source, "the path leads nowhere", key=key, found=shortened(name)) from error
+    if not inside:
+        raise SubjectError(
+            source, "the path leads outside the subject's folder", key=key, expected=f"inside {boundary}", found=name
+        )
+    return real
+
+
+def require_file(path: Path, source: Path | None = None, key: str | None = None, max_bytes: int | None = None) -> int:
+    """Size of a regular file in bytes.
+
+    Raises:
+        SubjectError: there is none (a folder, pipe or device is not one), it is empty, or larger than allowed.
+    """
+    try:
+        regular, size = path.is_file(), os.stat(path).st_size
+    except (OSError, ValueError):
+        regular, size = False, 0
+    if not regular:
+        raise SubjectError(source or path, "the file does not exist", key=key, expected=path if source else None)
+    if size == 0:
+        raise SubjectError(path, "the file is empty")
+    if max_bytes is not None and size > max_bytes:
+        raise SubjectError(path, "the file is too large", expected=f"at most {max_bytes} bytes", found=size)
+    return size
+
+
+def read_json(path: Path) -> object:
+    """A JSON file's content; numbers that are not finite are refused.
+
+    Raises:
+        SubjectError: missing, too large, or not JSON.
+    """
+    require_file(path, max_bytes=MAX_JSON_BYTES)
+    try:
+        return json.loads(path.read_bytes(), parse_constant=_refuse_constant)
+    except (OSError, ValueError, RecursionError, MemoryError) as error:
+        raise SubjectError(path, "not a JSON file that can be read", found=shortened(error)) from error
+
+
+def read_npz(path: Path, keys: Iterable[str] | None = None, max_bytes: int = MAX_ARRAY_BYTES) -> dict[str, np.ndarray]:
+    """Arrays of numbers or text from an `.npz`; what it would unpack to is checked before it is unpacked.
+
+    Args:
+        path: the file.
+        keys: arrays wanted, where present; None reads all.
+        max_bytes: largest file, and largest sum of its arrays.
+
+    Raises:
+        SubjectError: missing, broken, too large, or holding anything but plain arrays.
+    """
+    require_file(path, max_bytes=max_bytes)
+    arrays: dict[str, np.ndarray] = {}
+    try:
+        archive = zipfile.ZipFile(path)
+    except Exception as error:  # whatever the parser stumbles on is the file's fault
+        raise SubjectError(path, "not an npz file that can be read", found=shortened(error)) from error
+    with archive:
+        entries = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+        wanted = entries if keys is None else [key for key in keys if key in entries]
+        left = max_bytes
+        for key in wanted:
+            info = entries[key]
+            if info.file_size > left:
+                raise SubjectError(path, "unpacks to too much", key=key, expected=f"at most {left} bytes")
+            left -= info.file_size
+            arrays[key] = _read_entry(archive, info, path, key)
+    return arrays
+
+
+def _read_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, key: str) -> np.ndarray:
+    if info.flag_bits & 1 or info.compress_type not in _COMPRESSIONS:
+        raise SubjectError(path, "is encrypted or packed in an unknown way", key=key)
+    try:
+        with archive.open(info) as packed:
+            return array_from_npy(packed.read(info.file_size))
+    except Exception as error:  # whatever the parser stumbles on is the file's fault
+        raise SubjectError(path, "the array cannot be read", key=key, found=shortened(error)) from error
+
+
+def array_from_npy(content: bytes) -> np.ndarray:
+    """An array from the bytes of an `.npy` file; its header must agree with the number of bytes.
+
+    Raises:
+        ValueError: anything but a plain array.
+    """
+    stream = io.BytesIO(content)
+    version = np.lib.format.read_magic(stream)
+    if version == (1, 0):
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+    elif version == (2, 0):
+        shape, fortran, dtype = np.lib.format.read_array_header_2_0(stream)
+    else:
+        raise ValueError(f"npy version {version}")
+    if dtype.hasobject or dtype.kind not in _PLAIN_KINDS or dtype.shape:
+        raise ValueError(f"arrays of {dtype} are not plain")
+    expected = math.prod(shape) * dtype.itemsize
+    if any(size < 0 for size in shape) or expected != len(content) - stream.tell():
+        raise ValueError(f"shape {shape} needs {expected} bytes, there are {len(content) - stream.tell()}")
+    if expected == 0:
+        return np.empty(shape, dtype)
+    flat = np.frombuffer(content, dtype, offset=stream.tell())
+    return flat.reshape(shape, order="F" if fortran else "C").copy()
+
+
+def shortened(value: object, length: int = 120) -> str:
+    """The value as one short line, for messages."""
+    if isinstance(value, (list, dict, tuple, set)):  # their text can be long to make, or nested without end
+        return f"a {type(value).__name__} of {len(value)}"
+    if isinstance(value, int) and value.bit_length() > 256:
+        return "a very large number"
+    text = " ".join(str(value).split())
+    return text if len(text) <= length else text[: length - 3] + "..."
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a finite number")
