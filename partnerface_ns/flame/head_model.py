@@ -96,10 +96,15 @@ def load_head_model(path: Path) -> HeadModel:
             arrays = {key: archive[key] for key in archive.files}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise SubjectError(path, "the head model cannot be read", found=error) from error
-    return _from_arrays(arrays, path)
+    return head_model_from_arrays(arrays, path)
 
 
-def _from_arrays(arrays: dict[str, np.ndarray], path: Path) -> HeadModel:
+def head_model_from_arrays(arrays: dict[str, np.ndarray], path: Path) -> HeadModel:
+    """Check the arrays of a head model, keys as in `load_head_model`, and make the model of them.
+
+    Raises:
+        SubjectError: they are not a head model's; names `path`, the key, what was expected and what was found.
+    """
     template = _array(arrays, path, "v_template", (None, 3))
     num_verts = template.shape[0]
     faces = _array(arrays, path, "f", (None, 3)).astype(np.int64)

@@ -1,0 +1,75 @@
+"""The open head: a head model in FLAME's structure that ships with the package and needs no licence (CC0).
+
+Its file is compact: displacement directions are rounded to a fixed step, stored as differences between neighbouring
+vertices and compressed. `scripts/build_open_head.py` makes it; OPEN_HEAD_LICENSE.txt names the sources. Expression
+coefficients are shares of a named face unit, 0 at rest and 1 in full; identity coefficients have unit variance.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from partnerface_ns.flame.head_model import HeadModel, head_model_from_arrays
+
+OPEN_HEAD_NAME = "open-head"
+"""What a user types in the place of a head model's file."""
+OPEN_HEAD_FILE = Path(__file__).parent / "open_head.npz"
+OPEN_HEAD_PARTS = ("skin", "teeth_upper", "teeth_lower", "tongue", "eye_left", "eye_right")
+"""The pieces of the surface, in the order of `open_head_parts`."""
+
+_STEP = 4e-6
+"""Metres between two stored values of a displacement: errors stay under 2 micrometres, the range is 13 cm."""
+_WEIGHT_STEP = 1.0 / 65535
+_DIRECTIONS = ("shapedirs", "posedirs")
+
+
+@lru_cache(maxsize=1)
+def load_open_head() -> HeadModel:
+    """The open head, read once a process; do not change its arrays."""
+    return head_model_from_arrays(unpack(_read()), OPEN_HEAD_FILE)
+
+
+def open_head_parts() -> np.ndarray:
+    """For each vertex of the open head its index into `OPEN_HEAD_PARTS`, uint8 (verts,)."""
+    return _read()["part"]
+
+
+def _read() -> dict[str, np.ndarray]:
+    with np.load(OPEN_HEAD_FILE, allow_pickle=False) as archive:
+        return {key: archive[key] for key in archive.files}
+
+
+def pack(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Arrays with FLAME's keys in the compact form; all other keys are kept as they are.
+
+    Raises:
+        ValueError: a displacement is too large for the step.
+    """
+    packed = dict(arrays)
+    for key in _DIRECTIONS:
+        steps = np.rint(np.moveaxis(arrays[key], -1, 0) / _STEP)
+        if np.abs(steps).max() > np.iinfo(np.int16).max:
+            raise ValueError(f"{key} holds a displacement of {np.abs(arrays[key]).max():.3f} m")
+        # Differences may wrap around; so does the sum that undoes them.
+        packed[key] = np.diff(steps.astype(np.int16), axis=1, prepend=np.int16(0))
+    packed["weights"] = np.rint(arrays["weights"] / _WEIGHT_STEP).astype(np.uint16)
+    joints, verts = np.nonzero(arrays["J_regressor"])
+    packed["J_regressor"] = arrays["J_regressor"][joints, verts].astype(np.float32)
+    packed["J_regressor_index"] = np.stack([joints, verts]).astype(np.uint16)
+    return packed
+
+
+def unpack(packed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays with FLAME's keys again, float32."""
+    arrays = {key: value for key, value in packed.items() if key != "J_regressor_index"}
+    for key in _DIRECTIONS:
+        steps = np.cumsum(packed[key], axis=1, dtype=np.int16)
+        arrays[key] = np.moveaxis(steps, 0, -1).astype(np.float32) * np.float32(_STEP)
+    arrays["weights"] = packed["weights"].astype(np.float32) * np.float32(_WEIGHT_STEP)
+    regressor = np.zeros((len(packed["kintree_table"][0]), len(packed["v_template"])), dtype=np.float32)
+    regressor[tuple(packed["J_regressor_index"].astype(np.int64))] = packed["J_regressor"]
+    arrays["J_regressor"] = regressor
+    return arrays
