@@ -63,9 +63,9 @@ def test_masks_of_the_file_are_used(head_arrays, load_changed):
 def test_the_fingerprint_is_that_of_the_coefficients_meaning(head_arrays, tiny_head, load_changed):
     renamed = load_changed(name=np.array("other"), weights=3 * head_arrays["weights"])
     assert renamed.fingerprint == tiny_head.fingerprint
-    for key in ("v_template", "shapedirs"):
+    for key, place in (("v_template", (0, 0)), ("shapedirs", (0, 0, 0)), ("shapedirs", (0, 0, -1))):
         changed = head_arrays[key].copy()
-        changed[0, 0] += 0.01
+        changed[place] += 0.01
         assert load_changed(**{key: changed}).fingerprint != tiny_head.fingerprint
     assert len(bytes.fromhex(tiny_head.fingerprint)) == 8
 

@@ -14,12 +14,12 @@ ANGLES = [0.0, 1e-12, 1e-6, 0.99e-4, 1.01e-4, 1e-3, 0.5, math.pi - 1e-4, math.pi
 """Radians; the series near zero gives way to the closed form at 1e-4."""
 
 
-def random_axis_angle(*batch: int, dtype=torch.float64) -> torch.Tensor:
-    return torch.randn(*batch, 3, dtype=dtype, generator=torch.Generator().manual_seed(0))
+def random_axis_angle(*batch: int) -> torch.Tensor:
+    return torch.randn(*batch, 3, dtype=torch.float64)
 
 
 def random_transform(*batch: int) -> torch.Tensor:
-    return rigid(rotation_from_axis_angle(random_axis_angle(*batch)), random_axis_angle(*batch).flip(-1))
+    return rigid(rotation_from_axis_angle(random_axis_angle(*batch)), random_axis_angle(*batch))
 
 
 def cross_matrix(vector: torch.Tensor) -> torch.Tensor:
@@ -40,7 +40,8 @@ def test_rotation_is_the_exponential_of_the_cross_matrix(batch):
 def test_rotation_is_right_at_special_angles(angle, dtype):
     axis = torch.tensor([2.0, -1.0, 2.0], dtype=torch.float64) / 3
     rotation = rotation_from_axis_angle((axis * angle).to(dtype))
-    assert_close(rotation, torch.matrix_exp(cross_matrix(axis * angle)).to(dtype))
+    exact, precision = torch.matrix_exp(cross_matrix(axis * angle)), 20 * torch.finfo(dtype).eps
+    assert_close(rotation, exact.to(dtype), atol=precision, rtol=precision)
     assert_close(rotation @ rotation.mT, torch.eye(3, dtype=dtype))
     assert_close(rotation.det(), torch.ones((), dtype=dtype))
 
