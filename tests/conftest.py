@@ -46,6 +46,7 @@ def head_arrays() -> dict[str, np.ndarray]:
         "J_regressor": np.stack([_near(template, joint) for joint in joints]),
         "kintree_table": np.array([[2**32 - 1, 0, 1, 1, 1], [0, 1, 2, 3, 4]]),
         "weights": _skinning_weights(skull, starts),
+        "mask_lips": np.where(np.linalg.norm(template - [0, -0.02, 0.1], axis=1) < 0.04, 255, 0).astype(np.uint8),
         "n_id": np.array(NUM_IDENTITY),
         "expr_names": np.array(["smile", "frown", "pout", "blink"]),
         "name": np.array("tiny"),

@@ -1,0 +1,114 @@
+"""The command line itself: help, errors, interruption, and commands that cannot be loaded."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass, fields, is_dataclass
+
+import pytest
+
+from partnerface_ns.cli import main as command_line
+from partnerface_ns.cli.main import COMMANDS, load_command, main
+from partnerface_ns.errors import SubjectError
+
+
+@pytest.fixture
+def add_command(monkeypatch):
+    """Makes `partnerface probe` do something."""
+
+    def add(do) -> None:
+        @dataclass
+        class Probe:
+            """Probes."""
+
+            word: str = "nothing"
+            """What to say."""
+
+            def __call__(self) -> None:
+                do(self.word)
+
+        monkeypatch.setattr(command_line, "load_command", lambda place: Probe)
+        monkeypatch.setattr(command_line, "COMMANDS", {"probe": "", "other": ""})
+
+    return add
+
+
+def test_a_command_is_called_with_its_options(add_command):
+    said = []
+    add_command(said.append)
+    main(["probe", "--word", "yes"])
+    assert said == ["yes"]
+
+
+def test_a_users_mistake_is_told_alone_and_exits_with_1(add_command, capsys):
+    error = SubjectError("folder", "is missing", key="train", expected="a list", found="nothing")
+
+    def fail(word: str) -> None:
+        raise error
+
+    add_command(fail)
+    with pytest.raises(SystemExit) as exit_:
+        main(["probe"])
+    assert exit_.value.code == 1
+    out, err = capsys.readouterr()
+    assert out == "" and err == f"Error: {error}\n"
+
+
+def test_an_error_of_ours_is_not_hidden(add_command):
+    def fail(word: str) -> None:
+        raise KeyError(word)
+
+    add_command(fail)
+    with pytest.raises(KeyError):
+        main(["probe"])
+
+
+def test_an_interruption_is_told_and_exits_with_130(add_command, capsys):
+    def interrupted(word: str) -> None:
+        raise KeyboardInterrupt
+
+    add_command(interrupted)
+    with pytest.raises(SystemExit) as exit_:
+        main(["probe"])
+    assert exit_.value.code == 130
+    assert capsys.readouterr().err == "\nStopped by Ctrl-C.\n"
+
+
+def test_a_command_that_cannot_be_loaded_says_why_and_leaves_the_others(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "partnerface_ns.cli.report", None)
+    with pytest.raises(SystemExit) as exit_:
+        main(["report"])
+    assert exit_.value.code == 1
+    assert "cannot be loaded here" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as exit_:
+        main(["demo", "--help"])
+    assert exit_.value.code == 0
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_can_be_loaded_and_documents_itself(name, capsys):
+    command = load_command(COMMANDS[name])
+    assert is_dataclass(command) and callable(command)
+    assert command.__doc__ and not command.__doc__.startswith("Cannot be loaded")
+    with pytest.raises(SystemExit) as exit_:
+        main([name, "--help"])
+    assert exit_.value.code == 0
+    text = capsys.readouterr().out
+    for field in fields(command):
+        option = field.name.replace("_", "-")
+        assert option in text or option.upper() in text, f"{name} does not show {option}"
+
+
+def test_help_comes_without_loading_torch():
+    program = "; ".join(
+        [
+            "import sys, atexit",
+            "atexit.register(lambda: print('loaded', sorted({'torch', 'numpy', 'nerfstudio'} & set(sys.modules))))",
+            "from partnerface_ns.cli.main import main",
+            "main(['--help'])",
+        ]
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert all(name in done.stdout for name in COMMANDS) and "loaded []" in done.stdout
