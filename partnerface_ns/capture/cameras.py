@@ -20,9 +20,9 @@ MAX_FOCAL = 1e5
 
 def read_intrinsics(record: Record) -> tuple[float, float, float, float, int, int]:
     """fl_x, fl_y, cx, cy in pixels, and w, h, as written by transforms files (w and h may be floats there)."""
-    width, height = (round(record.number(key, 1, MAX_SIDE)) for key in ("w", "h"))
-    fl_x, fl_y = (record.number(key, 1, MAX_FOCAL) for key in ("fl_x", "fl_y"))
-    cx, cy = (record.number(key, -MAX_SIDE, 2 * MAX_SIDE) for key in ("cx", "cy"))
+    width, height = (round(record.number(key, 1.0, float(MAX_SIDE))) for key in ("w", "h"))
+    fl_x, fl_y = (record.number(key, 1.0, MAX_FOCAL) for key in ("fl_x", "fl_y"))
+    cx, cy = (record.number(key, -2.0 * MAX_SIDE, 2.0 * MAX_SIDE) for key in ("cx", "cy"))
     return fl_x, fl_y, cx, cy, width, height
 
 

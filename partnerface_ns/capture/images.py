@@ -25,6 +25,8 @@ _MAX_BYTES = 256 << 20
 _END_MARKS = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}
 """Formats that are read, and what the last bytes of a whole file hold."""
 _ALPHA_MODES = ("RGBA", "LA", "PA")
+_MIN_BACKGROUND = 16
+"""Pixels of background that must be seen to tell its colour."""
 _UNIFORM = 6
 """Levels of 255 within which colours count as one background."""
 
@@ -117,7 +119,7 @@ def background_of(frame: Frame) -> tuple[float, float, float] | None:
     if frame.mask_path is None or (alpha is not None and alpha.min() < 255):
         return None
     outside = rgb[_decoded(frame.mask_path, _gray) == 0].astype(np.int16)
-    if len(outside) == 0:
+    if len(outside) < _MIN_BACKGROUND:
         return None
     color = np.median(outside, 0)
     if (np.abs(outside - color).max(-1) <= _UNIFORM).mean() < 0.98:

@@ -50,7 +50,7 @@ class Record:
 
     def index(self, name: str) -> int:
         """A whole number, 0 or more."""
-        value = self.number(name, 0, 1e9)
+        value = self.number(name, 0.0, 1e9)
         if value != int(value):
             raise self.error(name, "a whole number", value)
         return int(value)

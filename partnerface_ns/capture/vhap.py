@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rich.progress import track
 
 from partnerface_ns.capture.cameras import read_camera
 from partnerface_ns.capture.capture import Capture, Frame, HeadModelRef
@@ -25,6 +24,7 @@ from partnerface_ns.capture.record import Record
 from partnerface_ns.errors import SubjectError
 from partnerface_ns.files import path_inside, read_npz, require_file
 from partnerface_ns.flame.state import HeadState
+from partnerface_ns.progress import progress
 
 SPLITS = ("train", "val", "test")
 HEAD_MODEL_NAME = "head_model.npz"
@@ -61,15 +61,12 @@ def read_vhap(root: Path) -> Capture:
     """
     boundary = root.parent if root.name.startswith("UNION") else root
     skipped: dict[str, str] = {}
-    documents = {split: _read_split_file(root, split) for split in SPLITS}
-    listed = {
-        split: [] if document is None else _entries(document, boundary, skipped)
-        for split, document in documents.items()
-    }
+    documents = _read_split_files(root)
+    listed = {split: _entries(document, boundary, skipped) for split, document in documents.items()}
     for split in ("train", "test"):
         if not listed[split]:
             raise SubjectError(_split_path(root, split), "the split is empty", key="frames", expected="frames", found=0)
-    unique = {entry.identity: entry for split in SPLITS for entry in listed[split]}
+    unique = {entry.identity: entry for entries in listed.values() for entry in entries}
     moments = {moment: t for t, moment in enumerate(sorted({entry.moment for entry in unique.values()}))}
     frames, composited_on = _frames(list(unique.values()), moments, boundary, documents["train"])
     position = {identity: i for i, identity in enumerate(unique)}
@@ -77,12 +74,12 @@ def read_vhap(root: Path) -> Capture:
     return Capture(
         root=root,
         name=root.name,
-        head_model=_head_model_ref(root, [d for d in documents.values() if d is not None]),
+        head_model=_head_model_ref(root, list(documents.values())),
         identity=tracked.identity,
         static_offset=tracked.static_offset,
         track=tracked.states,
         frames=frames,
-        splits={split: tuple(position[entry.identity] for entry in listed[split]) for split in SPLITS},
+        splits={split: tuple(position[entry.identity] for entry in listed.get(split, ())) for split in SPLITS},
         skipped=skipped,
         background=composited_on,
         format="vhap",
@@ -94,11 +91,10 @@ def _split_path(root: Path, split: str) -> Path:
     return root / f"transforms_{split}.json"
 
 
-def _read_split_file(root: Path, split: str) -> Record | None:
-    path = _split_path(root, split)
-    if split == "val" and not path.exists():
-        return None
-    return Record.read(path_inside(root, root, path.name, root))
+def _read_split_files(root: Path) -> dict[str, Record]:
+    """The split files; that of val may be missing."""
+    wanted = [split for split in SPLITS if split != "val" or _split_path(root, split).exists()]
+    return {split: Record.read(path_inside(root, root, _split_path(root, split).name, root)) for split in wanted}
 
 
 def _entries(document: Record, boundary: Path, skipped: dict[str, str]) -> list[_Entry]:
@@ -121,11 +117,11 @@ def _entries(document: Record, boundary: Path, skipped: dict[str, str]) -> list[
 
 
 def _frames(
-    entries: Sequence[_Entry], moments: Mapping[tuple[int, str], int], boundary: Path, document: Record | None
+    entries: Sequence[_Entry], moments: Mapping[tuple[int, str], int], boundary: Path, document: Record
 ) -> tuple[tuple[Frame, ...], tuple[float, float, float] | None]:
     """All frames with their pictures checked, and the colour that they are composited on."""
     frames = []
-    for entry in track(entries, "Checking pictures", transient=True):
+    for entry in progress(entries, "Checking pictures"):
         record = entry.frame
         frame = Frame(
             moments[entry.moment],
@@ -136,14 +132,18 @@ def _frames(
         )
         check_pictures(frame)
         frames.append(frame)
-    if document is not None and document.has("background"):
-        red, green, blue = document.numbers("background", 3).clip(0, 1).tolist()
-        color = (red, green, blue)
-    else:
-        color = background_of(frames[0])
+    color = _written_background(document) if "background" in document.values else background_of(frames[0])
     if color is None:
         return tuple(frames), None
     return tuple(Frame(**{**vars(frame), "composited": True}) for frame in frames), color
+
+
+def _written_background(document: Record) -> tuple[float, float, float] | None:
+    """What this project's writer says; null where pictures have their own background."""
+    if not document.has("background"):
+        return None
+    red, green, blue = document.numbers("background", 3).clip(0, 1).tolist()
+    return red, green, blue
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ class _Tracked:
 def _read_track(paths: Sequence[Path]) -> _Tracked:
     """The head states of all timesteps, one file each."""
     states, first, offset, dynamic = [], None, None, False
-    for path in track(paths, "Reading head states", transient=True):
+    for path in progress(paths, "Reading head states"):
         arrays = read_npz(path)
         identity = vector(arrays, "shape", None, path)
         if first is None:

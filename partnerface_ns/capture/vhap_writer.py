@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from rich.progress import track
 
 from partnerface_ns.capture.capture import Camera, Capture, Frame
 from partnerface_ns.capture.vhap import SPLITS
 from partnerface_ns.errors import SubjectError
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.state import HeadState
+from partnerface_ns.progress import progress
 
 _CANONICAL_JAW = 0.3
 """Jaw opening of the canonical pose that readers of this layout expect, radians."""
@@ -50,7 +50,7 @@ def write_vhap(
             (partial / folder).mkdir(parents=True)
         _write_states(partial, capture)
         frames = zip(capture.frames, pictures, strict=True)
-        for frame, (rgb, mask) in track(frames, "Writing pictures", total=len(capture.frames), transient=True):
+        for frame, (rgb, mask) in progress(frames, "Writing pictures", total=len(capture.frames)):
             _write_picture(partial, frame, rgb, mask)
         _write_splits(partial, capture, head)
         os.replace(partial, root)
@@ -122,14 +122,13 @@ def _write_splits(folder: Path, capture: Capture, head: HeadModel) -> None:
 
 def _document(capture: Capture, head: HeadModel, frames: list[Frame]) -> dict[str, Any]:
     first = _intrinsics(frames[0].camera) if frames else {}
-    extra = {} if capture.background is None else {"background": list(capture.background)}
     return {
         **first,
         "frames": [_frame(frame) for frame in frames],
         "timestep_indices": sorted({frame.timestep for frame in frames}),
         "camera_indices": sorted({frame.camera_index for frame in frames}),
         "head_model": {"name": head.name, "fingerprint": head.fingerprint},
-        **extra,
+        "background": capture.background,
     }
 
 
