@@ -1,0 +1,95 @@
+"""`partnerface report`: pictures and figures of a trained run."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+if TYPE_CHECKING:
+    import numpy as np
+
+NUM_WORST, NUM_MEDIAN = 5, 3
+Rows = Sequence[dict[str, str]]
+
+
+@dataclass
+class Report:
+    """Show what a trained run does well and badly.
+
+    Writes RUN/report/: worst.png and median.png (truth, ours, error, parts of the five test pictures with the lowest
+    psnr_head and of those in the middle), and figures.md. Evaluates the run first if nobody did.
+    """
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """The run's folder, or the config.yml in it."""
+
+    def __call__(self) -> None:
+        from partnerface_ns.cli.runs import open_run
+        from partnerface_ns.progress import progress
+        from partnerface_ns.rendering.figures import save_picture
+
+        run = open_run(self.run)
+        rows = run.figures()
+        folder = run.folder / "report"
+        folder.mkdir(exist_ok=True)
+        worst, median = worst_and_median(rows)
+        images = {index: run.show(index) for index in progress(dict.fromkeys([*worst, *median]), "Rendering")}
+        save_picture(folder / "worst.png", _sheet(rows, images, worst))
+        save_picture(folder / "median.png", _sheet(rows, images, median))
+        _write_text(folder / "figures.md", figures_table(rows, worst, median))
+        print(f"{len(rows)} test pictures. Written to {folder}: worst.png, median.png, figures.md")
+
+
+def worst_and_median(rows: Rows) -> tuple[list[int], list[int]]:
+    """Indices of the rows with the lowest psnr_head, worst first, and of those in the middle.
+
+    Pictures without a head in them count as the best; if none has one, psnr decides.
+    """
+    key = "psnr_head" if any(not math.isnan(_number(row, "psnr_head")) for row in rows) else "psnr"
+    value = {i: _number(row, key) for i, row in enumerate(rows)}
+    order = sorted(value, key=lambda i: math.inf if math.isnan(value[i]) else value[i])
+    middle = max(0, (len(order) - NUM_MEDIAN) // 2)
+    return order[:NUM_WORST], order[middle : middle + NUM_MEDIAN]
+
+
+def figures_table(rows: Rows, worst: Sequence[int], median: Sequence[int]) -> str:
+    """Mean, lowest, median and highest value of every metric, and the pictures that are shown, as Markdown."""
+    import numpy as np
+
+    names = [name for name in rows[0] if name not in ("image", "timestep", "camera")]
+    lines = [f"# {len(rows)} test pictures", "", "| | mean | lowest | median | highest |", "|---|---|---|---|---|"]
+    for name in names:
+        values = np.array([_number(row, name) for row in rows])
+        known = values[~np.isnan(values)]
+        figures = [known.mean(), known.min(), np.median(known), known.max()] if known.size else [math.nan] * 4
+        lines.append(f"| {name} | " + " | ".join(f"{figure:.4g}" for figure in figures) + " |")
+    for title, chosen in (("Worst", worst), ("Median", median)):
+        lines += ["", f"{title} by psnr_head: " + "; ".join(_caption(rows[i]) for i in chosen)]
+    return "\n".join(lines) + "\n"
+
+
+def _sheet(rows: Rows, images: dict, chosen: Sequence[int]) -> np.ndarray:
+    from partnerface_ns.cli.runs import COLUMNS, shown_row
+    from partnerface_ns.rendering.figures import sheet
+
+    return sheet([shown_row(images[i]) for i in chosen], COLUMNS, [_caption(rows[i]) for i in chosen])
+
+
+def _caption(row: dict[str, str]) -> str:
+    return f"{row['image']}: psnr_head {_number(row, 'psnr_head'):.2f} dB, psnr {_number(row, 'psnr'):.2f} dB"
+
+
+def _number(row: dict[str, str], name: str) -> float:
+    return float(row[name] or "nan")
+
+
+def _write_text(path: Path, text: str) -> None:
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(text, encoding="utf8")
+    os.replace(partial, path)

@@ -1,0 +1,112 @@
+"""Pictures for people: sheets of labelled pictures, errors as heat, parts over a face, and short clips.
+
+A picture is uint8 (height, width, 3). Files are written under a temporary name and renamed when they are whole.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+FULL_HEAT = 0.25
+"""Mean absolute error (colours in [0, 1]) that heat shows as white."""
+_GAP, _LABEL, _TEXT_SIZE = 4, 20, 13
+"""Pixels between pictures, for a line of text, and of its letters."""
+_BACKGROUND, _TEXT = (255, 255, 255), (40, 40, 40)
+
+
+def to_picture(image: Float[Tensor, "height width 3"]) -> UInt8[np.ndarray, "height width 3"]:
+    """Colours in [0, 1] as bytes."""
+    return (image.detach().cpu().clamp(0, 1) * 255).round().byte().numpy()
+
+
+def heat(
+    rgb: Float[Tensor, "height width 3"], truth: Float[Tensor, "height width 3"]
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Mean absolute error of each pixel: black, red, yellow, and white from `FULL_HEAT` on."""
+    level = 3 * ((rgb - truth).abs().mean(-1, keepdim=True) / FULL_HEAT).clamp(0, 1)
+    return to_picture((level - level.new_tensor([0.0, 1.0, 2.0])).clamp(0, 1))
+
+
+def tinted(
+    rgb: Float[Tensor, "height width 3"],
+    tint: Float[Tensor, "height width 3"],
+    accumulation: Float[Tensor, "height width 1"],
+    share: float = 0.6,
+) -> UInt8[np.ndarray, "height width 3"]:
+    """A picture in grey under colours that were rendered with their opacity, as `parts` is."""
+    gray = rgb.mean(-1, keepdim=True)
+    return to_picture(gray * (1 - share * accumulation) + share * tint)
+
+
+def sheet(
+    rows: Sequence[Sequence[UInt8[np.ndarray, "height width 3"]]],
+    columns: Sequence[str],
+    captions: Sequence[str] = (),
+) -> UInt8[np.ndarray, "sheet_height sheet_width 3"]:
+    """Pictures of one size in rows, with a name over each column and a caption over each row.
+
+    Args:
+        rows: at least one, all of the same length.
+        columns: a name for each column; none for no names.
+        captions: a line for each row; none for no captions.
+    """
+    height, width = rows[0][0].shape[:2]
+    header, row_height = (_LABEL if columns else 0), height + _GAP + (_LABEL if captions else 0)
+    canvas = Image.new(
+        "RGB", (len(rows[0]) * (width + _GAP) - _GAP, header + len(rows) * row_height - _GAP), _BACKGROUND
+    )
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=_TEXT_SIZE)
+    for c, name in enumerate(columns):
+        draw.text((c * (width + _GAP) + 2, 2), name, fill=_TEXT, font=font)
+    for r, pictures in enumerate(rows):
+        top = header + r * row_height
+        if captions:
+            draw.text((2, top + 2), captions[r], fill=_TEXT, font=font)
+            top += _LABEL
+        for c, picture in enumerate(pictures):
+            canvas.paste(Image.fromarray(picture), (c * (width + _GAP), top))
+    return np.array(canvas)
+
+
+def save_picture(path: Path, picture: UInt8[np.ndarray, "height width 3"]) -> None:
+    """Write a PNG."""
+    partial = path.with_name(f"{path.name}.partial")
+    Image.fromarray(picture).save(partial, format="PNG", optimize=True)
+    os.replace(partial, path)
+
+
+def save_clip(path: Path, pictures: Iterable[UInt8[np.ndarray, "height width 3"]], fps: float) -> None:
+    """Write pictures of one size as an MP4 (H.264); an odd last row or column is left out, as the format asks.
+
+    Args:
+        path: ends in `.mp4`.
+        pictures: at least one.
+        fps: pictures a second.
+    """
+    import imageio_ffmpeg
+
+    partial, writer = path.with_name(f"{path.stem}.partial{path.suffix}"), None
+    try:
+        for picture in pictures:
+            even = picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2]
+            if writer is None:
+                size = (even.shape[1], even.shape[0])
+                writer = imageio_ffmpeg.write_frames(
+                    str(partial), size, fps=fps, quality=8, macro_block_size=2, ffmpeg_log_level="error"
+                )
+                writer.send(None)
+            writer.send(np.ascontiguousarray(even))
+        assert writer is not None, "no pictures"
+        writer.close()
+        os.replace(partial, path)
+    finally:
+        if writer is not None:
+            writer.close()
+        partial.unlink(missing_ok=True)
