@@ -74,11 +74,9 @@ def image_metrics(
     """PSNR (dB), SSIM and mean absolute error of a picture, and of its regions."""
     squared_error = (rgb - truth).square().mean(-1)
     similarity = ssim_map(rgb, truth)
-    border = _WINDOW // 2
-    inner = similarity[border:-border, border:-border] if min(similarity.shape) > _WINDOW else similarity
     return {
         "psnr": psnr(squared_error.flatten()),
-        "ssim": float(inner.mean()),
+        "ssim": float(similarity.mean()),
         "l1": float((rgb - truth).abs().mean()),
         "psnr_head": psnr(squared_error[regions["head"]]),
         "ssim_head": float(similarity[regions["head"]].mean()) if regions["head"].any() else math.nan,
@@ -97,7 +95,7 @@ def psnr(squared_error: Float[Tensor, "pixels"]) -> float:
 def ssim_map(
     rgb: Float[Tensor, "height width 3"], truth: Float[Tensor, "height width 3"]
 ) -> Float[Tensor, "height width"]:
-    """Structural similarity around each pixel, mean of the channels; the border sees the edge pixels repeated."""
+    """Structural similarity around each pixel, mean of the channels; the picture is mirrored at its border."""
     x, y = rgb.permute(2, 0, 1)[:, None].double(), truth.permute(2, 0, 1)[:, None].double()
     mean_x, mean_y = _blurred(x), _blurred(y)
     var_x, var_y = _blurred(x * x) - mean_x.square(), _blurred(y * y) - mean_y.square()
@@ -136,7 +134,9 @@ def _blurred(planes: Float[Tensor, "channels 1 height width"]) -> Float[Tensor, 
     offsets = torch.arange(_WINDOW, dtype=planes.dtype, device=planes.device) - _WINDOW // 2
     kernel = torch.exp(-0.5 * (offsets / _SIGMA).square())
     kernel = kernel / kernel.sum()
-    padded = F.pad(planes, [_WINDOW // 2] * 4, mode="replicate")
+    border = _WINDOW // 2
+    mirror = min(planes.shape[-2:]) > border  # smaller pictures have too few pixels to mirror
+    padded = F.pad(planes, [border] * 4, mode="reflect" if mirror else "replicate")
     return F.conv2d(F.conv2d(padded, kernel[None, None, :, None]), kernel[None, None, None, :])
 
 

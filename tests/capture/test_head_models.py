@@ -1,0 +1,68 @@
+"""Which head model belongs to a capture."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from partnerface_ns.capture.capture import Capture, HeadModelRef
+from partnerface_ns.capture.head_models import resolve_head_model
+from partnerface_ns.errors import SubjectError
+from partnerface_ns.flame.open_head import OPEN_HEAD_NAME, load_open_head
+from partnerface_ns.flame.state import HeadState
+
+
+def capture_of(head, reference: HeadModelRef, num_expr: int | None = None) -> Capture:
+    track = HeadState.neutral(num_expr or head.num_expr, (2,))
+    return Capture(Path("person"), "person", reference, torch.zeros(head.num_identity), None, track, (), {})
+
+
+def test_the_given_file_comes_before_the_one_in_the_folder(tiny_head, head_file, tmp_path):
+    capture = capture_of(tiny_head, HeadModelRef(path=tmp_path / "missing.npz"))
+    assert resolve_head_model(capture, head_file).fingerprint == tiny_head.fingerprint
+    with pytest.raises(SubjectError, match=r"missing\.npz"):
+        resolve_head_model(capture)
+
+
+def test_the_file_in_the_folder_is_used(tiny_head, head_file):
+    assert resolve_head_model(capture_of(tiny_head, HeadModelRef(path=head_file))).name == "tiny"
+
+
+def test_the_open_head_is_used_where_the_capture_says_so():
+    head = load_open_head()
+    for reference in (HeadModelRef(OPEN_HEAD_NAME, head.fingerprint), HeadModelRef("renamed", head.fingerprint)):
+        assert resolve_head_model(capture_of(head, reference)) is head
+    assert resolve_head_model(capture_of(head, HeadModelRef()), Path(OPEN_HEAD_NAME)) is head
+
+
+def test_an_unknown_head_model_is_one_error_that_says_what_to_do(tiny_head):
+    for reference in (HeadModelRef(), HeadModelRef("flame2023", "abc")):
+        with pytest.raises(SubjectError, match="--head-model FILE") as error:
+            resolve_head_model(capture_of(tiny_head, reference))
+        assert (reference.name or "nothing in the folder") in str(error.value)
+
+
+def test_another_head_model_is_refused_with_both_names(tiny_head, head_file):
+    with pytest.raises(SubjectError) as error:
+        resolve_head_model(capture_of(tiny_head, HeadModelRef("stranger", "0123")), head_file)
+    assert "stranger (0123)" in str(error.value) and f"tiny ({tiny_head.fingerprint})" in str(error.value)
+
+
+def test_an_older_open_head_is_refused(tiny_head):
+    with pytest.raises(SubjectError, match="another head model"):
+        resolve_head_model(capture_of(load_open_head(), HeadModelRef(OPEN_HEAD_NAME, "0123")))
+
+
+def test_counts_must_match(tiny_head, head_file):
+    reference = HeadModelRef(path=head_file)
+    good = capture_of(tiny_head, reference)
+    with pytest.raises(SubjectError, match="expression coefficients"):
+        resolve_head_model(capture_of(tiny_head, reference, num_expr=100))
+    with pytest.raises(SubjectError, match="identity coefficients"):
+        resolve_head_model(replace(good, identity=torch.zeros(300)))
+    with pytest.raises(SubjectError, match="vertices"):
+        resolve_head_model(replace(good, static_offset=torch.zeros(5, 3)))
+    resolve_head_model(replace(good, static_offset=torch.zeros(tiny_head.num_verts, 3)))

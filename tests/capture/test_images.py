@@ -1,0 +1,140 @@
+"""Pictures and masks."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from partnerface_ns.capture.capture import Camera, Frame
+from partnerface_ns.capture.images import background_of, load_picture, read_header
+from partnerface_ns.errors import SubjectError
+
+WIDTH, HEIGHT = 12, 10
+BLUE = (0.0, 0.0, 1.0)
+
+
+@pytest.fixture
+def make_frame(tmp_path):
+    """A frame of a picture and a mask (arrays or None)."""
+
+    def make(picture: np.ndarray, mask: np.ndarray | None = None, **values) -> Frame:
+        Image.fromarray(picture).save(tmp_path / "picture.png")
+        if mask is not None:
+            Image.fromarray(mask).save(tmp_path / "mask.png")
+        camera = Camera(np.eye(4), 10.0, 10.0, 6.0, 5.0, WIDTH, HEIGHT)
+        return Frame(0, 0, camera, tmp_path / "picture.png", None if mask is None else tmp_path / "mask.png", **values)
+
+    return make
+
+
+@pytest.fixture
+def rgb():
+    return np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
+
+
+@pytest.fixture
+def half():
+    """A mask: left black, a column of half, right white."""
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+    mask[:, 5], mask[:, 6:] = 128, 255
+    return mask
+
+
+def over_blue(rgb, mask):
+    share = mask[..., None] / 255
+    return (rgb * share + np.array([0, 0, 255]) * (1 - share) + 0.5).astype(np.uint8)
+
+
+def test_alpha_composites_and_is_the_mask(make_frame, rgb, half):
+    found, mask = load_picture(make_frame(np.dstack([rgb, half])), BLUE)
+    np.testing.assert_array_equal(mask, half)
+    np.testing.assert_array_equal(found, over_blue(rgb, half))
+    assert found.dtype == mask.dtype == np.uint8
+
+
+def test_a_mask_composites_a_picture_without_alpha_unless_that_was_done(make_frame, rgb, half):
+    np.testing.assert_array_equal(load_picture(make_frame(rgb, half), BLUE)[0], over_blue(rgb, half))
+    found, mask = load_picture(make_frame(rgb, half, composited=True), BLUE)
+    np.testing.assert_array_equal(found, rgb)
+    np.testing.assert_array_equal(mask, half)
+
+
+def test_alpha_composites_although_there_is_a_mask(make_frame, rgb, half):
+    found, mask = load_picture(make_frame(np.dstack([rgb, half]), 255 - half), BLUE)
+    np.testing.assert_array_equal(found, over_blue(rgb, half))
+    np.testing.assert_array_equal(mask, 255 - half)
+
+
+def test_without_mask_and_alpha_all_is_foreground(make_frame, rgb):
+    found, mask = load_picture(make_frame(rgb), BLUE)
+    np.testing.assert_array_equal(found, rgb)
+    assert mask.min() == 255
+
+
+def test_gray_and_palette_pictures_are_read(make_frame, rgb):
+    assert load_picture(make_frame(rgb[..., 0]), BLUE)[0].shape == (HEIGHT, WIDTH, 3)
+    frame = make_frame(rgb)
+    Image.fromarray(rgb).convert("P").save(frame.image_path)
+    assert load_picture(frame, BLUE)[0].shape == (HEIGHT, WIDTH, 3)
+
+
+def test_jpeg_is_read_and_its_cut_is_found(make_frame, rgb):
+    frame = make_frame(rgb)
+    Image.fromarray(rgb).save(frame.image_path, format="JPEG")
+    assert load_picture(frame, BLUE)[0].shape == (HEIGHT, WIDTH, 3)
+    frame.image_path.write_bytes(frame.image_path.read_bytes()[:-30])
+    with pytest.raises(SubjectError, match="cut off"):
+        read_header(frame.image_path)
+
+
+def test_the_colour_behind_a_person_is_found(make_frame, rgb, half):
+    flat = rgb.copy()
+    flat[half == 0] = [255, 0, 51]
+    assert background_of(make_frame(flat, half)) == (1, 0, 0.2)
+    assert background_of(make_frame(rgb, half)) is None
+    assert background_of(make_frame(flat)) is None
+    assert background_of(make_frame(np.dstack([flat, half]), half)) is None, "alpha decides"
+    assert background_of(make_frame(flat, np.full_like(half, 255))) is None, "nothing of it is seen"
+
+
+def test_broken_pixels_are_named_when_they_are_decoded(make_frame, rgb):
+    frame = make_frame(rgb)
+    content = bytearray(frame.image_path.read_bytes())
+    at = content.index(b"IDAT") + 8
+    content[at : at + 20] = bytes(20)
+    frame.image_path.write_bytes(content)
+    with pytest.raises(SubjectError, match=r"picture\.png"):
+        load_picture(frame, BLUE)
+
+
+def test_sixteen_bits_are_refused(make_frame, rgb):
+    frame = make_frame(rgb)
+    Image.fromarray(rgb[..., 0].astype(np.uint16)).save(frame.image_path)
+    with pytest.raises(SubjectError, match="8 bits a channel"):
+        load_picture(frame, BLUE)
+
+
+def test_a_picture_that_claims_to_be_huge_is_refused_without_being_unpacked(tmp_path):
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
+    rows = zlib.compress(bytes(10_000_000))
+    (tmp_path / "bomb.png").write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    )
+    with pytest.raises(SubjectError, match=r"bomb\.png"):
+        read_header(tmp_path / "bomb.png")
+
+
+def test_other_formats_are_refused(tmp_path, rgb):
+    stream = io.BytesIO()
+    Image.fromarray(rgb).save(stream, format="TIFF")
+    (tmp_path / "a.png").write_bytes(stream.getvalue())
+    with pytest.raises(SubjectError, match="not a PNG or JPEG"):
+        read_header(tmp_path / "a.png")

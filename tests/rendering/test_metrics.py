@@ -1,0 +1,167 @@
+"""Metrics of pictures and their regions."""
+
+from __future__ import annotations
+
+import math
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
+
+from partnerface_ns.capture.capture import Camera
+from partnerface_ns.geometry.camera import Intrinsics, project_points
+from partnerface_ns.rendering import metrics
+from partnerface_ns.rendering.metrics import above_neck, image_metrics, lpips_or_reason, metric_regions
+
+HEIGHT, WIDTH = 60, 80
+
+
+def camera_at(distance: float = 0.6, x: float = 0.0) -> Camera:
+    T = np.eye(4)
+    T[:3, 3] = [x, -0.02, distance]
+    return Camera(T, 100.0, 105.0, WIDTH / 2 + 2, HEIGHT / 2 - 3, WIDTH, HEIGHT)
+
+
+def projected(verts, camera):
+    intrinsics = Intrinsics(camera.fl_x, camera.fl_y, camera.cx, camera.cy)
+    return project_points(verts, intrinsics, torch.from_numpy(camera.T_world_camera).float()).double()
+
+
+@pytest.fixture
+def tiny_head(tiny_head):
+    """With lips: the coarse model's rings lie too far apart to find them."""
+    lips = (tiny_head.template - torch.tensor([0.0, -0.03, 0.1])).norm(dim=-1) < 0.07
+    assert lips.sum() > 2
+    return replace(tiny_head, regions={**tiny_head.regions, "lips": lips.float()})
+
+
+@pytest.fixture
+def pictures():
+    truth = torch.rand(HEIGHT, WIDTH, 3)
+    return (truth + 0.1 * torch.randn_like(truth)).clamp(0, 1), truth
+
+
+@pytest.fixture
+def regions(tiny_head):
+    return metric_regions(tiny_head.template, tiny_head, camera_at())
+
+
+def test_figures_are_those_of_the_definitions(pictures, regions):
+    rgb, truth = pictures
+    found = image_metrics(rgb, truth, regions)
+    assert list(found) == ["psnr", "ssim", "l1", "psnr_head", "ssim_head", "psnr_mouth", "psnr_eyes"]
+    channels = lambda image: image.permute(2, 0, 1)[None]  # noqa: E731
+    assert found["psnr"] == pytest.approx(float(peak_signal_noise_ratio(rgb, truth, data_range=1.0)), abs=1e-4)
+    reference = structural_similarity_index_measure(channels(rgb), channels(truth), data_range=1.0)
+    assert found["ssim"] == pytest.approx(float(reference), abs=1e-5)
+    assert found["l1"] == pytest.approx(float((rgb - truth).abs().mean()))
+    for name in ("head", "mouth", "eyes"):
+        error = (rgb[regions[name]] - truth[regions[name]]).square().mean()
+        assert found[f"psnr_{name}"] == pytest.approx(float(-10 * error.log10()), abs=1e-4)
+
+
+def test_ssim_of_the_head_sees_the_head_only(pictures, regions):
+    _, truth = pictures
+    rgb = truth.clone()
+    far = ~torch.nn.functional.max_pool2d(regions["head"][None].float(), 13, 1, 6)[0].bool()
+    rgb[far] = 0
+    found = image_metrics(rgb, truth, regions)
+    assert found["ssim_head"] == pytest.approx(1) and found["ssim"] < 0.9
+
+
+def test_equal_pictures_have_a_finite_psnr(pictures, regions):
+    assert image_metrics(pictures[1], pictures[1], regions)["psnr"] == pytest.approx(100)
+
+
+def test_a_region_outside_the_picture_is_nan(tiny_head, pictures):
+    away = metric_regions(tiny_head.template, tiny_head, camera_at(x=1.0))
+    behind = metric_regions(tiny_head.template, tiny_head, camera_at(distance=-0.6))
+    through = metric_regions(tiny_head.template, tiny_head, camera_at(distance=0.0))
+    for regions in (away, behind, through):
+        assert all(region.shape == (HEIGHT, WIDTH) and not region.any() for region in regions.values())
+        found = image_metrics(*pictures, regions)
+        assert all(math.isnan(found[name]) for name in ("psnr_head", "ssim_head", "psnr_mouth", "psnr_eyes"))
+        assert math.isfinite(found["psnr"])
+
+
+def test_the_head_is_the_hull_above_the_neck_grown_by_a_twentieth_of_its_height(tiny_head, regions):
+    points = projected(tiny_head.template[above_neck(tiny_head)], camera_at())
+    height = float(np.ptp(points[:, 1].numpy()))
+    rows, columns = torch.nonzero(regions["head"]).double().T + 0.5
+    for found, expected in (
+        (rows.min(), points[:, 1].min() - 0.05 * height),
+        (rows.max(), points[:, 1].max() + 0.05 * height),
+        (columns.min(), points[:, 0].min() - 0.05 * height),
+        (columns.max(), points[:, 0].max() + 0.05 * height),
+    ):
+        assert abs(float(found - expected)) <= 1
+    torso = projected(tiny_head.template[tiny_head.regions["torso"] > 0.5], camera_at())
+    assert rows.max() < torso[:, 1].max() - 5, "the shoulders are not in it"
+    for x, y in points.floor().long().tolist():
+        assert regions["head"][y, x]
+
+
+def test_mouth_and_eyes_are_boxes_a_fifth_larger_than_their_vertices(tiny_head, regions):
+    at = projected(tiny_head.template, camera_at())
+    lips = at[tiny_head.regions["lips"] > 0.5]
+    rows, columns = torch.nonzero(regions["mouth"]).T
+    size = lips.amax(0) - lips.amin(0)
+    assert abs(int(columns.max() - columns.min()) + 1 - 1.2 * float(size[0])) <= 1
+    assert abs(int(rows.max() - rows.min()) + 1 - 1.2 * float(size[1])) <= 1
+    assert regions["mouth"].sum() == (rows.max() - rows.min() + 1) * (columns.max() - columns.min() + 1)
+    occupied = regions["eyes"].any(0).int()
+    assert (occupied.diff() == 1).sum() == 2, "one box for each eye"
+
+
+def test_small_pictures_have_figures(tiny_head):
+    camera = Camera(camera_at().T_world_camera, 12.0, 12.0, 3.0, 2.0, 6, 4)
+    regions = metric_regions(tiny_head.template, tiny_head, camera)
+    found = image_metrics(torch.rand(4, 6, 3), torch.rand(4, 6, 3), regions)
+    assert math.isfinite(found["ssim"])
+
+
+def test_lpips_says_in_a_line_why_it_is_not_there(monkeypatch):
+    import torchmetrics.image.lpip as module
+
+    class Offline:
+        def __init__(self, **kwargs):
+            raise OSError("<urlopen error\nno network>")
+
+    monkeypatch.setattr(module, "LearnedPerceptualImagePatchSimilarity", Offline)
+    lpips_or_reason.cache_clear()
+    lpips, reason = lpips_or_reason()
+    assert lpips is None and "no network" in reason and "\n" not in reason
+    monkeypatch.setitem(sys.modules, "torchmetrics.image.lpip", None)
+    lpips_or_reason.cache_clear()
+    assert lpips_or_reason()[0] is None
+    lpips_or_reason.cache_clear()
+
+
+def test_lpips_is_made_once_and_takes_pictures(monkeypatch):
+    import torchmetrics.image.lpip as module
+
+    made = []
+
+    class Network:
+        def __init__(self, **kwargs):
+            made.append(kwargs)
+
+        def __call__(self, a, b):
+            assert a.shape == b.shape == (1, 3, 64, 70) and a.max() <= 1
+            return (a - b).abs().mean()
+
+    monkeypatch.setattr(module, "LearnedPerceptualImagePatchSimilarity", Network)
+    lpips_or_reason.cache_clear()
+    lpips, reason = lpips_or_reason()
+    assert lpips_or_reason()[0] is lpips and made == [{"net_type": "alex", "normalize": True}] and reason is None
+    rgb, truth = torch.zeros(64, 70, 3), torch.full((64, 70, 3), 1.25)
+    assert lpips(rgb, truth) == pytest.approx(1)
+    assert math.isnan(lpips(rgb[:8], truth[:8]))
+    lpips_or_reason.cache_clear()
+
+
+def test_psnr_of_no_pixels_is_nan():
+    assert math.isnan(metrics.psnr(torch.zeros(0)))
