@@ -1,0 +1,212 @@
+"""`partnerface demo`: the whole way on the built-in synthetic person, from pictures to an avatar of measured quality.
+
+The folder afterwards:
+
+- subject/: the person's capture
+- runs/partnerface-lite/demo/: the run, a usual one of nerfstudio
+- test/: every unseen picture, with truth beside ours, error, parts and deformation
+- summary.json, side_by_side.png, parts.png, unseen.mp4
+- demo.json: the options, and the seconds spent so far
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from partnerface_ns.errors import SubjectError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from partnerface_ns.cli.runs import Run
+
+NUM_SHOWN = 4
+"""Unseen pictures in side_by_side.png, spread over the test split."""
+METRICS = ("psnr", "psnr_head", "psnr_mouth", "psnr_eyes", "ssim_head")
+
+
+@dataclass
+class Demo:
+    """Make a synthetic person, train an avatar of it, and measure it on expressions and poses that it never saw.
+
+    Writes a usual nerfstudio run, summary.json, side_by_side.png, parts.png and unseen.mp4. Stopped by Ctrl-C, the same
+    command goes on from what is finished.
+    """
+
+    output: Path
+    """Folder to write: a new or an empty one, or that of a stopped demo."""
+    minutes: float = 8.0
+    """Minutes of training."""
+    frames: int = 300
+    """Pictures of the person, 70% of them for training."""
+    size: int = 256
+    """Width and height of the pictures, pixels."""
+    seed: int = 0
+    """Seed of the person and of training."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train; auto takes the GPU where there is one."""
+
+    def __call__(self) -> None:
+        began, spent = time.monotonic(), self._spent_before()
+        try:
+            if not self._summary_path.exists():
+                self._run(lambda: spent + time.monotonic() - began)
+        except (KeyboardInterrupt, SystemExit) as stop:
+            if isinstance(stop, SystemExit) and stop.code != 130:
+                raise
+            print(f"\nWhat is finished lies in {self.output}; the same command goes on from there.")
+            raise KeyboardInterrupt from None
+        finally:
+            self._remember(spent + time.monotonic() - began)
+        self._tell()
+
+    # -- steps ---------------------------------------------------------------------------------------------------
+
+    def _run(self, seconds: Callable[[], float]) -> None:
+        config = self._configured()
+        self._make_subject()
+        self._train(config)
+        from partnerface_ns.cli.runs import open_run
+
+        _say("Evaluating on the unseen test pictures")
+        run = open_run(config.get_base_dir())
+        pictures = self.output / "test"
+        means = run.evaluate(pictures)
+        self._write_pictures(run, pictures)
+        summary = {
+            **{name: means[name] for name in METRICS},
+            "train_seconds": float(run.pipeline.model.trained_seconds),
+            "total_seconds": seconds(),
+            "device": config.machine.device_type,
+            "num_parts": run.pipeline.model.avatar.config.num_parts,
+            "seed": self.seed,
+        }
+        _write_json(self._summary_path, summary)
+
+    def _configured(self) -> Any:
+        """The training configuration; fails before any work where the device is not there."""
+        _say("Starting nerfstudio")
+        import torch
+
+        from partnerface_ns.plugin.configs import lite
+
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise SubjectError("--device", "this machine has no usable GPU", expected="cpu or auto", found="cuda")
+        config = lite()
+        if self.device != "auto":
+            config.machine.device_type = self.device
+        config.machine.seed, config.vis, config.max_train_minutes = self.seed, "tensorboard", self.minutes
+        config.pipeline.datamanager.data = self.output / "subject"
+        config.output_dir, config.experiment_name, config.timestamp = self.output.resolve(), "runs", "demo"
+        return config
+
+    def _make_subject(self) -> None:
+        from partnerface_ns.demo.subject import make_subject
+
+        folder = self.output / "subject"
+        if not folder.exists():
+            _say("Making the synthetic person")
+            make_subject(folder, frames=self.frames, size=self.size, seed=self.seed)
+
+    def _train(self, config: Any) -> None:
+        from nerfstudio.scripts.train import train_loop
+
+        config.set_timestamp()
+        config.save_config()
+        if any(config.get_checkpoint_dir().glob("step-*.ckpt")):
+            config.load_dir = config.get_checkpoint_dir()
+        _say(f"Training for {self.minutes:g} minutes on {config.machine.device_type}")
+        train_loop(local_rank=0, world_size=1, config=config)
+
+    def _write_pictures(self, run: Run, pictures: Path) -> None:
+        from partnerface_ns.cli.runs import COLUMNS, shown_row
+        from partnerface_ns.demo.performance import SECONDS
+        from partnerface_ns.rendering.figures import save_clip, save_picture, sheet
+
+        _say("Writing side_by_side.png, parts.png and unseen.mp4")
+        num = len(run.picture_names())
+        chosen = sorted({round((i + 0.5) / NUM_SHOWN * num - 0.5) for i in range(NUM_SHOWN)})
+        rows = [shown_row(run.show(i)) for i in chosen]
+        across = [list(column) for column in zip(*rows, strict=True)]
+        names = [run.picture_names()[i] for i in chosen]
+        save_picture(self.output / "side_by_side.png", sheet(across[:3], names, COLUMNS[:3]))
+        save_picture(self.output / "parts.png", sheet([across[1], across[3]], names, ("ours", "parts")))
+        save_clip(self.output / "unseen.mp4", _read_pictures(pictures, num), fps=self.frames / SECONDS)
+
+    # -- state ---------------------------------------------------------------------------------------------------
+
+    @property
+    def _summary_path(self) -> Path:
+        return self.output / "summary.json"
+
+    def _settings(self) -> dict[str, Any]:
+        return {name: value for name, value in asdict(self).items() if name != "output"}
+
+    def _spent_before(self) -> float:
+        """Seconds that a stopped demo in the folder took; claims the folder if it is free.
+
+        Raises:
+            SubjectError: the folder holds something else, or a demo of other options.
+        """
+        if self.minutes <= 0 or self.frames < 10 or self.size < 32:
+            raise SubjectError("demo", "options too small", expected="--minutes > 0, --frames >= 10, --size >= 32")
+        state = self.output / "demo.json"
+        if not state.is_file():
+            if self.output.exists() and (not self.output.is_dir() or any(self.output.iterdir())):
+                raise SubjectError(self.output, "is in use", expected="a new or an empty folder, or a stopped demo's")
+            self.output.mkdir(parents=True, exist_ok=True)
+            return 0.0
+        found = json.loads(state.read_text(encoding="utf8"))
+        if found["settings"] != self._settings():
+            raise SubjectError(
+                self.output, "holds a demo of other options", expected=found["settings"], found=self._settings()
+            )
+        return float(found["seconds"])
+
+    def _remember(self, seconds: float) -> None:
+        _write_json(self.output / "demo.json", {"settings": self._settings(), "seconds": round(seconds, 1)})
+
+    def _tell(self) -> None:
+        from partnerface_ns.cli.runs import command
+
+        summary = json.loads(self._summary_path.read_text(encoding="utf8"))
+        run = self.output / "runs" / "partnerface-lite" / "demo"
+        config = run / "config.yml"
+        print(f"\nOn unseen expressions and poses, in {self.output}:")
+        print("".join(f"  {name:14s}{_rounded(value)}\n" for name, value in summary.items()))
+        print("Look at side_by_side.png, parts.png and unseen.mp4. Then:")
+        print(f"  {command('ns-viewer', '--load-config', config)}")
+        print(f"  {command('ns-eval', '--load-config', config, '--output-path', self.output / 'eval.json')}")
+        print(f"  {command('partnerface', 'report', run)}")
+        print("With your own tracked video (docs/quickstart.md):")
+        print(f"  {command('ns-train', 'partnerface-lite', '--data', 'YOUR_FOLDER')}")
+
+
+def _read_pictures(folder: Path, num: int) -> Iterator[np.ndarray]:
+    """The evaluation's pictures of truth beside ours, in order."""
+    import numpy as np
+    from PIL import Image
+
+    for index in range(num):
+        with Image.open(folder / f"eval_img_{index:04d}.png") as image:
+            yield np.array(image)
+
+
+def _rounded(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def _say(text: str) -> None:
+    print(f"\n== {text}", flush=True)
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf8")
+    os.replace(partial, path)

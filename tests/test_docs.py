@@ -1,0 +1,55 @@
+"""What README and docs/ say of the checkout is so."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def commands_of_readme() -> list[str]:
+    text = (ROOT / "README.md").read_text(encoding="utf8").partition("## Two commands")[2].partition("\n## ")[0]
+    blocks = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
+    return [line for block in blocks for line in block.splitlines() if not line.startswith("#")]
+
+
+def test_the_readme_has_two_commands_and_the_second_is_what_is_checked():
+    run_demo, run_tests = commands_of_readme()
+    assert run_demo.endswith("partnerface demo --output demo")
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf8")
+    for step in run_tests.split(" && ")[1:]:
+        program, *arguments = step.split()
+        line = f'"$venv/bin/{Path(program).name}" {" ".join(arguments)}'.strip()
+        assert line in script.replace(" -q ", " ")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf8")):
+        assert target.startswith("https://") or (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_code_that_is_named_exists(page):
+    """`folder/file.py` and `folder/file.py: name, Class.method` in backticks."""
+    for path, names in re.findall(r"`([\w/.]+\.py)(?:: ([\w., ]+))?`", page.read_text(encoding="utf8")):
+        file = next((base / path for base in (ROOT, ROOT / "partnerface_ns") if (base / path).is_file()), None)
+        assert file is not None, path
+        defined = set(_defined(ast.parse(file.read_text(encoding="utf8"))))
+        missing = [name for name in names.split(", ") if name and name not in defined]
+        assert not missing, f"{path} has no {missing}"
+
+
+def _defined(tree: ast.AST, prefix: str = ""):
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            yield prefix + node.name
+            yield from _defined(node, f"{prefix}{node.name}.")
+        elif isinstance(node, ast.AnnAssign | ast.Assign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            yield from (prefix + t.id for t in targets if isinstance(t, ast.Name))
