@@ -19,6 +19,7 @@ from partnerface_ns.errors import SubjectError
 COMMANDS = {
     "demo": "partnerface_ns.cli.demo:Demo",
     "make-subject": "partnerface_ns.cli.make_subject:MakeSubject",
+    "track": "partnerface_ns.cli.track:Track",
     "report": "partnerface_ns.cli.report:Report",
 }
 """Module and class of each subcommand, by its name on the command line."""

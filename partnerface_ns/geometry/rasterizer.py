@@ -1,0 +1,127 @@
+"""A z-buffer in numpy: which triangle each sample of a picture sees.
+
+Pure functions. Screen points are in pixels with the origin at the picture's top left corner, x right and y down;
+the sample of row r and column c lies at (c + 0.5, r + 0.5). Nearness is any quantity that grows towards the viewer
+and is linear over a triangle on the screen: the inverse depth for a perspective camera, the height along the light
+for a light's parallel projection. Only triangles that turn their front (counter-clockwise seen from outside) to the
+viewer are drawn.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from partnerface_ns.geometry.camera import Intrinsics
+
+_NO_TRIANGLE_AREA = 1e-9
+"""Twice the area in pixels below which a triangle is seen edge on and covers no sample."""
+
+
+@dataclass(frozen=True)
+class Visible:
+    """The samples of a picture that see a surface, and the surface point that each sees."""
+
+    samples: Int[np.ndarray, "samples"]
+    """Flat index (row * width + column) of each covered sample, ascending."""
+    triangles: Int[np.ndarray, "samples"]
+    corners: Int[np.ndarray, "samples 3"]
+    """Vertex indices of each sample's triangle."""
+    weights: Float[np.ndarray, "samples 3"]
+    """Barycentric weights of the corners on the surface; they sum to one."""
+    nearness: Float[np.ndarray, "samples"]
+
+    def interpolate(self, values: Float[np.ndarray, "verts channels"]) -> Float[np.ndarray, "samples channels"]:
+        """Values given at vertices, at the seen points."""
+        w = self.weights[..., None]
+        a, b, c = self.corners.T
+        return values[a] * w[:, 0] + values[b] * w[:, 1] + values[c] * w[:, 2]
+
+    def __getitem__(self, index: Int[np.ndarray, "some"]) -> Visible:
+        """Some of the samples."""
+        return Visible(*(getattr(self, f.name)[index] for f in fields(self)))
+
+
+def project(
+    points: Float[np.ndarray, "points 3"], intrinsics: Intrinsics, T_world_camera: Float[np.ndarray, "4 4"]
+) -> tuple[Float[np.ndarray, "points 2"], Float[np.ndarray, "points"]]:
+    """Screen points in pixels and inverse depths (1/metre) of world points before a camera in OpenGL axes."""
+    T_camera_world = np.linalg.inv(T_world_camera)
+    p = points @ T_camera_world[:3, :3].T + T_camera_world[:3, 3]
+    inverse_depth = -1.0 / p[:, 2]
+    x = intrinsics.cx + intrinsics.fl_x * p[:, 0] * inverse_depth
+    y = intrinsics.cy - intrinsics.fl_y * p[:, 1] * inverse_depth
+    return np.stack([x, y], -1).astype(np.float32), inverse_depth.astype(np.float32)
+
+
+def rasterize(
+    screen: Float[np.ndarray, "verts 2"],
+    nearness: Float[np.ndarray, "verts"],
+    faces: Int[np.ndarray, "faces 3"],
+    width: int,
+    height: int,
+    *,
+    perspective: bool = True,
+) -> Visible:
+    """Find the nearest front-facing triangle at every sample.
+
+    Every triangle is tested at the samples of its bounding box, all triangles at once. With `perspective` the weights
+    are corrected for `nearness` being an inverse depth.
+    """
+    corners = [screen[faces[:, i]] for i in range(3)]
+    e1, e2 = corners[1] - corners[0], corners[2] - corners[0]
+    double_area = e1[:, 0] * e2[:, 1] - e1[:, 1] * e2[:, 0]
+    size = np.array([width, height])
+    low, high = np.minimum.reduce(corners), np.maximum.reduce(corners)
+    first = np.clip(np.ceil(low - 0.5), 0, size).astype(np.int32)
+    last = np.clip(np.floor(high - 0.5), -1, size - 1).astype(np.int32)
+    # The y axis points down, so a counter-clockwise triangle has a negative area.
+    drawn = np.flatnonzero((double_area < -_NO_TRIANGLE_AREA) & (last >= first).all(1))
+    owner, x, y = _box_samples(first[drawn], last[drawn])
+    w1, w2 = _screen_weights(corners[0][drawn], e1[drawn], e2[drawn], owner, x, y)
+    inside = np.flatnonzero((w1 >= 0) & (w2 >= 0) & (w1 + w2 <= 1))
+    owner, w1, w2 = owner[inside], w1[inside], w2[inside]
+    sample = y[inside] * width + x[inside]
+    n0, n1, n2 = nearness[faces[drawn]].T
+    near = n0[owner] + w1 * (n1 - n0)[owner] + w2 * (n2 - n0)[owner]
+
+    nearest = np.full(width * height, -np.inf, dtype=near.dtype)
+    np.maximum.at(nearest, sample, near)
+    winner = np.full(width * height, -1, dtype=np.int64)
+    wins = np.flatnonzero(near == nearest[sample])
+    winner[sample[wins]] = wins
+    samples = np.flatnonzero(winner >= 0)
+    chosen = winner[samples]
+    triangles, w1, w2 = drawn[owner[chosen]], w1[chosen], w2[chosen]
+    corners_seen = faces[triangles]
+    weights = np.stack([1 - w1 - w2, w1, w2], -1)
+    if perspective:
+        weights = weights * nearness[corners_seen]
+        weights /= weights.sum(-1, keepdims=True)
+    return Visible(samples, triangles, corners_seen, weights, nearest[samples])
+
+
+def _box_samples(first: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Every sample of the boxes from `first` to `last`, both included: whose box, x and y."""
+    box = last - first + 1
+    counts = box[:, 0] * box[:, 1]
+    owner = np.repeat(np.arange(len(box), dtype=np.int32), counts)
+    start = np.cumsum(counts, dtype=np.int32) - counts
+    position = np.arange(len(owner), dtype=np.int32) - start[owner]
+    row, column = np.divmod(position, box[owner, 0])
+    return owner, first[owner, 0] + column, first[owner, 1] + row
+
+
+def _screen_weights(
+    origin: np.ndarray, e1: np.ndarray, e2: np.ndarray, owner: np.ndarray, x: np.ndarray, y: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Screen-space weights of the second and third corner at sample centres, relative to the first corner."""
+    double_area = e1[:, 0] * e2[:, 1] - e1[:, 1] * e2[:, 0]
+    e1, e2 = e1 / double_area[:, None], e2 / double_area[:, None]
+    dx = x.astype(np.float32) + np.float32(0.5) - origin[owner, 0]
+    dy = y.astype(np.float32) + np.float32(0.5) - origin[owner, 1]
+    w1 = dx * e2[owner, 1] - dy * e2[owner, 0]
+    w2 = dy * e1[owner, 0] - dx * e1[owner, 1]
+    return w1, w2

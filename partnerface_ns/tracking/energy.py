@@ -1,0 +1,139 @@
+"""What a good fit is: terms of the energy that `fitting.py` minimises, each a pure function.
+
+Every term is a sum over frames of halved squares in units of a standard deviation (robust where outliers are
+expected), so that weights are uncertainties and can be read as such.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from partnerface_ns.tracking.landmarks import (
+    EYE_LEFT,
+    EYE_RIGHT,
+    IRIS_LEFT,
+    IRIS_RIGHT,
+    LIPS,
+    NUM_LANDMARKS,
+    OVAL,
+)
+
+LANDMARK_SIGMA = 1.0
+"""Pixels at 512: the detector's error at a well-defined landmark."""
+_WORSE = ((OVAL, 4.0), (LIPS, 0.8), ((*EYE_LEFT, *EYE_RIGHT), 0.7))
+"""Factors on the error: the outline of the face slides over the skin, lips and lids are found well."""
+_IRIS_FACTOR = 0.8
+_SAME_INFORMATION = 8.0
+"""Neighbouring landmarks err together: this many count as one."""
+_ROBUST_SIGMAS = 3.0
+
+
+@dataclass(frozen=True)
+class Priors:
+    """Standard deviations of what is fitted."""
+
+    identity: float = 1.0
+    displacement: float = 0.012
+    """Metres along the normal, for hair, neck and shoulders."""
+    expression: float = 0.35
+    neck: float = 0.3
+    """Radians."""
+    root: float = 0.1
+    """Radians from the root's mean over the video: the torso turns little."""
+    jaw_open: float = 0.15
+    jaw_side: float = 0.03
+    gaze: float = 0.25
+    vergence: float = 0.03
+    log_focal: float = 0.15
+
+
+@dataclass(frozen=True)
+class Steadiness:
+    """Standard deviations of the second difference in time at 25 frames a second."""
+
+    angle: float = 0.010
+    """Radians, of the head's rotations."""
+    root: float = 0.002
+    place: float = 0.6
+    """Pixels at 512, of the head's place in the picture."""
+    log_depth: float = 0.002
+    jaw: float = 0.03
+    gaze: float = 0.08
+    expression: float = 0.12
+    eyelid: float = 0.4
+    """Blinks are over within four frames."""
+
+
+def landmark_sigmas(spread_px: Float[np.ndarray, "landmarks"]) -> Float[Tensor, "landmarks"]:
+    """Uncertainty of each landmark in pixels at 512.
+
+    Args:
+        spread_px: uncertainty of its place on the head, pixels.
+    """
+    factor = np.ones(NUM_LANDMARKS)
+    for indices, value in _WORSE:
+        factor[list(indices)] = value
+    factor[IRIS_LEFT] = factor[IRIS_RIGHT] = _IRIS_FACTOR
+    return torch.from_numpy(np.hypot(LANDMARK_SIGMA * factor, 0.35 * spread_px)).float()
+
+
+def robust(squared: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+    """Half the square near zero and growing ever more slowly beyond three standard deviations (Geman-McClure).
+
+    Args:
+        squared: squared residual in units of its standard deviation.
+    """
+    limit = _ROBUST_SIGMAS**2
+    return 0.5 * squared * limit / (limit + squared)
+
+
+def landmark_energy(
+    projected: Float[Tensor, "frames landmarks 2"],
+    detected: Float[Tensor, "frames landmarks 2"],
+    sigmas: Float[Tensor, "landmarks"],
+    weights: Float[Tensor, "frames landmarks"],
+) -> Float[Tensor, ""]:
+    squared = ((projected - detected) / sigmas[:, None]).square().sum(-1)
+    return (weights * robust(squared)).sum() / _SAME_INFORMATION
+
+
+def lip_gap_energy(
+    projected: Float[Tensor, "frames landmarks 2"],
+    detected: Float[Tensor, "frames landmarks 2"],
+    pairs: Int[Tensor, "pairs 2"],
+    sigma: float,
+    weights: Float[Tensor, "frames landmarks"],
+) -> Float[Tensor, ""]:
+    """Distances between lids and between lips, which say more about blinks and speech than places do."""
+    gap = projected[:, pairs[:, 0]] - projected[:, pairs[:, 1]]
+    seen = detected[:, pairs[:, 0]] - detected[:, pairs[:, 1]]
+    return (weights[:, pairs[:, 0]] * robust(((gap - seen) / sigma).square().sum(-1))).sum()
+
+
+def outline_energy(
+    points: Float[Tensor, "matches 2"], outline: Float[Tensor, "matches 4"], sigma: float
+) -> Float[Tensor, ""]:
+    """Distances of surface points from the lines along the outline, pixels; neighbours err together here too."""
+    out = ((points - outline[:, :2]) * outline[:, 2:]).sum(-1)
+    return robust((out / sigma).square()).sum() / 4
+
+
+def bounds_energy(
+    coefficients: Float[Tensor, "frames expr"], low: float, high: float, sigma: float
+) -> Float[Tensor, ""]:
+    """Named face units go from 0 to 1; outside they look wrong soon."""
+    beyond = (low - coefficients).clamp(min=0) + (coefficients - high).clamp(min=0)
+    return 0.5 * (beyond / sigma).square().sum()
+
+
+def steadiness_energy(
+    values: Float[Tensor, "frames channels"], sigma: float | Tensor, gaps: Float[Tensor, "frames"]
+) -> Float[Tensor, ""]:
+    """Second differences in time; `gaps` is 0 at frames whose neighbours are missing."""
+    second = values[2:] - 2 * values[1:-1] + values[:-2]
+    return 0.5 * ((second / sigma).square().sum(-1) * gaps[1:-1]).sum()

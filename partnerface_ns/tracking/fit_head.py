@@ -1,0 +1,174 @@
+"""The few points of a head model that a fit looks at, as a small head model of their own.
+
+The points are the landmarks, a sample of the outer surface that can lie on the outline, and the five joints, whose
+regression becomes the choice of a row: so `ShapedHead.pose` poses a thousand points in place of all vertices, exactly
+up to the blending of weights inside a triangle. Identity gets further directions: smooth displacements of hair, neck
+and shoulders along the normal, which end up in the subject's `static_offset`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from partnerface_ns.flame.head_model import HeadModel
+from partnerface_ns.tracking.embedding import LandmarkEmbedding, vertex_normals
+
+_NUM_OUTLINE = 700
+"""Points of the surface that may lie on the outline."""
+_NUM_CONTROLS = 110
+_CONTROL_WIDTH = 0.03
+"""Metres: reach of one displacement."""
+_FACE_MARGIN = 0.03
+"""Metres around the face over which displacements fade in."""
+_CUT_MARGIN = 0.025
+"""Metres from the border where the shoulders end, inside of which a vertex says nothing about the outline."""
+
+
+@dataclass(frozen=True)
+class FitHead:
+    """A head model reduced to landmarks, outline points and joints, in this order."""
+
+    model: HeadModel
+    full: HeadModel
+    num_identity: int
+    """Identity directions of the full model; those behind them displace the surface."""
+    outline_vertices: Int[Tensor, "outline"]
+    """Vertices of the full model."""
+    outline_normals: Float[Tensor, "outline 3"]
+    landmark_normals: Float[Tensor, "landmarks 3"]
+    """Unit normals in the rest frame."""
+    displacements: Float[Tensor, "verts 3 controls"]
+    """Directions of the displacements over the full model's vertices, metres."""
+
+    def to(self, device: torch.device | str) -> FitHead:
+        """The same with what the fit computes with on another device; the full model stays."""
+        return replace(
+            self,
+            model=self.model.to(device),
+            outline_normals=self.outline_normals.to(device),
+            landmark_normals=self.landmark_normals.to(device),
+        )
+
+    @property
+    def num_landmarks(self) -> int:
+        return self.landmark_normals.shape[0]
+
+    @property
+    def num_outline(self) -> int:
+        return self.outline_normals.shape[0]
+
+    def static_offset(self, coefficients: Float[Tensor, "identity"]) -> Float[Tensor, "verts 3"]:
+        """The subject's own surface offsets for fitted identity coefficients (those of the full model first)."""
+        return self.displacements @ coefficients[self.num_identity :]
+
+
+def reduce_head(model: HeadModel, embedding: LandmarkEmbedding) -> FitHead:
+    """The fit's points of a head model."""
+    template, faces = model.template.numpy().astype(np.float64), model.faces.numpy()
+    normals = vertex_normals(template, faces)
+    outer = _outer_vertices(model)
+    controls = _displacements(model, normals, outer)
+    # Only the outermost layer shows itself in the outline, and not where the bust is cut off.
+    on_outline = np.flatnonzero((outer > 0.5) & (_distance_to_cut(template, faces) > _CUT_MARGIN))
+    chosen = on_outline[_spread_out(template[on_outline], _NUM_OUTLINE)]
+
+    rows = torch.from_numpy(_row_weights(embedding, chosen, model)).float()
+    pick = lambda values: torch.einsum("rv,v...->r...", rows, values)  # noqa: E731
+    num = len(rows)
+    identity = torch.cat([model.identity_dirs, controls], -1)
+    pose_dirs = model.pose_dirs.reshape(len(model.pose_dirs), -1, 3)
+    small = HeadModel(
+        name=model.name,
+        template=pick(model.template),
+        faces=torch.zeros(1, 3, dtype=torch.long),
+        identity_dirs=pick(identity),
+        expression_dirs=pick(model.expression_dirs),
+        pose_dirs=torch.einsum("rv,cvx->crx", rows, pose_dirs).reshape(len(pose_dirs), -1),
+        joint_regressor=torch.eye(num)[-model.joint_regressor.shape[0] :],
+        skinning_weights=_normalised(pick(model.skinning_weights)),
+        expression_names=model.expression_names,
+        regions={},
+    )
+    landmark_normals = embedding.points(normals)
+    landmark_normals /= np.linalg.norm(landmark_normals, axis=-1, keepdims=True)
+    return FitHead(
+        model=small,
+        full=model,
+        num_identity=model.num_identity,
+        outline_vertices=torch.from_numpy(chosen),
+        outline_normals=torch.from_numpy(normals[chosen]).float(),
+        landmark_normals=torch.from_numpy(landmark_normals).float(),
+        displacements=controls,
+    )
+
+
+def _normalised(weights: Tensor) -> Tensor:
+    return weights / weights.sum(-1, keepdim=True)
+
+
+def _row_weights(embedding: LandmarkEmbedding, outline: np.ndarray, model: HeadModel) -> np.ndarray:
+    """Each point of the fit as a weighted sum of vertices."""
+    num_landmarks = len(embedding.vertices)
+    joints = model.joint_regressor.numpy()
+    rows = np.zeros((num_landmarks + len(outline) + len(joints), model.num_verts))
+    np.add.at(rows, (np.arange(num_landmarks)[:, None], embedding.vertices), embedding.weights)
+    rows[num_landmarks + np.arange(len(outline)), outline] = 1
+    rows[-len(joints) :] = joints
+    return rows
+
+
+def _outer_vertices(model: HeadModel) -> np.ndarray:
+    """1 for hair, ears, neck and shoulders, 0 for the face, fading in between; eyes and mouth are 0."""
+    from scipy.spatial import cKDTree
+
+    template = model.template.numpy()
+    inside = (model.regions["eyeballs"] > 0.5) | (model.regions["inside_mouth"] > 0.5)
+    face = (model.regions["face"] > 0.5) | inside
+    distance = cKDTree(template[face.numpy()]).query(template)[0] if face.any() else np.full(len(template), 1.0)
+    return np.clip(distance / _FACE_MARGIN, 0, 1) * ~inside.numpy()
+
+
+def _displacements(model: HeadModel, normals: np.ndarray, outer: np.ndarray) -> Tensor:
+    template = model.template.numpy().astype(np.float64)
+    able = np.flatnonzero(outer > 0.3)
+    centres = template[able[_spread_out(template[able], _NUM_CONTROLS)]]
+    distance = np.linalg.norm(template[:, None] - centres[None], axis=-1)
+    weights = np.exp(-0.5 * (distance / _CONTROL_WIDTH) ** 2) * outer[:, None]
+    return torch.from_numpy(weights[:, None, :] * normals[:, :, None]).float()
+
+
+def _spread_out(points: np.ndarray, num: int) -> np.ndarray:
+    """Indices of points far from each other: each is the one farthest from those before it."""
+    num = min(num, len(points))
+    chosen = np.zeros(num, dtype=np.int64)
+    distance = np.full(len(points), np.inf)
+    for i in range(1, num):
+        distance = np.minimum(distance, np.linalg.norm(points - points[chosen[i - 1]], axis=-1))
+        chosen[i] = distance.argmax()
+    return chosen
+
+
+def _distance_to_cut(template: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Metres from each vertex to the lower open border of the surface."""
+    from scipy.spatial import cKDTree
+
+    border = border_vertices(faces)
+    border = border[template[border, 1] < template[:, 1].min() + 0.35 * np.ptp(template[:, 1])]
+    return cKDTree(template[border]).query(template)[0] if len(border) else np.full(len(template), 1.0)
+
+
+def border_vertices(faces: Int[np.ndarray, "faces 3"]) -> Int[np.ndarray, "border"]:
+    """Vertices on edges that belong to one face only."""
+    edges = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), axis=1)
+    unique, counts = np.unique(edges, axis=0, return_counts=True)
+    return np.unique(unique[counts == 1])
+
+
+def cut_share(model: HeadModel) -> Float[np.ndarray, "verts"]:
+    """1 for vertices so near to where the bust is cut off that they say nothing about the outline, else 0."""
+    return (_distance_to_cut(model.template.numpy(), model.faces.numpy()) <= _CUT_MARGIN).astype(np.float64)

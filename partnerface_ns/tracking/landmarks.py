@@ -1,0 +1,90 @@
+"""The 478 face landmarks of mediapipe's face mesh, irises included, with what is known about their error.
+
+Landmarks are pixels (x right, y down) of the picture and a depth in the same unit (smaller is nearer). Each frame is
+looked at as it is and mirrored; the mean of both is less noisy and not biased to a side, and their difference says how
+sure the detector is.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from partnerface_ns.tracking.detection import quiet_mediapipe
+
+NUM_LANDMARKS = 478
+IRIS_RIGHT, IRIS_LEFT = slice(468, 473), slice(473, 478)
+"""Centre and four points of the rim, of the subject's right and left iris."""
+LIPS = (
+    *(61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 185, 40, 39, 37, 0, 267, 269, 270, 409),
+    *(78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 191, 80, 81, 82, 13, 312, 311, 310, 415),
+)
+EYE_RIGHT = (33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246)
+EYE_LEFT = (263, 249, 390, 373, 374, 380, 381, 382, 362, 398, 384, 385, 386, 387, 388, 466)
+OVAL = (
+    *(10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377),
+    *(152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109),
+)
+"""Outline of the face: it slides over the skin when the head turns."""
+
+
+@cache
+def mirror_indices() -> Int[np.ndarray, "landmarks"]:
+    """For each landmark the one on the other side of the face."""
+    path = files("partnerface_ns.tracking") / "assets" / "landmark_mirror.npz"
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        return archive["mirror"].astype(np.int64)
+
+
+class LandmarkDetector:
+    """Finds the landmarks of one frame after the other. Close it, or use it in a `with` statement."""
+
+    def __init__(self, follow: bool = True, mirrored: bool = True) -> None:
+        """
+        Args:
+            follow: frames are a video, so look where the face was last.
+            mirrored: look at the mirrored picture too.
+        """
+        mesh = quiet_mediapipe().solutions.face_mesh.FaceMesh
+        self._meshes = [
+            mesh(
+                static_image_mode=not follow,
+                max_num_faces=1,
+                refine_landmarks=True,
+                min_detection_confidence=0.3,
+                min_tracking_confidence=0.3,
+            )
+            for _ in range(2 if mirrored else 1)
+        ]
+
+    def __enter__(self) -> LandmarkDetector:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for mesh in self._meshes:
+            mesh.close()
+
+    def __call__(
+        self, rgb: UInt8[np.ndarray, "rows columns 3"]
+    ) -> tuple[Float[np.ndarray, "landmarks 3"], float] | None:
+        """Landmarks and the median difference of the two looks in pixels (0 for one look); None without a face."""
+        first = _run(self._meshes[0], rgb)
+        if first is None or len(self._meshes) == 1:
+            return None if first is None else (first, 0.0)
+        second = _run(self._meshes[1], np.ascontiguousarray(rgb[:, ::-1]))
+        if second is None:
+            return None
+        second[:, 0] = rgb.shape[1] - second[:, 0]
+        second = second[mirror_indices()]
+        return (first + second) / 2, float(np.median(np.linalg.norm((first - second)[:, :2], axis=-1)))
+
+
+def _run(mesh: object, rgb: np.ndarray) -> np.ndarray | None:
+    found = mesh.process(rgb).multi_face_landmarks  # type: ignore[attr-defined]
+    if not found:
+        return None
+    points = np.array([(p.x, p.y, p.z) for p in found[0].landmark])
+    return points * (rgb.shape[1], rgb.shape[0], rgb.shape[1])

@@ -1,0 +1,96 @@
+"""The person apart from the background: a matte in [0, 1] for each picture.
+
+A segmentation network says roughly where the person is; a guided filter (He et al., "Guided image filtering", 2013)
+lets its border follow the picture's edges, hair included.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from partnerface_ns.tracking.detection import quiet_mediapipe
+from partnerface_ns.tracking.video import require
+
+_RADIUS_SHARE = 0.014
+"""Radius of the guided filter as a share of the picture's side."""
+_SMOOTHNESS = 2e-4
+"""Variance of colour in [0, 1] below which the guided filter sees no edge."""
+_SHARPNESS = 2.2
+"""Contrast given to the filtered matte around one half."""
+
+
+class Matter:
+    """Mattes one picture after the other. Close it, or use it in a `with` statement."""
+
+    def __init__(self) -> None:
+        segmentation = quiet_mediapipe().solutions.selfie_segmentation.SelfieSegmentation
+        self._model = segmentation(model_selection=0)
+
+    def __enter__(self) -> Matter:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._model.close()
+
+    def __call__(self, rgb: UInt8[np.ndarray, "rows columns 3"]) -> Float[np.ndarray, "rows columns"]:
+        """The matte, float32, person = 1."""
+        rough = np.asarray(self._model.process(rgb).segmentation_mask, dtype=np.float32)
+        radius = max(2, round(_RADIUS_SHARE * min(rough.shape)))
+        fine = guided_filter(rgb.astype(np.float32) / 255, rough, radius, _SMOOTHNESS)
+        return np.clip((fine - 0.5) * _SHARPNESS + 0.5, 0, 1)
+
+
+def guided_filter(
+    guide: Float[np.ndarray, "rows columns 3"], values: Float[np.ndarray, "rows columns"], radius: int, epsilon: float
+) -> Float[np.ndarray, "rows columns"]:
+    """Values smoothed so that in each window they are a linear function of the guide's colours.
+
+    The coefficients are found on pictures of half the size, which is four times as quick and looks the same.
+
+    Args:
+        guide: colours in [0, 1], float32.
+        values: to be smoothed, float32.
+        radius: half the side of a window, pixels.
+        epsilon: colour variance below which a window counts as flat.
+    """
+    cv2 = require("cv2")
+    rows, columns = values.shape
+    small_size = ((columns + 1) // 2, (rows + 1) // 2)
+    small = cv2.resize(guide, small_size, interpolation=cv2.INTER_AREA)
+    small_values = cv2.resize(values, small_size, interpolation=cv2.INTER_AREA)
+    slope, offset = _coefficients(small, small_values, max(1, radius // 2), epsilon)
+    coefficients = cv2.resize(np.concatenate([slope, offset[..., None]], -1), (columns, rows))
+    return (coefficients[..., :3] * guide).sum(-1) + coefficients[..., 3]
+
+
+def _coefficients(guide: np.ndarray, values: np.ndarray, radius: int, epsilon: float) -> tuple[np.ndarray, np.ndarray]:
+    """Slope (rows, columns, 3) and offset (rows, columns) of each pixel, the mean over the windows that hold it."""
+    cv2 = require("cv2")
+    window = (2 * radius + 1, 2 * radius + 1)
+
+    def mean(image: np.ndarray) -> np.ndarray:
+        return cv2.blur(image, window, borderType=cv2.BORDER_REPLICATE)
+
+    mean_guide, mean_values = mean(guide), mean(values)
+    first, second = np.array([0, 0, 0, 1, 1, 2]), np.array([0, 1, 2, 1, 2, 2])
+    products = np.concatenate([mean(guide[..., first[k]] * guide[..., second[k]])[..., None] for k in range(6)], -1)
+    shared = products - mean_guide[..., first] * mean_guide[..., second]
+    covariance = np.empty((*values.shape, 3, 3), dtype=np.float32)
+    covariance[..., first, second] = covariance[..., second, first] = shared
+    covariance += epsilon * np.eye(3, dtype=np.float32)
+    cross = mean(guide * values[..., None]) - mean_guide * mean_values[..., None]
+    slope = _solve_symmetric(covariance, cross)
+    return mean(slope), mean(mean_values - (slope * mean_guide).sum(-1))
+
+
+def _solve_symmetric(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Solution of many symmetric 3x3 systems by the adjugate."""
+    a, b, c = matrix[..., 0, 0], matrix[..., 0, 1], matrix[..., 0, 2]
+    d, e, f = matrix[..., 1, 1], matrix[..., 1, 2], matrix[..., 2, 2]
+    adjugate = ((d * f - e * e, c * e - b * f, b * e - c * d), (a * f - c * c, b * c - a * e), (a * d - b * b,))
+    (aa, ab, ac), (bb, bc), (cc,) = adjugate
+    x, y, z = right[..., 0], right[..., 1], right[..., 2]
+    determinant = a * aa + b * ab + c * ac
+    solution = np.stack([aa * x + ab * y + ac * z, ab * x + bb * y + bc * z, ac * x + bc * y + cc * z], -1)
+    return solution / np.maximum(determinant, 1e-12)[..., None]

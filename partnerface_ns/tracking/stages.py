@@ -1,0 +1,200 @@
+"""The stages that look at the video: the face in it, pictures with landmarks, mattes.
+
+Each has a progress bar and leaves its result in the work folder. Frames that cannot be tracked are left out with a
+reason.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from PIL import Image
+
+from partnerface_ns.errors import SubjectError
+from partnerface_ns.progress import progress
+from partnerface_ns.tracking.crop import CropPath, plan_crop
+from partnerface_ns.tracking.detection import FaceFinder, choose_subject
+from partnerface_ns.tracking.landmarks import NUM_LANDMARKS, LandmarkDetector
+from partnerface_ns.tracking.matting import Matter
+from partnerface_ns.tracking.outline import matte_outline
+from partnerface_ns.tracking.video import Selection, estimate_count, read_frames
+from partnerface_ns.tracking.workfolder import WorkFolder
+
+_MIN_FRAMES = 10
+_MIN_SHARE = 0.5
+"""Of all frames that must be trackable."""
+_UNSURE = 0.035
+"""Difference between the detector's two looks, in face heights, above which it is guessing."""
+_BLURRED = 0.2
+"""Sharpness of the face, as a share of the video's median, below which a frame is left out."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to track."""
+
+    size: int = 512
+    """Pixels of a picture's side."""
+    selection: Selection = field(default_factory=Selection)
+    focal_length: float | None = None
+    """In longer sides of the video's frame, if it is known; None expects one and estimates."""
+    matting: bool = True
+    """Whether the person is cut out of the background."""
+    device: str = "cpu"
+    """Where the head is fitted."""
+
+
+@dataclass(frozen=True)
+class Faces:
+    """What the first pass over the video found."""
+
+    boxes: Float[np.ndarray, "frames 4"]
+    times: Float[np.ndarray, "frames"]
+    shape: tuple[int, int]
+    num_others: int
+
+    @property
+    def fps(self) -> float:
+        return float(1 / np.median(np.diff(self.times))) if len(self.times) > 1 else 25.0
+
+
+def find_faces(video: Path, options: Options, work: WorkFolder) -> Faces:
+    """First pass: the subject's face in every frame.
+
+    Raises:
+        SubjectError: the video cannot be read, or there is no face in most of it.
+    """
+
+    def make() -> dict[str, np.ndarray]:
+        faces, times, shape = [], [], (0, 0)
+        frames = read_frames(video, options.selection)
+        with FaceFinder() as find:
+            for frame in progress(frames, "Finding the face", estimate_count(video, options.selection)):
+                faces.append(find(frame.rgb))
+                times.append(frame.time)
+                shape = frame.rgb.shape[:2]
+        if not any(faces):
+            raise SubjectError(video, "no face was found", found=f"{len(faces)} frames without a face")
+        subject = choose_subject(faces)
+        return {
+            "boxes": subject.boxes,
+            "times": np.array(times),
+            "shape": np.array(shape),
+            "num_others": np.array(subject.num_others),
+        }
+
+    arrays = work.stage("faces", make)
+    rows, columns = map(int, arrays["shape"])
+    return Faces(arrays["boxes"], arrays["times"], (rows, columns), int(arrays["num_others"]))
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What the second pass over the video made."""
+
+    crop: CropPath
+    landmarks: Float[np.ndarray, "frames landmarks 3"]
+    """Pixels of the pictures; NaN where there are none."""
+    disagreement: Float[np.ndarray, "frames"]
+    sharpness: Float[np.ndarray, "frames"]
+    brightness: Float[np.ndarray, "frames"]
+    burnt: Float[np.ndarray, "frames"]
+    """Share of burnt-out pixels in the face."""
+
+
+def cut_pictures(video: Path, options: Options, faces: Faces, work: WorkFolder) -> Pictures:
+    """Second pass: the square pictures, stored in the work folder, and their landmarks."""
+    crop = plan_crop(faces.boxes, faces.shape, faces.fps)
+    folder = work.folder("pictures")
+
+    def make() -> dict[str, np.ndarray]:
+        num = len(faces.times)
+        landmarks = np.full((num, NUM_LANDMARKS, 3), np.nan, dtype=np.float32)
+        looks = np.full((num, 4), np.nan)
+        frames = zip(range(num), read_frames(video, options.selection), strict=False)
+        with LandmarkDetector() as detect:
+            for index, frame in progress(frames, "Landmarks", num):
+                picture = crop.cut(frame.rgb, index, options.size)
+                Image.fromarray(picture).save(picture_path(folder, index), compress_level=1)
+                found = None if np.isnan(faces.boxes[index, 0]) else detect(picture)
+                if found is not None:
+                    landmarks[index], looks[index, 0] = found
+                    looks[index, 1:] = _look_of(picture, found[0])
+        return {"landmarks": landmarks, "looks": looks}
+
+    arrays = work.stage("landmarks", make)
+    return Pictures(crop, arrays["landmarks"], *arrays["looks"].T)
+
+
+def picture_path(folder: Path, index: int) -> Path:
+    return folder / f"{index:05d}.png"
+
+
+def read_picture(folder: Path, index: int) -> np.ndarray:
+    with Image.open(picture_path(folder, index)) as image:
+        return np.asarray(image)
+
+
+def _look_of(picture: np.ndarray, landmarks: np.ndarray) -> tuple[float, float, float]:
+    """Sharpness, mean brightness and share of burnt-out pixels of the face."""
+    low = np.clip(landmarks[:, :2].min(0), 0, picture.shape[0] - 8).astype(int)
+    high = np.clip(landmarks[:, :2].max(0), low + 8, picture.shape[0]).astype(int)
+    face = picture[low[1] : high[1], low[0] : high[0]].astype(np.float32).mean(-1)
+    edges = face[1:-1, 1:-1] * 4 - face[:-2, 1:-1] - face[2:, 1:-1] - face[1:-1, :-2] - face[1:-1, 2:]
+    return float(edges.std()) / max(float(face.mean()), 1.0), float(face.mean()), float((face > 250).mean())
+
+
+def reasons_to_leave_out(faces: Faces, pictures: Pictures) -> dict[int, str]:
+    """Frames that show no face that could be trusted, with the reason."""
+    reasons: dict[int, str] = {}
+    size = _face_height(pictures.landmarks)
+    typical = np.nanmedian(pictures.sharpness)
+    for index in range(len(faces.times)):
+        if np.isnan(faces.boxes[index, 0]):
+            reasons[index] = "no face"
+        elif np.isnan(pictures.landmarks[index, 0, 0]):
+            reasons[index] = "no landmarks"
+        elif pictures.disagreement[index] > _UNSURE * size[index]:
+            reasons[index] = "landmarks are unsure (something in front of the face, or a view from the side)"
+        elif pictures.sharpness[index] < _BLURRED * typical:
+            reasons[index] = "blurred"
+    return reasons
+
+
+def require_enough(video: Path, num_frames: int, reasons: dict[int, str]) -> None:
+    """Check that most frames can be tracked.
+
+    Raises:
+        SubjectError: too few are left, or more than half was left out; names the commonest reason.
+    """
+    kept = num_frames - len(reasons)
+    counts = {reason: list(reasons.values()).count(reason) for reason in set(reasons.values())}
+    summary = ", ".join(f"{count}: {reason}" for reason, count in sorted(counts.items(), key=lambda c: -c[1]))
+    found = f"{kept} of {num_frames} frames" + (f" (left out {summary})" if summary else "")
+    if kept < _MIN_FRAMES:
+        raise SubjectError(video, "too few frames can be tracked", expected=f"at least {_MIN_FRAMES}", found=found)
+    if kept < _MIN_SHARE * num_frames:
+        raise SubjectError(video, "most frames cannot be tracked", expected="at least half of them", found=found)
+
+
+def _face_height(landmarks: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(landmarks[:, 10, :2] - landmarks[:, 152, :2], axis=-1)
+
+
+def cut_mattes(options: Options, frames: np.ndarray, work: WorkFolder) -> Float[np.ndarray, "frames points 4"]:
+    """Mattes of the pictures, stored in the work folder, and their outlines."""
+    folder, pictures = work.folder("mattes"), work.folder("pictures")
+
+    def make() -> dict[str, np.ndarray]:
+        outlines = []
+        with Matter() as matte_of:
+            for index in progress(frames.tolist(), "Matting", len(frames)):
+                matte = matte_of(read_picture(pictures, index))
+                outlines.append(matte_outline(matte))
+                Image.fromarray(np.round(matte * 255).astype(np.uint8)).save(picture_path(folder, index))
+        return {"outlines": np.stack(outlines)}
+
+    return work.stage("mattes", make)["outlines"]
