@@ -235,6 +235,12 @@ def test_open_jaw_leaves_the_upper_face_alone(head):
     assert (open_ - rest)[upper_face].norm(dim=-1).max() < 0.002
 
 
+def test_open_jaw_corrects_the_skin_and_leaves_teeth_and_tongue_rigid(head):
+    corrected = posed(head, jaw=[0.4, 0, 0]).offsets.norm(dim=-1)
+    assert corrected[~is_part("skin")].max() == 0
+    assert 0.002 < corrected[head.regions["lips"] > 0.5].max() < 0.008
+
+
 @pytest.mark.parametrize("person", range(4))
 @pytest.mark.parametrize("eye", ["eye_left", "eye_right"])
 def test_eyeballs_are_spheres_that_turn_in_their_sockets(head, person, eye):
