@@ -38,7 +38,9 @@ class Run:
         Args:
             pictures: folder for the rendered pictures, if they are wanted.
         """
-        return self.pipeline.get_average_eval_image_metrics(output_path=pictures)
+        means = self.pipeline.get_average_eval_image_metrics(output_path=pictures)
+        self.pipeline.eval()  # nerfstudio leaves a pipeline that was evaluated in training mode
+        return means
 
     def figures(self) -> list[dict[str, str]]:
         """The last evaluation's row of every test picture; evaluates first if there is none of this training."""

@@ -1,0 +1,83 @@
+"""The report of a run."""
+
+from __future__ import annotations
+
+import csv
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from partnerface_ns.cli.main import main
+from partnerface_ns.cli.report import figures_table, worst_and_median
+
+SIZE = 24
+"""Pixels a side of the tiny capture's pictures."""
+
+
+def rows_with(psnr_head, psnr=None) -> list[dict[str, str]]:
+    psnr = psnr_head if psnr is None else psnr
+    pairs = enumerate(zip(psnr_head, psnr, strict=True))
+    return [{"image": f"{i}.png", "timestep": str(i), "psnr": str(p), "psnr_head": str(h)} for i, (h, p) in pairs]
+
+
+def test_the_worst_and_the_middle_are_chosen_by_psnr_of_the_head():
+    worst, median = worst_and_median(rows_with([30, 21, 29, 25, 22, 24, 28, 23, 27, 26]))
+    assert worst == [1, 4, 7, 5, 3]
+    assert median == [5, 3, 9]
+
+
+def test_pictures_without_a_head_are_never_the_worst():
+    worst, _ = worst_and_median(rows_with([30, "nan", "", 20]))
+    assert worst[:2] == [3, 0]
+    worst, median = worst_and_median(rows_with(["nan"] * 3, [30, 10, 20]))
+    assert worst == [1, 2, 0] and sorted(median) == [0, 1, 2]
+
+
+def test_the_table_holds_every_metric():
+    text = figures_table(rows_with([20.0, 30.0, "nan", 40.0], [1, 2, 3, 4]), [0], [1])
+    assert "| psnr_head | 30 | 20 | 30 | 40 |" in text
+    assert "| psnr | 2.5 | 1 | 2.5 | 4 |" in text
+    assert "timestep" not in text
+    assert "Worst by psnr_head: 0.png: psnr_head 20.00 dB, psnr 1.00 dB" in text
+
+
+@pytest.fixture
+def run(make_config, start):
+    config = make_config(max_num_iterations=2)
+    start(config).train()
+    return config.get_base_dir()
+
+
+def test_a_run_is_shown_and_evaluated_once(run, capsys):
+    main(["report", str(run)])
+    assert "2 test pictures" in capsys.readouterr().out
+    assert sorted(p.name for p in (run / "report").iterdir()) == ["figures.md", "median.png", "worst.png"]
+    picture = np.array(Image.open(run / "report" / "worst.png"))
+    assert picture.shape == (20 + 2 * (SIZE + 4 + 20) - 4, 4 * (SIZE + 4) - 4, 3)
+    with (run / "per_image.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    worst = min(rows, key=lambda row: float(row["psnr_head"]))
+    assert f"Worst by psnr_head: {worst['image']}" in (run / "report" / "figures.md").read_text()
+    truth = picture[40 : 40 + SIZE, :SIZE]
+    assert truth[SIZE // 2, SIZE // 2, 0] == 200, "the capture's picture stands under its name"
+
+    evaluated = (run / "per_image.csv").stat().st_mtime_ns
+    main(["report", str(run / "config.yml")])
+    assert (run / "per_image.csv").stat().st_mtime_ns == evaluated, "figures of this training are used again"
+
+    (checkpoint,) = (run / "nerfstudio_models").iterdir()
+    os.utime(checkpoint, ns=(evaluated + 10**9, evaluated + 10**9))
+    main(["report", str(run)])
+    assert (run / "per_image.csv").stat().st_mtime_ns > evaluated, "figures of an older training are not"
+
+
+def test_what_is_no_run_is_refused(tmp_path, make_config, capsys):
+    stopped = make_config().get_base_dir()
+    places = {tmp_path / "nowhere": "not a run", tmp_path: "not a run", stopped: "the run has no checkpoint"}
+    for place, problem in places.items():
+        with pytest.raises(SystemExit) as exit_:
+            main(["report", str(place)])
+        assert exit_.value.code == 1
+        assert capsys.readouterr().err.startswith(f"Error: {place}: {problem}")
