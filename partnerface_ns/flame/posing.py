@@ -73,9 +73,7 @@ class ShapedHead:
         shift[..., :3, 3] = translation[:, None]
         T_world_rest = T_world_rest + shift
 
-        T_verts = _blend(self.model.skinning_weights, T_world_rest)
-        rest = self.verts_rest + offsets
-        verts = torch.einsum("nvab,nvb->nva", T_verts[..., :3, :3], rest) + T_verts[..., :3, 3]
+        verts = _skin(self.model.skinning_weights, T_world_rest, self.verts_rest + offsets)
         return PosedHead(
             verts.reshape(*batch, -1, 3), offsets.reshape(*batch, -1, 3), T_world_rest.reshape(*batch, -1, 4, 4)
         )
@@ -86,3 +84,11 @@ def _blend(
 ) -> Float[Tensor, "*batch verts 4 4"]:
     """Linear blend skinning's transform of each vertex."""
     return torch.einsum("vj,...jab->...vab", weights, T_joints)
+
+
+def _skin(
+    weights: Float[Tensor, "verts joints"], T: Float[Tensor, "frames joints 4 4"], rest: Float[Tensor, "frames verts 3"]
+) -> Float[Tensor, "frames verts 3"]:
+    """Vertices moved by the blend of their joints' transforms; with vertices last it is one product of matrices."""
+    T_verts = (T[:, :, :3].flatten(2).mT @ weights.mT).unflatten(1, (3, 4))
+    return ((T_verts[:, :, :3] * rest.mT[:, None]).sum(2) + T_verts[:, :, 3]).mT
