@@ -95,14 +95,9 @@ def read_npz(path: Path, keys: Iterable[str] | None = None, max_bytes: int = MAX
     Raises:
         SubjectError: missing, broken, too large, or holding anything but plain arrays.
     """
-    require_file(path, max_bytes=max_bytes)
     arrays: dict[str, np.ndarray] = {}
-    try:
-        archive = zipfile.ZipFile(path)
-    except Exception as error:  # whatever the parser stumbles on is the file's fault
-        raise SubjectError(path, "not an npz file that can be read", found=shortened(error)) from error
-    with archive:
-        entries = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+    with _opened_npz(path, max_bytes) as archive:
+        entries = _entries(archive)
         wanted = entries if keys is None else [key for key in keys if key in entries]
         left = max_bytes
         for key in wanted:
@@ -114,9 +109,43 @@ def read_npz(path: Path, keys: Iterable[str] | None = None, max_bytes: int = MAX
     return arrays
 
 
-def _read_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, key: str) -> np.ndarray:
+def npz_shapes(path: Path, max_bytes: int = MAX_ARRAY_BYTES) -> dict[str, tuple[int, ...]]:
+    """Shapes of an npz's arrays as their headers say, without unpacking the arrays.
+
+    Raises:
+        SubjectError: missing, broken or too large.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    with _opened_npz(path, max_bytes) as archive:
+        for key, info in _entries(archive).items():
+            _require_known_packing(info, path, key)
+            try:
+                with archive.open(info) as packed:
+                    shapes[key] = _npy_header(packed)[0]
+            except Exception as error:  # whatever the parser stumbles on is the file's fault
+                raise SubjectError(path, "the array cannot be read", key=key, found=shortened(error)) from error
+    return shapes
+
+
+def _opened_npz(path: Path, max_bytes: int) -> zipfile.ZipFile:
+    require_file(path, max_bytes=max_bytes)
+    try:
+        return zipfile.ZipFile(path)
+    except Exception as error:  # whatever the parser stumbles on is the file's fault
+        raise SubjectError(path, "not an npz file that can be read", found=shortened(error)) from error
+
+
+def _entries(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    return {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+
+
+def _require_known_packing(info: zipfile.ZipInfo, path: Path, key: str) -> None:
     if info.flag_bits & 1 or info.compress_type not in _COMPRESSIONS:
         raise SubjectError(path, "is encrypted or packed in an unknown way", key=key)
+
+
+def _read_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, key: str) -> np.ndarray:
+    _require_known_packing(info, path, key)
     try:
         with archive.open(info) as packed:
             return array_from_npy(packed.read(info.file_size))
@@ -131,13 +160,7 @@ def array_from_npy(content: bytes) -> np.ndarray:
         ValueError: anything but a plain array.
     """
     stream = io.BytesIO(content)
-    version = np.lib.format.read_magic(stream)
-    if version == (1, 0):
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
-    elif version == (2, 0):
-        shape, fortran, dtype = np.lib.format.read_array_header_2_0(stream)
-    else:
-        raise ValueError(f"npy version {version}")
+    shape, fortran, dtype = _npy_header(stream)
     if dtype.hasobject or dtype.kind not in _PLAIN_KINDS or dtype.shape:
         raise ValueError(f"arrays of {dtype} are not plain")
     expected = math.prod(shape) * dtype.itemsize
@@ -147,6 +170,16 @@ def array_from_npy(content: bytes) -> np.ndarray:
         return np.empty(shape, dtype)
     flat = np.frombuffer(content, dtype, offset=stream.tell())
     return flat.reshape(shape, order="F" if fortran else "C").copy()
+
+
+def _npy_header(stream: io.BufferedIOBase) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether in Fortran's order, and type; the stream then stands at the first number."""
+    version = np.lib.format.read_magic(stream)
+    if version == (1, 0):
+        return np.lib.format.read_array_header_1_0(stream)
+    if version == (2, 0):
+        return np.lib.format.read_array_header_2_0(stream)
+    raise ValueError(f"npy version {version}")
 
 
 def shortened(value: object, length: int = 120) -> str:

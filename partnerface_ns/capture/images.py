@@ -1,6 +1,7 @@
 """Pictures and masks: a cheap check of all before any work, and loading one composited on a background.
 
-Colours are uint8 (height, width, 3), masks uint8 (height, width) with the person at 255.
+Colours are uint8 (height, width, 3), masks uint8 (height, width) with the person at 255. A picture is a PNG or JPEG, or
+the arrays `img` (1, height, width, 3) and `parsing` (1, height, width; 0 is background) of an npz.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from PIL import Image
 
 from partnerface_ns.capture.capture import Frame
 from partnerface_ns.errors import SubjectError
-from partnerface_ns.files import require_file, shortened
+from partnerface_ns.files import npz_shapes, read_npz, require_file, shortened
 
 MAX_SIDE = 8192
 """Largest width and height of a picture, in pixels."""
@@ -45,6 +46,8 @@ def read_header(path: Path) -> Header:
     Raises:
         SubjectError: missing, cut off, or neither PNG nor JPEG.
     """
+    if path.suffix == ".npz":
+        return _npz_header(path)
     with _opened(path) as image:
         header = Header(*image.size, image.mode in _ALPHA_MODES or "transparency" in image.info)
         mark = _END_MARKS[image.format or "PNG"]
@@ -86,8 +89,8 @@ def check_pictures(frame: Frame) -> Header:
 def load_picture(frame: Frame, background: tuple[float, float, float]) -> tuple[np.ndarray, np.ndarray]:
     """A frame's colours over the background, and its foreground mask.
 
-    A picture with its own alpha is composited by that; one without by its mask, unless it already shows the
-    capture's background.
+    A picture with its own alpha (or parsing) is composited by that; one without by its mask, unless it already shows
+    the capture's background.
 
     Args:
         frame: has a picture.
@@ -101,7 +104,7 @@ def load_picture(frame: Frame, background: tuple[float, float, float]) -> tuple[
     """
     check_pictures(frame)
     assert frame.image_path is not None
-    rgb, alpha = _decoded(frame.image_path, _split)
+    rgb, alpha = _npz_picture(frame.image_path) or _decoded(frame.image_path, _split)
     mask = alpha if frame.mask_path is None else _decoded(frame.mask_path, _gray)
     if mask is None:
         mask = np.full(rgb.shape[:2], 255, np.uint8)
@@ -126,6 +129,31 @@ def background_of(frame: Frame) -> tuple[float, float, float] | None:
         return None
     red, green, blue = (color / 255).tolist()
     return red, green, blue
+
+
+def _npz_header(path: Path) -> Header:
+    shapes = npz_shapes(path)
+    size = shapes.get("img", ())[1:3]
+    if shapes.get("img") != (1, *size, 3) or shapes.get("parsing", (1, *size)) != (1, *size) or len(size) != 2:
+        found = {key: shapes.get(key) for key in ("img", "parsing")}
+        raise SubjectError(path, "no picture", key="img", expected="(1, h, w, 3), parsing (1, h, w)", found=str(found))
+    if not 0 < min(size) <= max(size) <= MAX_SIDE:
+        raise SubjectError(path, "the picture is too large", expected=f"1 to {MAX_SIDE} a side", found=size)
+    return Header(size[1], size[0], "parsing" in shapes)
+
+
+def _npz_picture(path: Path) -> tuple[np.ndarray, np.ndarray | None] | None:
+    """Colours and mask out of an npz; None for any other file."""
+    if path.suffix != ".npz":
+        return None
+    arrays = read_npz(path, ("img", "parsing"))
+    rgb = arrays["img"][0]
+    if rgb.dtype.kind not in "fiu" or not np.isfinite(rgb).all():
+        raise SubjectError(path, "unknown kind of pixels", key="img", expected="0 to 255", found=rgb.dtype)
+    if rgb.dtype.kind == "f" and rgb.max() <= 1:
+        rgb = rgb * 255
+    mask = arrays["parsing"][0] != 0 if "parsing" in arrays else None
+    return rgb.clip(0, 255).astype(np.uint8), None if mask is None else mask.astype(np.uint8) * 255
 
 
 def _over(rgb: np.ndarray, alpha: np.ndarray, background: tuple[float, float, float]) -> np.ndarray:

@@ -1,25 +1,115 @@
-"""Reading a capture, whatever layout it has."""
+"""Reading a capture, whatever layout it has: recognised by what is in the folder."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 from partnerface_ns.capture.capture import Capture
-from partnerface_ns.capture.vhap import read_vhap
+from partnerface_ns.capture.flame_head_tracker import looks_like_flame_head_tracker, read_flame_head_tracker
+from partnerface_ns.capture.imavatar import looks_like_imavatar, read_imavatar
+from partnerface_ns.capture.insta import looks_like_insta, read_insta
+from partnerface_ns.capture.metrical_tracker import looks_like_metrical_tracker, read_metrical_tracker
+from partnerface_ns.capture.record import Record
+from partnerface_ns.capture.vhap import looks_like_vhap, read_vhap
+from partnerface_ns.capture.vhap_tracker import looks_like_vhap_tracker, read_vhap_tracker
 from partnerface_ns.errors import SubjectError
+from partnerface_ns.files import path_inside
+from partnerface_ns.flame.head_model import HeadModel, load_head_model
+
+CaptureFormat = Literal["vhap", "vhap-tracker", "insta", "metrical-tracker", "imavatar", "flame-head-tracker"]
+"""Layouts by name."""
+
+_RECOGNISERS: dict[CaptureFormat, Callable[[Path], bool]] = {
+    "vhap": looks_like_vhap,
+    "insta": looks_like_insta,
+    "metrical-tracker": looks_like_metrical_tracker,
+    "imavatar": looks_like_imavatar,
+    "vhap-tracker": looks_like_vhap_tracker,
+    "flame-head-tracker": looks_like_flame_head_tracker,
+}
+"""Tried in this order: an INSTA export can lie in the same folder as the tracker's own output."""
+_NOT_FLAME = {"expression": "NerFace", "exp_ori": "NeRFBlendShape", "aud_id": "AD-NeRF or RAD-NeRF"}
+"""Keys of a frame that mark captures without FLAME parameters."""
 
 
-def load_capture(path: Path) -> Capture:
+def load_capture(path: Path, layout: CaptureFormat | None = None, head_model: Path | None = None) -> Capture:
     """Read and check a capture folder.
+
+    Args:
+        path: the folder.
+        layout: its layout; None recognises it by what is in the folder.
+        head_model: the head model file, which INSTA exports without parameters need for reading.
 
     Raises:
         SubjectError: no such folder, an unknown layout, or something in it cannot be used.
     """
     root = Path(path)
     if not root.is_dir():
-        raise SubjectError(root, "the subject's folder does not exist", expected="a folder", found=_kind(root))
-    return read_vhap(root.resolve())
+        kind = "a file" if root.exists() else "nothing"
+        raise SubjectError(root, "the subject's folder does not exist", expected="a folder", found=kind)
+    root = root.resolve()
+    readers: dict[CaptureFormat, Callable[[], Capture]] = {
+        "vhap": lambda: read_vhap(root),
+        "insta": lambda: read_insta(root, lambda: _head_for_meshes(root, head_model)),
+        "metrical-tracker": lambda: read_metrical_tracker(root),
+        "imavatar": lambda: read_imavatar(root),
+        "vhap-tracker": lambda: read_vhap_tracker(root),
+        "flame-head-tracker": lambda: read_flame_head_tracker(root),
+    }
+    return readers[layout or detect_format(root)]()
 
 
-def _kind(path: Path) -> str:
-    return "a file" if path.exists() else "nothing"
+def detect_format(root: Path) -> CaptureFormat:
+    """The layout of a folder.
+
+    Raises:
+        SubjectError: none that is known; names what it is, if it is known not to hold FLAME parameters.
+    """
+    for name, recognise in _RECOGNISERS.items():
+        if recognise(root):
+            return name
+    _refuse_what_is_not_flame(root)
+    found = sorted(entry.name for entry in root.iterdir())[:12]
+    raise SubjectError(
+        root,
+        "no capture layout is recognised in this folder",
+        expected="transforms_train.json with flame_param_path (VHAP) or mesh_path (INSTA), checkpoint/*.frame\n"
+        "            (metrical-tracker), flame_params.json (IMAvatar), numbered npz files (flame-head-tracker)",
+        found=", ".join(found) or "an empty folder",
+    )
+
+
+def _refuse_what_is_not_flame(root: Path) -> None:
+    for file in sorted(root.glob("transforms*.json"))[:4]:
+        document = Record.read(path_inside(root, root, file.name, root))
+        frames = document.records("frames") if document.has("frames") else []
+        for key, name in _NOT_FLAME.items():
+            if frames and key in frames[0].values:
+                raise SubjectError(
+                    file,
+                    f"this is a capture for {name}, which holds no FLAME parameters",
+                    key=f"frames[0].{key}",
+                    hint="track the video again: partnerface track, VHAP, metrical-tracker or flame-head-tracker",
+                )
+        if frames and "file_path" in frames[0].values:
+            raise SubjectError(
+                file,
+                "there are cameras here but no head parameters",
+                expected="frames with flame_param_path, mesh_path or exp_path",
+                found=f"keys {', '.join(list(frames[0].values)[:12])}",
+                hint="track the video: partnerface track, VHAP, metrical-tracker or flame-head-tracker",
+            )
+
+
+def _head_for_meshes(root: Path, given: Path | None) -> HeadModel:
+    if given is None:
+        raise SubjectError(
+            root,
+            "this INSTA export has meshes but no jaw, eyes and identity: they must be fitted with the head model",
+            expected="--head-model FILE (FLAME 2020)",
+            found="none given",
+            hint=f"partnerface convert {root} OUT --head-model FILE fits once and writes the result",
+        )
+    return load_head_model(given)

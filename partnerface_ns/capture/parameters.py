@@ -102,3 +102,16 @@ def check_identity(identity: np.ndarray, first: np.ndarray, source: Path, key: s
     """
     if identity.shape != first.shape or np.abs(identity - first).max() > IDENTITY_TOLERANCE:
         raise SubjectError(source, "another identity than in the first frame", key=key, expected="one for all frames")
+
+
+def shaped(arrays: Mapping[str, np.ndarray], key: str, shape: tuple[int, ...], source: Path) -> np.ndarray:
+    """One array as float64 of exactly this shape; leading axes of size 1 are dropped.
+
+    Raises:
+        SubjectError: missing, wrong shape, not numbers, not finite or absurdly large.
+    """
+    values = numbers(arrays, key, source)
+    extra = values.ndim - len(shape)
+    if extra < 0 or values.shape[extra:] != shape or any(size != 1 for size in values.shape[:extra]):
+        raise SubjectError(source, "wrong shape", key=key, expected=(1, *shape), found=values.shape)
+    return values.reshape(shape).astype(np.float64)

@@ -8,7 +8,6 @@ folders beside it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from partnerface_ns.flame.state import HeadState
 from partnerface_ns.progress import progress
 
 SPLITS = ("train", "val", "test")
+PARAMETER_FOLDER = "flame_param"
 HEAD_MODEL_NAME = "head_model.npz"
 """A head model that lies in the subject's folder."""
 NUM_FLAME_VERTS = 5023
@@ -161,7 +161,7 @@ def _read_track(paths: Sequence[Path]) -> _Tracked:
         arrays = read_npz(path)
         identity = vector(arrays, "shape", None, path)
         if first is None:
-            first, offset = identity, _static_offset(arrays, path)
+            first, offset = identity, static_offset(arrays, path)
         check_identity(identity, first, path, "shape")
         states.append(_state(arrays, path))
         dynamic = dynamic or bool(np.any(arrays.get("dynamic_offset", 0)))
@@ -181,7 +181,7 @@ def _state(arrays: dict[str, np.ndarray], path: Path) -> HeadState:
     )
 
 
-def _static_offset(arrays: dict[str, np.ndarray], path: Path) -> torch.Tensor | None:
+def static_offset(arrays: dict[str, np.ndarray], path: Path) -> torch.Tensor | None:
     """Personal vertex offsets, cut down to FLAME's own vertices where the tracker appended teeth."""
     if "static_offset" not in arrays:
         return None
@@ -216,12 +216,11 @@ def _head_model_ref(root: Path, documents: Sequence[Record]) -> HeadModelRef:
 
 
 def looks_like_vhap(root: Path) -> bool:
-    """Whether the folder has split files whose frames point to FLAME parameters."""
+    """Whether the folder has FLAME parameters as VHAP exports them, or split files that point to some."""
+    if (root / PARAMETER_FOLDER).is_dir():
+        return True
     path = _split_path(root, "train")
-    if not path.is_file():
+    if not path.exists():
         return False
-    try:
-        frames = Record.read(path).records("frames")
-    except (SubjectError, json.JSONDecodeError):
-        return (root / "flame_param").is_dir()
-    return any("flame_param_path" in frame.values for frame in frames) or (root / "flame_param").is_dir()
+    frames = Record.read(path_inside(root, root, path.name, root)).records("frames")
+    return any("flame_param_path" in frame.values for frame in frames)

@@ -1,0 +1,112 @@
+"""Output of flame-head-tracker, version 4: an npz a frame, named by the frame's number, with the picture in it.
+
+The head does not turn as a whole, the camera moves: `cam` is its orientation as three Euler angles and its position,
+camera-to-world in OpenGL axes. `K` is meant for 256 x 256 pixels. Numbers without a file are frames without a face.
+FLAME 2020.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.spatial.transform import Rotation
+
+from partnerface_ns.capture.cameras import MAX_FOCAL
+from partnerface_ns.capture.capture import Camera, Capture, Frame, HeadModelRef
+from partnerface_ns.capture.images import Header, read_header
+from partnerface_ns.capture.metrical_tracker import FLAME_2020, NUM_EXPR, NUM_IDENTITY
+from partnerface_ns.capture.parameters import IDENTITY_TOLERANCE, padded, shaped, single_state, track_of, vector
+from partnerface_ns.capture.splits import split_at_share
+from partnerface_ns.errors import SubjectError
+from partnerface_ns.files import npz_shapes, path_inside, read_npz
+from partnerface_ns.flame.state import HeadState
+from partnerface_ns.progress import progress
+
+_K_SIZE = 256
+"""Pixels a side that the tracker's intrinsics are meant for."""
+_MAX_FRAME = 10_000_000
+_REQUIRED = ("shape", "exp", "jaw_pose", "eye_pose", "cam", "K")
+_OPTIONAL = ("neck_pose", "head_pose")
+
+
+def read_flame_head_tracker(root: Path) -> Capture:
+    """Read and check a tracker's output folder.
+
+    Raises:
+        SubjectError: names the first file that cannot be used, and why.
+    """
+    numbers = _frame_numbers(root)
+    frames, states, identities, paths = [], [], [], []
+    for timestep, number in enumerate(progress(numbers, "Reading tracked frames")):
+        path = path_inside(root, root, f"{number}.npz", root)
+        arrays = read_npz(path, (*_REQUIRED, *_OPTIONAL))
+        identities.append(padded(vector(arrays, "shape", None, path), NUM_IDENTITY))
+        states.append(_state(arrays, path))
+        frames.append(Frame(timestep, 0, _camera(arrays, read_header(path), path), path, None))
+        paths.append(path)
+    spread = np.ptp(np.stack(identities), axis=0).max()
+    uneven = f"the identity differs by up to {spread:.2g} between frames: its mean is used"
+    missing = sorted(set(range(numbers[0], numbers[-1])) - set(numbers))
+    return Capture(
+        root=root,
+        name=root.name,
+        head_model=HeadModelRef(FLAME_2020),
+        identity=torch.from_numpy(np.mean(identities, 0, dtype=np.float32)),
+        static_offset=None,
+        track=track_of(states, paths),
+        frames=tuple(frames),
+        splits=split_at_share(len(frames)),
+        skipped={f"{number}.npz": "no face was found" for number in missing},
+        format="flame-head-tracker",
+        notes=(uneven,) if spread > IDENTITY_TOLERANCE else (),
+    )
+
+
+def _frame_numbers(root: Path) -> list[int]:
+    numbers = sorted(int(path.stem) for path in root.glob("*.npz") if _is_number(path.stem))
+    if len(numbers) < 2:
+        raise SubjectError(root, "too few frames", expected="two files or more like 12.npz", found=len(numbers))
+    return numbers
+
+
+def _is_number(stem: str) -> bool:
+    return stem.isascii() and stem.isdecimal() and len(stem) < 9 and str(int(stem)) == stem and int(stem) < _MAX_FRAME
+
+
+def _state(arrays: dict[str, np.ndarray], path: Path) -> HeadState:
+    turned = {key: vector(arrays, key, 3, path) if key in arrays else None for key in _OPTIONAL}
+    return single_state(
+        padded(vector(arrays, "exp", None, path), NUM_EXPR),
+        rotation=turned["head_pose"],
+        neck=turned["neck_pose"],
+        jaw=vector(arrays, "jaw_pose", 3, path),
+        eyes=vector(arrays, "eye_pose", 6, path),
+    )
+
+
+def _camera(arrays: dict[str, np.ndarray], picture: Header, path: Path) -> Camera:
+    cam = vector(arrays, "cam", 6, path).astype(np.float64)
+    T_world_camera = np.eye(4)
+    yaw, pitch, roll = cam[:3]
+    T_world_camera[:3, :3] = Rotation.from_euler("ZYX", [roll, yaw, pitch]).as_matrix()
+    T_world_camera[:3, 3] = cam[3:]
+    K = shaped(arrays, "K", (3, 3), path)
+    if not (1 <= K[0, 0] <= MAX_FOCAL and 1 <= K[1, 1] <= MAX_FOCAL):
+        raise SubjectError(path, "wrong value", key="K", expected="focal lengths in pixels", found=(K[0, 0], K[1, 1]))
+    x, y = picture.width / _K_SIZE, picture.height / _K_SIZE
+    intrinsics = (K[0, 0] * x, K[1, 1] * y, K[0, 2] * x, K[1, 2] * y)
+    fl_x, fl_y, cx, cy = (float(value) for value in intrinsics)
+    return Camera(T_world_camera, fl_x, fl_y, cx, cy, picture.width, picture.height)
+
+
+def looks_like_flame_head_tracker(root: Path) -> bool:
+    """Whether the folder's first numbered npz holds the tracker's parameters and a picture."""
+    first = next((path for path in sorted(root.glob("*.npz")) if _is_number(path.stem)), None)
+    if first is None:
+        return False
+    try:
+        return {"cam", "exp", "img"} <= npz_shapes(first).keys()
+    except SubjectError:
+        return True

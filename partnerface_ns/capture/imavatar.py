@@ -1,0 +1,153 @@
+"""The layout of IMAvatar, PointAvatar, FLARE, MonoGaussianAvatar and SplattingAvatar.
+
+A folder a video with `flame_params.json`, `image/1.png` and `mask/1.png`, counted from 1. `world_mat` is
+world-to-camera in OpenGL axes, but for a mirrored x axis where the focal length is positive. FLAME is four times its
+size there, so camera positions are divided by 4. There is no translation; the head turns by the global rotation. FLAME
+2020 with 100 identity and 50 expression coefficients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from partnerface_ns.capture.cameras import MAX_FOCAL, checked_camera_to_world
+from partnerface_ns.capture.capture import Camera, Capture, Frame, HeadModelRef
+from partnerface_ns.capture.images import check_pictures, read_header
+from partnerface_ns.capture.metrical_tracker import FLAME_2020, NUM_EXPR, NUM_IDENTITY
+from partnerface_ns.capture.parameters import check_identity, padded, single_state, track_of
+from partnerface_ns.capture.record import Record
+from partnerface_ns.capture.splits import split_off_last
+from partnerface_ns.errors import SubjectError
+from partnerface_ns.files import path_inside
+from partnerface_ns.flame.state import HeadState
+from partnerface_ns.progress import progress
+
+FILE_NAME = "flame_params.json"
+FLAME_SCALE = 4.0
+"""How many times its own size FLAME has in this layout."""
+STORED_IDENTITY, STORED_EXPR = 100, 50
+_PIXELS = 512
+"""Size of the pictures that intrinsics in pixels refer to."""
+
+
+@dataclass(frozen=True)
+class _Intrinsics:
+    """Shares of the picture's size, and the sign of the x axis."""
+
+    fl_x: float
+    fl_y: float
+    cx: float
+    cy: float
+    x_sign: float
+
+
+def read_imavatar(root: Path) -> Capture:
+    """Read a subject's videos, or a single one.
+
+    Of several videos those with `test` in their name are held out, else the last; of a single one its end.
+
+    Raises:
+        SubjectError: names the first file that cannot be used, and why.
+    """
+    files = _video_files(root)
+    frames: list[Frame] = []
+    states: list[HeadState] = []
+    video_of_frame: list[int] = []
+    identity = None
+    for number, file in enumerate(files):
+        document = Record.read(file)
+        this = document.numbers("shape_params", STORED_IDENTITY).astype(np.float32)
+        identity = this if identity is None else identity
+        check_identity(this, identity, file, "shape_params")
+        intrinsics = _read_intrinsics(document)
+        for record in progress(document.records("frames"), f"Reading {file.parent.name}"):
+            frame = _read_frame(record, root, intrinsics, len(frames))
+            check_pictures(frame)
+            frames.append(frame)
+            states.append(_read_state(record))
+            video_of_frame.append(number)
+    if len(frames) < 2 or identity is None:
+        raise SubjectError(files[0], "too few frames", key="frames", expected="two or more", found=len(frames))
+    return Capture(
+        root=root,
+        name=root.name,
+        head_model=HeadModelRef(FLAME_2020),
+        identity=torch.from_numpy(padded(identity, NUM_IDENTITY)),
+        static_offset=None,
+        track=track_of(states, [f.image_path or root for f in frames]),
+        frames=tuple(frames),
+        splits=_splits([f.parent.name for f in files], video_of_frame, frames),
+        format="imavatar",
+    )
+
+
+def _video_files(root: Path) -> list[Path]:
+    names = [FILE_NAME] if (root / FILE_NAME).exists() else sorted(f"{p.parent.name}/{FILE_NAME}" for p in _below(root))
+    if not names:
+        raise SubjectError(root, "no video with FLAME parameters", expected=f"VIDEO/{FILE_NAME}", found="none")
+    return [path_inside(root, root, name, root) for name in names]
+
+
+def _below(root: Path) -> list[Path]:
+    return list(root.glob(f"*/{FILE_NAME}"))
+
+
+def _splits(names: Sequence[str], video_of_frame: Sequence[int], frames: Sequence[Frame]) -> dict[str, tuple[int, ...]]:
+    if len(names) == 1:
+        return dict(split_off_last(len(frames)))
+    tested = {i for i, name in enumerate(names) if "test" in name.lower()} or {len(names) - 1}
+    if len(tested) == len(names):
+        tested = {len(names) - 1}
+    pick = lambda held_out: tuple(i for i, v in enumerate(video_of_frame) if (v in tested) == held_out)  # noqa: E731
+    return {"train": pick(False), "val": (), "test": pick(True)}
+
+
+def _read_intrinsics(document: Record) -> _Intrinsics:
+    values = document.numbers("intrinsics", 4)
+    if values[3] > 1:
+        values = values / _PIXELS
+    fl_x, fl_y, cx, cy = values.tolist()
+    if not (0.1 < abs(fl_x) < MAX_FOCAL and 0.1 < abs(fl_y) < MAX_FOCAL):
+        raise document.error("intrinsics", "focal lengths as shares of the picture's size", values.tolist())
+    return _Intrinsics(abs(fl_x), abs(fl_y), cx, cy, -float(np.sign(fl_x)))
+
+
+def _read_frame(record: Record, root: Path, intrinsics: _Intrinsics, timestep: int) -> Frame:
+    picture = record.file("file_path", root, suffix=".png")
+    mask = path_inside(root, record.source.parent, f"mask/{picture.name}", record.source, record.key("file_path"))
+    width, height, _ = read_header(picture)
+    camera = Camera(
+        _camera_to_world(record, intrinsics.x_sign),
+        intrinsics.fl_x * width,
+        intrinsics.fl_y * height,
+        intrinsics.cx * width,
+        intrinsics.cy * height,
+        width,
+        height,
+    )
+    return Frame(timestep, 0, camera, picture, mask if mask.exists() else None)
+
+
+def _camera_to_world(record: Record, x_sign: float) -> np.ndarray:
+    T_camera_world = np.eye(4)
+    T_camera_world[:3] = record.numbers("world_mat", 3, 4)
+    T_camera_world[0] *= x_sign
+    T_camera_world[:3, 3] /= FLAME_SCALE
+    checked_camera_to_world(T_camera_world, record.source, record.key("world_mat"))
+    return np.linalg.inv(T_camera_world)
+
+
+def _read_state(record: Record) -> HeadState:
+    pose = record.numbers("pose", 15)
+    expression = padded(record.numbers("expression", STORED_EXPR), NUM_EXPR)
+    return single_state(expression, rotation=pose[:3], neck=pose[3:6], jaw=pose[6:9], eyes=pose[9:])
+
+
+def looks_like_imavatar(root: Path) -> bool:
+    """Whether the folder, or one in it, has a video's parameters."""
+    return (root / FILE_NAME).is_file() or bool(_below(root))

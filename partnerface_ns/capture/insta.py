@@ -1,0 +1,211 @@
+"""INSTA's export of metrical-tracker: `transforms*.json`, RGBA pictures, a posed mesh a frame.
+
+The head stands still and the camera moves. `transform_matrix` is camera-to-world in OpenCV axes. Expressions are text
+files; identity, jaw and eyes are not exported, so they come from the tracker's `.frame` files where those lie beside,
+else from text files that a patched exporter writes, else they are fitted to the meshes (which needs the head model).
+FLAME 2020.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from partnerface_ns.capture.cameras import OPENCV_TO_OPENGL, checked_camera_to_world, read_intrinsics
+from partnerface_ns.capture.capture import Camera, Capture, Frame, HeadModelRef
+from partnerface_ns.capture.images import check_pictures
+from partnerface_ns.capture.mesh_fit import fit_identity, fit_jaw_and_eyes, read_obj_verts
+from partnerface_ns.capture.metrical_tracker import (
+    EYELIDS_NOTE,
+    FLAME_2020,
+    FOLDER,
+    NUM_EXPR,
+    NUM_IDENTITY,
+    read_frame_file,
+    rotations_6d,
+)
+from partnerface_ns.capture.parameters import check_identity, padded, single_state, track_of, vector
+from partnerface_ns.capture.record import Record
+from partnerface_ns.capture.splits import split_off_last
+from partnerface_ns.errors import SubjectError
+from partnerface_ns.files import path_inside, require_file, shortened
+from partnerface_ns.flame.head_model import HeadModel
+from partnerface_ns.flame.posing import ShapedHead
+from partnerface_ns.flame.state import HeadState
+from partnerface_ns.progress import progress
+
+MAX_DISTANCE = 0.001
+"""Mean distance of a fitted head from its mesh, in metres, above which it is another head."""
+_SPLITS = ("train", "val", "test")
+_TXT_FOLDER = "flame"
+_MAX_TXT_BYTES = 64 << 10
+
+
+@dataclass(frozen=True)
+class _Parameters:
+    identity: np.ndarray
+    states: HeadState
+    notes: tuple[str, ...]
+
+
+def read_insta(root: Path, load_head: Callable[[], HeadModel]) -> Capture:
+    """Read and check an export.
+
+    Args:
+        root: the folder.
+        load_head: gives the head model, called where parameters must be fitted to meshes.
+
+    Raises:
+        SubjectError: names the first file that cannot be used, and why.
+    """
+    documents = _read_documents(root)
+    unique: dict[str, Record] = {}
+    listed: dict[str, list[str]] = {}
+    for split, document in documents.items():
+        frames = document.records("frames")
+        listed[split] = [frame.text("file_path") for frame in frames]
+        unique.update(zip(listed[split], frames, strict=True))
+    names = sorted(unique)
+    intrinsics = next(iter(documents.values()))
+    frames = tuple(_frame(unique[name], intrinsics, root, t) for t, name in enumerate(names))
+    if len(frames) < 2:
+        raise SubjectError(intrinsics.source, "too few frames", key="frames", expected="two or more", found=len(frames))
+    for frame in progress(frames, "Checking pictures"):
+        check_pictures(frame)
+    parameters = _parameters(root, [unique[name] for name in names], load_head)
+    position = {name: i for i, name in enumerate(names)}
+    splits = {split: tuple(position[name] for name in listed.get(split, ())) for split in _SPLITS}
+    return Capture(
+        root=root,
+        name=root.name,
+        head_model=HeadModelRef(FLAME_2020),
+        identity=torch.from_numpy(parameters.identity),
+        static_offset=None,
+        track=parameters.states,
+        frames=frames,
+        splits=splits if "train" in documents else split_off_last(len(frames)),
+        format="insta",
+        notes=parameters.notes,
+    )
+
+
+def _read_documents(root: Path) -> dict[str, Record]:
+    """The split files; where there are none, the one of all frames."""
+    present = [split for split in _SPLITS if (root / f"transforms_{split}.json").exists()]
+    if "train" not in present:
+        return {"all": Record.read(path_inside(root, root, "transforms.json", root))}
+    documents = {s: Record.read(path_inside(root, root, f"transforms_{s}.json", root)) for s in present}
+    for split in ("train", "test"):
+        if split not in documents or not documents[split].records("frames"):
+            raise SubjectError(root / f"transforms_{split}.json", "the split is empty", expected="frames", found=0)
+    return documents
+
+
+def _frame(record: Record, document: Record, root: Path, timestep: int) -> Frame:
+    matrix = record.numbers("transform_matrix", 4, 4)
+    checked_camera_to_world(matrix, record.source, record.key("transform_matrix"))
+    camera = Camera(matrix @ OPENCV_TO_OPENGL, *read_intrinsics(record if record.has("fl_x") else document))
+    return Frame(timestep, 0, camera, record.file("file_path", root), None)
+
+
+def _parameters(root: Path, records: Sequence[Record], load_head: Callable[[], HeadModel]) -> _Parameters:
+    stems = [Path(record.text("file_path")).stem for record in records]
+    if (root / FOLDER / f"{stems[0]}.frame").exists():
+        return _from_frame_files(root, stems)
+    if (root / _TXT_FOLDER / "jaw" / f"{stems[0]}.txt").exists():
+        return _from_text_files(root, stems)
+    return _from_meshes(root, records, stems, load_head())
+
+
+def _from_frame_files(root: Path, stems: Sequence[str]) -> _Parameters:
+    paths = [path_inside(root, root, f"{FOLDER}/{stem}.frame", root) for stem in stems]
+    tracked = []
+    for path in progress(paths, "Reading tracked frames"):
+        tracked.append(read_frame_file(path))
+        check_identity(tracked[-1].identity, tracked[0].identity, path, "shape")
+    notes = (EYELIDS_NOTE,) if any(t.blinks for t in tracked) else ()
+    return _Parameters(tracked[0].identity, track_of([t.state for t in tracked], paths), notes)
+
+
+def _from_text_files(root: Path, stems: Sequence[str]) -> _Parameters:
+    states, identity, blinks, paths = [], None, False, []
+    for stem in progress(stems, "Reading parameters"):
+        path = _txt_path(root, "shape", stem)
+        this = padded(_read_txt(path, (NUM_IDENTITY, 100)), NUM_IDENTITY)
+        identity = this if identity is None else identity
+        check_identity(this, identity, path, "shape")
+        states.append(
+            single_state(
+                _expression(root, stem), jaw=_rotations(root, "jaw", stem), eyes=_rotations(root, "eyes", stem)
+            )
+        )
+        paths.append(path)
+        if (root / _TXT_FOLDER / "eyelids" / f"{stem}.txt").exists():
+            blinks = blinks or bool(_read_txt(_txt_path(root, "eyelids", stem), (2,)).any())
+    assert identity is not None
+    return _Parameters(identity, track_of(states, paths), (EYELIDS_NOTE,) if blinks else ())
+
+
+def _from_meshes(root: Path, records: Sequence[Record], stems: Sequence[str], head: HeadModel) -> _Parameters:
+    canonical = read_obj_verts(path_inside(root, root, "canonical.obj", root), head.num_verts)
+    identity = fit_identity(head, canonical)
+    shaped = ShapedHead.of(head, torch.from_numpy(identity))
+    expressions = [single_state(_expression(root, stem)) for stem in stems]
+    if head.num_expr != NUM_EXPR:
+        raise SubjectError(root, "not FLAME", expected=f"{NUM_EXPR} expression directions", found=head.num_expr)
+    meshes = (
+        read_obj_verts(record.file("mesh_path", root), head.num_verts)
+        for record in progress(records, "Fitting to meshes")
+    )
+    states, distances = fit_jaw_and_eyes(shaped, HeadState.stack(expressions), meshes)
+    worst = int(distances.argmax())
+    if distances[worst] > MAX_DISTANCE:
+        raise SubjectError(
+            records[worst].file("mesh_path", root),
+            f"the head model {head.name} does not explain the mesh",
+            expected=f"vertices within {1000 * MAX_DISTANCE:g} mm on average",
+            found=f"{1000 * distances[worst]:.1f} mm",
+            hint="give the FLAME file (of 2020) that the tracker used",
+        )
+    note = "identity, jaw and eyes were fitted to the meshes: vertices are off by {:.2f} mm on average, {:.2f} at worst"
+    return _Parameters(identity, states, (note.format(1000 * distances.mean(), 1000 * distances.max()),))
+
+
+def _expression(root: Path, stem: str) -> np.ndarray:
+    return padded(_read_txt(_txt_path(root, "exp", stem), (NUM_EXPR, 50)), NUM_EXPR)
+
+
+def _rotations(root: Path, key: str, stem: str) -> np.ndarray:
+    """Axis-angle of jaw or eyes, from three or six numbers a rotation."""
+    path, count = _txt_path(root, key, stem), {"jaw": 1, "eyes": 2}[key]
+    values = _read_txt(path, (3 * count, 6 * count))
+    return values if len(values) == 3 * count else rotations_6d({key: values}, key, count, path)
+
+
+def _txt_path(root: Path, key: str, stem: str) -> Path:
+    return path_inside(root, root, f"{_TXT_FOLDER}/{key}/{stem}.txt", root)
+
+
+def _read_txt(path: Path, counts: tuple[int, ...]) -> np.ndarray:
+    """Numbers of a text file, as many as one of `counts`."""
+    require_file(path, max_bytes=_MAX_TXT_BYTES)
+    try:
+        values = np.array(path.read_bytes().split(), dtype=np.float64)
+    except ValueError as error:
+        raise SubjectError(path, "not a list of numbers", found=shortened(error)) from error
+    if len(values) not in counts:
+        raise SubjectError(path, "wrong number of values", expected=" or ".join(map(str, counts)), found=len(values))
+    return vector({path.stem: values}, path.stem, len(values), path)
+
+
+def looks_like_insta(root: Path) -> bool:
+    """Whether a transforms file's frames have meshes."""
+    for name in ("transforms_train.json", "transforms.json"):
+        if (root / name).is_file():
+            frames = Record.read(path_inside(root, root, name, root)).records("frames")
+            return any("mesh_path" in frame.values or "exp_path" in frame.values for frame in frames)
+    return False

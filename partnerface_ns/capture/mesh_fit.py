@@ -1,0 +1,148 @@
+"""Head model parameters from posed meshes of its topology, for layouts that export meshes and little else.
+
+The head stands still in them (no global, neck or translational motion) and the expression is known, so that jaw and
+eyes are the rotations of the vertices that follow those joints alone, and the identity is a linear least-squares
+problem. Pose correctives depend on the rotations: a few rounds settle both. Eyelids that a tracker moved by itself stay
+unexplained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from partnerface_ns.capture.record import MAX_NUMBER
+from partnerface_ns.capture.rotations import axis_angle_from_matrix, rotation_between
+from partnerface_ns.errors import SubjectError
+from partnerface_ns.files import require_file, shortened
+from partnerface_ns.flame.head_model import HeadModel
+from partnerface_ns.flame.posing import ShapedHead
+from partnerface_ns.flame.state import HeadState
+
+MAX_OBJ_BYTES = 16 << 20
+_ROUNDS = 10
+_SETTLED = 1e-6
+"""Rotation matrices and coefficients that change less have settled."""
+_NOISE = 1e-5
+"""Metres that a mesh's vertices are off, against which identity coefficients of unit variance are weighed."""
+_TURNING = (2, 3, 4)
+"""Jaw, left eye, right eye among the joints."""
+_MIN_VERTS = 3
+_RIGID_WEIGHT = 0.99
+"""Skinning weight from which a vertex follows one joint alone."""
+
+
+def read_obj_verts(path: Path, num_verts: int) -> Float[np.ndarray, "verts 3"]:
+    """Vertices of a Wavefront OBJ file, in its order, metres.
+
+    Raises:
+        SubjectError: missing, or not this many vertices of three finite numbers.
+    """
+    require_file(path, max_bytes=MAX_OBJ_BYTES)
+    rows = [line.split()[1:4] for line in path.read_bytes().splitlines() if line.startswith(b"v ")]
+    if len(rows) != num_verts:
+        raise SubjectError(
+            path, "not the head model's mesh", key="v", expected=f"{num_verts} vertices", found=len(rows)
+        )
+    try:
+        verts = np.array(rows, dtype=np.float64).reshape(num_verts, 3)
+    except ValueError as error:
+        raise SubjectError(path, "a vertex that is not three numbers", key="v", found=shortened(error)) from error
+    if not np.abs(verts).max() <= MAX_NUMBER:
+        raise SubjectError(path, "holds values that are not finite or too large", key="v")
+    return verts
+
+
+def fit_identity(head: HeadModel, canonical: Float[np.ndarray, "verts 3"]) -> Float[np.ndarray, "identity"]:
+    """Identity coefficients of a mesh without expression; its jaw may be open.
+
+    Args:
+        head: the model.
+        canonical: vertices of a mesh in its topology, metres.
+    """
+    directions, template = head.identity_dirs.double().numpy(), head.template.double().numpy()
+    neutral = HeadState.neutral(head.num_expr)
+    pick = (head.skinning_weights[:, 2:].sum(-1) < 1 - _RIGID_WEIGHT).numpy()
+    rest, identity, state = canonical, np.zeros(head.num_identity), neutral
+    for _ in range(_ROUNDS):
+        offset = (rest - template)[pick].reshape(-1)
+        before, identity = identity, _least_squares(directions[pick].reshape(-1, head.num_identity), offset)
+        if np.abs(identity - before).max() < _SETTLED:
+            break
+        shaped = ShapedHead.of(head, torch.from_numpy(identity.astype(np.float32)))
+        state = _Joints(shaped).turned(neutral, canonical)
+        rest, pick = _unposed(shaped, state, canonical), np.ones_like(pick)
+    return identity.astype(np.float32)
+
+
+def fit_jaw_and_eyes(
+    shaped: ShapedHead, states: HeadState, meshes: Iterable[np.ndarray]
+) -> tuple[HeadState, Float[np.ndarray, "frames"]]:
+    """Jaw and eye rotations that explain posed meshes best.
+
+    Args:
+        shaped: the person.
+        states: expressions of all frames, batch axes (frames,); jaw and eyes are replaced.
+        meshes: vertices (verts, 3) of each frame, metres.
+
+    Returns:
+        The states, and the mean distance of a frame's vertices from its mesh, metres.
+    """
+    joints = _Joints(shaped)
+    fitted, distances = [], []
+    for index, mesh in enumerate(meshes):
+        fitted.append(joints.turned(states[index], mesh))
+        verts = shaped.pose(fitted[-1]).verts.double().numpy()
+        distances.append(float(np.linalg.norm(verts - mesh, axis=-1).mean()))
+    return HeadState.stack(fitted), np.array(distances)
+
+
+class _Joints:
+    """The vertices that follow jaw or an eye alone, and how pose correctives move them."""
+
+    def __init__(self, shaped: ShapedHead) -> None:
+        model, self._shaped = shaped.model, shaped
+        weights, num_verts = model.skinning_weights.numpy(), model.num_verts
+        correctives = model.pose_dirs.double().numpy().reshape(-1, num_verts, 3)
+        indices = {joint: np.flatnonzero(weights[:, joint] > _RIGID_WEIGHT) for joint in _TURNING}
+        self._groups = {
+            joint: (group, correctives[:, group]) for joint, group in indices.items() if len(group) >= _MIN_VERTS
+        }
+
+    def turned(self, state: HeadState, mesh: Float[np.ndarray, "verts 3"]) -> HeadState:
+        """The state with the rotations of jaw and eyes that fit the mesh."""
+        model = self._shaped.model
+        expressed = self._shaped.verts_rest + model.expression_dirs @ state.expression
+        pivots = (model.joint_regressor @ expressed).double().numpy()
+        still = expressed.double().numpy()
+        rotations = np.tile(np.eye(3), (len(pivots), 1, 1))
+        for _ in range(_ROUNDS):
+            before, features = rotations.copy(), (rotations[1:] - np.eye(3)).reshape(-1)
+            for joint, (group, correctives) in self._groups.items():
+                rest = still[group] + np.einsum("f,fvc->vc", features, correctives)
+                rotations[joint] = rotation_between(rest - pivots[joint], mesh[group] - pivots[joint])
+            if np.abs(rotations - before).max() < _SETTLED:
+                break
+        jaw, *eyes = torch.from_numpy(axis_angle_from_matrix(rotations[list(_TURNING)]).astype(np.float32))
+        return replace(state, jaw=jaw, eyes=torch.cat(eyes))
+
+
+def _unposed(shaped: ShapedHead, state: HeadState, verts: Float[np.ndarray, "verts 3"]) -> Float[np.ndarray, "verts 3"]:
+    """Where posed vertices lie at rest, expression and correctives taken away."""
+    posed = shaped.pose(state)
+    T_rest_world = np.linalg.inv(posed.skinning(shaped.model.skinning_weights).double().numpy())
+    rest = np.einsum("vab,vb->va", T_rest_world[:, :3, :3], verts) + T_rest_world[:, :3, 3]
+    return rest - posed.offsets.double().numpy()
+
+
+def _least_squares(
+    directions: Float[np.ndarray, "rows coefficients"], target: Float[np.ndarray, "rows"]
+) -> Float[np.ndarray, "coefficients"]:
+    """Coefficients of unit variance that explain the target up to the noise."""
+    normal = directions.T @ directions + _NOISE**2 * np.eye(directions.shape[1])
+    return np.linalg.solve(normal, directions.T @ target)

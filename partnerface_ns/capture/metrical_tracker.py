@@ -1,0 +1,153 @@
+"""Output of metrical-tracker: `checkpoint/%05d.frame` beside `input/%05d.png`.
+
+The head stands still and the camera moves: global and neck rotation and translation are zero. Poses are
+world-to-camera in OpenCV axes; jaw and eyes are six numbers a rotation. The expression and identity are FLAME 2020's.
+Eyelid coefficients have no place in a FLAME model and are left out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from partnerface_ns.capture.cameras import MAX_FOCAL, OPENCV_TO_OPENGL, checked_camera_to_world
+from partnerface_ns.capture.capture import Camera, Capture, Frame, HeadModelRef
+from partnerface_ns.capture.images import MAX_SIDE, check_pictures
+from partnerface_ns.capture.parameters import check_identity, numbers, padded, shaped, single_state, track_of, vector
+from partnerface_ns.capture.rotations import axis_angle_from_6d
+from partnerface_ns.capture.splits import split_at_share
+from partnerface_ns.capture.torch_file import array_group, plain_array, read_torch_file
+from partnerface_ns.errors import SubjectError
+from partnerface_ns.files import path_inside, require_file
+from partnerface_ns.flame.state import HeadState
+from partnerface_ns.progress import progress
+
+FOLDER = "checkpoint"
+FLAME_2020 = "FLAME 2020"
+NUM_IDENTITY, NUM_EXPR = 300, 100
+EYELIDS_NOTE = "eyelid coefficients are not used: FLAME has none, the avatar learns blinks from what remains"
+
+
+@dataclass(frozen=True)
+class TrackedFrame:
+    """What one `.frame` file holds."""
+
+    identity: np.ndarray
+    state: HeadState
+    camera: Camera
+    blinks: bool
+    """Whether it holds eyelid coefficients that are not zero."""
+
+
+def read_metrical_tracker(root: Path) -> Capture:
+    """Read and check a tracker's output folder.
+
+    Raises:
+        SubjectError: names the first file that cannot be used, and why.
+    """
+    paths = frame_files(root)
+    tracked, frames = [], []
+    for timestep, path in enumerate(progress(paths, "Reading tracked frames")):
+        tracked.append(read_frame_file(path_inside(root, root, f"{FOLDER}/{path.name}", root)))
+        check_identity(tracked[-1].identity, tracked[0].identity, path, "shape")
+        picture = path_inside(root, root, f"input/{path.stem}.png", root)
+        require_file(picture, path)
+        frames.append(Frame(timestep, 0, tracked[-1].camera, picture, None))
+        check_pictures(frames[-1])
+    return Capture(
+        root=root,
+        name=root.name,
+        head_model=HeadModelRef(FLAME_2020),
+        identity=torch.from_numpy(tracked[0].identity),
+        static_offset=None,
+        track=track_of([t.state for t in tracked], paths),
+        frames=tuple(frames),
+        splits=split_at_share(len(frames)),
+        format="metrical-tracker",
+        notes=(
+            "there are no masks: the background is learned as if it were the person",
+            *([EYELIDS_NOTE] if any(t.blinks for t in tracked) else []),
+        ),
+    )
+
+
+def frame_files(root: Path) -> list[Path]:
+    """The `.frame` files in the order of their numbers.
+
+    Raises:
+        SubjectError: fewer than two, or one whose name is no number.
+    """
+    paths = sorted((root / FOLDER).glob("*.frame"))
+    for path in paths:
+        if not path.stem.isdecimal():
+            raise SubjectError(path, "a frame's name is its number", expected="like 00012.frame", found=path.name)
+    if len(paths) < 2:
+        raise SubjectError(root / FOLDER, "too few frames", expected="two .frame files or more", found=len(paths))
+    return sorted(paths, key=lambda path: int(path.stem))
+
+
+def read_frame_file(path: Path) -> TrackedFrame:
+    """Read and check one file.
+
+    Raises:
+        SubjectError: names the file, the key and what is wrong.
+    """
+    content = read_torch_file(path)
+    flame, opencv = array_group(content, "flame", path), array_group(content, "opencv", path)
+    eyelids = flame.get("eyelids")
+    return TrackedFrame(
+        identity=padded(vector(flame, "shape", None, path), NUM_IDENTITY),
+        state=single_state(
+            padded(vector(flame, "exp", None, path), NUM_EXPR),
+            jaw=rotations_6d(flame, "jaw", 1, path),
+            eyes=rotations_6d(flame, "eyes", 2, path),
+        ),
+        camera=_camera(opencv, _size(content, path), path),
+        blinks=eyelids is not None and bool(np.any(numbers(flame, "eyelids", path))),
+    )
+
+
+def rotations_6d(arrays: dict[str, np.ndarray], key: str, count: int, source: Path) -> np.ndarray:
+    """`count` rotations of six numbers each, as axis-angle vectors one after the other.
+
+    Raises:
+        SubjectError: missing, wrong shape, or no rotations.
+    """
+    vectors = axis_angle_from_6d(vector(arrays, key, 6 * count, source).astype(np.float64).reshape(count, 6))
+    if not np.isfinite(vectors).all():
+        raise SubjectError(source, "not a rotation", key=key, expected="two rows that are not parallel")
+    return vectors.reshape(-1)
+
+
+def _size(content: dict, path: Path) -> tuple[int, int]:
+    """Height and width of the pictures."""
+    value = plain_array(content.get("img_size"))
+    try:
+        height, width = (int(side) for side in np.asarray(value, dtype=np.float64).reshape(2))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise SubjectError(path, "wrong value", key="img_size", expected="height and width", found=error) from error
+    if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE):
+        raise SubjectError(path, "wrong value", key="img_size", expected=f"1 to {MAX_SIDE}", found=(height, width))
+    return height, width
+
+
+def _camera(opencv: dict[str, np.ndarray], size: tuple[int, int], path: Path) -> Camera:
+    T_camera_world = np.eye(4)
+    T_camera_world[:3, :3] = shaped(opencv, "R", (3, 3), path)
+    T_camera_world[:3, 3] = shaped(opencv, "t", (3,), path)
+    checked_camera_to_world(T_camera_world, path, "opencv.R")
+    K = shaped(opencv, "K", (3, 3), path)
+    if not (1 <= K[0, 0] <= MAX_FOCAL and 1 <= K[1, 1] <= MAX_FOCAL):
+        raise SubjectError(path, "wrong value", key="opencv.K", expected="focal lengths in pixels", found=K[0, 0])
+    T_world_camera = np.linalg.inv(T_camera_world) @ OPENCV_TO_OPENGL
+    height, width = size
+    fl_x, fl_y, cx, cy = K[[0, 1, 0, 1], [0, 1, 2, 2]].tolist()
+    return Camera(T_world_camera, fl_x, fl_y, cx, cy, width, height)
+
+
+def looks_like_metrical_tracker(root: Path) -> bool:
+    """Whether the folder has the tracker's checkpoints and pictures."""
+    return any((root / FOLDER).glob("*.frame")) and (root / "input").is_dir()

@@ -1,0 +1,204 @@
+"""Every layout of the same person gives the same cameras, vertices and projected landmarks."""
+
+from __future__ import annotations
+
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+from format_writers.compare import assert_same, errors_of
+from format_writers.flame_head_tracker import write_flame_head_tracker
+from format_writers.imavatar import write_imavatar
+from format_writers.insta import write_insta
+from format_writers.metrical_tracker import write_metrical_tracker
+from format_writers.truth import flame_like_arrays, make_truth
+from format_writers.vhap import write_vhap_export
+from partnerface_ns.capture.images import load_picture
+from partnerface_ns.capture.load import load_capture
+from partnerface_ns.capture.splits import split_off_last
+from partnerface_ns.errors import SubjectError
+
+GREEN = (0.0, 1.0, 0.0)
+
+
+@pytest.fixture(scope="module")
+def truth():
+    return make_truth()
+
+
+@pytest.fixture(scope="module")
+def head_path(tmp_path_factory):
+    path = tmp_path_factory.mktemp("head") / "flame.npz"
+    np.savez(path, **flame_like_arrays())
+    return path
+
+
+def counts(capture):
+    return {name: len(indices) for name, indices in capture.splits.items()}
+
+
+def assert_pictures(capture, truth, masked=True):
+    """Every frame's picture is the truth's, over green where the layout has masks."""
+    for frame in capture.frames:
+        rgb, mask = load_picture(frame, GREEN)
+        expected = truth.mask[frame.timestep] if masked else np.full_like(mask, 255)
+        np.testing.assert_array_equal(mask, expected)
+        np.testing.assert_array_equal(rgb, np.where(expected[..., None] > 0, truth.rgb[frame.timestep], [0, 255, 0]))
+
+
+def test_metrical_tracker(truth, tmp_path):
+    capture = load_capture(write_metrical_tracker(tmp_path / "a", truth))
+    assert_same(capture, truth)
+    assert_pictures(capture, truth, masked=False)
+    assert capture.format == "metrical-tracker" and counts(capture) == {"train": 6, "val": 0, "test": 2}
+    assert capture.head_model.name == "FLAME 2020"
+    assert not any("eyelid" in note for note in capture.notes)
+    assert any("eyelid" in n for n in load_capture(write_metrical_tracker(tmp_path / "b", truth, eyelids=0.5)).notes)
+
+
+@pytest.mark.parametrize("parameters", ["txt", "frame"])
+def test_insta_with_parameters(truth, tmp_path, parameters):
+    capture = load_capture(write_insta(tmp_path / "a", truth, parameters=parameters))
+    assert_same(capture, truth)
+    assert_pictures(capture, truth)
+    assert capture.format == "insta" and counts(capture) == {"train": 5, "val": 2, "test": 3}
+    assert capture.frames_of("val") == capture.frames_of("test")[1:]
+
+
+def test_insta_with_meshes_alone_is_fitted(truth, tmp_path, head_path):
+    capture = load_capture(write_insta(tmp_path / "a", truth), head_model=head_path)
+    metres, pixels = errors_of(capture, truth)
+    assert metres < 1e-4 and pixels < 0.05, "as good as the parameters themselves, where meshes are FLAME's"
+    assert (capture.track.jaw - truth.track.jaw).abs().max() < 2e-3
+    assert (capture.track.eyes - truth.track.eyes).abs().max() < 1e-3
+    assert "fitted" in capture.notes[0]
+
+
+def test_insta_with_meshes_alone_needs_the_head_model(truth, tmp_path, head_path):
+    root = write_insta(tmp_path / "a", truth)
+    with pytest.raises(SubjectError, match="--head-model FILE"):
+        load_capture(root)
+    np.savez(tmp_path / "other.npz", **flame_like_arrays(seed=1))
+    with pytest.raises(SubjectError, match="does not explain the mesh"):
+        load_capture(root, head_model=tmp_path / "other.npz")
+
+
+def test_insta_without_split_files_holds_out_the_end(truth, tmp_path):
+    root = write_insta(tmp_path / "a", truth, parameters="txt")
+    for split in ("train", "test", "val"):
+        (root / f"transforms_{split}.json").unlink()
+    capture = load_capture(root)
+    assert counts(capture) == {"train": 6, "val": 0, "test": 2}
+    assert_same(capture, truth)
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_imavatar(tmp_path, mirrored):
+    truth = make_truth(neck=True)
+    videos = {"MVI_1": range(5), "MVI_2": range(5, 8)}
+    capture = load_capture(write_imavatar(tmp_path / "a", truth, videos, mirrored))
+    assert_same(capture, truth)
+    assert_pictures(capture, truth)
+    assert capture.format == "imavatar" and counts(capture) == {"train": 5, "val": 0, "test": 3}
+    single = load_capture(tmp_path / "a" / "MVI_1")
+    assert counts(single) == {"train": 4, "val": 0, "test": 1}
+    assert_same(single, truth)
+
+
+def test_imavatar_videos_named_test_are_held_out(truth, tmp_path):
+    videos = {"MVI_test": range(2), "MVI_train": range(2, 8)}
+    capture = load_capture(write_imavatar(tmp_path / "a", truth, videos))
+    assert counts(capture) == {"train": 6, "val": 0, "test": 2}
+    assert capture.frames_of("test")[0].timestep == 0
+
+
+def test_imavatar_intrinsics_in_pixels_mean_512(truth, tmp_path):
+    root = write_imavatar(tmp_path / "a", truth, {"v": range(8)})
+    path = root / "v" / "flame_params.json"
+    values = [-truth.focal[0] * 8, truth.focal[1] * 8, truth.center[0] * 8, truth.center[1] * 8]
+    path.write_text(re.sub(r'"intrinsics": \[.*?\]', f'"intrinsics": {values}', path.read_text()))
+    assert_same(load_capture(root), truth)
+
+
+def test_flame_head_tracker(tmp_path):
+    truth = make_truth(neck=True)
+    numbers = [0, 1, 2, 5, 9, 10, 11, 100]
+    capture = load_capture(write_flame_head_tracker(tmp_path / "a", truth, numbers))
+    assert_same(capture, truth)
+    assert_pictures(capture, truth)
+    assert capture.format == "flame-head-tracker" and counts(capture) == {"train": 6, "val": 0, "test": 2}
+    assert len(capture.skipped) == 93 and "3.npz" in capture.skipped
+
+
+def test_flame_head_tracker_takes_the_mean_of_uneven_identities(truth, tmp_path):
+    root = write_flame_head_tracker(tmp_path / "a", truth, list(range(8)))
+    arrays = dict(np.load(root / "3.npz"))
+    np.savez(root / "3.npz", **(arrays | {"shape": arrays["shape"] + 0.8}))
+    capture = load_capture(root)
+    np.testing.assert_allclose(capture.identity, truth.identity + 0.1, atol=1e-5)
+    assert "mean" in capture.notes[0]
+
+
+def test_raw_vhap_tracks_drive_without_pictures(truth, tmp_path):
+    track = truth.track
+    arrays = {
+        "translation": track.translation,
+        "rotation": track.rotation,
+        "neck_pose": track.neck,
+        "jaw_pose": track.jaw,
+        "eyes_pose": track.eyes,
+        "expr": track.expression,
+        "shape": truth.identity,
+    }
+    arrays = {key: value.numpy() for key, value in arrays.items()} | {"focal_length": np.array([2.0])}
+    np.savez(tmp_path / "tracked_flame_params_0.npz", **(arrays | {"expr": np.zeros((2, 100))}))
+    np.savez(tmp_path / "tracked_flame_params_30.npz", **arrays)
+    capture = load_capture(tmp_path)
+    assert capture.format == "vhap-tracker" and capture.num_timesteps == 8
+    assert np.array_equal(capture.track.full_pose, track.full_pose)
+    assert capture.frames[0].image_path is None
+    assert capture.frames[0].camera.T_world_camera[2, 3] == 1, "the head is at the origin, the camera before it"
+    np.savez(tmp_path / "tracked_flame_params_30.npz", **(arrays | {"jaw_pose": np.zeros((7, 3))}))
+    with pytest.raises(SubjectError, match="jaw_pose"):
+        load_capture(tmp_path)
+
+
+def test_a_named_layout_is_read_as_such(truth, tmp_path):
+    root = write_insta(tmp_path / "a", truth, parameters="frame")
+    shutil.copytree(root / "images", root / "input")
+    assert load_capture(root).format == "insta"
+    assert_same(load_capture(root, "metrical-tracker"), truth)
+    with pytest.raises(SubjectError, match="flame_params"):
+        load_capture(root, "imavatar")
+
+
+@pytest.mark.parametrize(
+    ("key", "name"), [("expression", "NerFace"), ("exp_ori", "NeRFBlendShape"), ("aud_id", "AD-NeRF")]
+)
+def test_captures_without_flame_are_refused_by_name(tmp_path, key, name):
+    (tmp_path / "transforms_train.json").write_text(f'{{"frames": [{{"{key}": 0, "transform_matrix": []}}]}}')
+    with pytest.raises(SubjectError, match=f"{name}.*\n.*\n?.*track the video again"):
+        load_capture(tmp_path)
+
+
+def test_cameras_without_a_head_are_refused(tmp_path):
+    (tmp_path / "transforms.json").write_text('{"frames": [{"file_path": "a.png"}]}')
+    with pytest.raises(SubjectError, match="no head parameters"):
+        load_capture(tmp_path)
+
+
+def test_an_unknown_folder_says_what_was_looked_for(tmp_path):
+    (tmp_path / "holiday.jpg").write_text("")
+    with pytest.raises(SubjectError, match=r"no capture layout(.|\n)*holiday\.jpg"):
+        load_capture(tmp_path)
+
+
+def test_long_captures_hold_out_350():
+    assert [len(s) for s in split_off_last(2000).values()] == [1650, 0, 350]
+    assert [len(s) for s in split_off_last(1000).values()] == [700, 0, 300]
+
+
+def test_vhap_says_what_the_others_say(truth, tmp_path):
+    assert_same(load_capture(write_vhap_export(tmp_path / "a", truth)), truth)
