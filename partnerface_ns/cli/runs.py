@@ -79,9 +79,9 @@ def open_run(run: Path) -> Run:
         raise SubjectError(run, "not a run", expected="a folder with config.yml, or that file", found=_found(run))
     if not _checkpoints(config_path.parent):
         raise SubjectError(config_path.parent, "the run has no checkpoint", expected="nerfstudio_models/step-*.ckpt")
-    from nerfstudio.utils.eval_utils import eval_setup
+    from partnerface_ns.plugin.pipeline import PartnerfacePipeline  # first: it prepares the process for nerfstudio
 
-    from partnerface_ns.plugin.pipeline import PartnerfacePipeline
+    from nerfstudio.utils.eval_utils import eval_setup  # isort: skip
 
     config, pipeline, _, _ = eval_setup(config_path, test_mode="test")
     if not isinstance(pipeline, PartnerfacePipeline):

@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 from types import TracebackType
 
@@ -42,6 +43,14 @@ def print_subject_errors_alone() -> None:
 
     hook.prints_subject_errors = True
     sys.excepthook = hook
+
+
+def ignore_framework_warnings() -> None:
+    """Hide what newer versions of torch say to nerfstudio 1.1.5 for every picture; a user can do nothing about it."""
+    for message in ("Using a non-tuple sequence for multidimensional", "Converting a tensor with requires_grad=True"):
+        warnings.filterwarnings("ignore", message=message, category=UserWarning, module=r"nerfstudio\.")
+    for module in (r"nerfstudio\.", r"torch\.jit"):
+        warnings.filterwarnings("ignore", category=FutureWarning, module=module)
 
 
 def provide_ffmpeg() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import warnings
 
 import numpy as np
 import torch
@@ -29,6 +30,18 @@ def test_a_users_mistake_is_printed_alone_and_all_else_as_ever(monkeypatch, caps
     assert capsys.readouterr().err.strip() == f"Error: {error}"
     sys.excepthook(KeyError, KeyError("x"), None)
     assert passed_on == [KeyError]
+
+
+def test_the_frameworks_own_warnings_are_hidden_and_others_shown():
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        process.ignore_framework_warnings()
+        for module in ("nerfstudio.cameras.cameras", "partnerface_ns.avatar"):
+            place = {"filename": "x.py", "lineno": 1, "module": module}
+            warnings.warn_explicit("Using a non-tuple sequence for multidimensional indexing", UserWarning, **place)
+            warnings.warn_explicit("something else", UserWarning, **place)
+            warnings.warn_explicit("will change", FutureWarning, **place)
+    assert [str(w.message)[:14] for w in shown] == ["something else", "Using a non-tu", "something else", "will change"]
 
 
 def test_ffmpeg_is_provided_where_there_is_none(monkeypatch, tmp_path):
