@@ -53,10 +53,11 @@ class Demo:
     """Where to train; auto takes the GPU where there is one."""
 
     def __call__(self) -> None:
-        began, spent = time.monotonic(), self._spent_before()
+        began = time.monotonic()
+        device, spent = self._device(), self._spent_before()
         try:
             if not self._summary_path.exists():
-                self._run(lambda: spent + time.monotonic() - began)
+                self._run(device, lambda: spent + time.monotonic() - began)
         except (KeyboardInterrupt, SystemExit) as stop:
             if isinstance(stop, SystemExit) and stop.code != 130:
                 raise
@@ -68,8 +69,8 @@ class Demo:
 
     # -- steps ---------------------------------------------------------------------------------------------------
 
-    def _run(self, seconds: Callable[[], float]) -> None:
-        config = self._configured()
+    def _run(self, device: str, seconds: Callable[[], float]) -> None:
+        config = self._configured(device)
         self._make_subject()
         self._train(config)
         from partnerface_ns.cli.runs import open_run
@@ -89,19 +90,13 @@ class Demo:
         }
         _write_json(self._summary_path, summary)
 
-    def _configured(self) -> Any:
-        """The training configuration; fails before any work where the device is not there."""
+    def _configured(self, device: str) -> Any:
         _say("Starting nerfstudio")
-        import torch
-
         from partnerface_ns.plugin.configs import lite
 
-        if self.device == "cuda" and not torch.cuda.is_available():
-            raise SubjectError("--device", "this machine has no usable GPU", expected="cpu or auto", found="cuda")
         config = lite()
-        if self.device != "auto":
-            config.machine.device_type = self.device
-        config.machine.seed, config.vis, config.max_train_minutes = self.seed, "tensorboard", self.minutes
+        config.machine.device_type, config.machine.seed = device, self.seed
+        config.vis, config.max_train_minutes = "tensorboard", self.minutes
         config.pipeline.datamanager.data = self.output / "subject"
         config.output_dir, config.experiment_name, config.timestamp = self.output.resolve(), "runs", "demo"
         return config
@@ -145,32 +140,45 @@ class Demo:
     def _summary_path(self) -> Path:
         return self.output / "summary.json"
 
-    def _settings(self) -> dict[str, Any]:
+    def _options(self) -> dict[str, Any]:
         return {name: value for name, value in asdict(self).items() if name != "output"}
+
+    def _device(self) -> str:
+        import torch
+
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise SubjectError("--device", "this machine has no usable GPU", expected="cpu or auto", found="cuda")
+        return self.device if self.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
 
     def _spent_before(self) -> float:
         """Seconds that a stopped demo in the folder took; claims the folder if it is free.
 
         Raises:
-            SubjectError: the folder holds something else, or a demo of other options.
+            SubjectError: an option is out of range, or the folder holds something else or a demo of other options.
         """
-        if self.minutes <= 0 or self.frames < 10 or self.size < 32:
-            raise SubjectError("demo", "options too small", expected="--minutes > 0, --frames >= 10, --size >= 32")
+        from partnerface_ns.capture.record import Record
+
+        if self.minutes <= 0:
+            raise SubjectError("--minutes", "no time to train", expected="more than 0", found=self.minutes)
         state = self.output / "demo.json"
         if not state.is_file():
             if self.output.exists() and (not self.output.is_dir() or any(self.output.iterdir())):
                 raise SubjectError(self.output, "is in use", expected="a new or an empty folder, or a stopped demo's")
             self.output.mkdir(parents=True, exist_ok=True)
             return 0.0
-        found = json.loads(state.read_text(encoding="utf8"))
-        if found["settings"] != self._settings():
+        found = Record.read(state)
+        if found.values.get("options") != self._options() and (self.output / "subject").exists():
             raise SubjectError(
-                self.output, "holds a demo of other options", expected=found["settings"], found=self._settings()
+                state,
+                "the folder holds a demo of other options",
+                expected=self._options(),
+                found=found.values.get("options"),
+                hint="give those, or another --output",
             )
-        return float(found["seconds"])
+        return found.number("seconds", 0, 1e9)
 
     def _remember(self, seconds: float) -> None:
-        _write_json(self.output / "demo.json", {"settings": self._settings(), "seconds": round(seconds, 1)})
+        _write_json(self.output / "demo.json", {"options": self._options(), "seconds": round(seconds, 1)})
 
     def _tell(self) -> None:
         from partnerface_ns.cli.runs import command
