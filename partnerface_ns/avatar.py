@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -25,29 +25,31 @@ from partnerface_ns.fields.canonical_field import CanonicalField, CanonicalField
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
-from partnerface_ns.geometry.neighbors import VertexIndex
 from partnerface_ns.rendering.losses import LossConfig, color_loss, mask_loss
 from partnerface_ns.rendering.sampling import (
     DensityGrid,
     RayIntervals,
     SamplingConfig,
     box_interval,
-    frame_points,
     probe_rays,
     sample_intervals,
 )
-from partnerface_ns.rendering.volume import composite, weights_from_density
+from partnerface_ns.rendering.volume import weights_from_density
+from partnerface_ns.warp.canonical_space import CanonicalSpaceConfig
+from partnerface_ns.warp.displacement_grid import DisplacementGridConfig
 from partnerface_ns.warp.driving_code import DrivingCode, code_visibility
-from partnerface_ns.warp.inverse_skinning import InverseSkinning, InverseSkinningConfig, SkinnedFrames, smoothstep
+from partnerface_ns.warp.inverse_skinning import CanonicalPoints, InverseSkinning, InverseSkinningConfig, SkinnedFrames
 from partnerface_ns.warp.part_assigner import PartAssigner, PartAssignerConfig, PartWeights, seed_parts
-from partnerface_ns.warp.part_deformation import Deformation, GlobalDeformation, PartDeformation, PartDeformationConfig
+from partnerface_ns.warp.part_deformation import GlobalDeformation, PartDeformation, PartDeformationConfig
 from partnerface_ns.warp.torso import TorsoConfig, TorsoMotion
 
 HARD, SOFT = 1, 2
-_CANONICAL_PADDING = 0.08
-"""Metres of room for hair, glasses and clothes around the canonical head."""
-_NEAR_SURFACE = 0.015
-"""Metres from the mesh within which density is expected at the start."""
+_DEEP = 0.03
+"""Metres below the mesh from which nothing can be seen."""
+
+
+_SEEN = 5e-4
+"""Share of a pixel below which a sample's colour is not computed."""
 
 
 @dataclass
@@ -68,6 +70,10 @@ class AvatarConfig:
     """Whether the networks compute in bfloat16."""
     skinning: InverseSkinningConfig = field(default_factory=InverseSkinningConfig)
     """Inverse skinning."""
+    displacement: DisplacementGridConfig = field(default_factory=DisplacementGridConfig)
+    """Grids of the face's motion."""
+    space: CanonicalSpaceConfig = field(default_factory=CanonicalSpaceConfig)
+    """Where there may be matter."""
     torso: TorsoConfig = field(default_factory=TorsoConfig)
     """The torso's own motion."""
     assigner: PartAssignerConfig = field(default_factory=PartAssignerConfig)
@@ -80,6 +86,19 @@ class AvatarConfig:
     """Samples along a ray."""
     losses: LossConfig = field(default_factory=LossConfig)
     """Weights of the training losses."""
+
+
+class MovedPoints(NamedTuple):
+    """Canonical points after the part deformation."""
+
+    points: Float[Tensor, "points 3"]
+    """Canonical frame, metres."""
+    ambient: Float[Tensor, "points ambient"]
+    """Coordinates of the expression-dependent appearance."""
+    offset: Float[Tensor, "points 3"]
+    """What the deformation added, metres."""
+    parts: tuple[Int[Tensor, "on_head"], PartWeights] | None
+    """The points that have parts, and those."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +164,7 @@ class Avatar(nn.Module):
 
         head = self.skinning.head
         canonical = self.skinning.canonical.verts
-        lower, upper = canonical.amin(0) - _CANONICAL_PADDING, canonical.amax(0) + _CANONICAL_PADDING
+        lower, upper = self.skinning.space.lower, self.skinning.space.upper
         scale = float((upper - lower).max()) / 2
         root = (head.model.joint_regressor @ head.verts_rest)[0]
         self.torso = TorsoMotion(subject.states, root, subject.num_timesteps)
@@ -159,7 +178,7 @@ class Avatar(nn.Module):
         elif config.deformation == "global":
             self.deformation = GlobalDeformation(config.parts, config.num_parts, self.code.size, scale)
         self.field = CanonicalField(config.canonical, lower, upper, num_ambient)
-        self.grids = nn.ModuleList(self._density_grids(lower, upper))
+        self.grid = self._density_grid(lower, upper)
 
     # -- parts of the person -------------------------------------------------------------------------------------
 
@@ -168,7 +187,7 @@ class Avatar(nn.Module):
         """Inverse skinning of this person on this device, made again after a load or a move."""
         if self._skinning is None:
             head = ShapedHead.of(self._model.to(self.identity.device), self.identity, self.static_offset)
-            self._skinning = InverseSkinning(self.config.skinning, head)
+            self._skinning = InverseSkinning(self.config.skinning, self.config.displacement, self.config.space, head)
         return self._skinning
 
     def _forget_skinning(self) -> None:
@@ -178,19 +197,13 @@ class Avatar(nn.Module):
         self._forget_skinning()
         return super()._apply(*args, **kwargs)
 
-    def _density_grids(self, lower: Tensor, upper: Tensor) -> list[DensityGrid]:
-        """Grids in the skull's and the torso's frame; density is expected near the mesh, possible in the box."""
-        config, verts = self.config.sampling, self.skinning.canonical.verts
-        on_torso = self.skinning.torso_weights > 0.5
-        axes = [torch.linspace(float(a), float(b), config.grid_resolution) for a, b in zip(lower, upper, strict=True)]
+    def _density_grid(self, lower: Tensor, upper: Tensor) -> DensityGrid:
+        """The density grid; matter is possible within reach of the mesh, and not deep inside it."""
+        num = self.config.sampling.grid_resolution
+        axes = [torch.linspace(0.5 / num, 1 - 0.5 / num, num, device=lower.device)] * 3
         cells = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
-        to_head = VertexIndex(verts[~on_torso]).query(cells, 2).distance[:, 0]
-        to_torso = VertexIndex(verts[on_torso]).query(cells, 2).distance[:, 0]
-        grids = []
-        for mine, other in ((to_head, to_torso), (to_torso, to_head)):
-            initial = torch.where(mine < _NEAR_SURFACE, 100.0, 2.0) * (mine < other + 0.06)
-            grids.append(DensityGrid(config.grid_resolution, lower, upper, initial.reshape(axes[0].shape * 3)))
-        return grids
+        height, room = self.skinning.space.height_and_room(lower + cells * (upper - lower))
+        return DensityGrid(num, lower, upper, (room > 0) & (height > -_DEEP))
 
     def param_groups(self) -> dict[str, list[nn.Parameter]]:
         """Parameters by the learning rate they want."""
@@ -237,14 +250,13 @@ class Avatar(nn.Module):
 
     def _intervals(self, rays: Rays, frames: SkinnedFrames) -> RayIntervals:
         config = self.config.sampling
-        lower = frames.verts.amin(1) - _CANONICAL_PADDING
-        upper = frames.verts.amax(1) + _CANONICAL_PADDING
+        padding = max(self.config.space.reach_hair, self.config.space.reach_torso)
+        lower, upper = frames.verts.amin(1) - padding, frames.verts.amax(1) + padding
         near, far = box_interval(rays.origins, rays.directions, lower[rays.frame], upper[rays.frame])
         edges, points = probe_rays(rays.origins, rays.directions, near, far, config.num_probes, self.training)
-        density = torch.maximum(
-            self.grids[0].probe(frame_points(frames.T_rest_skull, rays.frame, points)),
-            self.grids[1].probe(frame_points(frames.T_rest_torso, rays.frame, points)),
-        )
+        frame = rays.frame.repeat_interleave(config.num_probes)
+        canonical = self.skinning(points.flatten(0, 1), frame, frames).points
+        density = self.grid.probe(canonical).reshape(edges.shape[0], -1)
         return sample_intervals(edges, density, config, jitter=self.training)
 
     def _shade(
@@ -264,83 +276,100 @@ class Avatar(nn.Module):
         frame = rays.frame[ray].repeat_interleave(num_samples)
 
         canonical = self.skinning(points, frame, frames)
-        free = (1 - canonical.torso)[:, None]
         with torch.autocast(points.device.type, torch.bfloat16, enabled=self.config.bfloat16):
-            parts = self._parts(canonical.points)
-            moved = self._deform(canonical.points, frame, states, parts)
-            directions = torch.einsum("rab,rb->ra", frames.T_rest_skull[rays.frame[ray], :3, :3], rays.directions[ray])
-            sample = self.field(
-                canonical.points + moved.offset * free,
-                directions.repeat_interleave(num_samples, 0),
-                moved.ambient * free,
-                _log_density_prior(canonical.distance),
-            )
-        weights = weights_from_density(sample.density.reshape(num_hits, num_samples), delta)
-        on_rays = lambda values: _scatter(composite(weights, values), ray, rays)  # noqa: E731
-        per_sample = lambda values: values.reshape(num_hits, num_samples, -1)  # noqa: E731
+            moved = self._deform(canonical, frame, states)
+            geometry = self.field.geometry(moved.points, self._log_density_prior(moved.points))
+            weights = weights_from_density(geometry.density.reshape(num_hits, num_samples), delta)
+            seen = (weights.detach().flatten() > _SEEN).nonzero()[:, 0]
+            ray_seen = ray[seen // num_samples]
+            T = frames.T_canonical_skull[rays.frame[ray_seen], :3, :3]
+            directions = torch.einsum("pab,pb->pa", T, rays.directions[ray_seen])
+            color = self.field.color(moved.points[seen], geometry.features[seen], directions, moved.ambient[seen])
 
-        accumulation = on_rays(torch.ones_like(middle)[..., None])
+        weight_seen = weights.flatten()[seen, None]
+        on_rays = lambda values: values.new_zeros(rays.origins.shape[0], values.shape[1]).index_add(  # noqa: E731
+            0, ray_seen, weight_seen * values
+        )
+        accumulation = _scatter(weights.sum(1, keepdim=True), ray, rays)
+        depth = _scatter((weights * middle).sum(1, keepdim=True), ray, rays)
         outputs = {
-            "rgb": on_rays(per_sample(sample.rgb)) + (1 - accumulation) * self.background,
+            "rgb": on_rays(color) + (1 - accumulation) * self.background,
             "accumulation": accumulation,
-            "depth": on_rays(middle[..., None]) / accumulation.clamp(min=1e-4),
+            "depth": depth / accumulation.clamp(min=1e-4),
         }
         if self.training:
-            self._remember(points, frame, frames, canonical.torso, sample.density.detach())
-            outputs |= self._regularizers(canonical.points, moved, free, timesteps)
+            optical_depth = (geometry.density.reshape(num_hits, num_samples) * delta).sum(1, keepdim=True)
+            outputs["optical_depth"] = _scatter(optical_depth, ray, rays)
+            outputs |= self._regularizers(canonical.points, moved, geometry.correction, timesteps)
+            self._remember()
         else:
-            extras = self._inspect(canonical.points, moved, parts)
-            outputs |= {name: on_rays(per_sample(value)) for name, value in extras.items()}
+            outputs |= {name: on_rays(v[seen]) for name, v in self._inspect(canonical.points, moved).items()}
         return outputs
+
+    def _deform(self, canonical: CanonicalPoints, frame: Tensor, states: HeadState) -> MovedPoints:
+        """Deform the points that the head carries; the torso's stay."""
+        points = canonical.points
+        num_ambient = 0 if self.config.deformation == "none" else self.config.parts.num_ambient
+        still = MovedPoints(points, points.new_zeros(points.shape[0], num_ambient), torch.zeros_like(points), None)
+        if self.config.deformation == "none":
+            return still
+        on_head = (canonical.torso < 0.99).nonzero()[:, 0]
+        codes = self.code(states)
+        if self.training:
+            codes = codes + self.config.code_noise * torch.randn_like(codes)
+        parts = self._parts(points[on_head])
+        arguments = (points[on_head], frame[on_head], codes)
+        found = self.deformation(*arguments) if parts is None else self.deformation(*arguments, parts)
+        free = (1 - canonical.torso[on_head])[:, None]
+        offset = still.offset.index_copy(0, on_head, found.offset * free)
+        ambient = still.ambient.index_copy(0, on_head, found.ambient * free)
+        return MovedPoints(points + offset, ambient, offset, None if parts is None else (on_head, parts))
 
     def _parts(self, points: Tensor) -> PartWeights | None:
         if self.config.deformation != "parts":
             return None
         return self.assigner.soft(points) if int(self.stage) == SOFT else self.assigner.hard(points)
 
-    def _deform(self, points: Tensor, frame: Tensor, states: HeadState, parts: PartWeights | None) -> Deformation:
-        if self.config.deformation == "none":
-            return Deformation(torch.zeros_like(points), points.new_zeros(points.shape[0], 0))
-        codes = self.code(states)
-        if self.training:
-            codes = codes + self.config.code_noise * torch.randn_like(codes)
-        if parts is None:
-            return self.deformation(points, frame, codes)
-        return self.deformation(points, frame, codes, parts)
-
     @torch.no_grad()
-    def _remember(
-        self, points: Tensor, frame: Tensor, frames: SkinnedFrames, torso: Tensor, density: Tensor
-    ) -> None:
-        forget = self.config.sampling.forget
-        on_torso = torso > 0.5
-        for grid, T, mine in zip(self.grids, (frames.T_rest_skull, frames.T_rest_torso), (~on_torso, on_torso), strict=True):
-            in_frame = frame_points(T, frame, points[:, None])[:, 0]
-            grid.remember(in_frame, density * mine, forget)
-            if int(self.step) % self.config.sampling.refresh_every == 0:
-                grid.refresh(self.config.sampling.empty_below)
+    def _remember(self) -> None:
+        """Every few steps look at random places of the canonical space, without deformation."""
+        config = self.config.sampling
+        if int(self.step) % config.refresh_every == 0:
+            index, points = self.grid.draw(config.refresh_share)
+            with torch.autocast(points.device.type, torch.bfloat16, enabled=self.config.bfloat16):
+                density = self.field.geometry(points, self._log_density_prior(points)).density
+            self.grid.remember(index, density, config)
         self.step += 1
 
+    def _log_density_prior(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points"]:
+        """Expected log density: opaque inside the mesh, thin air from a centimetre on, none beyond reach.
+
+        Without it density gathers in front of the face before the head's turns can tell its depth.
+        """
+        height, room = self.skinning.space.height_and_room(points)
+        return torch.where(room > 0, (6 - 800 * height).clamp(0, 7), -torch.inf)
+
     def _regularizers(
-        self, points: Tensor, moved: Deformation, free: Tensor, timesteps: Tensor | None
+        self, points: Tensor, moved: MovedPoints, correction: Tensor, timesteps: Tensor | None
     ) -> dict[str, Tensor]:
-        found = {}
+        found = {"geometry": correction.square().mean()}
         if self.config.deformation != "none":
-            found["offset"] = (moved.offset * free / self.config.parts.offset_scale).square().sum(-1).mean()
-            found["ambient"] = (moved.ambient * free).square().sum(-1).mean()
+            found["offset"] = (moved.offset / self.config.parts.offset_scale).square().sum(-1).mean()
+            found["ambient"] = moved.ambient.square().sum(-1).mean()
         if self.config.deformation == "parts" and int(self.stage) == SOFT:
             found["smoothness"] = self.assigner.roughness(points[:: max(1, len(points) // 512)])
         if self.config.torso.enabled and timesteps is not None:
             found["torso"] = self.torso.residual_loss(timesteps)
         return found
 
-    def _inspect(self, points: Tensor, moved: Deformation, parts: PartWeights | None) -> dict[str, Tensor]:
+    def _inspect(self, points: Tensor, moved: MovedPoints) -> dict[str, Tensor]:
         """Values of each point to look at, as colours."""
         lower, upper = self.field.lower, self.field.upper
-        if parts is None:
-            part_color = torch.full_like(points, 0.5)
-        else:
-            part_color = (part_colors(self.config.num_parts, points.device)[parts.index] * parts.weight[..., None]).sum(1)
+        part_color = torch.full_like(points, 0.5)
+        if moved.parts is not None:
+            which, parts = moved.parts
+            colors = part_colors(self.config.num_parts, points.device)[parts.index]
+            part_color = part_color.index_copy(0, which, (colors * parts.weight[..., None]).sum(1))
         size = moved.offset.norm(dim=-1, keepdim=True) / self.config.parts.offset_scale
         return {
             "parts": part_color,
@@ -363,8 +392,9 @@ class Avatar(nn.Module):
         c = self.config.losses
         terms = {"color": color_loss(rendered["rgb"], rgb, c.color_beta)}
         if mask is not None:
-            terms["mask"] = c.mask_weight * mask_loss(rendered["accumulation"], mask)
+            terms["mask"] = c.mask_weight * mask_loss(rendered["optical_depth"], mask)
         weights = {
+            "geometry": c.geometry_weight,
             "offset": c.offset_weight,
             "ambient": c.ambient_weight,
             "smoothness": c.smoothness_weight,
@@ -391,14 +421,6 @@ class Avatar(nn.Module):
         if stored != self._model.fingerprint:
             given = f"{self._model.name} ({self._model.fingerprint})"
             raise SubjectError(source, "trained with another head model", expected=stored, found=given)
-
-
-def _log_density_prior(distance: Float[Tensor, "points"]) -> Float[Tensor, "points"]:
-    """Expected log density from the distance to the mesh: about 150/m at the skin, 0.02/m from 3 cm on.
-
-    Without it density gathers in front of the face before the head's turns can tell its depth.
-    """
-    return 5 - 9 * smoothstep(distance / 0.03)
 
 
 def part_colors(num_parts: int, device: torch.device | str = "cpu") -> Float[Tensor, "parts 3"]:

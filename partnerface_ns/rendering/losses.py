@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
@@ -17,6 +18,8 @@ class LossConfig:
     """Colour error (0 to 1) at which the robust colour loss turns from square to linear."""
     mask_weight: float = 0.1
     """Weight of the squared difference of accumulated opacity and foreground mask; 0 where masks are bad."""
+    geometry_weight: float = 1e-3
+    """Weight of the squared correction of log density, which keeps the surface near the head model's."""
     offset_weight: float = 1e-4
     """Weight of the mean squared deformation (in units of `offset_scale`), which keeps parts near skinning."""
     ambient_weight: float = 1e-4
@@ -30,6 +33,11 @@ def color_loss(rgb: Float[Tensor, "rays 3"], target: Float[Tensor, "rays 3"], be
     return 2 * beta * F.smooth_l1_loss(rgb, target, beta=beta)
 
 
-def mask_loss(accumulation: Float[Tensor, "rays 1"], mask: Float[Tensor, "rays 1"]) -> Float[Tensor, ""]:
-    """Mean squared difference of opacity and foreground mask."""
-    return F.mse_loss(accumulation, mask)
+def mask_loss(optical_depth: Float[Tensor, "rays 1"], mask: Float[Tensor, "rays 1"]) -> Float[Tensor, ""]:
+    """Cross entropy of opacity and foreground mask, in terms of the optical depth t = -log(1 - opacity).
+
+    -log(1 - opacity) is t itself; its growth is damped to log(1 + t) so that a wrong mask costs little, while the gradient
+    of a ray that is wrongly opaque does not vanish as that of the opacity's square does.
+    """
+    inside = -torch.log(-torch.expm1(-optical_depth) + 1e-3)
+    return (mask * inside + (1 - mask) * torch.log1p(optical_depth)).mean()

@@ -1,8 +1,7 @@
-"""Where along a ray to look: density remembered in rigid grids, turned into a few samples near surfaces.
+"""Where along a ray to look: remembered canonical density, turned into a few samples near surfaces.
 
-Two grids remember the density that training saw, one in the skull's frame and one in the torso's, so that one lookup
-serves every expression: what moves within the skull's frame (jaw, lids) is remembered at all its places. A ray is
-probed at `num_probes` even steps, the probes are volume-rendered, and `num_samples` intervals are drawn from their
+A ray is probed at `num_probes` even steps; the probes go through inverse skinning and look up the density that was
+last found at their canonical place. The probes are volume-rendered, and `num_samples` intervals are drawn from their
 weights by inverse transform sampling. Nothing here is differentiable. Positions along a ray are metres.
 """
 
@@ -19,68 +18,89 @@ from torch import Tensor, nn
 from partnerface_ns.rendering.volume import weights_from_density
 
 
+_EXPECTED = 50.0
+"""Density in 1/m that a possible cell is expected to have before it was ever looked at."""
+
+
+_MAX_PROBED = 60.0
+"""Density in 1/m that a probe counts for at most."""
+
+
 @dataclass
 class SamplingConfig:
     """How many samples a ray gets and how density is remembered."""
 
     num_samples: int = 16
     """Intervals a ray is rendered from."""
-    num_probes: int = 64
+    num_probes: int = 32
     """Even steps at which a ray looks up remembered density."""
     max_interval: float = 0.01
     """Length in metres that a sample stands for at most; longer intervals are emptiness between surfaces."""
     grid_resolution: int = 96
-    """Cells a side of each density grid."""
-    forget: float = 0.95
-    """Factor on a cell's remembered density each time it is seen again, before the new density is taken in."""
-    explore: float = 0.05
-    """Share of sampling spread evenly over a ray's probes in the canonical box, so that new density can be found."""
+    """Cells a side of the density grid."""
+    forget: float = 0.9
+    """Factor on all remembered density at each refresh."""
+    explore: float = 0.1
+    """Share of sampling spread evenly over a ray's occupied probes, so that new density can be found."""
     empty_below: float = 1.0
     """Density in 1/m under which a cell counts as empty and is not sampled."""
     refresh_every: int = 16
-    """Training steps between two refreshes of the widened grids that are probed."""
+    """Training steps between two refreshes of the grid."""
+    refresh_share: float = 0.125
+    """Share of the possible cells whose density is computed anew at each refresh."""
 
 
 class DensityGrid(nn.Module):
-    """Density remembered over a box of one rigid frame."""
+    """Density remembered over the canonical box."""
+
+    possible: Tensor
+    density: Tensor
+    widened: Tensor
 
     def __init__(
-        self, resolution: int, lower: Float[Tensor, "3"], upper: Float[Tensor, "3"], initial: Float[Tensor, "x y z"]
+        self, resolution: int, lower: Float[Tensor, "3"], upper: Float[Tensor, "3"], possible: Bool[Tensor, "cells"]
     ) -> None:
+        """
+        Args:
+            resolution: cells a side.
+            lower: lower corner of the box, metres.
+            upper: its upper corner.
+            possible: cells in which there may be matter, flattened over x, y, z.
+        """
         super().__init__()
         self.resolution = resolution
         self.register_buffer("lower", lower.clone())
         self.register_buffer("upper", upper.clone())
-        self.register_buffer("density", initial.flatten().clone())
-        self.register_buffer("widened", initial.flatten().clone())
-
-    def cell(self, points: Float[Tensor, "*batch 3"]) -> tuple[Int[Tensor, "*batch"], Bool[Tensor, "*batch"]]:
-        """Flat cell index of each point, and whether it lies in the box (else the index is that of some cell)."""
-        scaled = (points - self.lower) * (self.resolution / (self.upper - self.lower))
-        index = scaled.long().clamp(0, self.resolution - 1)
-        inside = ((scaled > 0) & (scaled < self.resolution)).all(-1)
-        return (index[..., 0] * self.resolution + index[..., 1]) * self.resolution + index[..., 2], inside
+        self.register_buffer("possible", possible.nonzero()[:, 0])
+        initial = _EXPECTED * possible.float()
+        self.register_buffer("density", initial)
+        self.register_buffer("widened", initial.clone())
 
     def probe(self, points: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch"]:
         """Remembered density, widened by one cell; zero outside the box."""
-        index, inside = self.cell(points)
+        scaled = (points - self.lower) * (self.resolution / (self.upper - self.lower))
+        cell = scaled.long().clamp(0, self.resolution - 1)
+        inside = ((scaled > 0) & (scaled < self.resolution)).all(-1)
+        index = (cell[..., 0] * self.resolution + cell[..., 1]) * self.resolution + cell[..., 2]
         return self.widened[index] * inside
 
-    @torch.no_grad()
-    def remember(self, points: Float[Tensor, "points 3"], density: Float[Tensor, "points"], forget: float) -> None:
-        """Take in densities found at points."""
-        index, inside = self.cell(points)
-        index, density = index[inside], density[inside]
-        self.density[index] = self.density[index] * forget
-        self.density.scatter_reduce_(0, index, density, "amax")
+    def draw(self, share: float) -> tuple[Int[Tensor, "cells"], Float[Tensor, "cells 3"]]:
+        """A random share of the possible cells, and a random point in each."""
+        num = max(1, int(share * self.possible.shape[0]))
+        index = self.possible[torch.randint(self.possible.shape[0], (num,), device=self.possible.device)]
+        r = self.resolution
+        corner = torch.stack([index // (r * r), index // r % r, index % r], -1)
+        return index, self.lower + (corner + torch.rand(num, 3, device=index.device)) * (self.upper - self.lower) / r
 
     @torch.no_grad()
-    def refresh(self, empty_below: float) -> None:
-        """Widen what is remembered by one cell to each side, and set densities below `empty_below` to zero."""
+    def remember(self, index: Int[Tensor, "cells"], density: Float[Tensor, "cells"], config: SamplingConfig) -> None:
+        """Forget a little everywhere, take in densities found in cells, and widen the result by one cell."""
+        self.density.mul_(config.forget)
+        self.density.scatter_reduce_(0, index, density, "amax")
         cube = self.density.reshape(1, 1, *[self.resolution] * 3)
         for kernel, padding in (((3, 1, 1), (1, 0, 0)), ((1, 3, 1), (0, 1, 0)), ((1, 1, 3), (0, 0, 1))):
             cube = F.max_pool3d(cube, kernel, stride=1, padding=padding)
-        self.widened.copy_(torch.where(cube < empty_below, 0, cube).flatten())
+        self.widened.copy_(torch.where(cube < config.empty_below, 0, cube).flatten())
 
 
 class RayIntervals(NamedTuple):
@@ -107,7 +127,8 @@ def sample_intervals(
     """
     ray = (probe_density > 0).any(1).nonzero()[:, 0]
     edges, density = probe_edges[ray], probe_density[ray]
-    weights = weights_from_density(density, edges.diff(dim=1))
+    # A cell is widened and coarse: the surface may lie a probe behind the first dense one, so no probe hides the next.
+    weights = weights_from_density(density.clamp(max=_MAX_PROBED), edges.diff(dim=1))
     reached = (density > 0).to(weights.dtype)
     pdf = weights / weights.sum(1, keepdim=True).clamp(min=1e-6)
     pdf = (1 - config.explore) * pdf + config.explore * reached / reached.sum(1, keepdim=True)
@@ -159,13 +180,3 @@ def probe_rays(
     edges = near[:, None] + (far - near)[:, None] * steps
     middle = (edges[:, 1:] + edges[:, :-1]) / 2
     return edges, origins[:, None] + middle[..., None] * directions[:, None]
-
-
-def frame_points(
-    T_rest_world: Float[Tensor, "frames 4 4"], frame: Int[Tensor, "rays"], points: Float[Tensor, "rays probes 3"]
-) -> Float[Tensor, "rays probes 3"]:
-    """Points of each ray in its frame's rigid rest frame."""
-    T = T_rest_world.detach()[frame]
-    return torch.einsum("rab,rpb->rpa", T[:, :3, :3], points) + T[:, None, :3, 3]
-
-

@@ -1,63 +1,70 @@
 """Inverse skinning: a point seen in a frame goes back to the canonical head.
 
 The canonical head is the person without expression, jaw slightly open (so that the lips do not touch), eyes and
-neck at rest. Forward, a canonical vertex c_v is posed by the affine map of its vertex
+neck at rest. A world point x is carried by two rigid bones and, on the face, by a displacement field:
 
-    x_v = G_v(posed) (rest_v + d_v(posed)),    c_v = G_v(canonical) (rest_v + d_v(canonical))
+    c_skull = y + D(y),   y = T_skull x        (T_skull: inverse of the neck joint's transform)
+    c_torso = T_torso x                        (T_torso: inverse of the torso bone's transform)
+    c       = (1 - w) c_skull + w c_torso      (w: torso share of the skinning weights at c)
 
-with G_v the blended joint transforms and d_v expression and pose correctives. So M_v, the map of a whole
-neighbourhood from posed to canonical with M_v(x_v) = c_v, is G_v(canonical) o shift(d_can - d_posed) o G_v(posed)^-1. A
-point takes the mean of its nearest vertices' maps, weighted so that a neighbour fades out before another takes its
-place; neighbours across a fold (the other lip, the other eyelid) are left out by their canonical distance.
-Away from the surface the map fades to the rigid motion of skull or torso, which hair and glasses follow.
+D undoes jaw, eyes, expression and pose correctives. In the skull's frame the surface of a moment has vertices
 
-Points are metres in the world frame. Nothing here is differentiable but the torso's pose. The equations of
-skinning are FLAME's; the neighbour weights, the fall-off and the torso bone are our choice.
+    y_v = G_v (rest_v + d_v),   G_v = sum_j w_vj T_skull T_j   (root and neck count as one bone)
+
+and must land on the canonical vertices c_v, so D(y_v) = c_v - y_v. `displacement_grid` spreads these values over a
+grid that is fine at mouth and eyes, once for what moves with the jaw and once for all else, because lips touch: of the two
+places that a point may come from, the one nearer to its own layer's surface is taken. Away from the surface D fades to zero, so hair and glasses stay with the skull.
+
+Points are metres. Nothing here is differentiable but the torso's pose. The equations of skinning are FLAME's;
+the grid, the fall-off and the torso bone are our choice.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from partnerface_ns.flame.posing import PosedHead, ShapedHead
 from partnerface_ns.flame.state import HeadState
-from partnerface_ns.geometry.neighbors import VertexIndex
-from partnerface_ns.geometry.rigid import invert_3x3, invert_rigid, transform_points
+from partnerface_ns.geometry.rigid import invert_rigid, transform_points
+from partnerface_ns.warp.canonical_space import CanonicalSpace, CanonicalSpaceConfig
+from partnerface_ns.warp.displacement_grid import DisplacementGrid, DisplacementGridConfig
 
 _ROOT, _NECK, _JAW = 0, 1, 2
+_MARGIN = 0.03
+"""Metres around jaw and torso in which points are asked whether they move with them."""
+_CACHED_BYTES = 1 << 30
+"""Memory for displacement grids of moments seen before, on a CPU; a GPU makes them anew faster than it finds them."""
+
+
+_LIP_DEPTH = 0.004
+"""Metres below its surface at which a point most clearly belongs to a layer."""
 
 
 @dataclass
 class InverseSkinningConfig:
     """How a point finds the surface that it moves with."""
 
-    num_neighbors: int = 5
-    """Nearest vertices a point takes its motion from; the farthest has weight zero (at least 2)."""
-    falloff_start: float = 0.006
-    """Distance from the surface in metres up to which a point moves fully with it."""
-    falloff_end: float = 0.04
-    """Distance in metres from which a point moves rigidly with skull or torso."""
     canonical_jaw: float = 0.2
     """Opening of the canonical jaw in radians, so that the lips are apart."""
 
 
 @dataclass(frozen=True)
 class SkinnedFrames:
-    """The posed surface of a few frames, ready to be asked."""
+    """A few frames, ready to be asked."""
 
+    displacement: Float[Tensor, "frames 6 z y x"]
+    """D of each frame on the grid's nodes, metres."""
+    T_canonical_skull: Float[Tensor, "frames 4 4"]
+    """Canonical from world through the skull; the frame of view directions."""
+    T_canonical_torso: Float[Tensor, "frames 4 4"]
+    """Canonical from world through the torso bone; carries the gradient of the torso's pose."""
     verts: Float[Tensor, "frames verts 3"]
-    maps: Float[Tensor, "frames_verts 24"]
-    """Per frame and vertex two affine maps (3x4, row-major) to the canonical head: with the surface, and rigid."""
-    T_rest_torso: Float[Tensor, "frames 4 4"]
-    """Rest from world through the torso bone; carries the gradient of the torso's pose."""
-    T_rest_skull: Float[Tensor, "frames 4 4"]
-    """Rest from world through the skull (the neck joint); the frame of occupancy and view directions."""
-    indices: tuple[VertexIndex, ...]
+    """Posed surface, world frame."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +73,6 @@ class CanonicalPoints:
 
     points: Float[Tensor, "points 3"]
     """Canonical frame, metres."""
-    distance: Float[Tensor, "points"]
-    """To the nearest posed vertex, metres."""
     torso: Float[Tensor, "points"]
     """Share in [0, 1] in which the point moves with the torso."""
 
@@ -75,59 +80,42 @@ class CanonicalPoints:
 class InverseSkinning:
     """Maps points of posed frames to the canonical head of one person."""
 
-    def __init__(self, config: InverseSkinningConfig, head: ShapedHead) -> None:
-        self.config = config
-        self.head = head
+    def __init__(
+        self,
+        config: InverseSkinningConfig,
+        grid: DisplacementGridConfig,
+        space: CanonicalSpaceConfig,
+        head: ShapedHead,
+    ) -> None:
+        self.config, self.head = config, head
         canonical = HeadState.neutral(head.model.num_expr)
         canonical.jaw[0] = config.canonical_jaw
         self.canonical: PosedHead = head.pose(canonical.to(head.verts_rest.device))
-        weights = head.model.skinning_weights
-        self.torso_weights = weights[:, _ROOT]
-        # Away from the surface everything above the shoulders moves with the skull.
-        self._rigid_weights = torch.zeros_like(weights)
-        self._rigid_weights[:, _ROOT] = weights[:, _ROOT]
-        self._rigid_weights[:, _NECK] = 1 - weights[:, _ROOT]
-        self._G_canonical = self.canonical.skinning(weights)
-        self._G_canonical_rigid = self.canonical.skinning(self._rigid_weights)
-
-    @torch.no_grad()
-    def _posed(self, states: HeadState, T_world_torso: Tensor | None) -> PosedHead:
-        posed = self.head.pose(states)
-        if T_world_torso is None:
-            return posed
-        T_world_rest = posed.T_world_rest.clone()
-        T_world_rest[:, _ROOT] = T_world_torso
-        posed = PosedHead(posed.verts, posed.offsets, T_world_rest)
-        G = posed.skinning(self.head.model.skinning_weights)
-        return PosedHead(transform_points(G, self.head.verts_rest + posed.offsets), posed.offsets, T_world_rest)
+        self.space = CanonicalSpace(space, self.canonical.verts, head.model)
+        self._weights = head.model.skinning_weights.clone()
+        self._weights[:, _NECK] += self._weights[:, _ROOT]
+        self._weights[:, _ROOT] = 0
+        self._grid = DisplacementGrid(grid, self.canonical.verts, head.model)
+        on_torso, with_jaw = head.model.skinning_weights[:, _ROOT] > 0.01, head.model.skinning_weights[:, _JAW] > 0.5
+        verts = self.canonical.verts
+        self._torso_top = verts[on_torso, 1].amax() + _MARGIN if on_torso.any() else -torch.inf
+        self._jaw_box = (verts[with_jaw].amin(0) - _MARGIN, verts[with_jaw].amax(0) + _MARGIN)
+        self._cache: OrderedDict[bytes, Tensor] = OrderedDict()
 
     def frames(self, states: HeadState, T_world_torso: Float[Tensor, "frames 4 4"] | None = None) -> SkinnedFrames:
-        """Pose the surface of each frame and prepare its maps.
+        """Prepare frames.
 
         Args:
             states: head states, batch axes (frames,).
             T_world_torso: pose of the torso bone, which then replaces the head model's root joint; its
                 gradient flows through `__call__`.
         """
-        posed = self._posed(states, None if T_world_torso is None else T_world_torso.detach())
         with torch.no_grad():
-            rest = self.head.verts_rest
-            surface = _back_map(
-                posed.skinning(self.head.model.skinning_weights),
-                rest + posed.offsets,
-                self._G_canonical,
-                rest + self.canonical.offsets,
-            )
-            rigid = _back_map(posed.skinning(self._rigid_weights), rest, self._G_canonical_rigid, rest)
-            maps = torch.cat([surface, rigid], -1).flatten(0, 1)
+            posed = self.head.pose(states)
+            T_canonical_skull = invert_rigid(posed.T_world_rest[:, _NECK])
+            displacement = self._displacement(states, posed, T_canonical_skull)
         T_root = posed.T_world_rest[:, _ROOT] if T_world_torso is None else T_world_torso
-        return SkinnedFrames(
-            verts=posed.verts,
-            maps=maps,
-            T_rest_torso=invert_rigid(T_root),
-            T_rest_skull=invert_rigid(posed.T_world_rest[:, _NECK]),
-            indices=tuple(VertexIndex(v) for v in posed.verts),
-        )
+        return SkinnedFrames(displacement, T_canonical_skull, invert_rigid(T_root), posed.verts)
 
     def __call__(
         self, points: Float[Tensor, "points 3"], frame: Int[Tensor, "points"], frames: SkinnedFrames
@@ -135,65 +123,55 @@ class InverseSkinning:
         """Canonical place of each point.
 
         Args:
-            points: world frame, metres; points of one frame should lie together (any order is right, runs are fast).
-            frame: index into `frames` of each point.
+            points: world frame, metres.
+            frame: index into `frames` of each point, ascending.
         """
+        counts = torch.bincount(frame, minlength=frames.displacement.shape[0]).tolist()
+        runs = list(enumerate(points.split(counts)))
         with torch.no_grad():
-            distance, index = self._neighbors(points, frame, frames)
-            weights = self._weights(distance, index)
-            surface, torso = self._blend(points, distance, index, weights, frame, frames)
-        if frames.T_rest_torso.requires_grad:
-            at_torso = transform_points(frames.T_rest_torso[frame], points)
-            surface = surface + torso[:, None] * (at_torso - at_torso.detach())
-        return CanonicalPoints(surface, distance[:, 0], torso)
+            at_skull = torch.cat([self._undo_face(frames, i, run) for i, run in runs])
+            low = (at_skull[:, 1] < self._torso_top).nonzero()[:, 0]
+        at_torso = torch.cat([_transform(frames.T_canonical_torso[i], run) for i, run in runs])[low]
+        with torch.no_grad():
+            # The share is a smooth function of the place that it leads to: two rounds find both.
+            share = self.space.torso_share(at_skull[low])[:, None]
+            share = self.space.torso_share(torch.lerp(at_skull[low], at_torso, share))[:, None]
+        canonical = at_skull.index_copy(0, low, torch.lerp(at_skull[low], at_torso, share))
+        return CanonicalPoints(canonical, at_skull.new_zeros(len(points)).index_copy_(0, low, share[:, 0]))
 
-    def _neighbors(self, points: Tensor, frame: Tensor, frames: SkinnedFrames) -> tuple[Tensor, Tensor]:
-        num = self.config.num_neighbors
-        distance = points.new_empty(points.shape[0], num)
-        index = torch.empty(points.shape[0], num, dtype=torch.long, device=points.device)
-        for i, vertex_index in enumerate(frames.indices):
-            mine = frame == i
-            found = vertex_index.query(points[mine], num)
-            distance[mine], index[mine] = found.distance, found.index
-        return distance, index
+    def _undo_face(self, frames: SkinnedFrames, i: int, points: Tensor) -> Float[Tensor, "points 3"]:
+        """Canonical place of points of frame i as far as the skull carries them."""
+        in_skull = _transform(frames.T_canonical_skull[i], points)
+        candidates = in_skull + self._grid.read(frames.displacement[i], in_skull)
+        lower, upper = self._jaw_box
+        near_jaw = ((in_skull > lower) & (in_skull < upper)).all(1).nonzero()[:, 0]
+        return candidates[0].index_copy(0, near_jaw, self._nearer_layer(candidates[:, near_jaw]))
 
-    def _weights(self, distance: Tensor, index: Tensor) -> Float[Tensor, "points neighbors"]:
-        """Blend weights that sum to one, vary continuously, and ignore the far side of a fold."""
-        # Shepard's weights, faded to zero at the last neighbour; 1e-6 m keeps a point on a vertex finite.
-        closeness = 1 / (distance + 1e-6)
-        fade = (1 - distance / distance[:, -1:].clamp(min=1e-9)).clamp(min=1e-6) ** 2 * closeness
-        canonical = self.canonical.verts[index]
-        apart = (canonical - canonical[:, :1]).norm(dim=-1)
-        posed_reach = distance + distance[:, :1]
-        weights = fade * (apart < 2 * posed_reach + 0.003)
-        return weights / weights.sum(1, keepdim=True)
+    def _nearer_layer(self, candidates: Float[Tensor, "2 points 3"]) -> Float[Tensor, "points 3"]:
+        """Of two places that a point may come from, the one that lies nearer to, or in, its own layer's flesh."""
+        off = [(self.space.height_above_layer(i, c) + _LIP_DEPTH).abs() for i, c in enumerate(candidates)]
+        return torch.where((off[1] < off[0])[:, None], candidates[1], candidates[0])
 
-    def _blend(
-        self, points: Tensor, distance: Tensor, index: Tensor, weights: Tensor, frame: Tensor, frames: SkinnedFrames
-    ) -> tuple[Tensor, Tensor]:
-        rows = index + frame[:, None] * self.torso_weights.shape[0]
-        maps = F.embedding_bag(rows, frames.maps, per_sample_weights=weights, mode="sum").reshape(-1, 2, 3, 4)
-        both = torch.einsum("psab,pb->psa", maps[..., :3], points) + maps[..., 3]
-        torso = (weights * self.torso_weights[index]).sum(1)
-        c = self.config
-        rigid_share = smoothstep((distance[:, 0] - c.falloff_start) / (c.falloff_end - c.falloff_start))
-        return torch.lerp(both[:, 0], both[:, 1], rigid_share[:, None]), torso
+    def _displacement(self, states: HeadState, posed: PosedHead, T_canonical_skull: Tensor) -> Tensor:
+        if states.expression.is_cuda:
+            return self._grid.spread(self._in_skull(posed, T_canonical_skull))
+        driving = torch.cat([states.expression, states.jaw, states.eyes, states.neck], -1).numpy()
+        keys = [row.tobytes() for row in driving]
+        missing = [i for i, key in enumerate(keys) if key not in self._cache]
+        if missing:
+            made = self._grid.spread(self._in_skull(posed, T_canonical_skull)[missing])
+            self._cache.update((keys[i], grid.half()) for i, grid in zip(missing, made, strict=True))
+        found = torch.stack([self._cache[key] for key in keys]).float()
+        while len(self._cache) * found[0].numel() * 2 > _CACHED_BYTES:
+            self._cache.popitem(last=False)
+        return found
 
-
-def smoothstep(x: Tensor) -> Tensor:
-    """0 below 0, 1 above 1, and a smooth cubic between."""
-    x = x.clamp(0, 1)
-    return x * x * (3 - 2 * x)
+    def _in_skull(self, posed: PosedHead, T_canonical_skull: Tensor) -> Float[Tensor, "frames verts 3"]:
+        """The surface as the skull sees it, without global, neck and torso motion."""
+        T_skull = torch.einsum("fab,fjbc->fjac", T_canonical_skull, posed.T_world_rest)
+        G = torch.einsum("vj,fjab->fvab", self._weights, T_skull)
+        return transform_points(G, self.head.verts_rest + posed.offsets)
 
 
-def _back_map(
-    G_posed: Float[Tensor, "frames verts 4 4"],
-    before_posed: Float[Tensor, "*frames verts 3"],
-    G_canonical: Float[Tensor, "verts 4 4"],
-    before_canonical: Float[Tensor, "verts 3"],
-) -> Float[Tensor, "frames verts 12"]:
-    """Affine map 3x4 of each vertex from posed to canonical that takes the vertex itself exactly."""
-    linear = G_canonical[:, :3, :3] @ invert_3x3(G_posed[..., :3, :3])
-    posed, canonical = transform_points(G_posed, before_posed), transform_points(G_canonical, before_canonical)
-    shift = canonical - torch.einsum("fvab,fvb->fva", linear, posed)
-    return torch.cat([linear, shift[..., None]], -1).flatten(-2)
+def _transform(T: Float[Tensor, "4 4"], points: Float[Tensor, "points 3"]) -> Float[Tensor, "points 3"]:
+    return points @ T[:3, :3].T + T[:3, 3]
