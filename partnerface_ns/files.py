@@ -132,7 +132,7 @@ def _opened_npz(path: Path, max_bytes: int) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
     except Exception as error:  # whatever the parser stumbles on is the file's fault
-        raise SubjectError(path, "not an npz file that can be read", found=shortened(error)) from error
+        raise SubjectError(path, "the npz file cannot be read", found=shortened(error)) from error
 
 
 def _entries(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:

@@ -19,9 +19,9 @@ from partnerface_ns.capture.images import MAX_SIDE, check_pictures
 from partnerface_ns.capture.parameters import check_identity, numbers, padded, shaped, single_state, track_of, vector
 from partnerface_ns.capture.rotations import axis_angle_from_6d
 from partnerface_ns.capture.splits import split_at_share
-from partnerface_ns.capture.torch_file import array_group, plain_array, read_torch_file
+from partnerface_ns.capture.torch_file import array_group, read_torch_file
 from partnerface_ns.errors import SubjectError
-from partnerface_ns.files import path_inside, require_file
+from partnerface_ns.files import path_inside, require_file, shortened
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.progress import progress
 
@@ -124,11 +124,10 @@ def rotations_6d(arrays: dict[str, np.ndarray], key: str, count: int, source: Pa
 
 def _size(content: dict, path: Path) -> tuple[int, int]:
     """Height and width of the pictures."""
-    value = plain_array(content.get("img_size"))
     try:
-        height, width = (int(side) for side in np.asarray(value, dtype=np.float64).reshape(2))
+        height, width = (int(side) for side in np.asarray(content.get("img_size"), dtype=np.float64).reshape(2))
     except (TypeError, ValueError, OverflowError) as error:
-        raise SubjectError(path, "wrong value", key="img_size", expected="height and width", found=error) from error
+        raise SubjectError(path, "wrong value", key="img_size", expected="height and width", found=shortened(error)) from error
     if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE):
         raise SubjectError(path, "wrong value", key="img_size", expected=f"1 to {MAX_SIDE}", found=(height, width))
     return height, width

@@ -1,4 +1,8 @@
-"""Arrays out of a file that `torch.save` wrote: weights-only loading, and nothing else."""
+"""Arrays out of a file that `torch.save` wrote: weights-only loading, and nothing else.
+
+Weights-only loading runs nothing foreign, but may be told to reserve all memory or to hash without end: so what the
+file names, and how, is checked first.
+"""
 
 from __future__ import annotations
 
@@ -12,28 +16,23 @@ import torch
 
 from partnerface_ns.errors import SubjectError
 from partnerface_ns.files import require_file, shortened
+from partnerface_ns.flame.inert_pickle import NUMBER_DTYPES, NUMPY_NAMES, read_inert
 
 MAX_BYTES = 64 << 20
-_DTYPES = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1")
+_MAX_MEMBERS = 1000
 
 
 def read_torch_file(path: Path) -> dict[str, Any]:
-    """The dictionary in a file; its arrays are numpy's or torch's.
+    """The dictionary in a file, its arrays numpy's.
 
     Args:
         path: a file of torch's zip format, whose members are stored as they are.
 
     Raises:
-        SubjectError: missing, broken, too large, or holding more than numbers, text and containers.
+        SubjectError: missing, broken, too large, or holding more than numbers, text, arrays and containers.
     """
     require_file(path, max_bytes=MAX_BYTES)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-    except Exception as error:  # whatever the parser stumbles on is the file's fault
-        raise SubjectError(path, "not a file that torch wrote", found=shortened(error)) from error
-    if any(m.compress_type != zipfile.ZIP_STORED for m in members) or sum(m.file_size for m in members) > MAX_BYTES:
-        raise SubjectError(path, "unpacks to too much", expected=f"at most {MAX_BYTES} bytes, stored")
+    _check_pickle(path)
     try:
         with torch.serialization.safe_globals(_numpy_globals()):
             content = torch.load(path, map_location="cpu", weights_only=True)
@@ -44,8 +43,23 @@ def read_torch_file(path: Path) -> dict[str, Any]:
     return content
 
 
+def _check_pickle(path: Path) -> None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            if any(m.compress_type != zipfile.ZIP_STORED for m in members) or len(members) > _MAX_MEMBERS:
+                raise ValueError("its members are packed")
+            if sum(m.file_size for m in members) > MAX_BYTES:
+                raise ValueError(f"it unpacks to more than {MAX_BYTES} bytes")
+            pickles = [m for m in members if m.filename.endswith("data.pkl")]
+            for member in pickles:
+                read_inert(archive.read(member), NUMPY_NAMES)
+    except Exception as error:  # refused above, or broken
+        raise SubjectError(path, "refused: not plain arrays that torch wrote", found=shortened(error)) from error
+
+
 def array_group(content: dict[str, Any], key: str, source: Path) -> dict[str, np.ndarray]:
-    """A dictionary of arrays inside the file's; torch's tensors become numpy's.
+    """A dictionary of arrays inside the file's.
 
     Raises:
         SubjectError: missing, or not a dictionary.
@@ -54,12 +68,7 @@ def array_group(content: dict[str, Any], key: str, source: Path) -> dict[str, np
     if not isinstance(group, dict):
         found = f"keys {shortened(', '.join(map(str, content)))}" if group is None else type(group).__name__
         raise SubjectError(source, "a group of arrays is missing", key=key, expected="a dictionary", found=found)
-    return {str(name): plain_array(value) for name, value in group.items()}
-
-
-def plain_array(value: Any) -> np.ndarray:
-    """A tensor as a numpy array; all else as it is, for the caller's checks."""
-    return value.detach().numpy() if isinstance(value, torch.Tensor) and value.layout == torch.strided else value
+    return {str(name): value for name, value in group.items()}
 
 
 def _numpy_globals() -> list[tuple[Callable[..., Any], str] | type]:
@@ -70,4 +79,4 @@ def _numpy_globals() -> list[tuple[Callable[..., Any], str] | type]:
         for function, name in ((reconstruct, "_reconstruct"), (scalar, "scalar"))
         for core in ("core", "_core")
     ]
-    return [*named, np.ndarray, np.dtype, *{type(np.dtype(name)) for name in _DTYPES}]
+    return [*named, np.ndarray, np.dtype, *{type(np.dtype(name)) for name in NUMBER_DTYPES}]

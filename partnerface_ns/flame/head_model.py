@@ -9,7 +9,6 @@ Source: Li et al., "Learning a model of facial shape and expression from 4D scan
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +19,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from partnerface_ns.errors import SubjectError
+from partnerface_ns.files import read_npz
+from partnerface_ns.flame.pickle_file import MAX_BYTES, read_flame_pickle
 from partnerface_ns.flame.regions import REGION_NAMES, derive_regions
 
 JOINT_NAMES = ("global", "neck", "jaw", "eye_left", "eye_right")
@@ -77,7 +78,7 @@ class HeadModel:
 
 
 def load_head_model(path: Path) -> HeadModel:
-    """Read a head model from an `.npz` with FLAME's keys.
+    """Read a head model from an `.npz` with FLAME's keys, or from FLAME's own pickle.
 
     Besides FLAME's own keys (v_template, f, shapedirs, posedirs, J_regressor, kintree_table, weights) these are
     used where present: `n_id` (how many of shapedirs are identity), `expr_names`, `mask_<region>` (uint8, 0 to
@@ -86,17 +87,20 @@ def load_head_model(path: Path) -> HeadModel:
     Raises:
         SubjectError: the file is not such a model; names the key, what was expected and what was found.
     """
-    path = Path(path)
-    if path.suffix != ".npz":
-        raise SubjectError(path, "not a head model that can be read", expected="an .npz file", found=path.suffix)
-    if not path.is_file():
-        raise SubjectError(path, "the head model does not exist")
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise SubjectError(path, "the head model cannot be read", found=error) from error
-    return head_model_from_arrays(arrays, path)
+    return head_model_from_arrays(load_head_arrays(Path(path)), path)
+
+
+def load_head_arrays(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of a head model file, not checked yet.
+
+    Raises:
+        SubjectError: there is no such file, or it cannot be read safely.
+    """
+    if path.suffix == ".npz":
+        return read_npz(path, max_bytes=MAX_BYTES)
+    if path.suffix in (".pkl", ".pickle"):
+        return read_flame_pickle(path)
+    raise SubjectError(path, "not a head model that can be read", expected="an .npz or .pkl file", found=path.suffix)
 
 
 def head_model_from_arrays(arrays: dict[str, np.ndarray], path: Path) -> HeadModel:
