@@ -6,9 +6,11 @@ the origin at the image's top left corner. Readers convert to this at the edge; 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,6 +18,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from partnerface_ns.flame.state import HeadState
+
+CaptureFormat = Literal["vhap", "vhap-tracker", "insta", "metrical-tracker", "imavatar", "flame-head-tracker"]
+"""Layouts that are read, by name."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,7 @@ class Capture:
     """Frames left out, by name, with the reason."""
     background: tuple[float, float, float] | None = None
     """Colour in [0, 1] that the pictures were already composited on; None where they were not."""
-    format: str = "vhap"
+    format: CaptureFormat = "vhap"
     """Name of the layout that it was read from."""
     notes: tuple[str, ...] = ()
     """What a user should know about the reading: what was left out, what could not be checked."""
@@ -86,6 +91,12 @@ class Capture:
     @property
     def num_timesteps(self) -> int:
         return len(self.track)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """The notes, and how many frames were left out and why."""
+        counts = Counter(self.skipped.values())
+        return (*self.notes, *(f"{count} frames left out: {reason}" for reason, count in counts.items()))
 
     def frames_of(self, split: str) -> tuple[Frame, ...]:
         return tuple(self.frames[i] for i in self.splits[split])

@@ -7,6 +7,7 @@ from pathlib import Path
 from partnerface_ns.capture.capture import Capture
 from partnerface_ns.errors import SubjectError
 from partnerface_ns.flame.head_model import HeadModel, load_head_model
+from partnerface_ns.flame.pickle_file import FLAME_VERSIONS
 
 
 def resolve_head_model(capture: Capture, given: Path | None = None) -> HeadModel:
@@ -24,7 +25,7 @@ def resolve_head_model(capture: Capture, given: Path | None = None) -> HeadModel
     reference = capture.head_model
     path = given or reference.path
     if path is not None:
-        model = load_open_head() if str(path) == OPEN_HEAD_NAME else load_head_model(path)
+        model = named_head_model(path)
     elif reference.name == OPEN_HEAD_NAME or (reference.fingerprint or "") == load_open_head().fingerprint:
         model = load_open_head()
     else:
@@ -39,6 +40,17 @@ def resolve_head_model(capture: Capture, given: Path | None = None) -> HeadModel
         )
     check_fits(capture, model)
     return model
+
+
+def named_head_model(path: Path) -> HeadModel:
+    """The head model of a file, or the open head by its name.
+
+    Raises:
+        SubjectError: the file cannot be used.
+    """
+    from partnerface_ns.flame.open_head import OPEN_HEAD_NAME, load_open_head
+
+    return load_open_head() if str(path) == OPEN_HEAD_NAME else load_head_model(path)
 
 
 def check_fits(capture: Capture, model: HeadModel) -> None:
@@ -56,6 +68,13 @@ def check_fits(capture: Capture, model: HeadModel) -> None:
             expected=_described(reference.name, reference.fingerprint),
             found=ours,
         )
+    if _is_flame(reference.name) and _is_flame(model.name) and reference.name != model.name:
+        raise SubjectError(
+            capture.root,
+            "was tracked with another version of FLAME than the one given: their coefficients mean different shapes",
+            expected=reference.name,
+            found=model.name,
+        )
     offset = capture.static_offset
     for what, expected, found in (
         ("identity coefficients", model.num_identity, capture.identity.shape[-1]),
@@ -71,6 +90,19 @@ def check_fits(capture: Capture, model: HeadModel) -> None:
                 expected=f"{expected}, as {ours} has",
                 found=found,
             )
+
+
+def version_doubt(capture: Capture, model: HeadModel) -> str | None:
+    """A line where it cannot be told whether the head model is the capture's, None where it can."""
+    reference = capture.head_model
+    if reference.fingerprint is not None or reference.path is not None or reference.name == model.name:
+        return None
+    tracked = reference.name or "a head model that it does not name"
+    return f"tracked with {tracked}; whether {model.name} is the same cannot be told from the files"
+
+
+def _is_flame(name: str | None) -> bool:
+    return name in FLAME_VERSIONS
 
 
 def _described(name: str | None, fingerprint: str | None) -> str:

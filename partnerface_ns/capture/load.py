@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
-from partnerface_ns.capture.capture import Capture
+from partnerface_ns.capture.capture import Capture, CaptureFormat
 from partnerface_ns.capture.flame_head_tracker import looks_like_flame_head_tracker, read_flame_head_tracker
+from partnerface_ns.capture.head_models import named_head_model
 from partnerface_ns.capture.imavatar import looks_like_imavatar, read_imavatar
 from partnerface_ns.capture.insta import looks_like_insta, read_insta
 from partnerface_ns.capture.metrical_tracker import looks_like_metrical_tracker, read_metrical_tracker
@@ -16,10 +16,7 @@ from partnerface_ns.capture.vhap import looks_like_vhap, read_vhap
 from partnerface_ns.capture.vhap_tracker import looks_like_vhap_tracker, read_vhap_tracker
 from partnerface_ns.errors import SubjectError
 from partnerface_ns.files import path_inside
-from partnerface_ns.flame.head_model import HeadModel, load_head_model
-
-CaptureFormat = Literal["vhap", "vhap-tracker", "insta", "metrical-tracker", "imavatar", "flame-head-tracker"]
-"""Layouts by name."""
+from partnerface_ns.flame.head_model import HeadModel
 
 _RECOGNISERS: dict[CaptureFormat, Callable[[Path], bool]] = {
     "vhap": looks_like_vhap,
@@ -112,4 +109,4 @@ def _head_for_meshes(root: Path, given: Path | None) -> HeadModel:
             found="none given",
             hint=f"partnerface convert {root} OUT --head-model FILE fits once and writes the result",
         )
-    return load_head_model(given)
+    return named_head_model(given)

@@ -127,7 +127,9 @@ def _size(content: dict, path: Path) -> tuple[int, int]:
     try:
         height, width = (int(side) for side in np.asarray(content.get("img_size"), dtype=np.float64).reshape(2))
     except (TypeError, ValueError, OverflowError) as error:
-        raise SubjectError(path, "wrong value", key="img_size", expected="height and width", found=shortened(error)) from error
+        raise SubjectError(
+            path, "wrong value", key="img_size", expected="height and width", found=shortened(error)
+        ) from error
     if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE):
         raise SubjectError(path, "wrong value", key="img_size", expected=f"1 to {MAX_SIDE}", found=(height, width))
     return height, width

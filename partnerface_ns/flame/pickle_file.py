@@ -31,6 +31,8 @@ from partnerface_ns.flame.inert_pickle import (
 MAX_BYTES = 512 << 20
 ARRAY_KEYS = ("v_template", "f", "shapedirs", "posedirs", "J_regressor", "kintree_table", "weights")
 """What of a FLAME file makes the head model."""
+FLAME_VERSIONS = ("FLAME 2020", "FLAME 2023", "FLAME 2023 Open")
+"""Names of models of one topology whose coefficients mean different shapes."""
 OPEN_KEY = "supr_expression_metadata"
 """A key that only FLAME 2023 Open has."""
 _MAX_DENSE = 10_000_000

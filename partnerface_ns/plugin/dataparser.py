@@ -18,7 +18,7 @@ from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataParserCo
 from nerfstudio.data.scene_box import SceneBox
 from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 
-from partnerface_ns.capture.capture import Camera, Capture, Frame
+from partnerface_ns.capture.capture import Camera, Capture, CaptureFormat, Frame
 from partnerface_ns.errors import SubjectError
 from partnerface_ns.flame.head_model import HeadModel
 
@@ -31,9 +31,11 @@ class FlameDataParserConfig(DataParserConfig):
     """Target class to instantiate."""
     data: Path = Path()
     """Folder of the capture."""
+    format: Optional[CaptureFormat] = None
+    """Layout of the folder; None recognises it by what is in it."""
     head_model: Optional[Path] = None
-    """Head model file (.npz), or the name of the built-in open head; None takes the one in the capture's folder, else
-    the open head if the capture was tracked with it."""
+    """Head model file (.npz, or FLAME's .pkl), or the name of the built-in open head; None takes the one in the
+    capture's folder, else the open head if the capture was tracked with it."""
     background: Tuple[float, float, float] = (1.0, 1.0, 1.0)
     """Colour in [0, 1] that pictures are composited on, where the capture does not bring its own."""
     downscale_factor: Optional[float] = None
@@ -72,10 +74,12 @@ class FlameDataParser(DataParser):
             SubjectError: something in the folder cannot be used, or was tracked with another head model.
         """
         if self._recording is None:
+            from partnerface_ns.capture.head_models import resolve_head_model
             from partnerface_ns.capture.load import load_capture
 
-            capture = load_capture(self.config.data)
-            head_model = _head_model(capture, self.config.head_model)
+            capture = load_capture(self.config.data, self.config.format, self.config.head_model)
+            head_model = resolve_head_model(capture, self.config.head_model)
+            _print_notes(capture, head_model)
             self._recording = Recording(capture, head_model, capture.background or self.config.background)
         return self._recording
 
@@ -144,21 +148,13 @@ def head_model_source(capture: Capture, given: Path | None) -> Path:
     return absolute_head_model(given or capture.head_model.path or Path(OPEN_HEAD_NAME))
 
 
-def _head_model(capture: Capture, given: Path | None) -> HeadModel:
-    from partnerface_ns.capture.head_models import resolve_head_model
-    from partnerface_ns.flame.open_head import OPEN_HEAD_NAME, load_open_head
+def _print_notes(capture: Capture, head_model: HeadModel) -> None:
+    """What a user should know about the reading, a line each."""
+    from partnerface_ns.capture.head_models import version_doubt
 
-    if given is None or str(given) != OPEN_HEAD_NAME:
-        return resolve_head_model(capture, given)
-    model, reference = load_open_head(), capture.head_model
-    if reference.fingerprint not in (None, model.fingerprint):
-        raise SubjectError(
-            capture.root,
-            "was tracked with another head model",
-            expected=f"{model.name} ({model.fingerprint})",
-            found=f"{reference.name} ({reference.fingerprint})",
-        )
-    return model
+    doubt = version_doubt(capture, head_model)
+    for line in (*capture.remarks, *([] if doubt is None else [doubt])):
+        print(f"{capture.name}: {line}")
 
 
 def _frames_of(capture: Capture, split: str) -> tuple[Frame, ...]:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from partnerface_ns.capture.capture import Capture, HeadModelRef
-from partnerface_ns.capture.head_models import resolve_head_model
+from partnerface_ns.capture.head_models import check_fits, resolve_head_model, version_doubt
 from partnerface_ns.errors import SubjectError
 from partnerface_ns.flame.open_head import OPEN_HEAD_NAME, load_open_head
 from partnerface_ns.flame.state import HeadState
@@ -66,3 +66,28 @@ def test_counts_must_match(tiny_head, head_file):
     with pytest.raises(SubjectError, match="vertices"):
         resolve_head_model(replace(good, static_offset=torch.zeros(5, 3)))
     resolve_head_model(replace(good, static_offset=torch.zeros(tiny_head.num_verts, 3)))
+
+
+def test_another_version_of_flame_is_refused_where_it_can_be_told(tiny_head):
+    flame = replace(tiny_head, name="FLAME 2023 Open")
+    capture = capture_of(tiny_head, HeadModelRef("FLAME 2020"))
+    with pytest.raises(SubjectError, match="another version of FLAME") as error:
+        check_fits(capture, flame)
+    assert "FLAME 2020" in str(error.value) and "FLAME 2023 Open" in str(error.value)
+    check_fits(capture, replace(tiny_head, name="FLAME 2020"))
+    check_fits(capture, tiny_head)
+
+
+def test_a_doubt_is_said_where_it_cannot(tiny_head, head_file):
+    doubt = lambda reference, name: version_doubt(capture_of(tiny_head, reference), replace(tiny_head, name=name))  # noqa: E731
+    assert doubt(HeadModelRef("FLAME 2020"), "FLAME 2020") is None
+    assert doubt(HeadModelRef(path=head_file), "tiny") is None
+    assert doubt(HeadModelRef("x", tiny_head.fingerprint), "tiny") is None
+    assert "FLAME 2020" in doubt(HeadModelRef("FLAME 2020"), "my_flame")
+    assert "cannot be told" in doubt(HeadModelRef(), "FLAME 2023")
+
+
+def test_frames_left_out_are_counted_by_reason(tiny_head):
+    skipped = {"1.png": "no face was found", "2.png": "no face was found"}
+    capture = replace(capture_of(tiny_head, HeadModelRef()), skipped=skipped, notes=("a note",))
+    assert capture.remarks == ("a note", "2 frames left out: no face was found")
