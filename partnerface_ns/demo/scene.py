@@ -1,0 +1,223 @@
+"""The person put together: skin, eyes, teeth, hair, glasses and shirt as one set of triangles, and its picture.
+
+A `Scene` is made once for a person; `Scene.picture` draws one moment of it. Everything is numpy; metres, world frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from scipy.sparse import csr_matrix
+
+from partnerface_ns.capture.capture import Camera
+from partnerface_ns.demo import materials, props, shading
+from partnerface_ns.demo.appearance import Look, paint_skin
+from partnerface_ns.demo.eyes_and_mouth import TeethRow, fibre_ring
+from partnerface_ns.demo.face_map import Anchors, smoothstep
+from partnerface_ns.demo.materials import Material
+from partnerface_ns.demo.moment import Moment, move
+from partnerface_ns.demo.props import Mesh
+from partnerface_ns.demo.shading import Surface, normalize
+from partnerface_ns.flame.open_head import OPEN_HEAD_PARTS, open_head_parts
+from partnerface_ns.flame.posing import ShapedHead
+from partnerface_ns.flame.state import HeadState
+from partnerface_ns.geometry.camera import Intrinsics
+from partnerface_ns.geometry.rasterizer import Visible, project, rasterize
+
+SKIN, TEETH_UPPER, TEETH_LOWER, TONGUE, EYE_LEFT, EYE_RIGHT = range(len(OPEN_HEAD_PARTS))
+FRAME, HAIR, SHIRT = range(len(OPEN_HEAD_PARTS), len(OPEN_HEAD_PARTS) + 3)
+"""What a triangle belongs to: the open head's parts, then what the person wears."""
+
+_SAMPLES = 2
+"""Samples along each side of a pixel."""
+_UNDER_SHIRT = 0.87
+"""Skin that follows the torso further than this is never seen and left out."""
+_LENS_CLEARNESS = 0.93
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A person, ready to be drawn."""
+
+    worn: tuple[Mesh, Mesh, Mesh]
+    """Frame, hair and shirt in the person's rest frame."""
+    lenses: Mesh
+    faces: Int[np.ndarray, "faces 3"]
+    """Of all that is opaque, over the vertices of head, frame, hair and shirt in this order."""
+    parts: Int[np.ndarray, "faces"]
+    casts: Bool[np.ndarray, "faces"]
+    """Which triangles cast shadows."""
+    corner_of: csr_matrix
+    """(verts, faces): which triangles meet at a vertex."""
+    occlusion: Float[np.ndarray, "verts"]
+    """Share of the sky that each vertex sees."""
+    materials: tuple[Material, ...]
+    """One for each part."""
+
+    @staticmethod
+    def of(head: ShapedHead, look: Look, rng: np.random.Generator) -> Scene:
+        """Dress and paint a person on the open head."""
+        anchors = Anchors.of(head.model, head.verts_rest.numpy())
+        style = props.HAIR_STYLES[look.hair_style % len(props.HAIR_STYLES)]
+        root_weights = head.model.skinning_weights[:, 0].numpy()
+        frame, lenses = props.glasses(anchors, look.lens_roundness)
+        hair = props.hair(head.model, head.verts_rest.numpy(), anchors, style, rng)
+        shirt = props.shirt(head.verts_rest.numpy(), root_weights, rng)
+        worn = (frame, hair, shirt)
+        faces, parts = _triangles(head, worn)
+        open_mouth = _jaw_dropped(head)
+        still = np.concatenate([open_mouth, *(mesh.verts for mesh in worn)])
+        corner_of = _corners(faces, len(still))
+        return Scene(
+            worn=worn,
+            lenses=lenses,
+            faces=faces,
+            parts=parts,
+            casts=np.isin(parts, (SKIN, FRAME, HAIR, SHIRT)),
+            corner_of=corner_of,
+            occlusion=shading.ambient_occlusion(still, _vertex_normals(still, faces, corner_of), faces),
+            materials=_materials(head, look, worn, style, rng),
+        )
+
+    def picture(
+        self, moment: Moment, camera: Camera
+    ) -> tuple[UInt8[np.ndarray, "height width 3"], UInt8[np.ndarray, "height width"]]:
+        """Colours over white and the share of each pixel that the person covers, 0 to 255."""
+        width, height = camera.width * _SAMPLES, camera.height * _SAMPLES
+        fine = Intrinsics(*(_SAMPLES * v for v in (camera.fl_x, camera.fl_y, camera.cx, camera.cy)))
+        viewpoint = camera.T_world_camera[:3, 3].astype(np.float32)
+
+        def look_at(verts: np.ndarray, faces: np.ndarray) -> Visible:
+            return rasterize(*project(verts, fine, camera.T_world_camera), faces, width, height)
+
+        verts = self._place(moment)
+        seen = look_at(verts, self.faces)
+        linear = self._colour(seen, verts, moment, viewpoint)
+        glass = move(moment.T_world_skull @ moment.T_skull_glasses, self.lenses.verts).astype(np.float32)
+        self._add_lenses(linear, seen, look_at(glass, self.lenses.faces), glass, viewpoint)
+
+        colours = np.full((height * width, 3), 255, dtype=np.uint8)
+        colours[seen.samples] = shading.to_srgb(linear)
+        covered = np.zeros(height * width, dtype=np.uint8)
+        covered[seen.samples] = 255
+        return _average(colours.reshape(height, width, 3)), _average(covered.reshape(height, width))
+
+    def _place(self, moment: Moment) -> np.ndarray:
+        """World vertices of all that is opaque."""
+        T_world_glasses = moment.T_world_skull @ moment.T_skull_glasses
+        ride = (T_world_glasses, moment.T_world_skull, moment.T_world_torso)
+        worn = (move(T, mesh.verts) for T, mesh in zip(ride, self.worn, strict=True))
+        return np.concatenate([moment.skin, *worn]).astype(np.float32)
+
+    def _colour(self, seen: Visible, verts: np.ndarray, moment: Moment, viewpoint: np.ndarray) -> np.ndarray:
+        """Linear colours of all seen samples."""
+        normals = _vertex_normals(verts, self.faces, self.corner_of)
+        carried = seen.interpolate(np.concatenate([verts, normals, self.occlusion[:, None]], -1))
+        points, normals = carried[:, :3], normalize(carried[:, 3:6])
+        shadows = shading.Shadows.cast(verts, self.faces[self.casts])
+        surface = Surface(normals, normalize(viewpoint - points), carried[:, 6], shadows.lit(points + 0.002 * normals))
+        part, colour = self.parts[seen.triangles], np.empty((len(points), 3), dtype=np.float32)
+        for number, material in enumerate(self.materials):
+            index = np.flatnonzero(part == number)
+            colour[index] = material.shade(seen[index], surface[index], moment)
+        return colour
+
+    def _add_lenses(
+        self, linear: np.ndarray, seen: Visible, lens: Visible, glass: np.ndarray, viewpoint: np.ndarray
+    ) -> None:
+        """Dim what lies behind the lenses and lay their glint over it, in place."""
+        behind = np.searchsorted(seen.samples, lens.samples).clip(max=len(seen.samples) - 1)
+        front = np.flatnonzero((seen.samples[behind] == lens.samples) & (lens.nearness > seen.nearness[behind]))
+        lens, behind = lens[front], behind[front]
+        faces = self.lenses.faces
+        normals = normalize(lens.interpolate(_vertex_normals(glass, faces, _corners(faces, len(glass)))))
+        view = normalize(viewpoint - lens.interpolate(glass))
+        linear[behind] = _LENS_CLEARNESS * linear[behind] + shading.lens_glint(normals, view)[:, None]
+
+
+def _triangles(head: ShapedHead, worn: Sequence[Mesh]) -> tuple[np.ndarray, np.ndarray]:
+    """All opaque triangles and the part that each belongs to."""
+    faces = head.model.faces.numpy()
+    root_weights = head.model.skinning_weights[:, 0].numpy()
+    faces = faces[(root_weights[faces] < _UNDER_SHIRT).any(-1)]
+    pieces, start = [(faces, open_head_parts().astype(np.int64)[faces[:, 0]])], head.model.num_verts
+    for mesh, part in zip(worn, (FRAME, HAIR, SHIRT), strict=True):
+        pieces.append((mesh.faces + start, np.full(len(mesh.faces), part)))
+        start += len(mesh.verts)
+    all_faces, parts = (np.concatenate(arrays) for arrays in zip(*pieces, strict=True))
+    return all_faces, parts
+
+
+def _materials(
+    head: ShapedHead, look: Look, worn: Sequence[Mesh], style: props.HairStyle, rng: np.random.Generator
+) -> tuple[Material, ...]:
+    """The material of each part, in the order of the parts."""
+    template, parts = head.model.template.numpy(), open_head_parts()
+    anchors = Anchors.of(head.model, template)
+    rest = np.concatenate([template, *(mesh.verts for mesh in worn)])
+    uv = np.concatenate([np.zeros((len(template), 2), np.float32), *(mesh.uv for mesh in worn)])
+    masks = np.zeros((len(rest), 3), np.float32)
+    masks[: len(template)] = _skin_masks(head, anchors)
+    lips_z, fibres = float(anchors.mouth[2]), fibre_ring(rng)
+    eye = lambda side: materials.Eye(rest, side, anchors.eyes[side].astype(np.float32), look.iris, fibres)  # noqa: E731
+    teeth = lambda part, up: materials.Teeth(rest, TeethRow.of(template[parts == part], up), lips_z)  # noqa: E731
+    streaks = props.lock_noise(rng, (256, 512), style.sweep, (18.0, 0.7)).astype(np.float32)
+    return (
+        materials.Skin(rest, masks, paint_skin(anchors, look, rng), look.skin, anchors.axis_z, lips_z),
+        teeth(TEETH_UPPER, 1.0),
+        teeth(TEETH_LOWER, -1.0),
+        materials.Tongue(rest, lips_z),
+        eye(0),
+        eye(1),
+        materials.Plastic(look.frame),
+        materials.Hair(uv, streaks, look.hair),
+        materials.StripedCloth(rest, uv, look.shirt),
+    )
+
+
+def _skin_masks(head: ShapedHead, anchors: Anchors) -> np.ndarray:
+    """Lips, inside of the mouth and rims of the eyelids, softened over neighbouring vertices."""
+    faces, template = head.model.faces.numpy(), head.model.template.numpy()
+    pairs = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+    neighbours = csr_matrix((np.ones(len(pairs), dtype=np.float32), pairs.T), shape=(len(template),) * 2)
+    neighbours = neighbours + neighbours.T
+    count = np.asarray(neighbours.sum(1)).ravel()
+    given = (head.model.regions[name].numpy() for name in ("lips", "inside_mouth"))
+    masks = [0.5 * mask + 0.5 * (neighbours @ mask) / count for mask in given]
+
+    side = (template[:, 0] < 0).astype(np.int64)
+    over_eyeball = np.linalg.norm(template - anchors.eyes[side], axis=-1) - anchors.eye_radius
+    upper = smoothstep(-0.003, 0.001, template[:, 1] - anchors.eyes[0, 1])
+    masks.append(smoothstep(0.0034, 0.0017, over_eyeball) * (0.3 + 0.7 * upper) * (open_head_parts() == SKIN))
+    return np.stack(masks, -1).astype(np.float32)
+
+
+def _jaw_dropped(head: ShapedHead) -> np.ndarray:
+    """The rest pose with the jaw a little open, where light gets into the mouth."""
+    neutral = HeadState.neutral(head.model.num_expr)
+    return head.pose(replace(neutral, jaw=torch.tensor([0.22, 0.0, 0.0]))).verts.numpy()
+
+
+def _corners(faces: np.ndarray, num_verts: int) -> csr_matrix:
+    """(verts, faces): which triangles meet at a vertex."""
+    ones, triangle = np.ones(faces.size, dtype=np.float32), np.repeat(np.arange(len(faces)), 3)
+    return csr_matrix((ones, (faces.ravel(), triangle)), shape=(num_verts, len(faces)))
+
+
+def _vertex_normals(verts: np.ndarray, faces: np.ndarray, corner_of: csr_matrix) -> np.ndarray:
+    """Unit normals: the mean of the triangles around each vertex, by area."""
+    a, b, c = (verts[faces[:, i]] for i in range(3))
+    return normalize(corner_of @ np.cross(b - a, c - a)).astype(np.float32)
+
+
+def _average(fine: np.ndarray) -> np.ndarray:
+    """Mean of each pixel's samples, rounded."""
+    num = _SAMPLES**2
+    total = np.zeros_like(fine[::_SAMPLES, ::_SAMPLES], dtype=np.uint16)
+    for i in range(num):
+        total += fine[i // _SAMPLES :: _SAMPLES, i % _SAMPLES :: _SAMPLES]
+    return ((total + num // 2) // num).astype(np.uint8)

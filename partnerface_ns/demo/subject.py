@@ -1,0 +1,190 @@
+"""The demo subject: a synthetic person, filmed, in the layout that real captures come in.
+
+The head states that are written are the ones that the person was posed with, so tracking is exact. What no head state
+explains is in the pictures all the same: glasses that slide, wrinkles, shoulders with a motion of their own, hair.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from scipy.spatial.transform import Rotation
+
+from partnerface_ns.capture.capture import Camera, Capture, Frame, HeadModelRef
+from partnerface_ns.capture.vhap import read_vhap
+from partnerface_ns.capture.vhap_writer import require_new, write_vhap
+from partnerface_ns.demo.appearance import Look
+from partnerface_ns.demo.face_map import Anchors
+from partnerface_ns.demo.moment import Moment
+from partnerface_ns.demo.performance import Performance, novelty, perform
+from partnerface_ns.demo.scene import Scene
+from partnerface_ns.errors import SubjectError
+from partnerface_ns.flame.open_head import load_open_head
+from partnerface_ns.flame.posing import ShapedHead
+
+MIN_FRAMES, MIN_SIZE = 10, 32
+DENSE_FRAMES = 300
+"""How finely the two takes are compared, whatever the number of frames that is filmed."""
+_IDENTITY_SPREAD = 0.5
+"""Deviation of the identity coefficients; at 1 most faces look extreme."""
+_CAMERA_DISTANCE = 0.90
+"""From the head model's origin, metres; the face is 0.1 nearer."""
+_FOCAL_SHARE = 2.2
+"""Focal length over picture size."""
+_OVER_CROWN = 0.048
+"""Room for hair and motion above the head, metres."""
+_WORKERS = 2
+"""Pictures drawn side by side; numpy lets go of the interpreter in its loops."""
+
+Picture = tuple[UInt8[np.ndarray, "height width 3"], UInt8[np.ndarray, "height width"]]
+
+
+def make_subject(root: Path, *, frames: int = DENSE_FRAMES, size: int = 256, seed: int = 0) -> Capture:
+    """Film a synthetic person and write the capture.
+
+    Args:
+        root: the new folder; there is none of that name, or an empty one.
+        frames: pictures, at least 10; the first 70% train, the rest test. All counts show the whole performance.
+        size: width and height of the pictures in pixels, at least 32.
+        seed: decides the person, their colours and what they do; equal seeds give equal captures.
+
+    Returns:
+        The capture as read back.
+
+    Raises:
+        SubjectError: the folder is not empty, or there are too few frames or pixels.
+    """
+    root = Path(root)
+    for option, value, least in (("--frames", frames, MIN_FRAMES), ("--size", size, MIN_SIZE)):
+        if value < least:
+            raise SubjectError(option, "too small for a subject", expected=f"at least {least}", found=value)
+    require_new(root)
+    subject = Subject.of(seed, frames, size)
+    write_vhap(root, subject.capture(root), subject.head.model, subject.pictures())
+    return read_vhap(root)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A person, what they do, and the camera before them."""
+
+    head: ShapedHead
+    identity: Float[torch.Tensor, "identity"]
+    anchors: Anchors
+    scene: Scene
+    performance: Performance
+    camera: Camera
+
+    @staticmethod
+    def of(seed: int, num_frames: int, size: int) -> Subject:
+        """Make up a person. The same seed gives the same person, whatever the number and size of frames."""
+        person, motion = np.random.default_rng([seed, 0]), [seed, 1]
+        model = load_open_head()
+        coefficients = _IDENTITY_SPREAD * person.standard_normal(model.num_identity)
+        identity = torch.from_numpy(coefficients.astype(np.float32))
+        head = ShapedHead.of(model, identity)
+        names = model.expression_names
+        assert_unseen(perform(names, DENSE_FRAMES, np.random.default_rng(motion)))
+        anchors = Anchors.of(model, head.verts_rest.numpy())
+        return Subject(
+            head,
+            identity,
+            anchors,
+            Scene.of(head, Look.random(person), person),
+            perform(names, num_frames, np.random.default_rng(motion)),
+            _camera(anchors, size),
+        )
+
+    def capture(self, root: Path) -> Capture:
+        """The capture that describes the film; its pictures are `pictures`, in order."""
+        num, model = len(self.performance.track), self.head.model
+        frames = tuple(Frame(t, 0, self.camera, None, None) for t in range(num))
+        cut = self.performance.num_train
+        return Capture(
+            root=root,
+            name=root.name,
+            head_model=HeadModelRef(model.name, model.fingerprint),
+            identity=self.identity,
+            static_offset=None,
+            track=self.performance.track,
+            frames=frames,
+            splits={"train": tuple(range(cut)), "val": (), "test": tuple(range(cut, num))},
+            background=(1.0, 1.0, 1.0),
+        )
+
+    def moment(self, timestep: int) -> Moment:
+        """Where everything is at one timestep."""
+        state = self.performance.track[timestep]
+        posed = self.head.pose(state)
+        T_world_joints = posed.T_world_rest.numpy().astype(np.float64)
+        root = (self.head.model.joint_regressor[0] @ self.head.verts_rest).numpy()
+        T_world_torso = np.eye(4)
+        T_world_torso[:3, :3] = Rotation.from_rotvec(self.performance.torso_rotation[timestep]).as_matrix()
+        T_world_torso[:3, 3] = root - T_world_torso[:3, :3] @ root + self.performance.torso_translation[timestep]
+        # The base of the neck follows the shoulders instead of the root joint.
+        rest = (self.head.verts_rest + posed.offsets).numpy()
+        change = T_world_torso - T_world_joints[0]
+        moved = rest @ change[:3, :3].T + change[:3, 3]
+        root_weights = self.head.model.skinning_weights[:, :1].numpy()
+        expression = dict(zip(self.head.model.expression_names, state.expression.tolist(), strict=True))
+        return Moment(
+            skin=(posed.verts.numpy() + root_weights * moved).astype(np.float32),
+            T_world_skull=T_world_joints[1],
+            T_world_eyes=T_world_joints[3:5],
+            T_world_torso=T_world_torso,
+            T_skull_glasses=self._slid(self.performance.glasses_slip[timestep]),
+            expression=expression,
+        )
+
+    def picture(self, timestep: int) -> Picture:
+        """Colours over white and mask at one timestep."""
+        return self.scene.picture(self.moment(timestep), self.camera)
+
+    def pictures(self) -> Iterator[Picture]:
+        """All pictures in order, drawn a few ahead."""
+        waiting: deque[Future[Picture]] = deque()
+        with ThreadPoolExecutor(_WORKERS) as pool:
+            try:
+                for timestep in range(len(self.performance.track)):
+                    waiting.append(pool.submit(self.picture, timestep))
+                    if len(waiting) > 2 * _WORKERS:
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def _slid(self, slip: float) -> np.ndarray:
+        """Glasses turned about the ears until they sit `slip` metres lower on the nose and slope forward with it."""
+        ear = self.anchors.ear_top * [0, 1, 1]
+        T = np.eye(4)
+        T[:3, :3] = Rotation.from_rotvec([slip / 0.10, 0, 0]).as_matrix()
+        T[:3, 3] = ear - T[:3, :3] @ ear + [0, 0, 0.5 * slip]
+        return T
+
+
+def assert_unseen(performance: Performance) -> None:
+    """Assert that no moment of the second take comes near the first one.
+
+    Every one is farther from its nearest moment of the first take than 95% of that take's moments are from theirs.
+    """
+    cut = performance.num_train
+    train, test = performance.track[:cut], performance.track[cut:]
+    usual = np.quantile(novelty(train, train), 0.95)
+    nearest = novelty(test, train).min()
+    assert nearest > usual, f"the test split comes within {nearest:.2f} of the training split (usual: {usual:.2f})"
+
+
+def _camera(anchors: Anchors, size: int) -> Camera:
+    """A still camera that has the head near the top of its picture and the shoulders below."""
+    half_height = 0.5 * _CAMERA_DISTANCE / _FOCAL_SHARE
+    T_world_camera = np.eye(4)
+    T_world_camera[:3, 3] = [0.0, anchors.crown_y + _OVER_CROWN - half_height, _CAMERA_DISTANCE]
+    return Camera(T_world_camera, _FOCAL_SHARE * size, _FOCAL_SHARE * size, size / 2, size / 2, size, size)

@@ -1,0 +1,106 @@
+"""The capture of the synthetic person: what is written, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from partnerface_ns.cli.main import main
+from partnerface_ns.demo.subject import Subject, make_subject
+from partnerface_ns.errors import SubjectError
+from partnerface_ns.flame.open_head import load_open_head
+from partnerface_ns.flame.state import HeadState
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("captures") / "subject"
+    make_subject(root, frames=12, size=32, seed=1)
+    return root
+
+
+@pytest.fixture(scope="module")
+def filmed() -> Subject:
+    """Who is in `folder`."""
+    return Subject.of(1, 12, 32)
+
+
+def pixels(folder: Path) -> list[np.ndarray]:
+    return [np.asarray(Image.open(path)) for path in sorted(folder.glob("images/*.png"))]
+
+
+def test_the_capture_reads_back_as_it_was_filmed(folder, filmed):
+    capture = make_subject(folder.with_name("again"), frames=12, size=32, seed=1)
+    subject = filmed
+    for name in vars(HeadState.neutral(1)):
+        assert torch.equal(getattr(capture.track, name), getattr(subject.performance.track, name))
+    assert torch.equal(capture.identity, subject.identity)
+    assert {name: len(frames) for name, frames in capture.splits.items()} == {"train": 9, "val": 0, "test": 3}
+    assert capture.frames[capture.splits["test"][0]].timestep == 9
+    assert capture.head_model.fingerprint == load_open_head().fingerprint
+    assert capture.background == (1.0, 1.0, 1.0)
+    camera = capture.frames[0].camera
+    np.testing.assert_allclose(camera.T_world_camera, subject.camera.T_world_camera)
+    assert (camera.width, camera.height, camera.cx) == (32, 32, 16)
+    # and equal seeds give equal pictures
+    assert all(np.array_equal(a, b) for a, b in zip(pixels(folder), pixels(folder.with_name("again")), strict=True))
+
+
+def test_pictures_are_those_of_their_timesteps(folder, filmed):
+    for timestep in (0, 11):
+        rgb, mask = filmed.picture(timestep)
+        assert np.array_equal(np.asarray(Image.open(folder / f"images/{timestep:05d}_00.png")), rgb)
+        assert np.array_equal(np.asarray(Image.open(folder / f"fg_masks/{timestep:05d}_00.png")), mask)
+
+
+def test_the_person_depends_on_the_seed_alone(person, filmed):
+    same = Subject.of(0, 12, 32)
+    assert torch.equal(same.identity, person.identity)
+    assert not torch.equal(filmed.identity, person.identity)
+    tone, same_tone, other_tone = (s.scene.materials[0].tone for s in (person, same, filmed))
+    assert np.array_equal(tone, same_tone) and not np.array_equal(tone, other_tone)
+
+
+def test_the_head_stays_in_the_picture(person, filmed):
+    for subject, timestep in [(person, t) for t in range(0, 40, 3)] + [(filmed, t) for t in range(12)]:
+        _, mask = subject.picture(timestep)
+        assert (mask[0] == 0).all() and (mask[: len(mask) // 2, [0, -1]] == 0).all()
+        assert (mask[-1] > 0).mean() > 0.5  # the shoulders fill the lower edge
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"frames": 9}, ("--frames", "at least 10", "9")), ({"size": 16}, ("--size", "at least 32", "16"))],
+)
+def test_too_little_to_film_is_refused(tmp_path, options, words):
+    with pytest.raises(SubjectError) as error:
+        make_subject(tmp_path / "subject", **options)
+    assert all(word in str(error.value) for word in words)
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_folder_with_something_in_it_is_refused(tmp_path):
+    (tmp_path / "note.txt").write_text("keep me")
+    with pytest.raises(SubjectError, match="something here already"):
+        make_subject(tmp_path, frames=12, size=32)
+    assert [path.name for path in tmp_path.iterdir()] == ["note.txt"]
+
+
+def test_the_command_says_what_comes_next(tmp_path, capsys):
+    folder = tmp_path / "a subject"
+    main(["make-subject", str(folder), "--frames", "10", "--size", "32", "--seed", "4"])
+    said = capsys.readouterr().out
+    assert "7 pictures to train on, 3 to test on" in said
+    assert f"ns-train partnerface-lite --data '{folder}'" in said
+    assert (folder / "transforms_test.json").is_file()
+
+
+def test_the_command_tells_a_mistake_and_exits_with_1(tmp_path, capsys):
+    (tmp_path / "note.txt").write_text("keep me")
+    with pytest.raises(SystemExit) as exit_:
+        main(["make-subject", str(tmp_path)])
+    assert exit_.value.code == 1 and str(tmp_path) in capsys.readouterr().err
