@@ -8,7 +8,7 @@ import torch
 
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.rigid import rotation_from_axis_angle, transform_points
-from partnerface_ns.rendering.volume import composite
+from partnerface_ns.rendering.volume import weights_from_density
 
 
 def test_an_axis_of_the_wrong_size_is_refused():
@@ -21,7 +21,7 @@ def test_axes_of_one_name_must_agree():
     with pytest.raises(jaxtyping.TypeCheckError):
         transform_points(torch.zeros(2, 4, 4), torch.zeros(5, 3))
     with pytest.raises(jaxtyping.TypeCheckError):
-        composite(torch.zeros(2, 5), torch.zeros(2, 6, 3))
+        weights_from_density(torch.zeros(2, 5), torch.zeros(2, 6))
 
 
 def test_integers_are_no_positions():
