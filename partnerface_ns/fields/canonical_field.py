@@ -72,9 +72,7 @@ class CanonicalField(nn.Module):
         self.config = config
         self.register_buffer("lower", lower.clone())
         self.register_buffer("upper", upper.clone())
-        self.planes = nn.ParameterList(
-            [0.01 * torch.randn(3, config.num_channels, r, r) for r in config.resolutions]
-        )
+        self.planes = nn.ParameterList([0.01 * torch.randn(3, config.num_channels, r, r) for r in config.resolutions])
         per_resolution = 3 * config.num_channels
         self.density_network = nn.Sequential(
             nn.Linear(per_resolution, config.hidden), nn.ReLU(), nn.Linear(config.hidden, 1)
@@ -90,9 +88,7 @@ class CanonicalField(nn.Module):
         nn.init.zeros_(self.density_network[-1].weight)
         nn.init.zeros_(self.density_network[-1].bias)
 
-    def geometry(
-        self, points: Float[Tensor, "points 3"], log_density_prior: Float[Tensor, "points"]
-    ) -> Geometry:
+    def geometry(self, points: Float[Tensor, "points 3"], log_density_prior: Float[Tensor, "points"]) -> Geometry:
         """Density.
 
         Args:

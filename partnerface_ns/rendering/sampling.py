@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from partnerface_ns.rendering.volume import weights_from_density
 
-
 _EXPECTED = 50.0
 """Density in 1/m that a possible cell is expected to have before it was ever looked at."""
 

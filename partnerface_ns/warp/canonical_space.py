@@ -37,9 +37,7 @@ class CanonicalSpaceConfig:
 class CanonicalSpace:
     """Height above the surface, room for matter, and torso share, anywhere in the canonical box."""
 
-    def __init__(
-        self, config: CanonicalSpaceConfig, verts: Float[Tensor, "verts 3"], model: HeadModel
-    ) -> None:
+    def __init__(self, config: CanonicalSpaceConfig, verts: Float[Tensor, "verts 3"], model: HeadModel) -> None:
         """
         Args:
             verts: the canonical surface.
@@ -47,7 +45,9 @@ class CanonicalSpace:
         """
         padding = max(config.reach_face, config.reach_hair, config.reach_torso)
         self.lower, self.upper = verts.amin(0) - padding, verts.amax(0) + padding
-        axes = [torch.linspace(float(a), float(b), config.resolution) for a, b in zip(self.lower, self.upper, strict=True)]
+        axes = [
+            torch.linspace(float(a), float(b), config.resolution) for a, b in zip(self.lower, self.upper, strict=True)
+        ]
         z, y, x = torch.meshgrid(axes[2], axes[1], axes[0], indexing="ij")
         nodes = torch.stack([x, y, z], -1).reshape(-1, 3).to(verts.device)
 
@@ -55,7 +55,9 @@ class CanonicalSpace:
         everything = torch.ones_like(with_jaw)
         height, mean = self._heights(nodes, verts, model, everything)
         heights = [self._heights(nodes, verts, model, layer)[0] for layer in (~with_jaw, with_jaw)]
-        known = torch.stack([height, mean(_reach(config, model)) - height, mean(model.skinning_weights[:, 0]), *heights])
+        known = torch.stack(
+            [height, mean(_reach(config, model)) - height, mean(model.skinning_weights[:, 0]), *heights]
+        )
         self._grid = known.reshape(1, 5, *[config.resolution] * 3)
 
     @staticmethod
@@ -84,9 +86,7 @@ class CanonicalSpace:
 
     def _read(self, channels: slice, points: Tensor) -> Tensor:
         grid = 2 * (points - self.lower) / (self.upper - self.lower) - 1
-        read = F.grid_sample(
-            self._grid[:, channels], grid[None, None, None], align_corners=True, padding_mode="border"
-        )
+        read = F.grid_sample(self._grid[:, channels], grid[None, None, None], align_corners=True, padding_mode="border")
         return read[0, :, 0, 0]
 
 

@@ -22,7 +22,6 @@ from torch import Tensor
 
 from partnerface_ns.flame.head_model import HeadModel
 
-
 _SAMPLE_SPACING = 0.003
 """Metres between the surface samples that are splatted."""
 

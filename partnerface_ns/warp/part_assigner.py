@@ -22,8 +22,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from partnerface_ns.geometry.encodings import FrequencyEncoding
 from partnerface_ns.flame.head_model import HeadModel
+from partnerface_ns.geometry.encodings import FrequencyEncoding
 
 
 @dataclass
@@ -94,9 +94,7 @@ class PartAssigner(nn.Module):
         return change.square().sum(1).mean()
 
 
-def seed_parts(
-    model: HeadModel, verts_canonical: Float[Tensor, "verts 3"], num_parts: int
-) -> Float[Tensor, "parts 3"]:
+def seed_parts(model: HeadModel, verts_canonical: Float[Tensor, "verts 3"], num_parts: int) -> Float[Tensor, "parts 3"]:
     """Part centres on the canonical head, spread where a face deforms.
 
     Farthest-point sampling over the head's vertices, starting at the mouth, in a metric that counts distances in mouth, eyes

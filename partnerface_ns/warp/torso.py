@@ -64,9 +64,7 @@ class TorsoMotion(nn.Module):
         nn.init.zeros_(self.prediction.weight)
         self.residual = nn.Parameter(torch.zeros(num_timesteps, 6))
 
-    def forward(
-        self, states: HeadState, timesteps: Int[Tensor, "frames"] | None
-    ) -> Float[Tensor, "frames 4 4"]:
+    def forward(self, states: HeadState, timesteps: Int[Tensor, "frames"] | None) -> Float[Tensor, "frames 4 4"]:
         """The torso bone's transform, world from rest, for each frame.
 
         Args:
