@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,15 @@ def test_code_that_is_named_exists(page):
         defined = set(_defined(ast.parse(file.read_text(encoding="utf8"))))
         missing = [name for name in names.split(", ") if name and name not in defined]
         assert not missing, f"{path} has no {missing}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_python_of_a_page_imports_what_there_is(page):
+    for block in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf8"), re.DOTALL):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom):
+                module = import_module(node.module)
+                assert all(hasattr(module, alias.name) for alias in node.names), ast.unparse(node)
 
 
 def _defined(tree: ast.AST, prefix: str = ""):
