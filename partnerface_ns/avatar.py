@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -347,12 +348,12 @@ class Avatar(nn.Module):
         Without it density gathers in front of the face before the head's turns can tell its depth.
         """
         height, room = self.skinning.space.height_and_room(points)
-        return torch.where(room > 0, (6 - 800 * height).clamp(0, 7), -torch.inf)
+        return torch.where(room > 0, (6 - 800 * height).clamp(0.5, 7), -torch.inf)
 
     def _regularizers(
         self, points: Tensor, moved: MovedPoints, correction: Tensor, timesteps: Tensor | None
     ) -> dict[str, Tensor]:
-        found = {"geometry": correction.square().mean()}
+        found = {"geometry": F.smooth_l1_loss(correction, torch.zeros_like(correction))}
         if self.config.deformation != "none":
             found["offset"] = (moved.offset / self.config.parts.offset_scale).square().sum(-1).mean()
             found["ambient"] = moved.ambient.square().sum(-1).mean()

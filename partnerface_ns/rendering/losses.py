@@ -18,8 +18,8 @@ class LossConfig:
     """Colour error (0 to 1) at which the robust colour loss turns from square to linear."""
     mask_weight: float = 0.1
     """Weight of the squared difference of accumulated opacity and foreground mask; 0 where masks are bad."""
-    geometry_weight: float = 1e-3
-    """Weight of the squared correction of log density, which keeps the surface near the head model's."""
+    geometry_weight: float = 5e-4
+    """Weight of the (robust) correction of log density, which keeps the surface near the head model's."""
     offset_weight: float = 1e-4
     """Weight of the mean squared deformation (in units of `offset_scale`), which keeps parts near skinning."""
     ambient_weight: float = 1e-4

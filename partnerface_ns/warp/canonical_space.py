@@ -24,9 +24,9 @@ _NUM_NEIGHBORS = 4
 class CanonicalSpaceConfig:
     """Where there may be matter."""
 
-    reach_face: float = 0.03
+    reach_face: float = 0.04
     """Height in metres above the face up to which there may be matter: beard, glasses."""
-    reach_hair: float = 0.05
+    reach_hair: float = 0.07
     """The same above the rest of the head and the neck."""
     reach_torso: float = 0.04
     """The same above the torso."""

@@ -14,16 +14,20 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import product
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from partnerface_ns.flame.head_model import HeadModel
 
 _SAMPLE_SPACING = 0.003
 """Metres between the surface samples that are splatted."""
+
+_EYEBALL_WEIGHT = 0.1
+"""Weight of a sample on an eyeball: where a lid lies over it, the lid is seen."""
 
 
 @dataclass
@@ -59,9 +63,11 @@ class DisplacementGrid:
         for layer in (on_head & ~with_jaw, on_head & with_jaw):
             inside = layer[model.faces].sum(1) >= 2
             layers.append(surface_samples(verts_canonical, model.faces[inside], _SAMPLE_SPACING))
-        self._triangles, self._shares = (torch.cat(parts) for parts in zip(*layers, strict=True))
-        sizes = torch.tensor([len(triangles) for triangles, _ in layers])
+        self._triangles, self._shares, area = (torch.cat(parts) for parts in zip(*layers, strict=True))
+        sizes = torch.tensor([len(samples.area) for samples in layers])
         self._layer = torch.arange(2).repeat_interleave(sizes).to(verts_canonical.device)
+        on_eyeball = model.regions["eyeballs"][self._triangles].amax(1) > 0.5
+        self._weight = area / _SAMPLE_SPACING**2 * torch.where(on_eyeball, _EYEBALL_WEIGHT, 1.0)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -79,7 +85,7 @@ class DisplacementGrid:
         displacement = self._canonical - verts_skull
         at = torch.einsum("sk,fskc->fsc", self._shares, verts_skull[:, self._triangles])
         value = torch.einsum("sk,fskc->fsc", self._shares, displacement[:, self._triangles])
-        value = F.pad(value, (0, 1), value=1.0)
+        value = F.pad(value, (0, 1), value=1.0) * self._weight[:, None]
         sizes = torch.tensor(self.config.shape, device=at.device)
         node = ((self._normalized(at) + 1) / 2 * (sizes - 1)).clamp(min=torch.zeros_like(sizes), max=sizes - 1.001)
         corner, part = node.long(), node.frac()
@@ -118,14 +124,23 @@ class DisplacementGrid:
         return 2 * (self._stretch(points) - self._low) / (self._high - self._low) - 1
 
 
-def surface_samples(
-    verts: Float[Tensor, "verts 3"], faces: Tensor, spacing: float
-) -> tuple[Tensor, Float[Tensor, "samples 3"]]:
-    """Points spread evenly over a surface: for each its triangle's three vertices and its share of them.
+class SurfaceSamples(NamedTuple):
+    """Points on a surface."""
+
+    triangle: Int[Tensor, "samples 3"]
+    """The three vertices around each point."""
+    share: Float[Tensor, "samples 3"]
+    """Its barycentric coordinates."""
+    area: Float[Tensor, "samples"]
+    """The area that it stands for, square metres."""
+
+
+def surface_samples(verts: Float[Tensor, "verts 3"], faces: Int[Tensor, "faces 3"], spacing: float) -> SurfaceSamples:
+    """Points spread evenly over a surface.
 
     Args:
         verts: metres.
-        faces: vertex indices, (faces, 3).
+        faces: vertex indices.
         spacing: about the distance between samples, metres; every triangle gets at least one.
     """
     a, b, c = verts[faces].unbind(1)
@@ -141,4 +156,4 @@ def surface_samples(
     u, v = torch.where(u + v > 1, 1 - u, u), torch.where(u + v > 1, 1 - v, v)
     third = torch.full_like(u, 1 / 3)
     u, v = torch.where(alone, third, u), torch.where(alone, third, v)
-    return faces[owner], torch.stack([1 - u - v, u, v], -1)
+    return SurfaceSamples(faces[owner], torch.stack([1 - u - v, u, v], -1), (area / per_face)[owner])
