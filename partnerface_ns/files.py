@@ -194,3 +194,10 @@ def shortened(value: object, length: int = 120) -> str:
 
 def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not a finite number")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole: under a temporary name, then renamed."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf8")
+    os.replace(partial, path)

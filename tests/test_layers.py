@@ -20,9 +20,10 @@ LAYERS = (
     ("warp",),
     ("fields",),
     ("rendering",),
-    ("avatar", "training"),
+    ("avatar", "avatar_file", "training"),
     ("driving",),
     ("demo",),
+    ("bench",),
     ("plugin",),
     ("cli",),
 )

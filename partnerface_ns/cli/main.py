@@ -20,7 +20,11 @@ COMMANDS = {
     "demo": "partnerface_ns.cli.demo:Demo",
     "make-subject": "partnerface_ns.cli.make_subject:MakeSubject",
     "track": "partnerface_ns.cli.track:Track",
+    "inspect": "partnerface_ns.cli.inspect:Inspect",
+    "convert": "partnerface_ns.cli.convert:Convert",
+    "head-model": "partnerface_ns.cli.head_model:ShowHeadModel",
     "report": "partnerface_ns.cli.report:Report",
+    "bench": "partnerface_ns.cli.bench:Bench",
 }
 """Module and class of each subcommand, by its name on the command line."""
 

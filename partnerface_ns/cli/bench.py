@@ -1,0 +1,108 @@
+"""`partnerface bench`: what each piece of the method brings, at equal training time."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from partnerface_ns.errors import SubjectError
+
+if TYPE_CHECKING:
+    from partnerface_ns.bench.training_runs import Job, Outcome
+
+
+@dataclass
+class Bench:
+    """Compare the method with itself less one piece: equal time of one thread, test frames only reported.
+
+    Writes bench.json after every run and bench.md at the end. Stopped, the same command goes on with the missing runs.
+    """
+
+    output: Path
+    """Folder to write."""
+    subjects: tuple[Path, ...] = ()
+    """Capture folders; none makes the demo subject in the output folder."""
+    seconds: float = 60.0
+    """Seconds of training steps of each run."""
+    seeds: int = 3
+    """Runs of each variant, with seeds counted from 0."""
+    variants: tuple[str, ...] = ()
+    """Variants to run; none runs all of them."""
+    num_test: int = 15
+    """Test pictures measured in each run, spread evenly over the split."""
+    jobs: int = field(default_factory=lambda: os.cpu_count() or 1)
+    """Runs side by side, each on one thread."""
+
+    def __call__(self) -> None:
+        import multiprocessing
+        from concurrent.futures import ProcessPoolExecutor, as_completed
+
+        from rich.progress import track
+
+        from partnerface_ns.bench.training_runs import run
+
+        self.output.mkdir(parents=True, exist_ok=True)
+        outcomes = self._finished()
+        todo = self._missing(outcomes)
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(self.jobs, mp_context=context) as pool:
+            futures = [pool.submit(run, job) for job in todo]
+            try:
+                for future in track(as_completed(futures), "Training and measuring", total=len(futures)):
+                    outcomes.append(future.result())
+                    self._write(outcomes)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        print(f"{self.output / 'bench.md'}:\n\n{self._write(outcomes)}")
+
+    def _missing(self, outcomes: Sequence[Outcome]) -> list[Job]:
+        from partnerface_ns.bench.training_runs import Job
+        from partnerface_ns.bench.variants import VARIANTS
+        from partnerface_ns.capture.load import load_capture
+
+        unknown = [name for name in self.variants if name not in VARIANTS]
+        if unknown:
+            raise SubjectError("--variants", "unknown variant", expected=", ".join(VARIANTS), found=unknown[0])
+        subjects = {load_capture(folder).name: folder for folder in self.subjects or (self._demo_subject(),)}
+        done = {(outcome.subject, outcome.variant, outcome.seed) for outcome in outcomes}
+        return [
+            Job(folder, variant, seed, self.seconds, self.num_test)
+            for seed in range(self.seeds)
+            for name, folder in subjects.items()
+            for variant in self.variants or VARIANTS
+            if (name, variant, seed) not in done
+        ]
+
+    def _demo_subject(self) -> Path:
+        from partnerface_ns.demo.subject import make_subject
+
+        folder = self.output / "demo-subject"
+        if not folder.exists():
+            make_subject(folder)
+        return folder
+
+    def _finished(self) -> list[Outcome]:
+        from partnerface_ns.bench.training_runs import Outcome
+
+        path = self.output / "bench.json"
+        if not path.is_file():
+            return []
+        stored = [Outcome(**row) for row in json.loads(path.read_text(encoding="utf8"))["runs"]]
+        return [outcome for outcome in stored if outcome.seconds == self.seconds]
+
+    def _write(self, outcomes: Sequence[Outcome]) -> str:
+        from partnerface_ns.bench.tables import ablation_table
+        from partnerface_ns.bench.variants import VARIANTS
+        from partnerface_ns.files import write_text
+
+        order = list(VARIANTS)
+        ordered = sorted(outcomes, key=lambda o: (o.subject, order.index(o.variant), o.seed))
+        table = ablation_table(ordered)
+        write_text(self.output / "bench.json", json.dumps({"runs": [o.to_dict() for o in ordered]}, indent=1))
+        write_text(self.output / "bench.md", table)
+        return table

@@ -1,0 +1,78 @@
+"""Runs of the benchmark on a tiny capture."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from partnerface_ns.avatar import AvatarConfig
+from partnerface_ns.bench import training_runs, variants
+from partnerface_ns.bench.tables import ablation_table
+from partnerface_ns.bench.training_runs import Job, Outcome, run, spread
+from partnerface_ns.cli.bench import Bench
+from partnerface_ns.demo.subject import make_subject
+from partnerface_ns.errors import SubjectError
+
+METRICS = {"psnr": 20.0, "psnr_head": 21.0, "psnr_mouth": 22.0, "psnr_eyes": 23.0, "ssim_head": 0.5}
+
+
+def small(config: AvatarConfig) -> AvatarConfig:
+    config.canonical.resolutions, config.canonical.num_channels, config.canonical.hidden = (16, 16), 2, 8
+    config.parts.hidden = config.assigner.hidden = 8
+    config.sampling.grid_resolution, config.sampling.num_samples = 16, 4
+    config.displacement.shape, config.space.resolution = (16, 16, 16), 16
+    return config
+
+
+@pytest.fixture(scope="module")
+def subject(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bench") / "subject"
+    make_subject(folder, frames=10, size=32)
+    return folder
+
+
+def test_a_run_measures_frames_that_it_was_not_trained_on(subject, monkeypatch):
+    seen = []
+    monkeypatch.setitem(variants.VARIANTS, "two-stage", lambda: small(AvatarConfig()))
+    fit, render = training_runs.fit, training_runs.render
+    monkeypatch.setattr(training_runs, "fit", lambda a, p, *rest: seen.append(p.frames) or fit(a, p, *rest))
+    monkeypatch.setattr(training_runs, "render", lambda a, c, f: seen.append(f) or render(a, c, f))
+    outcome = run(Job(subject, "two-stage", 0, 0.5, 2))
+    trained, *measured = seen
+    assert len(measured) == 2 and not {f.timestep for f in measured} & {f.timestep for f in trained}
+    assert outcome.steps >= 1 and np.isfinite(outcome.metrics["psnr"])
+
+
+def test_every_variant_differs_from_the_method_in_one_setting():
+    method = vars(AvatarConfig())
+    for name, make in variants.VARIANTS.items():
+        changed = [key for key, value in vars(make()).items() if value != method[key]]
+        assert len(changed) == (name != "two-stage"), name
+
+
+def test_spread_takes_both_ends():
+    assert spread(range(10), 3) == [0, 4, 9]
+    assert spread(range(2), 5) == [0, 1]
+
+
+def test_a_table_gives_mean_and_spread_over_seeds():
+    rows = [Outcome("a", "hard", seed, 10, 1.0, {**METRICS, "psnr_head": 20.0 + seed}) for seed in (0, 1, 2)]
+    table = ablation_table(rows)
+    assert "| a | hard | 3 | 10 | 20.00 ± 0.00 | 21.00 ± 1.00 |" in table
+    assert len(table.splitlines()) == 3
+    assert "±" not in ablation_table(rows[:1])
+
+
+def test_finished_runs_are_not_run_again(subject, tmp_path, capsys):
+    done = Outcome("subject", "none", 0, 7, 60.0, METRICS)
+    (tmp_path / "bench.json").write_text(json.dumps({"runs": [done.to_dict()]}))
+    Bench(tmp_path, (subject,), seeds=1, variants=("none",))()
+    assert "| subject | none | 1 | 7 | 20.00 |" in capsys.readouterr().out
+    assert len(Bench(tmp_path, (subject,), seconds=5, seeds=1, variants=("none",))._missing([])) == 1
+
+
+def test_an_unknown_variant_is_named(subject, tmp_path):
+    with pytest.raises(SubjectError, match="unknown variant"):
+        Bench(tmp_path, (subject,), variants=("nothing",))()
