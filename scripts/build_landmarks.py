@@ -1,20 +1,55 @@
 """Makes the landmark files that ship with the package: where the 478 landmarks lie on the open head, and their mirror.
 
-Run it again when the open head changes: `python scripts/build_landmarks.py`. It needs the `track` extra.
+Synthetic people of many identities are looked at from many directions, with lips apart and without glasses; each
+landmark is traced back to the surface under it. Run it again when the open head changes (a quarter of an hour):
+`python scripts/build_landmarks.py`. It needs the `track` extra.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
+from rich.progress import track
 from scipy.optimize import linear_sum_assignment
 
+from partnerface_ns.demo.subject import Subject
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.open_head import load_open_head
+from partnerface_ns.flame.state import HeadState
+from partnerface_ns.geometry.camera import Intrinsics
+from partnerface_ns.geometry.rasterizer import Visible, project, rasterize
 from partnerface_ns.tracking import embedding, landmarks
 
 ASSETS = Path(embedding.__file__).parent / "assets"
+PEOPLE, VIEWS, SIZE = 14, 8, 384
+FIRST_SEED = 1000
+"""Far from the seeds that people choose for a demo, so that a track of one is no track of these."""
+YAW, PITCH, JAW = 0.42, 0.22, (0.08, 0.22)
+"""Radians: largest turns, and range of the open mouth."""
+
+
+def pictures_of(seed: int) -> Iterator[tuple[np.ndarray, Visible]]:
+    """Pictures of one person and what each pixel sees of their head."""
+    rng = np.random.default_rng(seed)
+    subject = Subject.of(seed, 10 * VIEWS, SIZE)
+    neutral = HeadState.neutral(subject.head.model.num_expr, (VIEWS,))
+    turns = rng.uniform((-PITCH, -YAW, -0.1), (PITCH, YAW, 0.1), (VIEWS, 3))
+    jaws = np.stack([rng.uniform(*JAW, VIEWS), np.zeros(VIEWS), np.zeros(VIEWS)], -1)
+    states = replace(neutral, neck=torch.from_numpy(turns).float(), jaw=torch.from_numpy(jaws).float())
+    subject = replace(subject, performance=replace(subject.performance, track=states))
+    faces, camera = subject.head.model.faces.numpy(), subject.camera
+    intrinsics = Intrinsics(camera.fl_x, camera.fl_y, camera.cx, camera.cy)
+    # Shrunk to a point inside the skull.
+    away = np.diag([0.0, 0.0, 0.0, 1.0])
+    for view in range(VIEWS):
+        moment = replace(subject.moment(view), T_skull_glasses=away)
+        screen, nearness = project(moment.skin, intrinsics, camera.T_world_camera)
+        picture = subject.scene.picture(moment, camera)[0]
+        yield picture, rasterize(screen, nearness, faces, SIZE, SIZE)
 
 
 def mirror_of(model: HeadModel) -> np.ndarray:
@@ -36,11 +71,19 @@ def mirror_of(model: HeadModel) -> np.ndarray:
 
 def main() -> None:
     model = load_open_head()
-    found = embedding.embed_landmarks(model)
+    np.savez(ASSETS / "landmark_mirror.npz", mirror=mirror_of(model))
+    skin, rest = embedding.skin_faces(model), model.template.numpy().astype(np.float64)
+    views = []
+    with landmarks.LandmarkDetector(follow=False) as detect:
+        for seed in track(range(FIRST_SEED, FIRST_SEED + PEOPLE), "Looking at people"):
+            for picture, visible in pictures_of(seed):
+                found = detect(picture)
+                if found is not None:
+                    views.append(embedding.trace_landmarks(found[0][:, :2], visible, SIZE, skin, rest))
+    found = embedding.most_central(views)
     for old in ASSETS.glob("landmarks_*.npz"):
         old.unlink()
-    embedding.write_embedding(found, ASSETS / f"landmarks_{model.fingerprint}.npz")
-    np.savez(ASSETS / "landmark_mirror.npz", mirror=mirror_of(model))
+    embedding.write_embedding(embedding.with_irises(model, found), ASSETS / f"landmarks_{model.fingerprint}.npz")
 
 
 if __name__ == "__main__":

@@ -3,8 +3,9 @@
 The head is drawn from several directions with a slightly open mouth, the landmark detector looks at each picture, and
 every landmark is traced back to the surface point under it. The point whose place is nearest to the median over the
 views is kept, with the spread of the views as its uncertainty. Irises are not detected but constructed: where the
-axes through the centre of the eyeball leave it. The result for the open head is stored with the package; for other
-heads it is made at first use and kept in the user's cache folder.
+axes through the centre of the eyeball leave it. For the open head `scripts/build_landmarks.py` does this with pictures
+of many synthetic people, and the result is stored with the package; for other heads it is done with plain pictures at
+first use, and kept in the user's cache folder.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from partnerface_ns.capture.capture import Camera
 from partnerface_ns.errors import SubjectError
@@ -104,13 +105,13 @@ def embed_landmarks(model: HeadModel) -> LandmarkEmbedding:
     Raises:
         SubjectError: the detector recognises a face in too few of the pictures.
     """
-    skin, verts = _skin_faces(model), _open_mouth(model)
+    skin, verts = skin_faces(model), _open_mouth(model)
     views = []
     with LandmarkDetector(follow=False, mirrored=False) as detect:
         for picture, visible in draw_views(model):
             found = detect(picture)
             if found is not None:
-                views.append(_trace(found[0][:, :2], visible, skin, verts))
+                views.append(trace_landmarks(found[0][:, :2], visible, _SIZE, skin, verts))
     if len(views) < _MIN_VIEWS:
         raise SubjectError(
             model.name,
@@ -118,7 +119,7 @@ def embed_landmarks(model: HeadModel) -> LandmarkEmbedding:
             expected=f"{_MIN_VIEWS} of {len(_YAWS) * len(_PITCHES)} views",
             found=len(views),
         )
-    return _with_irises(model, _most_central(views))
+    return with_irises(model, most_central(views))
 
 
 def draw_views(model: HeadModel) -> Iterator[tuple[np.ndarray, Visible]]:
@@ -199,14 +200,14 @@ def _albedo(model: HeadModel) -> np.ndarray:
     return colour
 
 
-def _skin_faces(model: HeadModel) -> np.ndarray:
+def skin_faces(model: HeadModel) -> np.ndarray:
     """Faces that landmarks may lie on: neither eyeballs nor the inside of the mouth."""
     other = (model.skinning_weights[:, 3:].sum(-1) > 0.5) | (model.regions["inside_mouth"] > 0.5)
     return ~other.numpy()[model.faces.numpy()].any(-1)
 
 
 @dataclass(frozen=True)
-class _View:
+class TracedView:
     """Surface points seen under the landmarks of one picture."""
 
     vertices: np.ndarray
@@ -216,18 +217,34 @@ class _View:
     """Distance in pixels between landmark and the nearest pixel that shows skin."""
 
 
-def _trace(pixels: np.ndarray, visible: Visible, skin: np.ndarray, verts: np.ndarray) -> _View:
+def trace_landmarks(
+    pixels: Float[np.ndarray, "landmarks 2"],
+    visible: Visible,
+    width: int,
+    skin: Bool[np.ndarray, "faces"],
+    rest: Float[np.ndarray, "verts 3"],
+) -> TracedView:
+    """Surface points under the landmarks of one picture.
+
+    Args:
+        pixels: of the landmarks.
+        visible: what each pixel of the picture sees.
+        width: of the picture.
+        skin: faces that landmarks may lie on.
+        rest: vertices in which the views' points are compared.
+    """
     from scipy.spatial import cKDTree
 
     allowed = np.flatnonzero(skin[visible.triangles])
-    row, column = np.divmod(visible.samples[allowed], _SIZE)
+    row, column = np.divmod(visible.samples[allowed], width)
     distance, nearest = cKDTree(np.stack([column + 0.5, row + 0.5], -1)).query(pixels)
     chosen = allowed[nearest]
     vertices, weights = visible.corners[chosen], visible.weights[chosen].astype(np.float64)
-    return _View(vertices, weights, np.einsum("lk,lkc->lc", weights, verts[vertices]), distance)
+    return TracedView(vertices, weights, np.einsum("lk,lkc->lc", weights, rest[vertices]), distance)
 
 
-def _most_central(views: list[_View]) -> LandmarkEmbedding:
+def most_central(views: list[TracedView]) -> LandmarkEmbedding:
+    """For each landmark the point nearest to the median over the views."""
     points = np.stack([v.points for v in views])
     missed = np.stack([v.missed for v in views])
     distance = np.linalg.norm(points - np.median(points, 0), axis=-1)
@@ -240,7 +257,8 @@ def _most_central(views: list[_View]) -> LandmarkEmbedding:
     )
 
 
-def _with_irises(model: HeadModel, embedding: LandmarkEmbedding) -> LandmarkEmbedding:
+def with_irises(model: HeadModel, embedding: LandmarkEmbedding) -> LandmarkEmbedding:
+    """The embedding with constructed irises."""
     vertices, weights, spread = embedding.vertices.copy(), embedding.weights.copy(), embedding.spread.copy()
     rim = [(np.sin(_IRIS_ANGLE) * a, np.sin(_IRIS_ANGLE) * b, np.cos(_IRIS_ANGLE)) for a, b in _IRIS_RIM]
     for joint, part in ((3, IRIS_LEFT), (4, IRIS_RIGHT)):

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from partnerface_ns.tracking.landmarks import (
+    BROWS,
     EYE_LEFT,
     EYE_RIGHT,
     IRIS_LEFT,
@@ -25,12 +26,14 @@ from partnerface_ns.tracking.landmarks import (
 
 LANDMARK_SIGMA = 1.0
 """Pixels at 512: the detector's error at a well-defined landmark."""
-_WORSE = ((OVAL, 4.0), (LIPS, 0.8), ((*EYE_LEFT, *EYE_RIGHT), 0.7))
-"""Factors on the error: the outline of the face slides over the skin, lips and lids are found well."""
+_WORSE = ((OVAL, 2.0), (BROWS, 1.5), (LIPS, 0.8), ((*EYE_LEFT, *EYE_RIGHT), 0.7))
+"""Factors on the error: the outline of the face slides over the skin, brows sit differently on everyone, lips and
+lids are found well."""
 _IRIS_FACTOR = 0.8
 _SAME_INFORMATION = 8.0
 """Neighbouring landmarks err together: this many count as one."""
-_ROBUST_SIGMAS = 3.0
+ROBUST = 4.0
+"""Standard deviations beyond which a residual counts ever less."""
 
 
 @dataclass(frozen=True)
@@ -38,17 +41,29 @@ class Priors:
     """Standard deviations of what is fitted."""
 
     identity: float = 1.0
-    displacement: float = 0.012
+    displacement: float = 0.008
     """Metres along the normal, for hair, neck and shoulders."""
     expression: float = 0.35
+    """Of named face units, which go from 0 to 1."""
+    mean_expression: float = 0.12
+    """Of the mean over the video: what a face always shows is its shape, not its expression."""
+    unnamed_expression: float = 1.0
+    """Of the components that other models have."""
+    beyond_bounds: float = 0.08
+    """Of named face units outside 0 to 1."""
     neck: float = 0.3
     """Radians."""
-    root: float = 0.1
-    """Radians from the root's mean over the video: the torso turns little."""
+    root: float = 0.15
+    """Radians from upright."""
+    root_motion: float = 0.06
+    """Radians from the mean over the video: the torso turns little."""
     jaw_open: float = 0.15
+    jaw_closed: float = 0.01
+    """Of angles beyond the closed mouth."""
     jaw_side: float = 0.03
     gaze: float = 0.25
-    vergence: float = 0.03
+    vergence: float = 0.02
+    """Also the mean: eyes look at something 1.5 metres away."""
     log_focal: float = 0.15
 
 
@@ -64,6 +79,7 @@ class Steadiness:
     log_depth: float = 0.002
     jaw: float = 0.03
     gaze: float = 0.08
+    vergence: float = 0.02
     expression: float = 0.12
     eyelid: float = 0.4
     """Blinks are over within four frames."""
@@ -82,13 +98,19 @@ def landmark_sigmas(spread_px: Float[np.ndarray, "landmarks"]) -> Float[Tensor, 
     return torch.from_numpy(np.hypot(LANDMARK_SIGMA * factor, 0.35 * spread_px)).float()
 
 
-def robust(squared: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-    """Half the square near zero and growing ever more slowly beyond three standard deviations (Geman-McClure).
+def half_square(values: Float[Tensor, "..."], sigma: float | Tensor) -> Float[Tensor, ""]:
+    """Minus the logarithm of a normal density, up to a constant."""
+    return 0.5 * (values / sigma).square().sum()
+
+
+def robust(squared: Float[Tensor, "*batch"], sigmas: float = ROBUST) -> Float[Tensor, "*batch"]:
+    """Half the square near zero and growing ever more slowly beyond some standard deviations (Geman-McClure).
 
     Args:
         squared: squared residual in units of its standard deviation.
+        sigmas: where outliers begin.
     """
-    limit = _ROBUST_SIGMAS**2
+    limit = sigmas**2
     return 0.5 * squared * limit / (limit + squared)
 
 
@@ -97,12 +119,14 @@ def landmark_energy(
     detected: Float[Tensor, "frames landmarks 2"],
     sigmas: Float[Tensor, "landmarks"],
     weights: Float[Tensor, "frames landmarks"],
+    outliers: float = ROBUST,
 ) -> Float[Tensor, ""]:
+    """Distances of landmarks from where they were detected; `outliers` is where they begin, in deviations."""
     squared = ((projected - detected) / sigmas[:, None]).square().sum(-1)
-    return (weights * robust(squared)).sum() / _SAME_INFORMATION
+    return (weights * robust(squared, outliers)).sum() / _SAME_INFORMATION
 
 
-def lip_gap_energy(
+def gap_energy(
     projected: Float[Tensor, "frames landmarks 2"],
     detected: Float[Tensor, "frames landmarks 2"],
     pairs: Int[Tensor, "pairs 2"],

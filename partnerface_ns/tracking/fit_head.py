@@ -23,8 +23,8 @@ _NUM_OUTLINE = 700
 _NUM_CONTROLS = 110
 _CONTROL_WIDTH = 0.03
 """Metres: reach of one displacement."""
-_FACE_MARGIN = 0.03
-"""Metres around the face over which displacements fade in."""
+_FADE = 0.03
+"""Metres around face and ears over which displacements fade in."""
 _CUT_MARGIN = 0.025
 """Metres from the border where the shoulders end, inside of which a vertex says nothing about the outline."""
 
@@ -34,6 +34,8 @@ class FitHead:
     """A head model reduced to landmarks, outline points and joints, in this order."""
 
     model: HeadModel
+    landmark_model: HeadModel
+    """Landmarks and joints only."""
     full: HeadModel
     num_identity: int
     """Identity directions of the full model; those behind them displace the surface."""
@@ -50,6 +52,7 @@ class FitHead:
         return replace(
             self,
             model=self.model.to(device),
+            landmark_model=self.landmark_model.to(device),
             outline_normals=self.outline_normals.to(device),
             landmark_normals=self.landmark_normals.to(device),
         )
@@ -71,33 +74,21 @@ def reduce_head(model: HeadModel, embedding: LandmarkEmbedding) -> FitHead:
     """The fit's points of a head model."""
     template, faces = model.template.numpy().astype(np.float64), model.faces.numpy()
     normals = vertex_normals(template, faces)
-    outer = _outer_vertices(model)
-    controls = _displacements(model, normals, outer)
+    outer = _away_from(model, ("face", "eyeballs", "inside_mouth"))
+    # Ears have a shape of their own, which a displacement along the normal would only blow up.
+    controls = _displacements(model, normals, _away_from(model, ("face", "ears", "eyeballs", "inside_mouth")))
     # Only the outermost layer shows itself in the outline, and not where the bust is cut off.
-    on_outline = np.flatnonzero((outer > 0.5) & (_distance_to_cut(template, faces) > _CUT_MARGIN))
+    on_outline = np.flatnonzero((outer > 0.3) & (_distance_to_cut(template, faces) > _CUT_MARGIN))
     chosen = on_outline[_spread_out(template[on_outline], _NUM_OUTLINE)]
 
-    rows = torch.from_numpy(_row_weights(embedding, chosen, model)).float()
-    pick = lambda values: torch.einsum("rv,v...->r...", rows, values)  # noqa: E731
-    num = len(rows)
-    identity = torch.cat([model.identity_dirs, controls], -1)
-    pose_dirs = model.pose_dirs.reshape(len(model.pose_dirs), -1, 3)
-    small = HeadModel(
-        name=model.name,
-        template=pick(model.template),
-        faces=torch.zeros(1, 3, dtype=torch.long),
-        identity_dirs=pick(identity),
-        expression_dirs=pick(model.expression_dirs),
-        pose_dirs=torch.einsum("rv,cvx->crx", rows, pose_dirs).reshape(len(pose_dirs), -1),
-        joint_regressor=torch.eye(num)[-model.joint_regressor.shape[0] :],
-        skinning_weights=_normalised(pick(model.skinning_weights)),
-        expression_names=model.expression_names,
-        regions={},
-    )
+    directions = torch.cat([model.identity_dirs, controls], -1)
+    points, joints = _rows_of(embedding, model), model.joint_regressor
+    outline = torch.nn.functional.one_hot(torch.from_numpy(chosen), model.num_verts).float()
     landmark_normals = embedding.points(normals)
     landmark_normals /= np.linalg.norm(landmark_normals, axis=-1, keepdims=True)
     return FitHead(
-        model=small,
+        model=_of_points(model, directions, torch.cat([points, outline, joints])),
+        landmark_model=_of_points(model, directions, torch.cat([points, joints])),
         full=model,
         num_identity=model.num_identity,
         outline_vertices=torch.from_numpy(chosen),
@@ -107,30 +98,42 @@ def reduce_head(model: HeadModel, embedding: LandmarkEmbedding) -> FitHead:
     )
 
 
-def _normalised(weights: Tensor) -> Tensor:
-    return weights / weights.sum(-1, keepdim=True)
+def _of_points(model: HeadModel, directions: Tensor, rows: Tensor) -> HeadModel:
+    """A head model whose vertices are weighted sums of the model's; the last five are its joints."""
+    pick = lambda values: torch.einsum("rv,v...->r...", rows, values)  # noqa: E731
+    num, correctives, num_joints = len(rows), len(model.pose_dirs), model.joint_regressor.shape[0]
+    pose_dirs = torch.einsum("rv,cvx->crx", rows, model.pose_dirs.reshape(correctives, -1, 3))
+    weights = pick(model.skinning_weights)
+    return HeadModel(
+        name=model.name,
+        template=pick(model.template),
+        faces=torch.zeros(1, 3, dtype=torch.long),
+        identity_dirs=pick(directions),
+        expression_dirs=pick(model.expression_dirs),
+        pose_dirs=pose_dirs.reshape(correctives, -1),
+        joint_regressor=torch.eye(num_joints, num).roll(num - num_joints, 1),
+        skinning_weights=weights / weights.sum(-1, keepdim=True),
+        expression_names=model.expression_names,
+        regions={},
+    )
 
 
-def _row_weights(embedding: LandmarkEmbedding, outline: np.ndarray, model: HeadModel) -> np.ndarray:
-    """Each point of the fit as a weighted sum of vertices."""
-    num_landmarks = len(embedding.vertices)
-    joints = model.joint_regressor.numpy()
-    rows = np.zeros((num_landmarks + len(outline) + len(joints), model.num_verts))
-    np.add.at(rows, (np.arange(num_landmarks)[:, None], embedding.vertices), embedding.weights)
-    rows[num_landmarks + np.arange(len(outline)), outline] = 1
-    rows[-len(joints) :] = joints
-    return rows
+def _rows_of(embedding: LandmarkEmbedding, model: HeadModel) -> Tensor:
+    """Each landmark as a weighted sum of vertices."""
+    num = len(embedding.vertices)
+    rows = np.zeros((num, model.num_verts), dtype=np.float32)
+    np.add.at(rows, (np.arange(num)[:, None], embedding.vertices), embedding.weights)
+    return torch.from_numpy(rows)
 
 
-def _outer_vertices(model: HeadModel) -> np.ndarray:
-    """1 for hair, ears, neck and shoulders, 0 for the face, fading in between; eyes and mouth are 0."""
+def _away_from(model: HeadModel, regions: tuple[str, ...]) -> np.ndarray:
+    """0 on some regions, growing to 1 at a distance from them."""
     from scipy.spatial import cKDTree
 
     template = model.template.numpy()
-    inside = (model.regions["eyeballs"] > 0.5) | (model.regions["inside_mouth"] > 0.5)
-    face = (model.regions["face"] > 0.5) | inside
-    distance = cKDTree(template[face.numpy()]).query(template)[0] if face.any() else np.full(len(template), 1.0)
-    return np.clip(distance / _FACE_MARGIN, 0, 1) * ~inside.numpy()
+    inside = np.max([model.regions[name].numpy() for name in regions], axis=0) > 0.5
+    distance = cKDTree(template[inside]).query(template)[0] if inside.any() else np.ones(len(template))
+    return np.clip(distance / _FADE, 0, 1)
 
 
 def _displacements(model: HeadModel, normals: np.ndarray, outer: np.ndarray) -> Tensor:

@@ -61,6 +61,7 @@ def match_outline(
     normals: Float[Tensor, "frames verts 2"],
     facing: Float[Tensor, "frames verts"],
     gate: float,
+    px: float,
 ) -> tuple[Int[Tensor, "frames points"], Bool[Tensor, "frames points"]]:
     """For each outline point the surface point that lies farthest out beside it, and whether there is one.
 
@@ -70,14 +71,18 @@ def match_outline(
         normals: their normals on the screen (unit length).
         facing: cosines between their normals and the lines of sight.
         gate: largest distance between outline and surface, pixels.
+        px: pixels for one pixel at 512.
     """
     indices, found = [], []
     for o, p, n, f in zip(outline, projected, normals, facing, strict=True):
-        offset = p[None] - o[:, None, :2]
+        rim = torch.nonzero(f.abs() < _RIM)[:, 0]
+        offset = p[None, rim] - o[:, None, :2]
         out = (offset * o[:, None, 2:]).sum(-1)
         along = (offset[..., 0] * o[:, None, 3] - offset[..., 1] * o[:, None, 2]).abs()
-        able = (along < _ALONG) & (out.abs() < gate) & (n @ o[:, 2:].T > _SAME_WAY).T & (f.abs() < _RIM)
-        best = torch.where(able, out, -torch.inf).max(-1)
-        indices.append(best.indices)
+        able = (along < _ALONG * px) & (out.abs() < gate) & (n[rim] @ o[:, 2:].T > _SAME_WAY).T
+        out = torch.where(able, out, -torch.inf)
+        # A column that is never able keeps the choice defined where the rim is empty.
+        best = torch.nn.functional.pad(out, (0, 1), value=-torch.inf).max(-1)
+        indices.append(torch.nn.functional.pad(rim, (0, 1))[best.indices])
         found.append(torch.isfinite(best.values))
     return torch.stack(indices), torch.stack(found)

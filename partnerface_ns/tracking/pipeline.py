@@ -29,7 +29,8 @@ from partnerface_ns.progress import progress
 from partnerface_ns.tracking import quality
 from partnerface_ns.tracking.embedding import landmark_embedding
 from partnerface_ns.tracking.fit_head import FitHead, cut_share, reduce_head
-from partnerface_ns.tracking.fitting import REFERENCE_SIZE, Fit, Observations, fit_track
+from partnerface_ns.tracking.fitting import Schedule, fit_track
+from partnerface_ns.tracking.observations import REFERENCE_SIZE, Fit, Observations
 from partnerface_ns.tracking.preview import draw_mesh, write_film
 from partnerface_ns.tracking.stages import (
     Faces,
@@ -51,7 +52,6 @@ _MAX_DRAWN = 500
 """Frames that are drawn and measured against the matte at most, evenly over the video."""
 _BAD_FIT_PX, _BAD_FIT_FACTOR = 5.0, 3.5
 """A frame whose mean landmark error is above both, pixels at 512 and times the median, was fitted to nonsense."""
-_FIT_STEPS = (80, 220, 200)
 
 
 @dataclass(frozen=True)
@@ -125,10 +125,10 @@ def _fit(
     names = [f.name for f in fields(HeadState)]
 
     def make() -> dict[str, np.ndarray]:
-        steps = progress(range(sum(_FIT_STEPS)), "Fitting the head", sum(_FIT_STEPS))
-        fit = fit_track(
-            head, seen, embedding.spread, lambda: next(steps, None), _FIT_STEPS, options.focal_length is not None
-        )
+        schedule = Schedule()
+        steps = progress(range(schedule.total), "Fitting the head", schedule.total)
+        known = options.focal_length is not None
+        fit = fit_track(head, seen, embedding.spread, lambda: next(steps, None), schedule, known, options.device)
         next(steps, None)
         states = {f"track_{name}": getattr(fit.track, name).numpy() for name in names}
         return {
@@ -166,9 +166,7 @@ def _keep_good(head: FitHead, tracked: Tracked, reasons: dict[int, str]) -> Trac
     return Tracked(
         tracked.indices[keep.numpy()],
         tuple(tracked.cameras[i] for i in keep.tolist()),
-        Observations(
-            seen.size, seen.landmarks[keep], seen.outline[keep], seen.principal[keep], seen.times[keep], seen.focal
-        ),
+        seen[keep],
         Fit(fit.identity, fit.track[keep], fit.focal, fit.landmark_bias),
     )
 
@@ -178,11 +176,10 @@ def landmark_errors(
 ) -> tuple[Float[Tensor, "frames landmarks 2"], Float[Tensor, "frames landmarks"]]:
     """Projected landmarks and their distances from the detected ones, pixels at 512."""
     seen, fit = tracked.seen, tracked.fit
-    offset = torch.zeros_like(head.model.template)
+    offset = torch.zeros_like(head.landmark_model.template)
     offset[: head.num_landmarks] = fit.landmark_bias
-    verts = ShapedHead.of(head.model, fit.identity, offset).pose(fit.track).verts[:, : head.num_landmarks]
-    flip = torch.tensor([1.0, -1.0])
-    projected = seen.principal[:, None] + fit.focal * flip * verts[..., :2] / -verts[..., 2:]
+    verts = ShapedHead.of(head.landmark_model, fit.identity, offset).pose(fit.track).verts[:, : head.num_landmarks]
+    projected = seen.project(verts, fit.focal)
     return projected / seen.px, (projected - seen.landmarks[..., :2]).norm(dim=-1) / seen.px
 
 

@@ -138,6 +138,8 @@ def _read_file(path: Path) -> Iterator[VideoFrame]:
                 if decoded == 0:
                     raise SubjectError(path, "no frame can be decoded", found=error) from error
                 break
+            if frame.is_corrupt:
+                continue
             fallback = decoded / float(stream.average_rate or _FOLDER_FPS)
             time = float(frame.time) if frame.time is not None else first + fallback
             first = time if decoded == 0 else first

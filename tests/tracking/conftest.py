@@ -1,0 +1,63 @@
+"""A few pictures of a synthetic person, and films made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from partnerface_ns.demo.subject import Subject
+
+SIZE, NUM_FRAMES = 256, 20
+BACKGROUND = (120, 135, 150)
+
+
+@pytest.fixture(scope="session")
+def person() -> Subject:
+    return Subject.of(3, 200, SIZE)
+
+
+@pytest.fixture(scope="session")
+def pictures(person: Subject) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Colours on a plain background, and the person's share of each pixel in [0, 1]."""
+    result = []
+    for timestep in range(NUM_FRAMES):
+        rgb, mask = person.picture(timestep)
+        share = mask.astype(np.float32)[..., None] / 255
+        # The synthetic pictures are on white already.
+        on_grey = rgb + (np.array(BACKGROUND) - 255.0) * (1 - share)
+        result.append((np.clip(np.round(on_grey), 0, 255).astype(np.uint8), share[..., 0]))
+    return result
+
+
+def write_film(path: Path, pictures: Iterable[np.ndarray], fps: int = 25) -> Path:
+    """An mp4 of pictures."""
+    with av.open(str(path), "w") as container:
+        stream = None
+        for rgb in pictures:
+            if stream is None:
+                stream = container.add_stream("libx264", rate=fps, options={"crf": "12"})
+                stream.height, stream.width, stream.pix_fmt = rgb.shape[0], rgb.shape[1], "yuv420p"
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.fixture(scope="session")
+def film() -> Callable[..., Path]:
+    """Writes pictures as an mp4: (path, pictures, frames a second)."""
+    return write_film
+
+
+@pytest.fixture(scope="session")
+def wide_video(tmp_path_factory: pytest.TempPathFactory, pictures: list[tuple[np.ndarray, np.ndarray]]) -> Path:
+    """The person in the middle of a frame wider than high."""
+    frame = np.full((SIZE, SIZE + 96, 3), BACKGROUND, dtype=np.uint8)
+    frames = []
+    for rgb, _ in pictures:
+        frame[:, 48:-48] = rgb
+        frames.append(frame.copy())
+    return write_film(tmp_path_factory.mktemp("videos") / "wide.mp4", frames)

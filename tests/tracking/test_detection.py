@@ -1,0 +1,115 @@
+"""Finding faces and choosing the subject among them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from partnerface_ns.tracking.crop import plan_crop
+from partnerface_ns.tracking.detection import FaceFinder, choose_subject, overlap
+
+BIG, SMALL = np.array([100.0, 80.0, 60.0, 60.0]), np.array([300.0, 90.0, 25.0, 25.0])
+STEP = np.array([1.0, 0.0, 0.0, 0.0])
+
+
+def test_overlap():
+    assert overlap(BIG, BIG) == pytest.approx(1)
+    assert overlap(BIG, BIG + 30 * STEP) == pytest.approx(1 / 3)
+    assert overlap(BIG, SMALL) == 0
+
+
+def test_the_large_steady_face_is_the_subject():
+    faces = [[SMALL, BIG + i * STEP] if i % 2 else [BIG + i * STEP, SMALL] for i in range(40)]
+    subject = choose_subject(faces)
+    np.testing.assert_allclose(subject.boxes, [BIG + i * STEP for i in range(40)])
+    assert subject.num_others == 1
+
+
+def test_a_larger_face_that_passes_by_is_not_the_subject():
+    passing = np.array([200.0, 0.0, 90.0, 90.0])
+    faces = [[BIG, passing] if 10 <= i < 18 else [BIG] for i in range(60)]
+    subject = choose_subject(faces)
+    np.testing.assert_allclose(subject.boxes, [BIG] * 60)
+    assert subject.num_others == 1
+
+
+def test_a_face_that_leaves_and_returns_elsewhere_is_the_same():
+    faces = [[BIG]] * 20 + [[]] * 30 + [[BIG + 150 * STEP]] * 20
+    subject = choose_subject(faces)
+    assert np.isnan(subject.boxes[20:50]).all() and not np.isnan(subject.boxes[[0, 19, 50, 69]]).any()
+    assert subject.num_others == 0
+
+
+def test_a_much_smaller_face_does_not_fill_the_gap():
+    faces = [[BIG]] * 20 + [[SMALL]] * 30 + [[BIG]] * 20
+    subject = choose_subject(faces)
+    assert np.isnan(subject.boxes[20:50]).all() and subject.num_others == 1
+
+
+def test_faces_are_found_in_pictures(pictures):
+    with FaceFinder() as find:
+        boxes = [find(rgb) for rgb, _ in pictures[:3]]
+    for found in boxes:
+        assert len(found) == 1
+        x, y, width, height = found[0]
+        assert 85 < x + width / 2 < 171 and 60 < y + height / 2 < 160 and 40 < width < 110
+
+
+def test_a_small_face_in_a_large_frame_is_found(pictures):
+    frame = np.full((1080, 1920, 3), 130, dtype=np.uint8)
+    small = pictures[0][0][::2, ::2]
+    frame[500:628, 1500:1628] = small
+    with FaceFinder() as find:
+        found = find(frame)
+        again = find(frame)
+    assert len(found) == len(again) == 1
+    centre = found[0][:2] + found[0][2:] / 2
+    np.testing.assert_allclose(centre, (1564, 555), atol=20)
+    np.testing.assert_allclose(found[0], again[0], atol=8)
+
+
+def test_a_frame_without_face_gives_none():
+    with FaceFinder() as find:
+        assert find(np.full((120, 160, 3), 90, dtype=np.uint8)) == []
+
+
+def boxes_at(centres: np.ndarray, size: float) -> np.ndarray:
+    return np.concatenate([centres - size / 2, np.full((len(centres), 2), size)], 1)
+
+
+def test_the_square_stands_still_for_a_face_that_stays():
+    rng = np.random.default_rng(0)
+    boxes = boxes_at(np.array([900.0, 500.0]) + rng.normal(0, 8, (100, 2)), 200.0)
+    boxes[30:40] = np.nan
+    crop = plan_crop(boxes, (1080, 1920), 25.0)
+    assert crop.still and (crop.corners == crop.corners[0]).all()
+    centre = crop.corners[0] + crop.side / 2
+    assert abs(centre[0] - 900) < 10 and 0 < centre[1] - 500 < 0.1 * crop.side
+
+
+def test_the_square_follows_a_face_that_walks_smoothly_and_stays_inside():
+    x = np.linspace(100, 1800, 200)
+    crop = plan_crop(boxes_at(np.stack([x, np.full(200, 300.0)], -1), 150.0), (1080, 1920), 25.0)
+    assert not crop.still
+    assert crop.corners.min() >= 0 and (crop.corners[:, 0] + crop.side).max() <= 1920
+    free = (crop.corners[1:-1, 0] > 20) & (crop.corners[1:-1, 0] + crop.side < 1900)
+    assert np.abs(np.diff(crop.corners[:, 0], n=2)[free]).max() <= 2
+    inside = (x > crop.corners[:, 0]) & (x < crop.corners[:, 0] + crop.side)
+    assert inside.all()
+
+
+def test_a_face_that_fills_the_frame_takes_all_of_it():
+    crop = plan_crop(boxes_at(np.full((10, 2), 256.0), 170.0), (512, 512), 25.0)
+    assert crop.side == 512 and (crop.corners == 0).all()
+
+
+def test_cutting_resizes_the_right_part():
+    crop = plan_crop(boxes_at(np.full((5, 2), 200.0), 60.0), (400, 600), 25.0)
+    frame = np.zeros((400, 600, 3), dtype=np.uint8)
+    x, y = crop.corners[0].astype(int)
+    side = int(crop.side)
+    frame[y : y + side, x : x + side] = (10, 200, 30)
+    for size in (side, 64, 300):
+        picture = crop.cut(frame, 0, size)
+        assert picture.shape == (size, size, 3)
+        np.testing.assert_allclose(picture[2:-2, 2:-2], np.broadcast_to((10, 200, 30), (size - 4, size - 4, 3)), atol=2)
