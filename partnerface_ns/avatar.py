@@ -383,7 +383,9 @@ class Avatar(nn.Module):
     def loss(
         self, rendered: dict[str, Tensor], rgb: Float[Tensor, "rays 3"], mask: Float[Tensor, "rays 1"] | None
     ) -> dict[str, Float[Tensor, ""]]:
-        """Weighted loss terms of rays rendered in training mode; their sum is what training minimises.
+        """Weighted loss terms of rendered rays; their sum is what training minimises.
+
+        Rays rendered in evaluation mode have the colour term alone.
 
         Args:
             rendered: the result of `render`.
@@ -392,7 +394,7 @@ class Avatar(nn.Module):
         """
         c = self.config.losses
         terms = {"color": color_loss(rendered["rgb"], rgb, c.color_beta)}
-        if mask is not None:
+        if mask is not None and "optical_depth" in rendered:
             terms["mask"] = c.mask_weight * mask_loss(rendered["optical_depth"], mask)
         weights = {
             "geometry": c.geometry_weight,
