@@ -1,3 +1,17 @@
-"""PartNerFace: part-based neural radiance fields for animatable facial avatars, as a nerfstudio method."""
+"""PartNerFace: part-based neural radiance fields for animatable facial avatars, as a nerfstudio method.
+
+`partnerface_ns.load(run)` opens a trained avatar without nerfstudio.
+"""
+
+from __future__ import annotations
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    # Loaded when asked for: importing the package must cost the command line nothing.
+    if name == "load":
+        from partnerface_ns.driving.player import load
+
+        return load
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

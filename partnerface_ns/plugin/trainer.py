@@ -10,6 +10,7 @@ from nerfstudio.engine.optimizers import AdamOptimizerConfig
 from nerfstudio.engine.trainer import Trainer, TrainerConfig
 from nerfstudio.utils.rich_utils import CONSOLE
 
+from partnerface_ns.avatar_file import AVATAR_NAME, AvatarInfo, save_avatar
 from partnerface_ns.errors import SubjectError
 from partnerface_ns.plugin.dataparser import FlameDataParserConfig, absolute_head_model, head_model_source
 from partnerface_ns.plugin.pipeline import PartnerfacePipeline, PartnerfacePipelineConfig
@@ -110,5 +111,12 @@ class PartnerfaceTrainer(Trainer):
             raise SystemExit(130) from None
 
     def save_checkpoint(self, step: int) -> None:
-        """Save under the last step that was trained; a run that is stopped has counted one further."""
+        """Save under the last step that was trained; a run that is stopped has counted one further.
+
+        The avatar is also written by itself, for all that shows it without nerfstudio.
+        """
         super().save_checkpoint(self.last_step)
+        recording = self.pipeline.datamanager.train_dataset.recording
+        source = head_model_source(recording.capture, self.config.head_model)
+        info = AvatarInfo.of(recording.capture, recording.head_model, source)
+        save_avatar(self.base_dir / AVATAR_NAME, self.pipeline.model.avatar, info)

@@ -1,0 +1,147 @@
+"""An avatar ready to be shown: `partnerface_ns.load(run).render(camera, state)`.
+
+Needs no nerfstudio and no capture: an avatar file holds all but the head model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from partnerface_ns.avatar import Avatar, Rays
+from partnerface_ns.avatar_file import AVATAR_NAME, AvatarInfo, load_avatar
+from partnerface_ns.capture.capture import Camera
+from partnerface_ns.errors import SubjectError
+from partnerface_ns.flame.posing import ShapedHead
+from partnerface_ns.flame.state import HeadState
+from partnerface_ns.geometry.camera import Intrinsics, rays_through_pixels
+
+_RAYS = 1 << 14
+"""Rays rendered at once: enough to keep a processor busy, few enough for a small memory."""
+
+
+class Player:
+    """Shows an avatar in any state from any camera."""
+
+    def __init__(self, avatar: Avatar, info: AvatarInfo) -> None:
+        self.avatar, self.info = avatar.eval(), info
+
+    @property
+    def device(self) -> torch.device:
+        return self.avatar.identity.device
+
+    @property
+    def camera(self) -> Camera:
+        """The camera of training's first frame: `scaled_camera` makes its pictures smaller or larger."""
+        return self.info.camera
+
+    @property
+    def neutral(self) -> HeadState:
+        """The person's neutral state, batch axes ()."""
+        return self.info.neutral
+
+    @property
+    def head(self) -> ShapedHead:
+        """The person's head in the head model's mesh, on the avatar's device."""
+        return self.avatar.skinning.head
+
+    @torch.no_grad()
+    def render(
+        self, camera: Camera | None = None, state: HeadState | None = None
+    ) -> dict[str, Float[Tensor, "height width channels"]]:
+        """Render one picture.
+
+        Args:
+            camera: world frame, metres and pixels; None takes `self.camera`.
+            state: batch axes (); None takes `self.neutral`.
+
+        Returns:
+            On the avatar's device: rgb (h, w, 3) in [0, 1] over the avatar's background, accumulation (h, w, 1) in
+            [0, 1], depth (h, w, 1) in metres along the ray, and as colours (h, w, 3) parts, deformation and canonical.
+
+        Raises:
+            SubjectError: the state has another number of expression coefficients than the head model.
+        """
+        camera = camera or self.camera
+        state = self._checked(self.neutral if state is None else state)
+        origins, directions = _rays_of(camera, self.device)
+        chunks = []
+        for start in range(0, len(origins), _RAYS):
+            part = slice(start, start + _RAYS)
+            frame = torch.zeros(len(origins[part]), dtype=torch.long, device=self.device)
+            chunks.append(self.avatar.render(Rays(origins[part], directions[part], frame), state))
+        shape = (camera.height, camera.width, -1)
+        return {name: torch.cat([c[name] for c in chunks]).float().reshape(shape) for name in chunks[0]}
+
+    def render_batch(
+        self, cameras: Iterable[Camera], states: HeadState
+    ) -> dict[str, Float[Tensor, "frames height width channels"]]:
+        """Render a picture for each camera and state, one after the other.
+
+        Args:
+            cameras: as many as states, all of one picture size.
+            states: batch axes (frames,).
+
+        Returns:
+            As `render`, with the frames first.
+        """
+        pictures = [self.render(camera, states[i]) for i, camera in zip(range(len(states)), cameras, strict=True)]
+        return {name: torch.stack([picture[name] for picture in pictures]) for name in pictures[0]}
+
+    def _checked(self, state: HeadState) -> HeadState:
+        expected, found = self.head.model.num_expr, state.expression.shape[-1]
+        if state.batch_shape != () or found != expected:
+            raise SubjectError(
+                "render", "not one head state of this avatar", expected=(expected,), found=tuple(state.expression.shape)
+            )
+        stacked = HeadState.stack([state])
+        return stacked.to(self.device)
+
+
+def load(run: Path | str, head_model: Path | None = None, device: str = "cpu") -> Player:
+    """Open a trained avatar.
+
+    Args:
+        run: a run folder, an avatar file in it, or an avatar file anywhere.
+        head_model: the head model's file, where it is no longer where training found it.
+        device: where to render, as torch names it.
+
+    Raises:
+        SubjectError: there is no avatar, or it cannot be used with the head model.
+    """
+    path = Path(run)
+    path = path / AVATAR_NAME if path.is_dir() else path
+    if not path.is_file():
+        raise SubjectError(run, "no avatar here", expected=f"a run folder with {AVATAR_NAME}, or that file")
+    avatar, info = load_avatar(path, head_model)
+    return Player(avatar.to(device), info)
+
+
+def scaled_camera(camera: Camera, longest: int) -> Camera:
+    """The same view in pictures whose longer side has so many pixels; sizes are rounded to even pixels."""
+    scale = longest / max(camera.width, camera.height)
+    width, height = (max(2, 2 * round(side * scale / 2)) for side in (camera.width, camera.height))
+    x, y = width / camera.width, height / camera.height
+    return replace(
+        camera,
+        fl_x=camera.fl_x * x,
+        fl_y=camera.fl_y * y,
+        cx=camera.cx * x,
+        cy=camera.cy * y,
+        width=width,
+        height=height,
+    )
+
+
+def _rays_of(camera: Camera, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Origins and directions through the centres of all pixels, row by row."""
+    y, x = torch.meshgrid(torch.arange(camera.height), torch.arange(camera.width), indexing="ij")
+    centers = torch.stack([x, y], -1).reshape(-1, 2).float() + 0.5
+    intrinsics = Intrinsics(camera.fl_x, camera.fl_y, camera.cx, camera.cy)
+    origins, directions = rays_through_pixels(centers, intrinsics, torch.from_numpy(camera.T_world_camera).float())
+    return origins.to(device), directions.to(device)

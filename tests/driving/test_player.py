@@ -1,0 +1,159 @@
+"""Opening an avatar without its capture, and what it shows."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import partnerface_ns
+from partnerface_ns.avatar import AvatarConfig, Rays
+from partnerface_ns.avatar_file import AvatarInfo, config_from_plain, load_avatar
+from partnerface_ns.driving.player import Player, scaled_camera
+from partnerface_ns.errors import SubjectError
+from partnerface_ns.flame.state import HeadState
+from partnerface_ns.geometry.camera import Intrinsics, rays_through_pixels
+
+
+def test_a_loaded_avatar_shows_what_the_saved_one_did(avatar_file, player, capture):
+    loaded = partnerface_ns.load(avatar_file.parent)
+    state = capture.track[3]
+    ours, theirs = loaded.render(state=state), player.render(state=state)
+    assert list(ours) == ["rgb", "accumulation", "depth", "parts", "deformation", "canonical"]
+    for name, value in ours.items():
+        assert torch.equal(value, theirs[name]), name
+    assert ours["accumulation"].std() > 0.1
+    assert torch.equal(loaded.neutral.expression, player.neutral.expression)
+    np.testing.assert_array_equal(loaded.camera.T_world_camera, player.camera.T_world_camera)
+    assert not list(avatar_file.parent.glob("*.partial"))
+
+
+def test_the_file_holds_no_head_model(avatar_file, tiny_head):
+    content = torch.load(avatar_file, weights_only=True)
+    shapes = {tuple(value.shape) for value in content["state"].values()}
+    for array in (tiny_head.faces, tiny_head.expression_dirs, tiny_head.pose_dirs, tiny_head.skinning_weights):
+        assert tuple(array.shape) not in shapes
+
+
+def test_pixels_are_the_avatars_rays(player, capture):
+    camera, state = player.camera, capture.track[2]
+    picture = player.render(camera, state)["rgb"]
+    row, column = 9, 6
+    intrinsics = Intrinsics(camera.fl_x, camera.fl_y, camera.cx, camera.cy)
+    center = torch.tensor([[column + 0.5, row + 0.5]])
+    rays = Rays(
+        *rays_through_pixels(center, intrinsics, torch.from_numpy(camera.T_world_camera).float()), torch.tensor([0])
+    )
+    with torch.no_grad():
+        expected = player.avatar.render(rays, HeadState.stack([state]))["rgb"][0]
+    assert not torch.allclose(expected, player.avatar.background), "the ray meets the head"
+    torch.testing.assert_close(picture[row, column], expected, atol=1e-2, rtol=0)
+
+
+def test_a_batch_is_its_pictures(player, capture):
+    cameras = [player.camera, scaled_camera(player.camera, 16)]
+    batch = player.render_batch(cameras, capture.track[:2])
+    assert batch["rgb"].shape == (2, 16, 16, 3)
+    assert torch.equal(batch["rgb"][1], player.render(cameras[1], capture.track[1])["rgb"])
+
+
+def test_wrong_states_are_refused(player, capture):
+    with pytest.raises(SubjectError, match="not one head state"):
+        player.render(state=capture.track)
+    with pytest.raises(SubjectError, match="not one head state"):
+        player.render(state=HeadState.neutral(9))
+
+
+def test_a_camera_of_another_size_sees_the_same(camera):
+    small = scaled_camera(camera, 8)
+    assert (small.width, small.height, small.fl_x, small.cx) == (8, 8, 14.0, 4.0)
+
+
+def test_the_range_of_training_is_known(info, capture):
+    seen = capture.states_of("train")
+    assert bool((info.lowest.jaw >= seen.jaw.amin(0)).all()) and bool((info.highest.jaw <= seen.jaw.amax(0)).all())
+    assert bool((info.highest.expression > info.lowest.expression).all())
+
+
+def test_another_head_model_is_refused(avatar_file, head_arrays, tmp_path):
+    other = tmp_path / "other.npz"
+    np.savez(other, **(head_arrays | {"v_template": head_arrays["v_template"] * 1.1}))
+    with pytest.raises(SubjectError, match="trained with another head model"):
+        partnerface_ns.load(avatar_file, other)
+
+
+def test_a_head_model_that_moved_is_named_again(avatar_file, head_file, tmp_path):
+    moved = head_file.rename(tmp_path / "moved.npz")
+    with pytest.raises(SubjectError, match=r"tiny_head\.npz"):
+        load_avatar(avatar_file)
+    assert partnerface_ns.load(avatar_file, moved).render()["rgb"].isfinite().all()
+
+
+@pytest.mark.parametrize("damage", ["text", "list", "no info", "no state", "config", "cut"])
+def test_what_is_no_avatar_is_refused(avatar_file, damage):
+    content = torch.load(avatar_file, weights_only=True)
+    if damage == "text":
+        avatar_file.write_text("avatar")
+    elif damage == "cut":
+        avatar_file.write_bytes(avatar_file.read_bytes()[:2000])
+    else:
+        if damage == "list":
+            content = [1, 2]
+        elif damage == "config":
+            content["config"]["num_parts"] = 7
+        else:
+            del content[damage.removeprefix("no ")]
+        torch.save(content, avatar_file)
+    with pytest.raises(SubjectError) as error:
+        load_avatar(avatar_file)
+    assert str(avatar_file) in str(error.value)
+
+
+def test_a_hostile_file_runs_nothing(avatar_file, tmp_path):
+    class Hostile:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "ran",)
+
+    torch.save({"format": 1, "info": Hostile()}, avatar_file)
+    with pytest.raises(SubjectError):
+        load_avatar(avatar_file)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_settings_are_checked():
+    source = Path("x.pt")
+    read = config_from_plain(AvatarConfig(), {"num_parts": 5, "canonical": {"resolutions": [8, 16]}}, source)
+    assert (read.num_parts, read.canonical.resolutions, read.code_noise) == (5, (8, 16), AvatarConfig().code_noise)
+    for values, key in (({"canonical": {"colour": 1}}, "canonical.colour"), ({"num_parts": "9"}, "num_parts")):
+        with pytest.raises(SubjectError) as error:
+            config_from_plain(AvatarConfig(), values, source)
+        assert error.value.key == key
+
+
+def test_no_run_is_told(tmp_path):
+    for place in (tmp_path, tmp_path / "nothing"):
+        with pytest.raises(SubjectError, match="no avatar here"):
+            partnerface_ns.load(place)
+
+
+def test_importing_the_package_imports_nothing():
+    program = "import sys, partnerface_ns; print(sorted({'torch', 'numpy'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_loading_needs_no_nerfstudio(avatar_file):
+    program = (
+        "import sys; sys.modules['nerfstudio'] = sys.modules['viser'] = None\n"
+        "import partnerface_ns; print(tuple(partnerface_ns.load(sys.argv[1]).render()['rgb'].shape))"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(avatar_file)], capture_output=True, text=True)
+    assert done.stdout == "(16, 16, 3)\n", done.stderr
+
+
+def test_info_and_avatar_of_one_capture_agree(info, avatar):
+    assert isinstance(Player(avatar, info).info, AvatarInfo)
+    assert info.neutral.batch_shape == ()
