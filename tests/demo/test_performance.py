@@ -76,6 +76,9 @@ def test_the_first_take_keeps_faces_for_the_second(seed):
     for name in ("mouthPucker", "noseSneerLeft", "noseSneerRight", "cheekPuff"):
         assert of(train, name).abs().max() == 0
         assert of(test, name).max() > 0.5
+    tilt = lambda state: (state.rotation + state.neck)[:, 2]  # noqa: E731
+    beyond = torch.maximum(tilt(test) - tilt(train).max(), tilt(train).min() - tilt(test))
+    assert (beyond > 0).float().mean() > 0.9
     laughing = lambda state: (of(state, "mouthSmileLeft")[:, 0] > 0.4) & (state.jaw[:, 0] > 0.15)  # noqa: E731
     assert not laughing(train).any() and laughing(test).any()
 

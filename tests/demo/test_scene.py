@@ -10,7 +10,7 @@ import torch
 
 from partnerface_ns.demo.appearance import Look
 from partnerface_ns.demo.moment import Moment
-from partnerface_ns.demo.scene import EYE_LEFT, EYE_RIGHT, SHIRT, SKIN, TEETH_LOWER, TEETH_UPPER
+from partnerface_ns.demo.scene import EYE_LEFT, EYE_RIGHT, FRAME, SHIRT, SKIN, TEETH_LOWER, TEETH_UPPER
 from partnerface_ns.demo.subject import Subject
 from partnerface_ns.flame.open_head import open_head_parts
 from partnerface_ns.flame.posing import PosedHead
@@ -150,6 +150,11 @@ def test_glasses_slide_on_a_still_face(person):
     )
     assert changed(before, after).sum() > 40
     assert rows.min() > eyes - 0.6 * (mouth - eyes) and rows.max() < mouth
+    moved = (
+        np.abs(person.scene._place(replace(moment, T_skull_glasses=slid)) - person.scene._place(moment)).max(-1) > 1e-4
+    )
+    of_part = [np.unique(person.scene.faces[person.scene.parts == part]) for part in range(SHIRT + 1)]
+    assert [part for part, verts in enumerate(of_part) if moved[verts].any()] == [FRAME]
     lens_before = person.scene.lenses.verts.mean(0)
     lens_after = slid[:3, :3] @ lens_before + slid[:3, 3]
     assert -0.004 < (lens_after - lens_before)[1] < -0.002 and (lens_after - lens_before)[2] > 0

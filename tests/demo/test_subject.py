@@ -83,7 +83,8 @@ def test_too_little_to_film_is_refused(tmp_path, options, words):
     assert not any(tmp_path.iterdir())
 
 
-def test_a_folder_with_something_in_it_is_refused(tmp_path):
+def test_a_folder_with_something_in_it_is_refused_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(Subject, "of", lambda *_: pytest.fail("a person was made"))
     (tmp_path / "note.txt").write_text("keep me")
     with pytest.raises(SubjectError, match="something here already"):
         make_subject(tmp_path, frames=12, size=32)
