@@ -26,14 +26,14 @@ from partnerface_ns.tracking.landmarks import (
 
 LANDMARK_SIGMA = 1.0
 """Pixels at 512: the detector's error at a well-defined landmark."""
-_WORSE = ((OVAL, 2.0), (BROWS, 1.5), (LIPS, 0.8), ((*EYE_LEFT, *EYE_RIGHT), 0.7))
+_WORSE = ((OVAL, 1.5), (BROWS, 1.5), (LIPS, 0.8), ((*EYE_LEFT, *EYE_RIGHT), 0.7))
 """Factors on the error: the outline of the face slides over the skin, brows sit differently on everyone, lips and
 lids are found well."""
 _IRIS_FACTOR = 0.8
 _SAME_INFORMATION = 8.0
 """Neighbouring landmarks err together: this many count as one."""
-ROBUST = 4.0
-"""Standard deviations beyond which a residual counts ever less."""
+OUTLIER = 3.0
+"""Standard deviations beyond which residuals are outliers."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,8 @@ class Priors:
     """Radians from upright."""
     root_motion: float = 0.06
     """Radians from the mean over the video: the torso turns little."""
+    sway: float = 0.03
+    """Metres of the torso's place from its mean over the video."""
     jaw_open: float = 0.15
     jaw_closed: float = 0.01
     """Of angles beyond the closed mouth."""
@@ -103,15 +105,18 @@ def half_square(values: Float[Tensor, "..."], sigma: float | Tensor) -> Float[Te
     return 0.5 * (values / sigma).square().sum()
 
 
-def robust(squared: Float[Tensor, "*batch"], sigmas: float = ROBUST) -> Float[Tensor, "*batch"]:
-    """Half the square near zero and growing ever more slowly beyond some standard deviations (Geman-McClure).
+def bounded(squared: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+    """Half the square near zero, and hardly growing beyond some standard deviations (Geman-McClure).
 
     Args:
         squared: squared residual in units of its standard deviation.
-        sigmas: where outliers begin.
     """
-    limit = sigmas**2
-    return 0.5 * squared * limit / (limit + squared)
+    return 0.5 * squared * OUTLIER**2 / (OUTLIER**2 + squared)
+
+
+def linear_far(squared: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+    """Half the square near zero, and growing like the distance beyond some standard deviations (pseudo-Huber)."""
+    return OUTLIER**2 * ((1 + squared / OUTLIER**2).sqrt() - 1)
 
 
 def landmark_energy(
@@ -119,11 +124,13 @@ def landmark_energy(
     detected: Float[Tensor, "frames landmarks 2"],
     sigmas: Float[Tensor, "landmarks"],
     weights: Float[Tensor, "frames landmarks"],
-    outliers: float = ROBUST,
 ) -> Float[Tensor, ""]:
-    """Distances of landmarks from where they were detected; `outliers` is where they begin, in deviations."""
+    """Distances of landmarks from where they were detected.
+
+    Landmarks far off keep pulling: mostly it is the pose or the person's shape that is not found yet.
+    """
     squared = ((projected - detected) / sigmas[:, None]).square().sum(-1)
-    return (weights * robust(squared, outliers)).sum() / _SAME_INFORMATION
+    return (weights * linear_far(squared)).sum() / _SAME_INFORMATION
 
 
 def gap_energy(
@@ -136,7 +143,7 @@ def gap_energy(
     """Distances between lids and between lips, which say more about blinks and speech than places do."""
     gap = projected[:, pairs[:, 0]] - projected[:, pairs[:, 1]]
     seen = detected[:, pairs[:, 0]] - detected[:, pairs[:, 1]]
-    return (weights[:, pairs[:, 0]] * robust(((gap - seen) / sigma).square().sum(-1))).sum()
+    return (weights[:, pairs[:, 0]] * linear_far(((gap - seen) / sigma).square().sum(-1))).sum()
 
 
 def outline_energy(
@@ -144,7 +151,7 @@ def outline_energy(
 ) -> Float[Tensor, ""]:
     """Distances of surface points from the lines along the outline, pixels; neighbours err together here too."""
     out = ((points - outline[:, :2]) * outline[:, 2:]).sum(-1)
-    return robust((out / sigma).square()).sum() / 4
+    return bounded((out / sigma).square()).sum() / 4
 
 
 def bounds_energy(

@@ -57,8 +57,9 @@ class Problem:
         head: FitHead,
         seen: Observations,
         spread: Float[np.ndarray, "landmarks"],
-        known: Unknowns | None,
-        device: torch.device | str,
+        known: Unknowns | None = None,
+        nod: float = 0.0,
+        device: torch.device | str = "cpu",
     ) -> None:
         """
         Args:
@@ -66,9 +67,10 @@ class Problem:
             seen: the frames to fit.
             spread: uncertainty of the landmarks' places on the head, metres.
             known: what holds for the whole video, from an earlier fit of some of its frames.
+            nod: radians by which heads are lowered in the first guess.
             device: where to compute.
         """
-        self.unknowns = first_guess(head, seen, known)
+        self.unknowns = first_guess(head, seen, known, nod)
         for field_ in fields(Unknowns):
             tensor = getattr(self.unknowns, field_.name).to(device)
             setattr(self.unknowns, field_.name, tensor.requires_grad_(True))
@@ -79,7 +81,7 @@ class Problem:
         bias_sigma = torch.from_numpy(np.clip(spread, 5e-4, 3e-3)).float()[:, None]
         bias_sigma[IRIS_LEFT] = bias_sigma[IRIS_RIGHT] = 3e-4
         self.bias_sigma = bias_sigma.to(device)
-        self.outline_sigma, self.outliers = 2.0 * seen.px, energy.ROBUST
+        self.outline_sigma = 2.0 * seen.px
         self.explained = _explained(head).to(device)
         self.step_seconds = float(torch.diff(seen.times).median()) if len(seen.times) > 1 else 0.04
         self.neighbours = _has_neighbours(seen.times, self.step_seconds).to(device)
@@ -129,6 +131,11 @@ class Problem:
             falling.step()
             on_step()
 
+    @torch.no_grad()
+    def energy(self) -> float:
+        """Of the unknowns as they are, without the outline."""
+        return float(self.prior_energy() + sum(self.data_energy(chunk, None) for chunk in self._chunks()))
+
     def _chunks(self) -> list[slice]:
         num = len(self.seen.times)
         return [slice(i, min(i + _CHUNK, num)) for i in range(0, num, _CHUNK)]
@@ -142,7 +149,7 @@ class Problem:
         screen = seen.project(verts, self.focal)
         detected, landmarks = seen.landmarks[..., :2], screen[:, :num]
         weights = self._visibility(verts[:, :num].detach(), chunk)
-        total = energy.landmark_energy(landmarks, detected, self.sigmas, weights, self.outliers)
+        total = energy.landmark_energy(landmarks, detected, self.sigmas, weights)
         total = total + energy.gap_energy(landmarks, detected, self.pairs, _GAP_SIGMA * seen.px, weights)
         if matches is not None:
             index, found = matches.indices[chunk][..., None].expand(-1, -1, 2), matches.found[chunk]
@@ -180,6 +187,8 @@ class Problem:
             total = total + energy.bounds_energy(u.expression, 0.0, 1.0, p.beyond_bounds)
         total = total + half(u.rotation, p.root) + half(u.rotation - u.rotation.mean(0), p.root_motion)
         total = total + half(u.neck, p.neck)
+        translation = u.states(self.focal).translation
+        total = total + half(translation - translation.mean(0), p.sway)
         total = total + half(u.jaw[:, :1], p.jaw_open) + half(u.jaw[:, 1:], p.jaw_side)
         total = total + half(u.jaw[:, :1].clamp(max=0), p.jaw_closed)
         total = total + half(u.gaze, p.gaze) + half(u.vergence - p.vergence, p.vergence)

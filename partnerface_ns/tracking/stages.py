@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from PIL import Image
 
 from partnerface_ns.errors import SubjectError
@@ -133,8 +133,18 @@ def picture_path(folder: Path, index: int) -> Path:
     return folder / f"{index:05d}.png"
 
 
-def read_picture(folder: Path, index: int) -> np.ndarray:
-    with Image.open(picture_path(folder, index)) as image:
+def read_picture(work: WorkFolder, index: int) -> np.ndarray:
+    """The square picture of a frame."""
+    with Image.open(picture_path(work.folder("pictures"), index)) as image:
+        return np.asarray(image)
+
+
+def read_matte(work: WorkFolder, index: int) -> np.ndarray:
+    """The matte of a frame, 0 to 255; all of the picture where none was made."""
+    path = picture_path(work.folder("mattes"), index)
+    if not path.exists():
+        return np.full(read_picture(work, index).shape[:2], 255, dtype=np.uint8)
+    with Image.open(path) as image:
         return np.asarray(image)
 
 
@@ -184,15 +194,15 @@ def _face_height(landmarks: np.ndarray) -> np.ndarray:
     return np.linalg.norm(landmarks[:, 10, :2] - landmarks[:, 152, :2], axis=-1)
 
 
-def cut_mattes(options: Options, frames: np.ndarray, work: WorkFolder) -> Float[np.ndarray, "frames points 4"]:
+def cut_mattes(frames: Int[np.ndarray, "frames"], work: WorkFolder) -> Float[np.ndarray, "frames points 4"]:
     """Mattes of the pictures, stored in the work folder, and their outlines."""
-    folder, pictures = work.folder("mattes"), work.folder("pictures")
+    folder = work.folder("mattes")
 
     def make() -> dict[str, np.ndarray]:
         outlines = []
         with Matter() as matte_of:
             for index in progress(frames.tolist(), "Matting", len(frames)):
-                matte = matte_of(read_picture(pictures, index))
+                matte = matte_of(read_picture(work, index))
                 outlines.append(matte_outline(matte))
                 Image.fromarray(np.round(matte * 255).astype(np.uint8)).save(picture_path(folder, index))
         return {"outlines": np.stack(outlines)}

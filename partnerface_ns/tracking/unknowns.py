@@ -83,13 +83,14 @@ class Unknowns:
         return HeadState(self.expression[part], self.rotation[part], self.neck[part], self.jaw[part], eyes, translation)
 
 
-def first_guess(head: FitHead, seen: Observations, known: Unknowns | None = None) -> Unknowns:
+def first_guess(head: FitHead, seen: Observations, known: Unknowns | None = None, nod: float = 0.0) -> Unknowns:
     """Unknowns to start from: each frame's pose from its landmarks, all else at rest.
 
     Args:
         head: the reduced head model.
         seen: the frames.
         known: what holds for the whole video, if it was fitted before; its frames are not used.
+        nod: radians by which all heads are lowered, to correct the detector's depths.
     """
     from scipy.spatial.transform import Rotation
 
@@ -104,7 +105,7 @@ def first_guess(head: FitHead, seen: Observations, known: Unknowns | None = None
         once = {name: getattr(known, name).detach().cpu().clone() for name in ONCE}
     shaped = ShapedHead.of(model, torch.cat([once["identity"], once["displacement"]]))
     pose = pose_from_landmarks(shaped.verts_rest[: head.num_landmarks], seen)
-    turn = Rotation.from_matrix(pose.rotation.numpy())
+    turn = Rotation.from_matrix(pose.rotation.numpy()) * Rotation.from_rotvec([nod, 0.0, 0.0])
     root = torch.from_numpy(_ROOT_SHARE * turn.as_rotvec()).float()
     neck = torch.from_numpy((Rotation.from_rotvec(root.numpy()).inv() * turn).as_rotvec()).float()
     zeros = lambda size: torch.zeros(num, size)  # noqa: E731

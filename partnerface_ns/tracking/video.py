@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from partnerface_ns.errors import SubjectError
+from partnerface_ns.files import require_file
 
 INSTALL_HINT = "pip install 'partnerface[track]'"
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
@@ -68,8 +69,7 @@ def read_frames(path: Path, selection: Selection) -> Iterator[VideoFrame]:
         SubjectError: nothing there, no video in the file, or not one frame that can be decoded.
     """
     path = Path(path)
-    if not path.exists():
-        raise SubjectError(path, "the video does not exist")
+    require_readable(path)
     frames = _read_folder(path) if path.is_dir() else _read_file(path)
     taken = 0
     for frame in _select(frames, selection):
@@ -77,6 +77,18 @@ def read_frames(path: Path, selection: Selection) -> Iterator[VideoFrame]:
         yield frame
     if taken == 0:
         raise SubjectError(path, "no frame in the chosen part of the video", expected=selection)
+
+
+def require_readable(path: Path) -> None:
+    """Check that there is a file with something in it, or a folder.
+
+    Raises:
+        SubjectError: there is neither.
+    """
+    if not path.exists():
+        raise SubjectError(path, "the video does not exist")
+    if not path.is_dir():
+        require_file(path)
 
 
 def estimate_count(path: Path, selection: Selection) -> int | None:

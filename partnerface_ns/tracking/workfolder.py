@@ -51,9 +51,12 @@ class WorkFolder:
         if not path.is_file():
             arrays = make()
             partial = path.with_suffix(".partial")
-            with partial.open("wb") as file:
-                np.savez(file, **arrays)
-            os.replace(partial, path)
+            try:
+                with partial.open("wb") as file:
+                    np.savez(file, **arrays)
+                os.replace(partial, path)
+            finally:
+                partial.unlink(missing_ok=True)
         return read_npz(path, max_bytes=_MAX_BYTES)
 
     def remove(self) -> None:

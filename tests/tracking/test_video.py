@@ -126,7 +126,7 @@ def write_sound(path: Path) -> None:
     [
         ("missing.mp4", lambda p: None, "does not exist"),
         ("text.mp4", lambda p: p.write_text("this is no video"), "not a video that can be opened"),
-        ("empty.mp4", lambda p: p.write_bytes(b""), "not a video that can be opened"),
+        ("empty.mp4", lambda p: p.write_bytes(b""), "the file is empty"),
         ("sound.m4a", write_sound, "the file has no video"),
         ("empty", lambda p: p.mkdir(), "no image in this folder"),
     ],

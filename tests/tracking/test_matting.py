@@ -1,0 +1,103 @@
+"""Mattes and their outlines."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from partnerface_ns.tracking.matting import Matter, guided_filter
+from partnerface_ns.tracking.outline import NUM_POINTS, match_outline, matte_outline
+
+
+def slow_guided_filter(guide: np.ndarray, values: np.ndarray, radius: int, epsilon: float) -> np.ndarray:
+    """One linear fit a window, by the normal equations; borders repeat their pixels."""
+    padded = np.pad(guide, ((2 * radius,) * 2, (2 * radius,) * 2, (0, 0)), mode="edge")
+    padded_values = np.pad(values, 2 * radius, mode="edge")
+    rows, columns = values.shape
+    side = 2 * radius + 1
+    fits = np.empty((rows + 2 * radius, columns + 2 * radius, 4))
+    for y, x in np.ndindex(*fits.shape[:2]):
+        colours = padded[y : y + side, x : x + side].reshape(-1, 3)
+        window = padded_values[y : y + side, x : x + side].ravel()
+        centred = colours - colours.mean(0)
+        slope = np.linalg.solve(
+            centred.T @ centred / len(window) + epsilon * np.eye(3), centred.T @ (window - window.mean()) / len(window)
+        )
+        fits[y, x] = *slope, window.mean() - slope @ colours.mean(0)
+    result = np.empty_like(values)
+    for y, x in np.ndindex(rows, columns):
+        fit = fits[y : y + side, x : x + side].reshape(-1, 4).mean(0)
+        result[y, x] = guide[y, x] @ fit[:3] + fit[3]
+    return result
+
+
+def test_guided_filter_agrees_with_the_slow_one():
+    # Smooth pictures of twice the size: the filter works on half of it.
+    y, x = np.mgrid[:48, :48] / 48
+    guide = np.stack([x, y**2, 0.5 + 0.4 * np.sin(5 * x + 2 * y)], -1).astype(np.float32)
+    values = (1 / (1 + np.exp(-(x + 0.3 * y - 0.6) * 20))).astype(np.float32)
+    fast = guided_filter(guide, values, 4, 1e-3)
+    half = guide.reshape(24, 2, 24, 2, 3).mean((1, 3)), values.reshape(24, 2, 24, 2).mean((1, 3))
+    slow = slow_guided_filter(half[0].astype(np.float64), half[1].astype(np.float64), 2, 1e-3)
+    np.testing.assert_allclose(fast.reshape(24, 2, 24, 2).mean((1, 3))[4:-4, 4:-4], slow[4:-4, 4:-4], atol=0.02)
+
+
+def test_guided_filter_sharpens_a_rough_matte_to_the_pictures_edge():
+    guide = np.zeros((64, 64, 3), dtype=np.float32)
+    guide[:, 30:] = (0.8, 0.6, 0.5)
+    rough = np.clip((np.arange(64) - 25) / 12, 0, 1)[None].repeat(64, 0).astype(np.float32)
+    fine = guided_filter(guide, rough, 6, 1e-4)
+    assert fine[:, 28].max() < 0.35 and fine[:, 32].min() > 0.65
+
+
+def test_the_person_is_cut_out(pictures):
+    with Matter() as matte_of:
+        for rgb, truth in pictures[:3]:
+            matte = matte_of(rgb)
+            assert matte.shape == truth.shape and matte.min() >= 0 and matte.max() <= 1
+            found, true = matte > 0.5, truth > 0.5
+            assert (found & true).sum() / (found | true).sum() > 0.95
+
+
+def disc(size: int, centre: tuple[float, float], radius: float) -> np.ndarray:
+    y, x = np.mgrid[:size, :size] + 0.5
+    return np.clip(radius + 0.5 - np.hypot(x - centre[0], y - centre[1]), 0, 1).astype(np.float32)
+
+
+def test_outline_of_a_disc_has_sub_pixel_places_and_outward_normals():
+    outline = matte_outline(disc(200, (103.3, 96.7), 60.0))
+    assert outline.shape == (NUM_POINTS, 4) and np.isfinite(outline).all()
+    radial = outline[:, :2] - (103.3, 96.7)
+    radius = np.linalg.norm(radial, axis=1)
+    np.testing.assert_allclose(radius, 60, atol=0.4)
+    assert ((radial / radius[:, None]) * outline[:, 2:]).sum(1).min() > 0.99
+
+
+def test_the_pictures_border_is_no_outline():
+    outline = matte_outline(disc(200, (100, 200), 80.0))
+    points = outline[np.isfinite(outline).all(1), :2]
+    assert points[:, 1].max() < 197 and len(points) > NUM_POINTS // 2
+
+
+def test_an_empty_matte_has_no_outline():
+    assert np.isnan(matte_outline(np.zeros((64, 64), dtype=np.float32))).all()
+
+
+def test_small_pieces_are_no_person():
+    matte = disc(200, (100, 100), 50.0) + disc(200, (20, 20), 8.0)
+    points = matte_outline(matte)[:, :2]
+    assert np.linalg.norm(points - 100, axis=1).max() < 52
+
+
+@pytest.mark.parametrize("gate, expected", [(5.0, True), (1.0, False)])
+def test_the_outermost_surface_point_beside_an_outline_point_is_matched(gate, expected):
+    outline = torch.tensor([[[50.0, 20.0, 0.0, -1.0], [torch.nan] * 4]])
+    # Inner rim, outer rim 3 pixels too far in, one that faces the viewer, one with a wrong normal, one aside.
+    places = torch.tensor([[[50.0, 33.0], [52.0, 23.0], [50.0, 19.0], [50.0, 21.0], [90.0, 20.0]]])
+    normals = torch.tensor([[[0.0, -1.0], [0.0, -1.0], [0.0, -1.0], [0.0, 1.0], [0.0, -1.0]]])
+    facing = torch.tensor([[0.1, 0.0, 0.9, 0.0, 0.0]])
+    indices, found = match_outline(outline, places, normals, facing, gate, 1.0)
+    assert found.tolist() == [[expected, False]]
+    if expected:
+        assert indices[0, 0] == 1
