@@ -1,8 +1,8 @@
 """The avatar: rays and head states in, pixels out. A plain torch module that knows no framework.
 
-A sample's way (world frame, metres): ray -> probes in remembered density -> intervals -> inverse skinning to the canonical
-head -> part deformation -> canonical field -> volume rendering. `render` does it, `loss` compares with pixels,
-`set_progress` moves training from hard to soft parts.
+A sample's way (world frame, metres): ray -> probes in remembered density -> intervals -> inverse skinning to the
+canonical head -> part deformation -> canonical field -> volume rendering. `render` does it, `loss` compares with
+pixels, `set_progress` moves training from hard to soft parts.
 
 The state dict holds what belongs to the person (identity, part seeds, bounds, stage, the head model's fingerprint),
 never the head model's arrays: those come again from the user's file.
@@ -49,6 +49,8 @@ _DEEP = 0.03
 """Metres below the mesh from which nothing can be seen."""
 
 
+_SKIN = 0.01
+"""Height in metres up to which density is expected to be the skin's; hair and glasses begin above."""
 _SEEN = 5e-4
 """Share of a pixel below which a sample's colour is not computed."""
 
@@ -239,9 +241,9 @@ class Avatar(nn.Module):
                 pose there. None predicts it from the head's pose.
 
         Returns:
-            rgb (rays, 3) in [0, 1] over the background, accumulation (rays, 1) in [0, 1], depth (rays, 1) in metres along
-            the ray; in evaluation also, as colours (rays, 3): parts, deformation (size of the offset),
-            canonical (place in the canonical head). In training also the scalar regularisers that `loss` takes.
+            rgb (rays, 3) in [0, 1] over the background, accumulation (rays, 1) in [0, 1], depth (rays, 1) in metres
+            along the ray; in evaluation also, as colours (rays, 3): parts, deformation (size of the offset), canonical
+            (place in the canonical head). In training also the scalar regularisers that `loss` takes.
         """
         T_world_torso = self.torso(states, timesteps) if self.config.torso.enabled else None
         frames = self.skinning.frames(states, T_world_torso)
@@ -301,7 +303,7 @@ class Avatar(nn.Module):
         if self.training:
             optical_depth = (geometry.density.reshape(num_hits, num_samples) * delta).sum(1, keepdim=True)
             outputs["optical_depth"] = _scatter(optical_depth, ray, rays)
-            outputs |= self._regularizers(canonical.points, moved, geometry.correction, timesteps)
+            outputs |= self._regularizers(moved, geometry.correction, canonical.points, timesteps)
             self._remember()
         else:
             outputs |= {name: on_rays(v[seen]) for name, v in self._inspect(canonical.points, moved).items()}
@@ -351,9 +353,11 @@ class Avatar(nn.Module):
         return torch.where(room > 0, (6 - 800 * height).clamp(0.5, 7), -torch.inf)
 
     def _regularizers(
-        self, points: Tensor, moved: MovedPoints, correction: Tensor, timesteps: Tensor | None
+        self, moved: MovedPoints, correction: Tensor, points: Tensor, timesteps: Tensor | None
     ) -> dict[str, Tensor]:
-        found = {"geometry": F.smooth_l1_loss(correction, torch.zeros_like(correction))}
+        with torch.no_grad():
+            at_skin = self.skinning.space.height_and_room(points)[0] < _SKIN
+        found = {"geometry": F.smooth_l1_loss(correction * at_skin, torch.zeros_like(correction))}
         if self.config.deformation != "none":
             found["offset"] = (moved.offset / self.config.parts.offset_scale).square().sum(-1).mean()
             found["ambient"] = moved.ambient.square().sum(-1).mean()

@@ -103,7 +103,9 @@ class RaySampler:
         height, width = mask.shape
         whole = np.array([0, 0, width, height], np.float32)
         counts = [int(count * c.mouth_share), int(count * c.eyes_share), int(count * c.foreground_share)]
-        mouth, eyes = (_in_box(rng, box, n, height, width) for box, n in zip(self.pictures.boxes[index], counts))
+        mouth, eyes = (
+            _in_box(rng, box, n, height, width) for box, n in zip(self.pictures.boxes[index], counts[:2], strict=True)
+        )
         # Rejection keeps the memory small: of four candidates for each ray, those on the person are taken first.
         candidates = _in_box(rng, whole, 4 * counts[2], height, width)
         misses = mask[candidates[:, 0], candidates[:, 1]] < 128
@@ -169,14 +171,22 @@ class Schedule:
     alone, so a resumed run goes on as if unbroken.
     """
 
-    def __init__(self, config: ScheduleConfig, elapsed_seconds: float = 0.0) -> None:
-        self.config = config
+    def __init__(
+        self, config: ScheduleConfig, elapsed_seconds: float = 0.0, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        """
+        Args:
+            config: length and course of the run.
+            elapsed_seconds: trained before.
+            clock: what `tick` reads, in seconds.
+        """
+        self.config, self._clock = config, clock
         self.elapsed_seconds = elapsed_seconds
         self._last: float | None = None
 
     def tick(self) -> None:
         """Count the time since the last tick; call once a step."""
-        now = time.perf_counter()
+        now = self._clock()
         if self._last is not None:
             self.elapsed_seconds += now - self._last
         self._last = now
@@ -217,6 +227,7 @@ def fit(
     track: HeadState,
     config: FitConfig,
     on_step: Callable[[int, float, dict[str, float]], None] | None = None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> int:
     """Train an avatar on pictures.
 
@@ -226,12 +237,14 @@ def fit(
         track: head states of the capture, batch axes (timesteps,).
         config: of the run.
         on_step: called after each step with the step, the progress and the loss terms.
+        clock: measures `max_minutes`; the process's own time makes runs side by side comparable.
 
     Returns:
         The number of steps taken.
     """
     device = avatar.identity.device
-    sampler, schedule = RaySampler(config.sampler, pictures, config.seed), Schedule(config.schedule)
+    sampler = RaySampler(config.sampler, pictures, config.seed)
+    schedule = Schedule(config.schedule, clock=clock)
     groups = [{"params": p, "base": LEARNING_RATES[n], "lr": 0.0} for n, p in avatar.param_groups().items()]
     optimizer = torch.optim.Adam(groups, eps=1e-15, fused=True)
     timesteps_of = torch.tensor([f.timestep for f in pictures.frames])
@@ -253,5 +266,5 @@ def fit(
         optimizer.step()
         step += 1
         if on_step is not None:
-            on_step(step, schedule.progress(step), {name: float(value) for name, value in terms.items()})
+            on_step(step, schedule.progress(step), {name: float(value.detach()) for name, value in terms.items()})
     return step

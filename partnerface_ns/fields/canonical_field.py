@@ -1,13 +1,14 @@
 """The canonical radiance field: density and colour at points of the canonical head. Knows nothing of the head model.
 
 Three axis-aligned feature planes at several resolutions are read bilinearly and concatenated (summed or multiplied
-planes trained worse). Density sees the coarsest planes alone, because geometry is smoother than colour, and comes first:
-colour is asked only where it can be seen. A small network corrects the logarithm of an expected density
+planes trained worse). Density sees the coarsest planes alone, because geometry is smoother than colour, and comes
+first: colour is asked only where it can be seen. A small network corrects the logarithm of an expected density
 
     sigma = exp(log_density_prior + correction),
 
 a second one gives colour from all features, the view direction in the head's frame and the deformation's ambient
-coordinates. Input is in the canonical frame, metres. Points first pass a smooth, monotone spacing
+coordinates. Faces are nearly symmetric, and one video seldom shows both sides as well: coarse features of mirrored
+places are shared. Input is in the canonical frame, metres. Points first pass a smooth, monotone spacing
 u = asinh((x - centre) / s), which gives the planes more cells at the face than at the shoulders. The method's paper
 uses a frequency-encoded network; planes reach in minutes what that reaches in hours on a CPU, so planes are our choice.
 """
@@ -41,6 +42,9 @@ class CanonicalFieldConfig:
     """Features of each plane at each resolution."""
     hidden: int = 64
     """Width of the density and the colour network."""
+    symmetry: float = 0.5
+    """Share of the other side's coarse features in a point's own: what only one side showed is guessed for the
+    other."""
     view_dependent: bool = True
     """Whether colour may depend on the view direction in the head's frame."""
 
@@ -95,7 +99,7 @@ class CanonicalField(nn.Module):
             points: canonical frame, metres.
             log_density_prior: logarithm of the density in 1/m that is expected before training.
         """
-        features = self._features(points, self.planes[:1])
+        features = self._features(points, [self._shared_across_sides(self.planes[0])])
         correction = self.density_network(features)[:, 0].float()
         inside = ((points > self.lower) & (points < self.upper)).all(-1)
         density = torch.exp((correction + log_density_prior).clamp(max=_MAX_LOG_DENSITY)) * inside
@@ -120,6 +124,11 @@ class CanonicalField(nn.Module):
         if self.config.view_dependent:
             parts.append(spherical_harmonics(directions).to(features.dtype))
         return self.color_network(torch.cat(parts, -1)).float().sigmoid()
+
+    def _shared_across_sides(self, planes: Float[Tensor, "3 channels rows columns"]) -> Tensor:
+        """Coarse planes to which the other side of the face adds its share; x runs along the columns of xy and xz."""
+        mirrored = torch.stack([planes[0].flip(-1), planes[1], planes[2].flip(-1)])
+        return planes + self.config.symmetry * mirrored
 
     def _spaced(self, points: Tensor) -> Float[Tensor, "points 3"]:
         """Points in [-1, 1], with more room near the centre of the box's face."""

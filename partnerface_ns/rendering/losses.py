@@ -20,10 +20,11 @@ class LossConfig:
     """Weight of the squared difference of accumulated opacity and foreground mask; 0 where masks are bad."""
     geometry_weight: float = 5e-4
     """Weight of the (robust) correction of log density, which keeps the surface near the head model's."""
-    offset_weight: float = 1e-4
+    offset_weight: float = 3e-4
     """Weight of the mean squared deformation (in units of `offset_scale`), which keeps parts near skinning."""
     ambient_weight: float = 1e-4
-    """Weight of the mean squared ambient coordinates, which keeps appearance from following the expression needlessly."""
+    """Weight of the mean squared ambient coordinates, which keeps appearance from following the expression
+    needlessly."""
     smoothness_weight: float = 1e-3
     """Weight of the squared change of the part weights over a centimetre, in the soft stage."""
 
@@ -36,8 +37,8 @@ def color_loss(rgb: Float[Tensor, "rays 3"], target: Float[Tensor, "rays 3"], be
 def mask_loss(optical_depth: Float[Tensor, "rays 1"], mask: Float[Tensor, "rays 1"]) -> Float[Tensor, ""]:
     """Cross entropy of opacity and foreground mask, in terms of the optical depth t = -log(1 - opacity).
 
-    -log(1 - opacity) is t itself; its growth is damped to log(1 + t) so that a wrong mask costs little, while the gradient
-    of a ray that is wrongly opaque does not vanish as that of the opacity's square does.
+    -log(1 - opacity) is t itself; its growth is damped to log(1 + t) so that a wrong mask costs little, while the
+    gradient of a ray that is wrongly opaque does not vanish as that of the opacity's square does.
     """
     inside = -torch.log(-torch.expm1(-optical_depth) + 1e-3)
     return (mask * inside + (1 - mask) * torch.log1p(optical_depth)).mean()

@@ -97,8 +97,8 @@ class PartAssigner(nn.Module):
 def seed_parts(model: HeadModel, verts_canonical: Float[Tensor, "verts 3"], num_parts: int) -> Float[Tensor, "parts 3"]:
     """Part centres on the canonical head, spread where a face deforms.
 
-    Farthest-point sampling over the head's vertices, starting at the mouth, in a metric that counts distances in mouth, eyes
-    and face more than those on skull and neck. Deterministic.
+    Farthest-point sampling over the head's vertices, starting at the mouth, in a metric that counts distances in mouth,
+    eyes and face more than those on skull and neck. Deterministic.
 
     Args:
         model: gives the regions.

@@ -1,11 +1,11 @@
 """The part-based deformation field: K local networks, each for one part of the face.
 
-    Delta(x, s) = sum_k w_k(x) f_k(x - c_k, s_k)
+    Delta(x, s) = r tanh(sum_k w_k(x) f_k(x - c_k, s_k))
 
-with w from the part assigner, f_k the network of part k and s_k the frame's driving code as part k sees it. A
-network's first layer is split: the position's share is computed for each point, the code's share once for each frame and
-part. Points are sorted by part, so each network runs once over its own points only. The last layers start at
-zero: the warp begins as the identity.
+with r the largest offset, w from the part assigner, f_k the network of part k and s_k the frame's driving code as part k sees it. A
+network's first layer is split: the position's share is computed for each point, the code's share once for each frame
+and part. Points are sorted by part, so each network runs once over its own points only. The last layers start at zero:
+the warp begins as the identity.
 
 Besides the offset a network gives a few ambient coordinates: appearance that moves with the expression (a wrinkle's
 shade) where no displacement explains it. `GlobalDeformation` is the comparison: one network, as many parameters.
@@ -45,7 +45,7 @@ class PartDeformationConfig:
     num_ambient: int = 4
     """Ambient coordinates for the colour; 0 lets the deformation only move points."""
     offset_scale: float = 0.01
-    """Metres that an output of one stands for."""
+    """Largest offset along an axis, metres."""
 
 
 class Deformation(NamedTuple):
@@ -138,7 +138,7 @@ class PartDeformation(nn.Module):
                 chunks.append(self.networks.run(part, F.pad(x, padding), F.pad(s, padding))[: counts[part]])
         weighted = torch.cat(chunks).float() * parts.weight.flatten()[order, None]
         blended = weighted.new_zeros(num_points, weighted.shape[1]).index_add(0, owner, weighted)
-        return Deformation(blended[:, :3] * self.config.offset_scale, blended[:, 3:])
+        return Deformation(self.config.offset_scale * blended[:, :3].tanh(), blended[:, 3:])
 
 
 class GlobalDeformation(nn.Module):
@@ -158,7 +158,7 @@ class GlobalDeformation(nn.Module):
         """As `PartDeformation`, without parts."""
         share = self.networks.code_share(codes[:, None])[:, 0]
         predicted = self.networks.run(0, self.encoding(points / self.scale), share[frame]).float()
-        return Deformation(predicted[:, :3] * self.config.offset_scale, predicted[:, 3:])
+        return Deformation(self.config.offset_scale * predicted[:, :3].tanh(), predicted[:, 3:])
 
 
 def equal_width(num_parts: int, size_in: int, hidden: int, num_layers: int, size_out: int) -> int:

@@ -6,9 +6,9 @@ instead, in the share that they belong to the root joint. The bone's pose at tim
     T_world_torso(t) = T_mean . exp(W f(t) + r_t)
 
 with T_mean the mean root transform of training, f(t) the head's normalised rotation, neck rotation and
-translation, W a learned linear prediction and r_t a learned residual of training frames. Frames that were not trained on
-have no residual: their torso is predicted from the head's pose. The method's paper leaves the torso out; this
-part is our choice.
+translation, W a learned linear prediction and r_t a learned residual of training frames. Frames that were not trained
+on have no residual: their torso is predicted from the head's pose. The method's paper leaves the torso out; this part
+is our choice.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ def test_a_run_measures_frames_that_it_was_not_trained_on(subject, monkeypatch):
     seen = []
     monkeypatch.setitem(variants.VARIANTS, "two-stage", lambda: small(AvatarConfig()))
     fit, render = training_runs.fit, training_runs.render
-    monkeypatch.setattr(training_runs, "fit", lambda a, p, *rest: seen.append(p.frames) or fit(a, p, *rest))
+    monkeypatch.setattr(training_runs, "fit", lambda a, p, *rest, **kw: seen.append(p.frames) or fit(a, p, *rest, **kw))
     monkeypatch.setattr(training_runs, "render", lambda a, c, f: seen.append(f) or render(a, c, f))
     outcome = run(Job(subject, "two-stage", 0, 0.5, 2))
     trained, *measured = seen

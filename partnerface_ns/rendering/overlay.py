@@ -1,0 +1,61 @@
+"""The tracked head over its picture, for people to judge a capture by."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image
+from scipy.ndimage import binary_erosion
+
+from partnerface_ns.capture.capture import Camera
+from partnerface_ns.geometry.camera import Intrinsics
+from partnerface_ns.geometry.rasterizer import project, rasterize
+
+_OPACITY = 0.6
+_MESH, _OUTLINE = np.array([0.45, 0.85, 0.55]), (230, 40, 40)
+_NEAREST = 0.02
+"""Metres before the camera from which the head can be drawn."""
+
+
+def mesh_over_picture(
+    rgb: UInt8[np.ndarray, "height width 3"],
+    mask: UInt8[np.ndarray, "height width"],
+    verts: Float[np.ndarray, "verts 3"],
+    faces: np.ndarray,
+    camera: Camera,
+    side: int = 384,
+) -> UInt8[np.ndarray, "rows columns 3"]:
+    """The picture with the shaded mesh on it and the mask's border in red; nothing is drawn behind the camera.
+
+    Args:
+        rgb: colours.
+        mask: foreground.
+        verts: posed vertices, world frame.
+        faces: triangles to draw, (faces, 3).
+        camera: of the picture.
+        side: pixels of the result's longer side.
+    """
+    scale = side / max(camera.width, camera.height)
+    width, height = round(camera.width * scale), round(camera.height * scale)
+    resize = lambda image, how: np.array(Image.fromarray(image).resize((width, height), how))  # noqa: E731
+    picture = resize(rgb, Image.Resampling.BILINEAR).reshape(-1, 3).astype(np.float32)
+    inside = resize(mask, Image.Resampling.BILINEAR) > 127
+    depth = (camera.T_world_camera[:3, 3] - verts) @ camera.T_world_camera[:3, 2]
+    if depth[faces].min() > _NEAREST:
+        x, y = width / camera.width, height / camera.height
+        intrinsics = Intrinsics(camera.fl_x * x, camera.fl_y * y, camera.cx * x, camera.cy * y)
+        visible = rasterize(*project(verts, intrinsics, camera.T_world_camera), faces, width, height)
+        shade = _facing(verts[visible.corners], camera)
+        drawn = (40 + 215 * shade[:, None]) * _MESH
+        picture[visible.samples] = _OPACITY * drawn + (1 - _OPACITY) * picture[visible.samples]
+    image = picture.reshape(height, width, 3).astype(np.uint8)
+    image[inside & ~binary_erosion(inside, border_value=1)] = _OUTLINE
+    return image
+
+
+def _facing(corners: Float[np.ndarray, "samples 3 3"], camera: Camera) -> Float[np.ndarray, "samples"]:
+    """Cosine between the triangles' normals and the direction to the camera, 0 to 1."""
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    sight = camera.T_world_camera[:3, 3] - corners.mean(1)
+    lengths = np.linalg.norm(normals, axis=-1) * np.linalg.norm(sight, axis=-1)
+    return ((normals * sight).sum(-1) / (lengths + 1e-12)).clip(0, 1)
