@@ -26,13 +26,15 @@ from partnerface_ns.fields.canonical_field import CanonicalField, CanonicalField
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
+from partnerface_ns.geometry.rigid import transform_points
 from partnerface_ns.rendering.losses import LossConfig, color_loss, mask_loss
 from partnerface_ns.rendering.sampling import (
     DensityGrid,
     RayIntervals,
     SamplingConfig,
+    along,
     box_interval,
-    probe_rays,
+    probe_edges,
     sample_intervals,
 )
 from partnerface_ns.rendering.volume import weights_from_density
@@ -235,7 +237,7 @@ class Avatar(nn.Module):
         """Render rays.
 
         Args:
-            rays: rays of one or more frames.
+            rays: rays of one or more frames, those of a frame together and frames in order.
             states: head states of these frames, batch axes (frames,).
             timesteps: their timesteps in the training capture, if they were trained on; gives the torso's own
                 pose there. None predicts it from the head's pose.
@@ -256,10 +258,17 @@ class Avatar(nn.Module):
         padding = max(self.config.space.reach_hair, self.config.space.reach_torso)
         lower, upper = frames.verts.amin(1) - padding, frames.verts.amax(1) + padding
         near, far = box_interval(rays.origins, rays.directions, lower[rays.frame], upper[rays.frame])
-        edges, points = probe_rays(rays.origins, rays.directions, near, far, config.num_probes, self.training)
-        frame = rays.frame.repeat_interleave(config.num_probes)
-        canonical = self.skinning(points.flatten(0, 1), frame, frames).points
-        density = self.grid.probe(canonical).reshape(edges.shape[0], -1)
+        edges = probe_edges(near, far, config.num_probes, self.training)
+        middle = (edges[:, 1:] + edges[:, :-1]) / 2
+        # Most probes are far from the person: that shows where the rigid bones alone would carry them.
+        rigid = torch.zeros_like(middle, dtype=torch.bool)
+        for T in (frames.T_canonical_skull[rays.frame], frames.T_canonical_torso[rays.frame]):
+            directions = torch.einsum("rab,rb->ra", T[:, :3, :3], rays.directions)
+            rigid |= self.grid.near_matter(along(transform_points(T, rays.origins), directions, middle))
+        ray, probe = rigid.nonzero(as_tuple=True)
+        points = rays.origins[ray] + middle[ray, probe, None] * rays.directions[ray]
+        density = torch.zeros_like(middle)
+        density[ray, probe] = self.grid.probe(self.skinning(points, rays.frame[ray], frames).points)
         return sample_intervals(edges, density, config, jitter=self.training)
 
     def _shade(
@@ -275,7 +284,7 @@ class Avatar(nn.Module):
         # A long interval spans emptiness that its one sample does not stand for.
         delta = edges.diff(dim=1).clamp(max=self.config.sampling.max_interval)
         num_hits, num_samples = middle.shape
-        points = (rays.origins[ray][:, None] + middle[..., None] * rays.directions[ray][:, None]).reshape(-1, 3)
+        points = along(rays.origins[ray], rays.directions[ray], middle).flatten(0, 1)
         frame = rays.frame[ray].repeat_interleave(num_samples)
 
         canonical = self.skinning(points, frame, frames)

@@ -21,6 +21,8 @@ _EXPECTED = 50.0
 """Density in 1/m that a possible cell is expected to have before it was ever looked at."""
 
 
+_COARSE = 4
+"""Cells of the density grid along a side of a coarse cell."""
 _MAX_PROBED = 60.0
 """Density in 1/m that a probe counts for at most."""
 
@@ -55,13 +57,14 @@ class DensityGrid(nn.Module):
     possible: Tensor
     density: Tensor
     widened: Tensor
+    surroundings: Tensor
 
     def __init__(
         self, resolution: int, lower: Float[Tensor, "3"], upper: Float[Tensor, "3"], possible: Bool[Tensor, "cells"]
     ) -> None:
         """
         Args:
-            resolution: cells a side.
+            resolution: cells a side, a multiple of 4.
             lower: lower corner of the box, metres.
             upper: its upper corner.
             possible: cells in which there may be matter, flattened over x, y, z.
@@ -74,14 +77,25 @@ class DensityGrid(nn.Module):
         initial = _EXPECTED * possible.float()
         self.register_buffer("density", initial)
         self.register_buffer("widened", initial.clone())
+        self.register_buffer("surroundings", self._surroundings())
 
     def probe(self, points: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch"]:
         """Remembered density, widened by one cell; zero outside the box."""
-        scaled = (points - self.lower) * (self.resolution / (self.upper - self.lower))
-        cell = scaled.long().clamp(0, self.resolution - 1)
-        inside = ((scaled > 0) & (scaled < self.resolution)).all(-1)
-        index = (cell[..., 0] * self.resolution + cell[..., 1]) * self.resolution + cell[..., 2]
-        return self.widened[index] * inside
+        return self._look_up(self.widened, self.resolution, points)
+
+    def near_matter(self, points: Float[Tensor, "*batch 3"]) -> Bool[Tensor, "*batch"]:
+        """Whether a point is within about eight cells of matter: a face that moves does not leave that distance."""
+        return self._look_up(self.surroundings, self.resolution // _COARSE, points) > 0
+
+    def _look_up(self, values: Tensor, resolution: int, points: Tensor) -> Tensor:
+        scaled = (points - self.lower) * (resolution / (self.upper - self.lower))
+        cell = scaled.long().clamp(0, resolution - 1)
+        inside = ((scaled > 0) & (scaled < resolution)).all(-1)
+        return values[(cell[..., 0] * resolution + cell[..., 1]) * resolution + cell[..., 2]] * inside
+
+    def _surroundings(self) -> Float[Tensor, "coarse_cells"]:
+        cube = F.max_pool3d(self.widened.reshape(1, 1, *[self.resolution] * 3), _COARSE)
+        return F.max_pool3d(cube, 5, stride=1, padding=2).flatten()
 
     def draw(self, share: float) -> tuple[Int[Tensor, "cells"], Float[Tensor, "cells 3"]]:
         """A random share of the possible cells, and a random point in each."""
@@ -100,6 +114,7 @@ class DensityGrid(nn.Module):
         for kernel, padding in (((3, 1, 1), (1, 0, 0)), ((1, 3, 1), (0, 1, 0)), ((1, 1, 3), (0, 0, 1))):
             cube = F.max_pool3d(cube, kernel, stride=1, padding=padding)
         self.widened.copy_(torch.where(cube < config.empty_below, 0, cube).flatten())
+        self.surroundings.copy_(self._surroundings())
 
 
 class RayIntervals(NamedTuple):
@@ -164,18 +179,18 @@ def box_interval(
     return near, torch.maximum(near, far)
 
 
-def probe_rays(
-    origins: Float[Tensor, "rays 3"],
-    directions: Float[Tensor, "rays 3"],
-    near: Float[Tensor, "rays"],
-    far: Float[Tensor, "rays"],
-    num_probes: int,
-    jitter: bool,
-) -> tuple[Float[Tensor, "rays edges"], Float[Tensor, "rays probes 3"]]:
-    """Even probe edges between near and far, and the world points in their middles."""
-    steps = torch.linspace(0, 1, num_probes + 1, device=origins.device)
+def probe_edges(
+    near: Float[Tensor, "rays"], far: Float[Tensor, "rays"], num_probes: int, jitter: bool
+) -> Float[Tensor, "rays edges"]:
+    """Even probe edges between near and far, shifted by a random part of a probe where `jitter` is set."""
+    steps = torch.linspace(0, 1, num_probes + 1, device=near.device)
     if jitter:
-        steps = steps + (torch.rand(origins.shape[0], 1, device=origins.device) - 0.5) / num_probes
-    edges = near[:, None] + (far - near)[:, None] * steps
-    middle = (edges[:, 1:] + edges[:, :-1]) / 2
-    return edges, origins[:, None] + middle[..., None] * directions[:, None]
+        steps = steps + (torch.rand(near.shape[0], 1, device=near.device) - 0.5) / num_probes
+    return near[:, None] + (far - near)[:, None] * steps
+
+
+def along(
+    origins: Float[Tensor, "rays 3"], directions: Float[Tensor, "rays 3"], distances: Float[Tensor, "rays samples"]
+) -> Float[Tensor, "rays samples 3"]:
+    """Points at distances along rays."""
+    return origins[:, None] + distances[..., None] * directions[:, None]
