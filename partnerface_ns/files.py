@@ -28,7 +28,7 @@ def path_inside(boundary: Path, base: Path, name: object, source: Path, key: str
     """Where `name`, relative to `base`, leads; symbolic links are followed.
 
     Args:
-        boundary: the folder that nothing may lead out of.
+        boundary: the folder that nothing may lead out of, with its own links resolved.
         base: the folder that names are relative to.
         name: as written in the file.
         source: the file that says it, for the error.
@@ -42,7 +42,7 @@ def path_inside(boundary: Path, base: Path, name: object, source: Path, key: str
     name = name.replace("\\", "/")
     try:
         real = (base / name).resolve()
-        inside = not name.startswith("/") and real.is_relative_to(boundary.resolve())
+        inside = not name.startswith("/") and real.is_relative_to(boundary)
     except (OSError, RuntimeError) as error:  # a loop of symbolic links, or a name that the system refuses
         raise SubjectError(source, "the path leads nowhere", key=key, found=shortened(name)) from error
     if not inside:

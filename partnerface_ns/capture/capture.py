@@ -10,17 +10,14 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from partnerface_ns.capture.names import CaptureFormat
 from partnerface_ns.flame.state import HeadState
-
-CaptureFormat = Literal["vhap", "vhap-tracker", "insta", "metrical-tracker", "imavatar", "flame-head-tracker"]
-"""Layouts that are read, by name."""
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,8 @@ def looks_like_flame_head_tracker(root: Path) -> bool:
     first = next((path for path in sorted(root.glob("*.npz")) if _is_number(path.stem)), None)
     if first is None:
         return False
+    path = path_inside(root, root, first.name, root)
     try:
-        return {"cam", "exp", "img"} <= npz_shapes(first).keys()
-    except SubjectError:
+        return {"cam", "exp", "img"} <= npz_shapes(path).keys()
+    except SubjectError:  # the reader says what is wrong with it
         return True

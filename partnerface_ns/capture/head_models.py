@@ -26,7 +26,7 @@ def resolve_head_model(capture: Capture, given: Path | None = None) -> HeadModel
     path = given or reference.path
     if path is not None:
         model = named_head_model(path)
-    elif reference.name == OPEN_HEAD_NAME or (reference.fingerprint or "") == load_open_head().fingerprint:
+    elif (reference.name or "").startswith(OPEN_HEAD_NAME) or reference.fingerprint == load_open_head().fingerprint:
         model = load_open_head()
     else:
         named = f"it was tracked with {_described(reference.name, reference.fingerprint)}, which is not in the folder"

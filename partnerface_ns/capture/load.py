@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from partnerface_ns.capture.capture import Capture, CaptureFormat
+from partnerface_ns.capture.capture import Capture
 from partnerface_ns.capture.flame_head_tracker import looks_like_flame_head_tracker, read_flame_head_tracker
 from partnerface_ns.capture.head_models import named_head_model
 from partnerface_ns.capture.imavatar import looks_like_imavatar, read_imavatar
 from partnerface_ns.capture.insta import looks_like_insta, read_insta
 from partnerface_ns.capture.metrical_tracker import looks_like_metrical_tracker, read_metrical_tracker
+from partnerface_ns.capture.names import CaptureFormat
 from partnerface_ns.capture.record import Record
 from partnerface_ns.capture.vhap import looks_like_vhap, read_vhap
 from partnerface_ns.capture.vhap_tracker import looks_like_vhap_tracker, read_vhap_tracker

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import shutil
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +17,7 @@ from PIL import Image
 
 from partnerface_ns.capture.capture import Camera, Capture, Frame
 from partnerface_ns.capture.vhap import SPLITS
+from partnerface_ns.capture.writing import new_folder
 from partnerface_ns.errors import SubjectError
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.state import HeadState
@@ -42,31 +41,14 @@ def write_vhap(
     Raises:
         SubjectError: the folder is not empty, or a picture has another size than its camera says.
     """
-    root = Path(root)
-    require_new(root)
-    partial = root.with_name(f".{root.name}.{os.getpid()}.partial")
-    try:
+    with new_folder(root) as partial:
         for folder in ("images", "fg_masks", "flame_param"):
-            (partial / folder).mkdir(parents=True)
+            (partial / folder).mkdir()
         _write_states(partial, capture)
         frames = zip(capture.frames, pictures, strict=True)
         for frame, (rgb, mask) in progress(frames, "Writing pictures", total=len(capture.frames)):
             _write_picture(partial, frame, rgb, mask)
         _write_splits(partial, capture, head)
-        os.replace(partial, root)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def require_new(root: Path) -> None:
-    """Check that a folder can be made here.
-
-    Raises:
-        SubjectError: something is there already.
-    """
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise SubjectError(root, "there is something here already", expected="a new or empty folder")
-    root.parent.mkdir(parents=True, exist_ok=True)
 
 
 def _stem(frame: Frame) -> str:

@@ -18,7 +18,8 @@ from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataParserCo
 from nerfstudio.data.scene_box import SceneBox
 from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 
-from partnerface_ns.capture.capture import Camera, Capture, CaptureFormat, Frame
+from partnerface_ns.capture.capture import Camera, Capture, Frame
+from partnerface_ns.capture.names import CaptureFormat
 from partnerface_ns.errors import SubjectError
 from partnerface_ns.flame.head_model import HeadModel
 

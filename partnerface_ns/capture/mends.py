@@ -1,0 +1,66 @@
+"""Captures in a wrong convention, set right: each mend undoes one mistake that files do not show by themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from partnerface_ns.capture.cameras import OPENCV_TO_OPENGL
+from partnerface_ns.capture.capture import Camera, Capture
+from partnerface_ns.capture.names import MendName
+
+SCALE = 4.0
+"""FLAME's size in IMAvatar's layout; forgetting it is the usual mistake of scale."""
+
+
+@dataclass(frozen=True)
+class Mend:
+    """A mistake and its correction."""
+
+    cause: str
+    """What is wrong, for people."""
+    apply: Callable[[Capture], Capture]
+
+
+def mended(capture: Capture, name: MendName) -> Capture:
+    """The capture with one mistake undone."""
+    return MENDS[name].apply(capture)
+
+
+def _with_cameras(capture: Capture, change: Callable[[Camera], np.ndarray]) -> Capture:
+    frames = [replace(f, camera=replace(f.camera, T_world_camera=change(f.camera))) for f in capture.frames]
+    return replace(capture, frames=tuple(frames))
+
+
+def _scaled(capture: Capture, factor: float) -> Capture:
+    """Positions of cameras, and the head's translation, times a factor: the head's own size stays."""
+
+    def change(camera: Camera) -> np.ndarray:
+        T = camera.T_world_camera.copy()
+        T[:3, 3] *= factor
+        return T
+
+    track = replace(capture.track, translation=capture.track.translation * factor)
+    return replace(_with_cameras(capture, change), track=track)
+
+
+MENDS: dict[MendName, Mend] = {
+    "camera-axes": Mend(
+        "the camera's axes: poses are in OpenCV axes (y down, looking along z) where OpenGL's are expected",
+        lambda capture: _with_cameras(capture, lambda camera: camera.T_world_camera @ OPENCV_TO_OPENGL),
+    ),
+    "camera-inverse": Mend(
+        "the camera's direction: poses are world-to-camera where camera-to-world is expected",
+        lambda capture: _with_cameras(capture, lambda camera: np.linalg.inv(camera.T_world_camera)),
+    ),
+    "scale-down": Mend(
+        "the scale: positions are 4 times too large for the head model (IMAvatar's FLAME is 4 times its size)",
+        lambda capture: _scaled(capture, 1 / SCALE),
+    ),
+    "scale-up": Mend(
+        "the scale: positions are 4 times too small for the head model (divided by 4 although they were metres)",
+        lambda capture: _scaled(capture, SCALE),
+    ),
+}

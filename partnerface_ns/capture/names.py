@@ -1,0 +1,12 @@
+"""Names that users type: light to import, so that a command's help appears at once."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+CaptureFormat = Literal["vhap", "vhap-tracker", "insta", "metrical-tracker", "imavatar", "flame-head-tracker"]
+"""Layouts that are read."""
+WrittenFormat = Literal["vhap", "insta", "imavatar"]
+"""Layouts that are written."""
+MendName = Literal["camera-axes", "camera-inverse", "scale-down", "scale-up"]
+"""Mistakes of convention that can be undone: see `mends.py`."""

@@ -1,0 +1,122 @@
+"""How well projected heads lie in the pictures' masks: the measure behind the verdict on a capture.
+
+Everything is seen at low resolution. The head's silhouette is that of its vertices above the neck joint's share; of the
+mask only the rows down to the silhouette's lowest count, so that shoulders do not. Hair makes masks larger than
+silhouettes, wrong cameras make silhouettes leave masks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from PIL import Image
+from scipy.ndimage import distance_transform_edt
+
+from partnerface_ns.capture.capture import Camera, Capture, Frame
+from partnerface_ns.capture.images import load_picture
+from partnerface_ns.flame.head_model import HeadModel
+from partnerface_ns.flame.posing import ShapedHead
+from partnerface_ns.geometry.camera import Intrinsics
+from partnerface_ns.geometry.rasterizer import project, rasterize
+
+SIDE = 128
+"""Pixels of the longer side that silhouettes and masks are compared at."""
+_MAX_SAMPLES = 5e6
+_NEAREST = 0.02
+"""Metres before the camera from which a vertex can be seen."""
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """How a head lies in a mask."""
+
+    union: float
+    """Pixels in both the head and the mask, as a share of those in either, in the rows down to the chin; 0 to 1."""
+    outside: float
+    """Share of the head that is not in the mask; 1 where no head is seen."""
+    above: float = 0.0
+    """How far the head's upper third leaves the mask, in shares of the head's size: hair never lets it."""
+
+
+def head_faces(model: HeadModel) -> np.ndarray:
+    """Triangles of the head without the torso, (faces, 3)."""
+    head = (model.regions["head"] > 0.5).numpy()
+    faces = model.faces.numpy()
+    return faces[head[faces].all(-1)]
+
+
+def posed_verts(capture: Capture, model: HeadModel, frames: Sequence[Frame]) -> list[np.ndarray]:
+    """World vertices of each frame's head, (verts, 3) metres."""
+    shaped = ShapedHead.of(model, capture.identity, capture.static_offset)
+    track = capture.track[torch.tensor([frame.timestep for frame in frames], dtype=torch.long)]
+    verts: list[np.ndarray] = []
+    for start in range(0, len(frames), 16):
+        verts.extend(shaped.pose(track[slice(start, start + 16)]).verts.numpy())
+    return verts
+
+
+def small_size(camera: Camera) -> tuple[int, int]:
+    """Width and height of a camera's picture at low resolution."""
+    scale = min(1.0, SIDE / max(camera.width, camera.height))
+    return max(1, round(camera.width * scale)), max(1, round(camera.height * scale))
+
+
+def silhouette(verts: Float[np.ndarray, "verts 3"], faces: np.ndarray, camera: Camera) -> Bool[np.ndarray, "h w"]:
+    """The pixels at low resolution that see the triangles; none where the camera is among them."""
+    width, height = small_size(camera)
+    x, y = width / camera.width, height / camera.height
+    intrinsics = Intrinsics(camera.fl_x * x, camera.fl_y * y, camera.cx * x, camera.cy * y)
+    depth = (camera.T_world_camera[:3, 3] - verts) @ camera.T_world_camera[:3, 2]
+    covered = np.zeros(height * width, dtype=bool)
+    if depth[faces].min() > _NEAREST:
+        screen, nearness = project(verts, intrinsics, camera.T_world_camera)
+        if _covered_samples(screen[faces], width, height) < _MAX_SAMPLES:
+            covered[rasterize(screen, nearness, faces, width, height).samples] = True
+    return covered.reshape(height, width)
+
+
+def _covered_samples(triangles: Float[np.ndarray, "faces 3 2"], width: int, height: int) -> float:
+    """Pixels in the boxes of all triangles together; more than a head has where the camera is inside of it."""
+    size = np.array([width, height])
+    boxes = np.clip(triangles.max(1), 0, size) - np.clip(triangles.min(1), 0, size)
+    return float((boxes + 1).prod(-1).sum())
+
+
+def small_mask(frame: Frame) -> Bool[np.ndarray, "h w"]:
+    """The frame's foreground at low resolution.
+
+    Raises:
+        SubjectError: the picture or mask cannot be decoded.
+    """
+    _, mask = load_picture(frame, (1.0, 1.0, 1.0))
+    return np.array(Image.fromarray(mask).resize(small_size(frame.camera), Image.Resampling.BOX)) > 127
+
+
+def overlap_of(head: Bool[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"]) -> Overlap:
+    """How a silhouette lies in a mask."""
+    if not head.any():
+        return Overlap(0.0, 1.0)
+    both, either = head & mask, head | (mask & rows_to_chin(head))
+    rows = np.flatnonzero(head.any(1))
+    upper = slice(0, rows[0] + max(1, len(rows) // 3))
+    leaving = distance_transform_edt(~mask)[upper][head[upper]].max() if mask.any() else 0.0
+    return Overlap(
+        union=float(both.sum() / either.sum()),
+        outside=float(1 - both.sum() / head.sum()),
+        above=float(leaving / np.sqrt(head.sum())),
+    )
+
+
+def rows_to_chin(head: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+    """The picture down to a silhouette's lowest row."""
+    rows = np.flatnonzero(head.any(1))
+    return np.broadcast_to((np.arange(len(head)) <= (rows[-1] if len(rows) else -1))[:, None], head.shape)
+
+
+def mean_overlap(overlaps: Sequence[Overlap]) -> Overlap:
+    """The mean of several."""
+    return Overlap(*(float(np.mean([getattr(o, f.name) for o in overlaps])) for f in fields(Overlap)))

@@ -1,0 +1,161 @@
+"""`partnerface inspect`: what a capture is, and whether it can be trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from partnerface_ns.capture.names import CaptureFormat
+from partnerface_ns.errors import SubjectError
+
+if TYPE_CHECKING:
+    from partnerface_ns.capture.capture import Capture
+    from partnerface_ns.capture.diagnosis import Verdict
+    from partnerface_ns.flame.head_model import HeadModel
+
+NUM_SHOWN = 5
+"""Frames in inspect.png."""
+_MANY = 0.1
+"""Share of test frames beyond the training range from which it is pointed out."""
+
+
+@dataclass
+class Inspect:
+    """Look at a capture before training on it.
+
+    Prints its layout, frames, cameras and head model, how far the test frames go beyond the training frames, missing
+    and broken files, and a verdict: does the tracked head lie where the pictures show it, and if not, the likely cause
+    and the command that mends it. Draws the posed head over some frames. Exits with 0 if it can be trained on.
+    """
+
+    dir: Annotated[Path, tyro.conf.Positional]
+    """The capture's folder, in any layout that is read."""
+    head_model: Path | None = None
+    """Head model file (.npz, or FLAME's .pkl), or `open-head`; by default the one in the folder, or that it names."""
+    format: CaptureFormat | None = None
+    """Layout of the folder; by default it is recognised."""
+    output: Path = Path("inspect.png")
+    """Picture to write."""
+
+    def __call__(self) -> None:
+        from partnerface_ns.capture.diagnosis import diagnose
+        from partnerface_ns.capture.head_models import resolve_head_model, version_doubt
+        from partnerface_ns.capture.load import load_capture
+
+        capture = load_capture(self.dir, self.format, self.head_model)
+        _print(_contents(capture))
+        model = resolve_head_model(capture, self.head_model)
+        doubt = version_doubt(capture, model)
+        _print(
+            [f"head model  {model.name} ({model.fingerprint})", *([] if doubt is None else [f"            {doubt}"])]
+        )
+        _print(_range_lines(capture, model))
+        broken = _broken_pictures(capture)
+        _print(broken)
+        if broken:
+            raise SubjectError(capture.root, "pictures cannot be decoded", found=f"{len(broken)} of them, listed above")
+        _draw(capture, model, self.output)
+        verdict = diagnose(capture, model)
+        _print(_verdict_lines(verdict, self.dir, self.output))
+        if verdict.fits is False:
+            raise SystemExit(1)
+
+
+def _print(lines: list[str]) -> None:
+    if lines:
+        print("\n".join(lines), flush=True)
+
+
+def _contents(capture: Capture) -> list[str]:
+    sizes = sorted({(frame.camera.width, frame.camera.height) for frame in capture.frames})
+    cameras = sorted({frame.camera_index for frame in capture.frames})
+    focal = [frame.camera.fl_x / max(frame.camera.width, frame.camera.height) for frame in capture.frames]
+    splits = ", ".join(f"{len(indices)} {name}" for name, indices in capture.splits.items())
+    reference = capture.head_model
+    tracked = reference.name or ("the one in the folder" if reference.path else "a head model that it does not name")
+    return [
+        f"{capture.root}",
+        f"layout      {capture.format}",
+        f"frames      {len(capture.frames)} ({splits}), {capture.num_timesteps} timesteps",
+        f"pictures    {', '.join(f'{w} x {h}' for w, h in sizes)}",
+        f"cameras     {len(cameras)}, focal length {min(focal):.3g} to {max(focal):.3g} of the longer side",
+        f"tracked     with {tracked}: {capture.identity.shape[-1]} identity, "
+        f"{capture.track.expression.shape[-1]} expression coefficients",
+        *(f"note        {remark}" for remark in capture.remarks),
+    ]
+
+
+def _range_lines(capture: Capture, model: HeadModel) -> list[str]:
+    from partnerface_ns.capture.ranges import expression_novelty, ranges_of
+
+    ranges = ranges_of(capture, model)
+    if not ranges:
+        return []
+    lines = [f"{'range':<26}{'train':>18}{'test':>18}   test frames beyond"]
+    for r in ranges:
+        train, test = (f"{low:.3g} to {high:.3g}" for low, high in (r.train, r.test))
+        mark = "  <- extrapolation" if r.beyond > _MANY else ""
+        lines.append(f"{f'{r.name} {r.unit}':<26}{train:>18}{test:>18}   {100 * r.beyond:.0f}%{mark}")
+    novelty = expression_novelty(capture)
+    if novelty is not None:
+        lines.append(f"expressions of test frames are {novelty:.1f} times as far from training as training from itself")
+    return lines
+
+
+def _broken_pictures(capture: Capture) -> list[str]:
+    """A line for each picture or mask that cannot be decoded."""
+    return list(_decode_all(capture))
+
+
+def _decode_all(capture: Capture) -> Iterator[str]:
+    from partnerface_ns.capture.images import load_picture
+    from partnerface_ns.progress import progress
+
+    for frame in progress(capture.frames, "Decoding pictures"):
+        if frame.image_path is None:
+            continue
+        try:
+            load_picture(frame, (1.0, 1.0, 1.0))
+        except SubjectError as error:
+            yield f"broken      {str(error).splitlines()[0]}"
+
+
+def _draw(capture: Capture, model: HeadModel, path: Path) -> None:
+    """The posed head over some frames of training and test."""
+    import numpy as np
+
+    from partnerface_ns.capture.diagnosis import evenly
+    from partnerface_ns.capture.images import load_picture
+    from partnerface_ns.capture.overlap import posed_verts
+    from partnerface_ns.rendering.figures import save_picture, sheet
+    from partnerface_ns.rendering.overlay import mesh_over_picture
+
+    frames = evenly(capture.frames, NUM_SHOWN)
+    pictures, names, faces = [], [], model.faces.numpy()
+    for frame, verts in zip(frames, posed_verts(capture, model, frames), strict=True):
+        size = (frame.camera.height, frame.camera.width)
+        rgb, mask = np.full((*size, 3), 255, np.uint8), np.full(size, 255, np.uint8)
+        if frame.image_path is not None:
+            rgb, mask = load_picture(frame, (1.0, 1.0, 1.0))
+        pictures.append(mesh_over_picture(rgb, mask, verts, faces, frame.camera))
+        names.append(f"frame {frame.timestep}, camera {frame.camera_index}")
+    height = min(picture.shape[0] for picture in pictures)
+    width = min(picture.shape[1] for picture in pictures)
+    save_picture(path, sheet([[picture[:height, :width] for picture in pictures]], names))
+
+
+def _verdict_lines(verdict: Verdict, root: Path, picture: Path) -> list[str]:
+    said = {True: "the head lies where the pictures show it", False: "the head does not fit the pictures"}
+    lines = [f"verdict     {said.get(verdict.fits, 'cannot be told')}"]
+    if verdict.overlap is not None:
+        shares = f"{100 * verdict.overlap.union:.0f}% of head and mask in common"
+        lines.append(f"overlap     {shares}, {100 * verdict.overlap.outside:.1f}% of the head outside the mask")
+    if verdict.cause is not None:
+        lines.append(f"{'reason' if verdict.fits is None else 'likely':<12}{verdict.cause}")
+    if verdict.mend is not None:
+        lines.append(f"mend        partnerface convert {root} OUT --mend {verdict.mend}")
+    return [*lines, f"picture     {picture}"]

@@ -1,0 +1,177 @@
+"""Wrong conventions are found and named, right ones are let alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from format_writers.layouts import LAYOUTS
+from format_writers.truth import flame_like_arrays, flame_like_head, make_truth
+from partnerface_ns.capture import diagnosis
+from partnerface_ns.capture.diagnosis import diagnose, evenly
+from partnerface_ns.capture.load import load_capture
+from partnerface_ns.capture.mends import MENDS, mended
+from partnerface_ns.capture.overlap import Overlap, overlap_of, silhouette, small_mask
+from partnerface_ns.flame.state import HeadState
+
+NUM_FRAMES = 20
+
+
+@pytest.fixture(scope="module")
+def truth():
+    return make_truth(NUM_FRAMES)
+
+
+@pytest.fixture(scope="module")
+def captures(truth, tmp_path_factory):
+    """Each layout's capture of the same person."""
+    folder = tmp_path_factory.mktemp("captures")
+    np.savez(folder / "flame.npz", **flame_like_arrays())
+    return {
+        name: load_capture(write(folder / name, truth), head_model=folder / "flame.npz")
+        for name, write in LAYOUTS.items()
+    }
+
+
+@pytest.fixture
+def capture(captures):
+    return captures["vhap"]
+
+
+def with_pictures_of(capture, order):
+    """Each pose with the picture of another frame."""
+    frames = [
+        replace(frame, image_path=other.image_path, mask_path=other.mask_path)
+        for frame, other in zip(capture.frames, (capture.frames[i] for i in order), strict=True)
+    ]
+    return replace(capture, frames=tuple(frames))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_right_capture_is_let_alone(captures, truth, layout):
+    verdict = diagnose(captures[layout], truth.head)
+    if layout == "metrical-tracker":
+        assert verdict.fits is None and "no masks" in verdict.cause
+    else:
+        assert verdict.fits is True and verdict.cause is None and verdict.mend is None
+        assert verdict.overlap.union > 0.75 and verdict.overlap.outside < 0.02
+
+
+WRONG = {
+    "camera-axes": ("camera-axes", "OpenCV"),
+    "camera-inverse": ("camera-inverse", "world-to-camera"),
+    "scale-down": ("scale-up", "4 times too small"),
+    "scale-up": ("scale-down", "4 times too large"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+@pytest.mark.parametrize("layout", ["vhap", "imavatar", "flame-head-tracker"])
+def test_a_wrong_convention_is_named_with_what_mends_it(captures, truth, layout, wrong):
+    mistaken = MENDS[wrong].apply(captures[layout])
+    verdict = diagnose(mistaken, truth.head)
+    mend, words = WRONG[wrong]
+    assert verdict.fits is False and verdict.mend == mend and words in verdict.cause
+    assert diagnose(mended(mistaken, mend), truth.head).fits is True
+
+
+@pytest.mark.parametrize("wrong", ["camera-axes", "scale-down"])
+def test_without_masks_a_head_out_of_the_picture_is_explained(captures, truth, wrong):
+    verdict = diagnose(MENDS[wrong].apply(captures["metrical-tracker"]), truth.head)
+    assert verdict.fits is False and verdict.mend == WRONG[wrong][0]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_shuffled_frames_are_found(capture, truth, seed):
+    order = np.random.default_rng(seed).permutation(NUM_FRAMES)
+    verdict = diagnose(with_pictures_of(capture, order), truth.head)
+    assert verdict.fits is False and "order of the frames" in verdict.cause
+
+
+def test_frames_sorted_by_name_are_found(capture, truth):
+    order = sorted(range(NUM_FRAMES), key=str)
+    assert "order of the frames" in diagnose(with_pictures_of(capture, order), truth.head).cause
+
+
+@pytest.mark.parametrize(("shift", "words"), [(4, "4 frames later"), (-4, "4 frames earlier")])
+def test_a_shift_of_the_pictures_is_measured(capture, truth, shift, words):
+    order = (np.arange(NUM_FRAMES) - shift) % NUM_FRAMES
+    assert words in diagnose(with_pictures_of(capture, order), truth.head).cause
+
+
+def test_another_head_is_found(capture):
+    verdict = diagnose(capture, flame_like_head(1))
+    assert verdict.fits is False and "another head" in verdict.cause and verdict.mend is None
+
+
+def test_a_crop_is_found(capture, truth):
+    def cropped(**values):
+        cameras = [replace(f.camera, **{k: v(f.camera) for k, v in values.items()}) for f in capture.frames]
+        frames = [replace(f, camera=c) for f, c in zip(capture.frames, cameras, strict=True)]
+        return diagnose(replace(capture, frames=tuple(frames)), truth.head)
+
+    moved = cropped(cx=lambda camera: camera.cx + 16)
+    assert "a crop" in moved.cause and "moved by (-16, " in moved.cause
+    larger = cropped(fl_x=lambda camera: 1.5 * camera.fl_x, fl_y=lambda camera: 1.5 * camera.fl_y)
+    assert "a crop" in larger.cause and "0.667 times" in larger.cause
+
+
+def test_a_head_that_is_nowhere_is_said(capture, truth):
+    away = replace(capture.track, translation=capture.track.translation + torch.tensor([5.0, 0, 0]))
+    verdict = diagnose(replace(capture, track=away), truth.head)
+    assert verdict.fits is False and "not in the pictures" in verdict.cause
+
+
+def test_a_motion_without_pictures_is_not_judged(capture, truth):
+    frames = tuple(replace(frame, image_path=None) for frame in capture.frames)
+    assert diagnose(replace(capture, frames=frames), truth.head).fits is None
+
+
+def test_a_head_that_hardly_moves_is_not_called_shuffled(capture, truth):
+    """Pictures of one moment tell nothing of their order."""
+    states = [capture.track[0]] * NUM_FRAMES
+    frames = [replace(capture.frames[0], timestep=t) for t in range(NUM_FRAMES)]
+    still = replace(capture, frames=tuple(frames), track=HeadState.stack(states))
+    assert diagnose(still, truth.head).fits is True
+
+
+def test_overlap_counts_down_to_the_chin():
+    head, mask = np.zeros((10, 10), bool), np.zeros((10, 10), bool)
+    head[2:6, 3:7] = True
+    mask[1:10, 3:7] = True
+    assert overlap_of(head, mask) == Overlap(16 / 20, 0.0, 0.0)
+    mask[:4] = False
+    assert overlap_of(head, mask) == Overlap(0.5, 0.5, 2 / 4)
+    assert overlap_of(np.zeros_like(head), mask) == Overlap(0.0, 1.0)
+    assert overlap_of(head, np.zeros_like(mask)).outside == 1
+
+
+def test_nothing_is_seen_from_inside_or_behind(capture, truth):
+    frame = capture.frames[0]
+    verts, faces = truth.head.template.numpy(), truth.head.faces.numpy()
+    for z in (0.0, -1.0):
+        T = np.eye(4)
+        T[2, 3] = z
+        assert not silhouette(verts, faces, replace(frame.camera, T_world_camera=T)).any()
+    assert silhouette(verts, faces, frame.camera).any()
+
+
+def test_small_masks_keep_the_pictures_shape(capture, truth):
+    np.testing.assert_array_equal(small_mask(capture.frames[0]), truth.mask[0] > 127)
+
+
+def test_frames_are_taken_evenly():
+    numbers = list(range(100))
+    assert evenly(numbers, 200) == numbers
+    assert evenly(numbers, 3) == [0, 50, 99]
+
+
+def test_a_shift_moves_silhouettes_without_wrapping():
+    head = np.zeros((4, 5), bool)
+    head[0, 0] = head[3, 4] = True
+    moved = diagnosis._moved(head, 1, -1)
+    assert np.argwhere(moved).tolist() == []
+    assert np.argwhere(diagnosis._moved(head, 1, 1)).tolist() == [[1, 1]]

@@ -1,0 +1,33 @@
+"""The head over its picture."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from partnerface_ns.capture.capture import Camera
+from partnerface_ns.rendering.overlay import mesh_over_picture
+
+
+def test_the_mesh_is_drawn_where_it_is_and_the_masks_border_in_red(tiny_head):
+    T = np.eye(4)
+    T[:3, 3] = [0, 0, 1]
+    camera = Camera(T, 100.0, 100.0, 24.0, 16.0, 48, 32)
+    rgb, mask = np.full((32, 48, 3), 250, np.uint8), np.zeros((32, 48), np.uint8)
+    mask[8:24, 8:40] = 255
+    verts, faces = tiny_head.template.numpy(), tiny_head.faces.numpy()
+    image = mesh_over_picture(rgb, mask, verts, faces, camera, side=96)
+    assert image.shape == (64, 96, 3)
+    green = (image[..., 1] > image[..., 0] + 10) & (image[..., 1] > image[..., 2] + 10)
+    assert green[32, 48] and not green[:, :20].any()
+    red = (image == [230, 40, 40]).all(-1)
+    assert red[17, 40] and not red[32, 48] and red.sum() < 250
+    assert (image[2, 2] == 250).all()
+
+
+def test_nothing_is_drawn_of_a_head_behind_the_camera(tiny_head):
+    camera = Camera(np.eye(4), 100.0, 100.0, 24.0, 16.0, 48, 32)
+    rgb, mask = np.full((32, 48, 3), 250, np.uint8), np.full((32, 48), 255, np.uint8)
+    for z in (0.0, 1.0):
+        verts = tiny_head.template.numpy() + np.array([0, 0, z])
+        image = mesh_over_picture(rgb, mask, verts.astype(np.float32), tiny_head.faces.numpy(), camera, side=48)
+        assert (image == 250).all()
