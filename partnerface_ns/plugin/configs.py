@@ -43,10 +43,10 @@ def full() -> PartnerfaceTrainerConfig:
     sampler.rays_per_batch, sampler.frames_per_batch = 8192, 8
     model.eval_num_rays_per_chunk = config.viewer.num_rays_per_chunk = 1 << 16
     avatar = model.avatar
-    avatar.canonical.resolutions = (64, 128, 256, 512)
+    avatar.canonical.resolutions = (128, 256, 512)
     avatar.canonical.num_channels, avatar.canonical.hidden = 16, 128
     avatar.parts.hidden, avatar.parts.num_layers = 128, 3
-    avatar.sampling.num_samples, avatar.sampling.num_probes = 32, 128
+    avatar.sampling.num_samples, avatar.sampling.num_probes = 32, 64
     return config
 
 
