@@ -237,7 +237,7 @@ class Avatar(nn.Module):
         """Render rays.
 
         Args:
-            rays: rays of one or more frames, those of a frame together and frames in order.
+            rays: rays of one or more frames, in any order.
             states: head states of these frames, batch axes (frames,).
             timesteps: their timesteps in the training capture, if they were trained on; gives the torso's own
                 pose there. None predicts it from the head's pose.
@@ -249,9 +249,13 @@ class Avatar(nn.Module):
         """
         T_world_torso = self.torso(states, timesteps) if self.config.torso.enabled else None
         frames = self.skinning.frames(states, T_world_torso)
+        order = rays.frame.argsort(stable=True)
+        in_order = Rays(rays.origins[order], rays.directions[order], rays.frame[order])
         with torch.no_grad():
-            intervals = self._intervals(rays, frames)
-        return self._shade(rays, states, timesteps, frames, intervals)
+            intervals = self._intervals(in_order, frames)
+        outputs = self._shade(in_order, states, timesteps, frames, intervals)
+        as_given = order.argsort()
+        return {name: value[as_given] if value.ndim else value for name, value in outputs.items()}
 
     def _intervals(self, rays: Rays, frames: SkinnedFrames) -> RayIntervals:
         config = self.config.sampling
