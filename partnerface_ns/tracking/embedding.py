@@ -33,7 +33,7 @@ _SIZE = 384
 """Pixels of a view's side."""
 _DISTANCE, _FOCAL = 0.9, 2.3
 """Metres from the head, and focal length in picture sides: the head fills three quarters of the view."""
-_YAWS, _PITCHES = (-24, -16, -8, 0, 8, 16, 24), (-12, 0, 12)
+_YAWS, _PITCHES = (-24.0, -16.0, -8.0, 0.0, 8.0, 16.0, 24.0), (-12.0, 0.0, 12.0)
 """Degrees. Beyond them the detector's landmarks slide over the surface."""
 _JAW_OPEN = 0.18
 """Radians: lips apart, so that upper and lower lip are told apart."""

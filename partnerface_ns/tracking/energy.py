@@ -41,7 +41,7 @@ class Priors:
     """Standard deviations of what is fitted."""
 
     identity: float = 1.0
-    displacement: float = 0.008
+    displacement: float = 0.015
     """Metres along the normal, for hair, neck and shoulders."""
     expression: float = 0.35
     """Of named face units, which go from 0 to 1."""
@@ -59,7 +59,7 @@ class Priors:
     """Radians from the mean over the video: the torso turns little."""
     sway: float = 0.03
     """Metres of the torso's place from its mean over the video."""
-    jaw_open: float = 0.15
+    jaw_open: float = 0.3
     jaw_closed: float = 0.01
     """Of angles beyond the closed mouth."""
     jaw_side: float = 0.03

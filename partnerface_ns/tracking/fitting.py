@@ -21,8 +21,7 @@ from partnerface_ns.tracking.unknowns import ONCE, RATES
 
 _OUTLINE_SIGMA = 2.0
 """Pixels at 512: how well the outline is known in the end; less well while the surface is far from it."""
-_NODS = (0.15, 0.05, -0.05, -0.15, -0.25, -0.35)
-"""Radians, tried one after the other."""
+# The jaw comes before the expression, which could open the mouth as well.
 _PLACE = ("rotation", "neck", "jaw", "place", "log_depth")
 
 
@@ -30,15 +29,11 @@ _PLACE = ("rotation", "neck", "jaw", "place", "log_depth")
 class Schedule:
     """How long to look for what."""
 
-    key_frames: int = 150
+    key_frames: int = 120
     """Frames that say who it is."""
-    nod_frames: int = 30
-    """Frames that say how far heads are lowered."""
-    nod: int = 60
-    """Steps with each nod tried."""
     place: int = 60
     """Steps for place and size."""
-    key: int = 160
+    key: int = 280
     """Steps for everything in the key frames."""
     all: int = 130
     """Steps for everything in all frames."""
@@ -50,13 +45,7 @@ class Schedule:
 
     @property
     def total(self) -> int:
-        return (
-            len(_NODS) * self.nod
-            + self.place
-            + self.key
-            + self.all
-            + self.outline * (len(self.key_gates) + len(self.all_gates))
-        )
+        return 2 * self.place + self.key + self.all + self.outline * (len(self.key_gates) + len(self.all_gates))
 
 
 def fit_track(
@@ -83,13 +72,13 @@ def fit_track(
     free = tuple(name for name in RATES if not (fixed_focal and name == "log_focal"))
     # Landmarks say nothing about hair and shoulders; the outline does.
     inner = tuple(name for name in free if name not in ("displacement", "landmark_bias"))
-    nod = _first_nod(head, _some(seen, schedule.nod_frames), spread, schedule.nod, inner, on_step, device)
-    key = Problem(head, _some(seen, schedule.key_frames), spread, None, nod, device)
+    key = Problem(head, _some(seen, schedule.key_frames), spread, None, device)
     key.minimise(schedule.place, _PLACE, on_step=on_step)
     key.minimise(schedule.key, inner, on_step=on_step)
     _fit_outline(key, schedule.key_gates, schedule.outline, free, on_step)
 
-    whole = Problem(head, seen, spread, key.unknowns, nod, device)
+    whole = Problem(head, seen, spread, key.unknowns, device)
+    whole.minimise(schedule.place, _PLACE, on_step=on_step)
     whole.minimise(schedule.all, tuple(name for name in inner if name not in ONCE), on_step=on_step)
     _fit_outline(whole, schedule.all_gates, schedule.outline, free, on_step)
     return whole.result()
@@ -99,25 +88,6 @@ def _some(seen: Observations, num: int) -> Observations:
     """At most so many frames, evenly over the video."""
     total = len(seen.times)
     return seen[torch.linspace(0, total - 1, min(num, total)).round().long()]
-
-
-def _first_nod(
-    head: FitHead,
-    seen: Observations,
-    spread: np.ndarray,
-    steps: int,
-    free: tuple[str, ...],
-    on_step: Callable[[], None],
-    device: torch.device | str,
-) -> float:
-    """The nod to start from: the person's shape makes up for a wrong one so well that no descent leads out of it."""
-    energies = {}
-    for nod in _NODS:
-        problem = Problem(head, seen, spread, None, nod, device)
-        problem.minimise(steps // 3, _PLACE, on_step=on_step)
-        problem.minimise(steps - steps // 3, tuple(n for n in free if n != "log_focal"), on_step=on_step)
-        energies[nod] = problem.energy()
-    return min(energies, key=lambda nod: energies[nod])
 
 
 def _fit_outline(

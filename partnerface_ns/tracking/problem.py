@@ -58,7 +58,6 @@ class Problem:
         seen: Observations,
         spread: Float[np.ndarray, "landmarks"],
         known: Unknowns | None = None,
-        nod: float = 0.0,
         device: torch.device | str = "cpu",
     ) -> None:
         """
@@ -67,13 +66,12 @@ class Problem:
             seen: the frames to fit.
             spread: uncertainty of the landmarks' places on the head, metres.
             known: what holds for the whole video, from an earlier fit of some of its frames.
-            nod: radians by which heads are lowered in the first guess.
             device: where to compute.
         """
-        self.unknowns = first_guess(head, seen, known, nod)
+        self.unknowns = first_guess(head, seen, known)
         for field_ in fields(Unknowns):
             tensor = getattr(self.unknowns, field_.name).to(device)
-            setattr(self.unknowns, field_.name, tensor.requires_grad_(True))
+            setattr(self.unknowns, field_.name, tensor.requires_grad_(field_.name in RATES))
         self.head, self.seen, self.device = head.to(device), seen.to(device), device
         self.priors, self.steady = Priors(), Steadiness()
         spread_px = spread / float(self.unknowns.log_depth.detach().exp().median()) / seen.px
@@ -130,11 +128,6 @@ class Problem:
             optimiser.step()
             falling.step()
             on_step()
-
-    @torch.no_grad()
-    def energy(self) -> float:
-        """Of the unknowns as they are, without the outline."""
-        return float(self.prior_energy() + sum(self.data_energy(chunk, None) for chunk in self._chunks()))
 
     def _chunks(self) -> list[slice]:
         num = len(self.seen.times)

@@ -68,7 +68,7 @@ def jitter(projected: Float[Tensor, "frames landmarks 2"]) -> float:
     return float(per_frame[still].median())
 
 
-def outline_distance(mesh: Float[np.ndarray, "points 2"], matte: Float[np.ndarray, "points 2"]) -> float:
+def outline_distance(mesh: Float[np.ndarray, "points 2"], matte: Float[np.ndarray, "others 2"]) -> float:
     """Mean distance of the mesh's outline points from the matte's outline; NaN without points."""
     from scipy.spatial import cKDTree
 

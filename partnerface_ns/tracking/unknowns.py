@@ -1,12 +1,14 @@
 """The quantities that a fit looks for, in the form in which they are easy to find, and their first guess.
 
-The head's place is kept in pixels and its depth as the logarithm of its size in the picture: then the focal length,
-which hardly shows in a face, does not shake everything else. Both eyes share one direction and may converge.
+The place is that of the face's centre, in pixels, and its depth the logarithm of its size in the picture: then turning
+the head leaves the face where it is, and the focal length, which hardly shows in a face, does not shake everything
+else. With the translation of the head model in their place the descent gets stuck in wrong rotations, because each
+turn about the far-off joints needs a translation to make up for it. Both eyes share one direction and may converge.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -14,6 +16,7 @@ from torch import Tensor
 
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
+from partnerface_ns.geometry.rigid import rotation_from_axis_angle
 from partnerface_ns.tracking.fit_head import FitHead
 from partnerface_ns.tracking.observations import Observations
 
@@ -25,7 +28,7 @@ RATES = {
     "expression": 0.03,
     "rotation": 0.01,
     "neck": 0.01,
-    "jaw": 0.01,
+    "jaw": 0.02,
     "gaze": 0.015,
     "vergence": 0.005,
     "place": 1.0,
@@ -60,12 +63,14 @@ class Unknowns:
     vergence: Float[Tensor, "frames 1"]
     """Radians that each eye turns inwards."""
     place: Float[Tensor, "frames 2"]
-    """Translation in pixels of the picture, x right and y up."""
+    """The face's centre in pixels from the principal point, x right and y up."""
     log_depth: Float[Tensor, "frames 1"]
-    """Of the metres at the head that one pixel measures."""
+    """Of the metres at the face's centre that one pixel measures."""
+    pivots: Float[Tensor, "3 3"]
+    """Root joint, neck joint and the face's centre in the rest frame, metres; not optimised."""
 
     def items(self) -> list[tuple[str, Tensor]]:
-        return [(f.name, getattr(self, f.name)) for f in fields(self)]
+        return [(name, getattr(self, name)) for name in RATES]
 
     @property
     def coefficients(self) -> Float[Tensor, "coefficients"]:
@@ -75,7 +80,10 @@ class Unknowns:
     def states(self, focal: Tensor | float, part: slice = slice(None)) -> HeadState:
         """Head states of some frames."""
         size = self.log_depth[part].exp()
-        translation = torch.cat([self.place[part] * size, -focal * size], -1)
+        root, neck, face = self.pivots
+        turned = rotation_from_axis_angle(self.neck[part]) @ (face - neck) + neck - root
+        turned = (rotation_from_axis_angle(self.rotation[part]) @ turned[..., None])[..., 0] + root
+        translation = torch.cat([self.place[part] * size, -focal * size], -1) - turned
         pitch, yaw = self.gaze[part].split(1, -1)
         vergence = self.vergence[part]
         zero = torch.zeros_like(vergence)
@@ -83,14 +91,13 @@ class Unknowns:
         return HeadState(self.expression[part], self.rotation[part], self.neck[part], self.jaw[part], eyes, translation)
 
 
-def first_guess(head: FitHead, seen: Observations, known: Unknowns | None = None, nod: float = 0.0) -> Unknowns:
+def first_guess(head: FitHead, seen: Observations, known: Unknowns | None = None) -> Unknowns:
     """Unknowns to start from: each frame's pose from its landmarks, all else at rest.
 
     Args:
         head: the reduced head model.
         seen: the frames.
         known: what holds for the whole video, if it was fitted before; its frames are not used.
-        nod: radians by which all heads are lowered, to correct the detector's depths.
     """
     from scipy.spatial.transform import Rotation
 
@@ -105,14 +112,11 @@ def first_guess(head: FitHead, seen: Observations, known: Unknowns | None = None
         once = {name: getattr(known, name).detach().cpu().clone() for name in ONCE}
     shaped = ShapedHead.of(model, torch.cat([once["identity"], once["displacement"]]))
     pose = pose_from_landmarks(shaped.verts_rest[: head.num_landmarks], seen)
-    turn = Rotation.from_matrix(pose.rotation.numpy()) * Rotation.from_rotvec([nod, 0.0, 0.0])
+    turn = Rotation.from_matrix(pose.rotation.numpy())
     root = torch.from_numpy(_ROOT_SHARE * turn.as_rotvec()).float()
     neck = torch.from_numpy((Rotation.from_rotvec(root.numpy()).inv() * turn).as_rotvec()).float()
     zeros = lambda size: torch.zeros(num, size)  # noqa: E731
-    state = HeadState(zeros(model.num_expr), root, neck, zeros(3), zeros(6), zeros(3))
-    centre = shaped.pose(state).verts[:, : head.num_landmarks].mean(1)
-    # The detected size holds at the landmarks' centre, not at the root; the centre shall project to where it was seen.
-    size = 1 / pose.scale + centre[:, 2] / seen.focal
+    joints = model.joint_regressor @ shaped.verts_rest
     return Unknowns(
         **once,
         expression=zeros(model.num_expr),
@@ -121,8 +125,9 @@ def first_guess(head: FitHead, seen: Observations, known: Unknowns | None = None
         jaw=zeros(3),
         gaze=zeros(2),
         vergence=torch.full((num, 1), _VERGENCE),
-        place=(pose.centre / pose.scale[:, None] - centre[:, :2]) / size[:, None],
-        log_depth=size.log()[:, None],
+        place=pose.centre,
+        log_depth=-pose.scale.log()[:, None],
+        pivots=torch.stack([joints[0], joints[1], shaped.verts_rest[: head.num_landmarks].mean(0)]),
     )
 
 

@@ -136,9 +136,7 @@ def test_first_guess_projects_the_landmarks_centre_where_it_was_seen(head, seen)
 
 @pytest.fixture(scope="module")
 def fit(head, seen, embedding):
-    schedule = Schedule(
-        nod_frames=8, nod=15, key_frames=12, place=40, key=120, all=100, outline=1, key_gates=(), all_gates=(10.0,)
-    )
+    schedule = Schedule(key_frames=12, place=40, key=120, all=100, outline=1, key_gates=(), all_gates=(10.0,))
     count = []
     result = fit_track(head, seen, embedding.spread, lambda: count.append(1), schedule, fixed_focal=True)
     assert len(count) == schedule.total
@@ -151,8 +149,9 @@ def skull(state: HeadState) -> Rotation:
 
 def test_a_known_head_is_found_again(head, model, identity, truth, seen, fit):
     assert fit.focal == pytest.approx(FOCAL)
-    turned = np.degrees((skull(fit.track) * skull(truth).inv()).magnitude())
-    assert np.median(turned) < 1.0 and turned.max() < 3.0
+    difference = skull(fit.track) * skull(truth).inv()
+    assert np.degrees(np.median(difference.magnitude())) < 3.0, "a constant nod trades with the shape of the face"
+    assert np.degrees(np.median((difference.mean().inv() * difference).magnitude())) < 0.8
     jaw = np.degrees((fit.track.jaw - truth.jaw).norm(dim=-1))
     assert jaw.median() < 1.5
     gaze = np.degrees((fit.track.eyes[:, :2] - truth.eyes[:, :2]).norm(dim=-1))
@@ -173,10 +172,18 @@ def test_blinks_and_speech_are_not_smoothed_away(model, truth, fit):
     assert (opening.max() - opening.min()) > 0.7 * (truth.jaw[:, 0].max() - truth.jaw[:, 0].min())
 
 
-def test_robust_is_the_square_near_zero_and_bounded_far_away():
+@pytest.mark.parametrize("function", [energy.bounded, energy.linear_far])
+def test_robust_functions_are_the_square_near_zero(function):
     small = torch.tensor([0.0, 1e-3])
-    torch.testing.assert_close(energy.robust(small), 0.5 * small, rtol=1e-3, atol=0)
-    assert energy.robust(torch.tensor(1e9)) == pytest.approx(0.5 * energy.ROBUST**2, rel=1e-3)
+    torch.testing.assert_close(function(small), 0.5 * small, rtol=1e-3, atol=1e-7)
+
+
+def test_far_residuals_count_no_more_or_by_their_distance():
+    far = torch.tensor([1e6, 4e6])
+    near_limit, limit = energy.bounded(far)
+    assert limit == pytest.approx(float(near_limit), rel=1e-3)
+    once, twice = energy.linear_far(far)
+    assert twice == pytest.approx(2 * float(once), rel=1e-2)
 
 
 def test_landmark_sigmas_tell_lips_from_the_faces_outline():
