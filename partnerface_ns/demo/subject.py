@@ -19,7 +19,8 @@ from scipy.spatial.transform import Rotation
 
 from partnerface_ns.capture.capture import Camera, Capture, Frame, HeadModelRef
 from partnerface_ns.capture.vhap import read_vhap
-from partnerface_ns.capture.vhap_writer import require_new, write_vhap
+from partnerface_ns.capture.vhap_writer import write_vhap
+from partnerface_ns.capture.writing import require_new
 from partnerface_ns.demo.appearance import Look
 from partnerface_ns.demo.face_map import Anchors
 from partnerface_ns.demo.moment import Moment
