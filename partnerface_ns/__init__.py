@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> object:
     # Loaded when asked for: importing the package must cost the command line nothing.
     if name == "load":
-        from partnerface_ns.driving.player import load
-
-        return load
+        return import_module("partnerface_ns.driving.player").load
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -24,6 +24,7 @@ COMMANDS = {
     "convert": "partnerface_ns.cli.convert:Convert",
     "head-model": "partnerface_ns.cli.head_model:ShowHeadModel",
     "report": "partnerface_ns.cli.report:Report",
+    "drive": "partnerface_ns.cli.drive:Drive",
     "bench": "partnerface_ns.cli.bench:Bench",
 }
 """Module and class of each subcommand, by its name on the command line."""

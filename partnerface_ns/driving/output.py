@@ -1,0 +1,133 @@
+"""Where driven pictures go: an MP4, a folder of PNGs with alpha, or one `.npz`. Memory does not grow with length.
+
+Files appear under their names when they are whole. A folder that was stopped is gone on with.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from partnerface_ns.capture.record import Record
+from partnerface_ns.driving.plan import Plan, Shown, digest, shown
+from partnerface_ns.driving.player import Player
+from partnerface_ns.errors import SubjectError
+from partnerface_ns.flame.state import HeadState
+from partnerface_ns.progress import progress
+from partnerface_ns.rendering.figures import save_clip
+
+_MARK = "drive.json"
+"""File in a picture folder that says which plan its pictures are of."""
+
+
+def check_output(path: Path) -> None:
+    """Refuse an output that cannot be written, before anything is rendered.
+
+    Raises:
+        SubjectError: another kind of file, or something else is in its place.
+    """
+    if path.suffix.lower() in (".mp4", ".npz"):
+        if path.is_dir():
+            raise SubjectError(path, "is a folder", expected="a file's name")
+        if not path.parent.is_dir():
+            raise SubjectError(path.parent, "the folder does not exist")
+    elif path.suffix:
+        raise SubjectError(path, "an unknown kind of output", expected=".mp4, .npz, or a folder's name without a dot")
+    elif path.exists() and not path.is_dir():
+        raise SubjectError(path, "is a file", expected="a new folder for pictures")
+
+
+def write_plan(path: Path, player: Player, plan: Plan) -> None:
+    """Render a plan into a file or folder, with a progress bar.
+
+    Args:
+        path: ends in `.mp4` or `.npz`, else a folder.
+        player: the avatar.
+        plan: what to render.
+
+    Raises:
+        SubjectError: as `check_output`, or the folder holds something else.
+    """
+    check_output(path)
+    if path.suffix.lower() == ".mp4":
+        save_clip(path, (picture.rgb for picture in _rendered(player, plan)), plan.fps)
+    elif path.suffix.lower() == ".npz":
+        _write_npz(path, player, plan)
+    else:
+        _write_folder(path, player, plan)
+
+
+def _rendered(player: Player, plan: Plan) -> Iterator[Shown]:
+    return (shown(player, plan, index) for index in progress(range(len(plan)), "Rendering"))
+
+
+def _write_folder(folder: Path, player: Player, plan: Plan) -> None:
+    _claim(folder, digest(player, plan), plan.fps)
+    names = {index: folder / f"{index:05d}.png" for index in range(len(plan))}
+    missing = [index for index, name in names.items() if not name.exists()]
+    for index in progress(missing, "Rendering"):
+        _save_rgba(names[index], _rgba(shown(player, plan, index), player))
+
+
+def _claim(folder: Path, plan: str, fps: float) -> None:
+    """Make the folder, or recognise it as a stopped one of the same plan."""
+    mark = folder / _MARK
+    if mark.is_file():
+        found = Record.read(mark).text("plan")
+        if found != plan:
+            raise SubjectError(
+                mark, "the folder holds pictures of another avatar, motion or option", expected=plan, found=found
+            )
+        return
+    if folder.exists() and any(folder.iterdir()):
+        raise SubjectError(folder, "is in use", expected="a new or an empty folder, or a stopped one of the same")
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = mark.with_name(f"{_MARK}.partial")
+    partial.write_text(json.dumps({"plan": plan, "fps": fps}) + "\n", encoding="utf8")
+    os.replace(partial, mark)
+
+
+def _rgba(picture: Shown, player: Player) -> UInt8[np.ndarray, "height width 4"]:
+    """Colours without the avatar's background, and opacity."""
+    alpha = picture.alpha[..., None].astype(np.float32) / 255
+    background = 255 * player.avatar.get_buffer("background").cpu().numpy()
+    rgb = (picture.rgb - (1 - alpha) * background) / np.maximum(alpha, 1 / 255)
+    return np.concatenate([(rgb.clip(0, 255) + 0.5).astype(np.uint8), picture.alpha[..., None]], -1)
+
+
+def _save_rgba(path: Path, picture: UInt8[np.ndarray, "height width 4"]) -> None:
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        Image.fromarray(picture, "RGBA").save(partial, format="PNG")
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _write_npz(path: Path, player: Player, plan: Plan) -> None:
+    """Colours and opacity of all moments, the head states and the rate; pictures go to the file one by one."""
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        with zipfile.ZipFile(partial, "w") as archive:
+            with archive.open("rgba.npy", "w", force_zip64=True) as stream:
+                for index, picture in enumerate(_rendered(player, plan)):
+                    rgba = _rgba(picture, player)
+                    if index == 0:
+                        header = {"descr": "|u1", "fortran_order": False, "shape": (len(plan), *rgba.shape)}
+                        np.lib.format.write_array_header_1_0(stream, header)
+                    stream.write(rgba.tobytes())
+            rest = {f.name: getattr(plan.states, f.name).numpy() for f in fields(HeadState)}
+            for name, array in (rest | {"fps": np.array(plan.fps)}).items():
+                with archive.open(f"{name}.npy", "w") as stream:
+                    np.lib.format.write_array(stream, array, allow_pickle=False)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,206 @@
+"""What is going to be rendered: a head state, a camera and perhaps a source picture for every moment."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image
+from scipy.spatial.transform import Rotation
+
+from partnerface_ns.capture.capture import Camera
+from partnerface_ns.capture.images import load_picture
+from partnerface_ns.driving.motion import Motion
+from partnerface_ns.driving.player import Player, scaled_camera
+from partnerface_ns.driving.retarget import (
+    Excess,
+    Transfer,
+    clamped,
+    excess,
+    moved_camera,
+    retargeted,
+    skull,
+    smoothed,
+    with_skull,
+)
+from partnerface_ns.errors import SubjectError
+from partnerface_ns.flame.neutral import measured_neutral
+from partnerface_ns.flame.posing import ShapedHead
+from partnerface_ns.flame.state import HeadState
+from partnerface_ns.rendering.figures import to_picture
+
+View = Literal["captured", "fixed", "orbit"]
+_ORBIT, _ORBIT_SECONDS = 0.45, 8.0
+"""Radians that an orbiting camera swings to either side, and seconds for a whole swing."""
+
+
+@dataclass
+class PlanConfig:
+    """How a motion becomes pictures."""
+
+    transfer: Transfer = "relative"
+    """relative: what the source's face adds to its neutral is added to the avatar's; absolute: head states as they
+    are."""
+    camera: View = "captured"
+    """captured: as the source was filmed, or the avatar where the source has no camera; fixed: the avatar's training
+    camera; orbit: that camera swinging around the face."""
+    size: int | None = None
+    """Longer side of the pictures, pixels; by default the camera's own."""
+    smoothing: float = 0.0
+    """Standard deviation in seconds of a Gaussian that smooths the motion over time."""
+    clamp: bool = True
+    """Whether the face is kept softly near what training saw."""
+    side_by_side: bool = False
+    """Whether the source's picture stands to the left."""
+    max_frames: int | None = None
+    """Moments rendered at most; by default all."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that is rendered, one entry a moment."""
+
+    states: HeadState
+    """Batch axes (timesteps,)."""
+    cameras: tuple[Camera, ...]
+    fps: float
+    excess: Excess
+    """How far the motion went beyond training before it was clamped."""
+    source: Motion | None
+    """Where pictures at the left come from; None for none."""
+
+    def __len__(self) -> int:
+        return len(self.states)
+
+
+class Shown(NamedTuple):
+    """A rendered picture."""
+
+    rgb: UInt8[np.ndarray, "height width 3"]
+    """The source's picture at its left, if that was asked for."""
+    alpha: UInt8[np.ndarray, "height width"]
+    """Opacity; the source's picture is opaque."""
+
+
+def make_plan(player: Player, motion: Motion, config: PlanConfig) -> Plan:
+    """Decide what is rendered.
+
+    Raises:
+        SubjectError: an option is out of range, or the source has no pictures to stand at the side.
+    """
+    _check(config, motion)
+    motion = _first(motion, config.max_frames)
+    if config.camera != "captured" and motion.cameras is not None:
+        motion = _seen_from_first_camera(motion)
+    head = _on_cpu(player.head)
+    states, A = retargeted(motion, head, player.neutral, config.transfer)
+    states = smoothed(states, config.smoothing * motion.fps)
+    found = excess(states, player.info, head.model.expression_names)
+    if config.clamp:
+        states = clamped(states, player.info)
+    cameras = _cameras(player, head, motion, config, A)
+    if config.size is not None:
+        cameras = tuple(scaled_camera(camera, config.size) for camera in cameras)
+    return Plan(states, cameras, motion.fps, found, motion if config.side_by_side else None)
+
+
+def shown(player: Player, plan: Plan, index: int) -> Shown:
+    """Render one moment of a plan."""
+    rendered = player.render(plan.cameras[index], plan.states[index])
+    rgb = to_picture(rendered["rgb"])
+    alpha = to_picture(rendered["accumulation"].expand(-1, -1, 3))[..., 0]
+    if plan.source is not None:
+        beside = _source_picture(plan.source, index, rgb.shape[0])
+        rgb = np.concatenate([beside, rgb], 1)
+        alpha = np.concatenate([np.full(beside.shape[:2], 255, np.uint8), alpha], 1)
+    return Shown(rgb, alpha)
+
+
+def digest(player: Player, plan: Plan) -> str:
+    """A hash of all that decides the pictures: equal plans of equal avatars give equal pictures."""
+    found = hashlib.sha256(str((plan.fps, plan.source is not None)).encode())
+    for block in _blocks(player, plan):
+        found.update(np.ascontiguousarray(block).tobytes())
+    return found.hexdigest()[:16]
+
+
+def _blocks(player: Player, plan: Plan) -> Iterator[np.ndarray]:
+    yield from (getattr(plan.states, f.name).numpy() for f in fields(HeadState))
+    for camera in plan.cameras:
+        yield camera.T_world_camera
+        yield np.array([value for name, value in asdict(camera).items() if name != "T_world_camera"])
+    yield from (value.detach().cpu().numpy() for value in player.avatar.state_dict().values())
+
+
+def _check(config: PlanConfig, motion: Motion) -> None:
+    for name, low, high in (("size", 16, 8192), ("smoothing", 0, 10), ("max_frames", 1, 10**9)):
+        value = getattr(config, name)
+        if value is not None and not low <= value <= high:
+            raise SubjectError(f"--{name.replace('_', '-')}", "out of range", expected=f"{low} to {high}", found=value)
+    if config.side_by_side and motion.pictures is None:
+        raise SubjectError("--side-by-side", "the source has no pictures to show")
+
+
+def _first(motion: Motion, count: int | None) -> Motion:
+    if count is None or count >= len(motion):
+        return motion
+    return replace(
+        motion,
+        states=motion.states[:count],
+        cameras=motion.cameras and motion.cameras[:count],
+        pictures=motion.pictures and motion.pictures[:count],
+    )
+
+
+def _seen_from_first_camera(motion: Motion) -> Motion:
+    """The motion as the first camera would have seen it: where a tracker moves the camera, the head moves instead."""
+    cameras, person = motion.cameras, motion.person
+    assert cameras is not None and person is not None
+    first = cameras[0].T_world_camera
+    if all(np.array_equal(camera.T_world_camera, first) for camera in cameras):
+        return motion
+    moves = torch.from_numpy(np.stack([first @ np.linalg.inv(camera.T_world_camera) for camera in cameras]))
+    states = with_skull(person, motion.states, moves @ skull(person, motion.states))
+    neutral = measured_neutral(states, person.model)
+    return replace(motion, states=states, neutral=neutral, cameras=(cameras[0],) * len(cameras))
+
+
+def _cameras(
+    player: Player, head: ShapedHead, motion: Motion, config: PlanConfig, A: Float[np.ndarray, "4 4"]
+) -> tuple[Camera, ...]:
+    if config.camera == "captured" and motion.cameras is not None:
+        return tuple(moved_camera(camera, A) for camera in motion.cameras)
+    if config.camera != "orbit":
+        return (player.camera,) * len(motion)
+    center = head.pose(player.neutral).verts[head.model.regions["face"] > 0.5].mean(0).numpy().astype(np.float64)
+    up = player.camera.T_world_camera[:3, 1]
+    angles = _ORBIT * np.sin(2 * np.pi * np.arange(len(motion)) / (motion.fps * _ORBIT_SECONDS))
+    return tuple(moved_camera(player.camera, _about(center, up * angle)) for angle in angles)
+
+
+def _about(center: np.ndarray, vector: np.ndarray) -> np.ndarray:
+    """Rotation by a vector about a point, 4x4."""
+    T = np.eye(4)
+    T[:3, :3] = Rotation.from_rotvec(vector).as_matrix()
+    T[:3, 3] = center - T[:3, :3] @ center
+    return T
+
+
+def _source_picture(motion: Motion, index: int, height: int) -> UInt8[np.ndarray, "height width 3"]:
+    """The source's picture in the avatar's height, black where it has none."""
+    assert motion.pictures is not None and motion.cameras is not None
+    camera, frame = motion.cameras[index], motion.pictures[index]
+    width = 2 * max(1, round(camera.width * height / camera.height / 2))
+    if frame is None:
+        return np.zeros((height, width, 3), np.uint8)
+    picture = Image.fromarray(load_picture(frame, motion.background)[0])
+    return np.array(picture.resize((width, height), Image.Resampling.LANCZOS))
+
+
+def _on_cpu(head: ShapedHead) -> ShapedHead:
+    return ShapedHead(head.model.to("cpu"), head.verts_rest.cpu())

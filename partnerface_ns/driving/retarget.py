@@ -1,0 +1,169 @@
+"""One person's motion on another person's avatar.
+
+Relative (the default): the avatar adds to its own measured neutral face what the source's face adds to the source's.
+Its skull moves as the source's: with T_n and T(t) the source's skull at its neutral and at time t, and A the rigid
+motion from the source's world to the avatar's that takes T_n to the avatar's neutral skull,
+
+    T_avatar(t) = A T(t),    camera(t) = A camera_source(t)
+
+so the avatar stands before its camera as the source did before its own, wherever the two were filmed. Absolute: head
+states and cameras as they are. Identity is never taken over: it is no part of a head state.
+
+Torso, gaze and lids follow from the head state. Angles are radians, lengths metres; nothing is differentiable.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.ndimage import gaussian_filter1d
+from scipy.spatial.transform import Rotation
+from torch import Tensor
+
+from partnerface_ns.avatar_file import AvatarInfo
+from partnerface_ns.capture.capture import Camera
+from partnerface_ns.driving.motion import Motion
+from partnerface_ns.flame.posing import ShapedHead
+from partnerface_ns.flame.state import HeadState
+from partnerface_ns.geometry.rigid import invert_rigid, rotation_from_axis_angle
+
+Transfer = Literal["relative", "absolute"]
+_ROOT, _NECK = 0, 1
+_FACE = ("expression", "jaw", "eyes", "neck")
+"""Fields that are kept near what training saw; the head may be anywhere."""
+_LEAST_MARGIN = {"expression": 0.25, "jaw": 0.08, "eyes": 0.15, "neck": 0.15}
+"""How far beyond the range of training a channel may go at least: coefficients, radians."""
+
+
+@dataclass(frozen=True)
+class Excess:
+    """How far a motion goes beyond what training saw, before it is clamped."""
+
+    share: float
+    """Share of moments at which any channel does."""
+    channel: str
+    """The channel that goes furthest, measured by its range in training."""
+    value: float
+    limit: float
+    """Its value there, and the end of its range."""
+
+    def __str__(self) -> str:
+        if not self.share:
+            return "The motion stays within what training saw."
+        return (
+            f"{100 * self.share:.0f}% of the moments go beyond what training saw, "
+            f"furthest {self.channel}: {self.value:.2f}, seen up to {self.limit:.2f}."
+        )
+
+
+def retargeted(
+    motion: Motion, head: ShapedHead, neutral: HeadState, transfer: Transfer = "relative"
+) -> tuple[HeadState, Float[np.ndarray, "4 4"]]:
+    """The avatar's head states, batch axes (timesteps,), and A: avatar's world from the source's.
+
+    Args:
+        motion: with coefficients of the avatar's head model.
+        head: the avatar's person, on the CPU.
+        neutral: the avatar's neutral state, batch axes ().
+        transfer: relative to both neutrals, or absolute; a source without a head of its own is always placed by A.
+    """
+    face = _relative_face(motion, neutral) if transfer == "relative" else motion.states
+    if transfer == "absolute" and motion.person is not None:
+        return motion.states, np.eye(4)
+    person = motion.person or head
+    source, source_neutral = skull(person, motion.states), skull(person, motion.neutral)
+    A = skull(head, neutral) @ invert_rigid(source_neutral)
+    return with_skull(head, face, A @ source), A.numpy().astype(np.float64)
+
+
+def _relative_face(motion: Motion, neutral: HeadState) -> HeadState:
+    """Expression, jaw and eyes added to the avatar's, the neck's rotation composed with it."""
+    source, rest = motion.states, motion.neutral
+    added = {n: getattr(neutral, n) + getattr(source, n) - getattr(rest, n) for n in ("expression", "jaw", "eyes")}
+    turn = _rotation(source.neck) * _rotation(rest.neck).inv() * _rotation(neutral.neck)
+    return replace(source, **added, neck=_vector(turn))
+
+
+def skull(head: ShapedHead, states: HeadState) -> Float[Tensor, "*batch 4 4"]:
+    """The skull's rigid transform, world from rest, float64."""
+    return head.pose(states).T_world_rest[..., _NECK, :, :].double()
+
+
+def with_skull(head: ShapedHead, face: HeadState, T_skull: Float[Tensor, "timesteps 4 4"]) -> HeadState:
+    """The states whose skull is at `T_skull`: the global rotation and translation take what the neck leaves."""
+    root, neck = _joints(head, face)
+    N = rotation_from_axis_angle(face.neck.double())
+    R = T_skull[:, :3, :3] @ N.mT
+    # T x = R (neck + N (x - neck) - root) + root + translation
+    moved = torch.einsum("tab,tb->ta", R, neck - torch.einsum("tab,tb->ta", N, neck) - root)
+    translation = T_skull[:, :3, 3] - moved - root
+    return replace(face, rotation=_vector(Rotation.from_matrix(R.numpy())), translation=translation.float())
+
+
+def _joints(head: ShapedHead, states: HeadState) -> tuple[Tensor, Tensor]:
+    """Places of root and neck joint in the rest frame, (timesteps, 3) float64; expression moves them a little."""
+    rows = head.model.joint_regressor[[_ROOT, _NECK]]
+    moved = torch.einsum("jv,vae->jae", rows, head.model.expression_dirs)
+    at = rows @ head.verts_rest + torch.einsum("jae,te->tja", moved, states.expression)
+    return at[:, 0].double(), at[:, 1].double()
+
+
+def smoothed(states: HeadState, moments: float) -> HeadState:
+    """States averaged over time by a Gaussian of so many moments' standard deviation; 0 leaves them."""
+    if moments == 0:
+        return states
+    blur = lambda v: gaussian_filter1d(v, moments, axis=0, mode="nearest")  # noqa: E731
+    # Rotations are averaged as turns from one of them: an axis-angle vector jumps at half a turn.
+    middle = _rotation(states.rotation[len(states) // 2])
+    turns = blur((middle.inv() * _rotation(states.rotation)).as_rotvec())
+    rest = {f.name: torch.from_numpy(blur(getattr(states, f.name).numpy())) for f in fields(HeadState)}
+    return HeadState(**(rest | {"rotation": _vector(middle * Rotation.from_rotvec(turns))}))
+
+
+def clamped(states: HeadState, info: AvatarInfo) -> HeadState:
+    """States that approach, but never pass, half a training range beyond what training saw; within it unchanged."""
+    changed = {}
+    for name in _FACE:
+        value, low, high = (getattr(s, name) for s in (states, info.lowest, info.highest))
+        margin = ((high - low) / 2).clamp(min=_LEAST_MARGIN[name])
+        over, under = (value - high).clamp(min=0), (low - value).clamp(min=0)
+        changed[name] = value - over + margin * torch.tanh(over / margin) + under - margin * torch.tanh(under / margin)
+    return replace(states, **changed)
+
+
+def excess(states: HeadState, info: AvatarInfo, expression_names: tuple[str, ...]) -> Excess:
+    """How far states, batch axes (timesteps,), go beyond the range of training by more than the least margin."""
+    beyond, names, values, ends = [], [], [], []
+    for name in _FACE:
+        value, low, high = (getattr(s, name) for s in (states, info.lowest, info.highest))
+        width = (high - low).clamp(min=2 * _LEAST_MARGIN[name])
+        distance = torch.maximum(value - high, low - value) - _LEAST_MARGIN[name]
+        beyond.append(distance / width)
+        names += expression_names if name == "expression" else [f"{name}[{i}]" for i in range(value.shape[-1])]
+        values.append(value)
+        ends.append(torch.where(value > high, high, low))
+    distance = torch.cat(beyond, -1)
+    moment, channel = divmod(int(distance.argmax()), distance.shape[1])
+    return Excess(
+        float((distance > 0).any(1).float().mean()),
+        names[channel],
+        float(torch.cat(values, -1)[moment, channel]),
+        float(torch.cat(ends, -1)[moment, channel]),
+    )
+
+
+def moved_camera(camera: Camera, T: Float[np.ndarray, "4 4"]) -> Camera:
+    """The camera after a rigid motion of the world."""
+    return replace(camera, T_world_camera=T @ camera.T_world_camera)
+
+
+def _rotation(vector: Tensor) -> Rotation:
+    return Rotation.from_rotvec(vector.numpy().astype(np.float64))
+
+
+def _vector(rotation: Rotation) -> Tensor:
+    return torch.from_numpy(rotation.as_rotvec().astype(np.float32))

@@ -1,0 +1,74 @@
+"""`partnerface drive` from the command line."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from driving.conftest import avatar, avatar_file, camera, capture, info  # noqa: F401
+
+from partnerface_ns.cli.main import main
+
+
+@pytest.fixture
+def keys(tmp_path):
+    file = tmp_path / "keys.json"
+    file.write_text(
+        json.dumps({"keyframes": [{"time": 0, "smile": 0, "jaw": 0}, {"time": 0.08, "smile": 9.0, "jaw": 0.2}]})
+    )
+    return file
+
+
+def run(*arguments: object) -> None:
+    main(["drive", *(str(a) for a in arguments), "--device", "cpu"])
+
+
+def error_of(capsys, *arguments: object) -> str:
+    with pytest.raises(SystemExit) as exit_:
+        run(*arguments)
+    assert exit_.value.code == 1
+    return capsys.readouterr().err
+
+
+def test_keyframes_drive_an_avatar(avatar_file, keys, tmp_path, capsys):  # noqa: F811
+    output = tmp_path / "out.npz"
+    run(avatar_file.parent, keys, "--output", output, "--size", "16", "--camera", "orbit")
+    told = capsys.readouterr().out
+    assert "67% of the moments go beyond what training saw, furthest smile" in told and "3 pictures" in told
+    with np.load(output) as file:
+        smile = file["expression"][:, 0]
+        assert smile[0] < smile[1] <= smile[2] < 5.0, "clamped softly"
+    run(avatar_file, keys, "--output", tmp_path / "free.npz", "--size", "16", "--no-clamp", "--max-frames", "2")
+    with np.load(tmp_path / "free.npz") as file:
+        assert file["rgba"].shape == (2, 16, 16, 4)
+
+
+def test_a_performance_needs_no_source(avatar_file, tmp_path):  # noqa: F811
+    arguments = ["--performance", "visemes", "--max-frames", "2", "--fps", "10", "--size", "16"]
+    run(avatar_file, "--output", tmp_path / "out", *arguments)
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["00000.png", "00001.png", "drive.json"]
+
+
+def test_mistakes_are_told(avatar_file, keys, tmp_path, capsys):  # noqa: F811
+    output = ["--output", tmp_path / "out.mp4"]
+    assert "needs one motion" in error_of(capsys, avatar_file, *output)
+    assert "needs one motion" in error_of(capsys, avatar_file, keys, "--performance", "talk", *output)
+    assert "no avatar here" in error_of(capsys, tmp_path / "nothing", keys, *output)
+    assert "--fps" in error_of(capsys, avatar_file, keys, "--fps", "0", *output)
+    assert "unknown kind" in error_of(capsys, avatar_file, keys, "--output", tmp_path / "out.gif")
+    main_device = ["drive", str(avatar_file), str(keys), "--output", str(tmp_path / "o.mp4"), "--device", "cuda:9"]
+    with pytest.raises(SystemExit):
+        main(main_device)
+    assert "--device: cannot be used here" in capsys.readouterr().err
+    assert not (tmp_path / "out.mp4").exists()
+
+
+def test_a_run_of_before_avatar_files_gets_one(make_config, start, tmp_path):
+    config = make_config(max_num_iterations=2)
+    start(config).train()
+    folder = config.get_base_dir()
+    (folder / "avatar.pt").unlink()
+    arguments = ["--performance", "visemes", "--max-frames", "1", "--size", "16"]
+    run(folder / "config.yml", "--output", tmp_path / "out.npz", *arguments)
+    assert (folder / "avatar.pt").is_file() and (tmp_path / "out.npz").is_file()

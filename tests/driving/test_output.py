@@ -1,0 +1,121 @@
+"""Driven pictures as files: formats, going on after a stop, nothing broken under a final name."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import replace
+
+import imageio_ffmpeg
+import numpy as np
+import pytest
+from PIL import Image
+
+from partnerface_ns.driving import output as output_module
+from partnerface_ns.driving.motion import motion_of_capture
+from partnerface_ns.driving.output import write_plan
+from partnerface_ns.driving.plan import PlanConfig, make_plan, shown
+from partnerface_ns.errors import SubjectError
+
+
+@pytest.fixture
+def plan(player, capture, tiny_head):
+    return make_plan(player, motion_of_capture(capture, tiny_head), PlanConfig(max_frames=4))
+
+
+def test_a_folder_of_pictures_with_alpha(player, plan, tmp_path):
+    write_plan(tmp_path / "out", player, plan)
+    names = sorted(p.name for p in (tmp_path / "out").iterdir())
+    assert names == ["00000.png", "00001.png", "00002.png", "00003.png", "drive.json"]
+    picture = np.array(Image.open(tmp_path / "out" / "00002.png")).astype(float)
+    expected = shown(player, plan, 2)
+    assert picture.shape == (16, 16, 4)
+    np.testing.assert_array_equal(picture[..., 3], expected.alpha)
+    over_white = picture[..., :3] * picture[..., 3:] / 255 + 255 - picture[..., 3:]
+    assert np.abs(over_white - expected.rgb).max() <= 2
+    assert picture[..., 3].min() == 0 and picture[..., 3].max() > 100
+
+
+def test_a_stopped_folder_is_gone_on_with(player, plan, tmp_path, monkeypatch):
+    rendered = []
+
+    def stopping(player, plan, index):
+        if index == 2 and len(rendered) == 2:
+            raise KeyboardInterrupt
+        rendered.append(index)
+        return shown(player, plan, index)
+
+    monkeypatch.setattr(output_module, "shown", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        write_plan(tmp_path / "out", player, plan)
+    rendered.append(-1)
+    write_plan(tmp_path / "out", player, plan)
+    assert rendered == [0, 1, -1, 2, 3]
+
+
+def test_a_folder_of_something_else_is_left_alone(player, plan, tmp_path):
+    write_plan(tmp_path / "out", player, plan)
+    other = replace(plan, fps=7.0)
+    with pytest.raises(SubjectError, match="another avatar, motion or option"):
+        write_plan(tmp_path / "out", player, other)
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "dear.txt").write_text("x")
+    with pytest.raises(SubjectError, match="is in use"):
+        write_plan(tmp_path / "letters", player, plan)
+
+
+def test_a_clip_has_all_pictures(player, plan, tmp_path):
+    write_plan(tmp_path / "out.mp4", player, plan)
+    clip = [imageio_ffmpeg.get_ffmpeg_exe(), "-i", tmp_path / "out.mp4", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    decoded = subprocess.run(clip, capture_output=True, check=True).stdout
+    frames = np.frombuffer(decoded, np.uint8).reshape(-1, 16, 16, 3)
+    assert len(frames) == 4
+    assert np.abs(frames[1].astype(float) - shown(player, plan, 1).rgb).mean() < 20
+
+
+def test_an_npz_holds_pictures_states_and_rate(player, plan, tmp_path):
+    write_plan(tmp_path / "out.npz", player, plan)
+    with np.load(tmp_path / "out.npz", allow_pickle=False) as file:
+        assert file["rgba"].shape == (4, 16, 16, 4) and file["fps"] == 25
+        np.testing.assert_array_equal(file["rgba"][3, ..., 3], shown(player, plan, 3).alpha)
+        np.testing.assert_array_equal(file["jaw"], plan.states.jaw.numpy())
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.npz", "out"])
+def test_what_fails_leaves_nothing_under_a_final_name(player, plan, tmp_path, monkeypatch, name):
+    def failing(player, plan, index):
+        if index == 1:
+            raise OSError(28, "No space left on device")
+        return shown(player, plan, index)
+
+    monkeypatch.setattr(output_module, "shown", failing)
+    with pytest.raises(OSError, match="No space"):
+        write_plan(tmp_path / name, player, plan)
+    left = sorted(p.name for p in tmp_path.rglob("*") if p.name.startswith(("out", "0")))
+    assert left == (["00000.png", "out"] if name == "out" else [])
+
+
+def test_outputs_that_cannot_be_written_are_refused(player, plan, tmp_path):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "dir.mp4").mkdir()
+    for name, problem in (
+        ("file", "is a file"),
+        ("dir.mp4", "is a folder"),
+        ("none/out.mp4", "does not exist"),
+        ("out.gif", "unknown kind"),
+    ):
+        with pytest.raises(SubjectError, match=problem):
+            write_plan(tmp_path / name, player, plan)
+
+
+def test_the_source_stands_at_the_left(player, capture, tiny_head, tmp_path):
+    Image.fromarray(np.full((16, 16, 3), 90, np.uint8)).save(tmp_path / "3.png")
+    frames = tuple(
+        replace(f, image_path=tmp_path / "3.png", composited=True) if f.timestep == 3 else f for f in capture.frames
+    )
+    motion = motion_of_capture(replace(capture, frames=frames), tiny_head)
+    plan = make_plan(player, motion, PlanConfig(side_by_side=True, size=32))
+    pictures = [shown(player, plan, t) for t in (2, 3)]
+    assert pictures[0].rgb.shape == (32, 64, 3)
+    assert pictures[0].rgb[:, :32].max() == 0 and (pictures[1].rgb[:, :32] == 90).all()
+    assert (pictures[1].alpha[:, :32] == 255).all()
+    np.testing.assert_array_equal(pictures[1].rgb[:, 32:], shown(player, replace(plan, source=None), 3).rgb)
