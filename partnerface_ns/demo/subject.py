@@ -69,7 +69,7 @@ def make_subject(root: Path, *, frames: int = DENSE_FRAMES, size: int = 256, see
     require_new(root)
     subject = Subject.of(seed, frames, size)
     write_vhap(root, subject.capture(root), subject.head.model, subject.pictures())
-    return read_vhap(root)
+    return read_vhap(root.resolve())
 
 
 @dataclass(frozen=True)
