@@ -16,7 +16,8 @@ def avatar(head_file):
     states = HeadState.neutral(model.num_expr, (3,))
     states.rotation[:, 1] = torch.tensor([-0.4, 0.0, 0.4])
     states.jaw[:, 0] = torch.tensor([0.0, 0.1, 0.3])
-    subject = Subject(model, torch.zeros(model.num_identity), torch.zeros_like(model.template), states, 3, (1.0, 1.0, 1.0))
+    offset = torch.zeros_like(model.template)
+    subject = Subject(model, torch.zeros(model.num_identity), offset, states, 3, (1.0, 1.0, 1.0))
     config = AvatarConfig(bfloat16=False, num_parts=4)
     config.canonical.resolutions, config.displacement.shape, config.space.resolution = (16, 16), (16, 16, 16), 32
     config.sampling.grid_resolution = 32

@@ -5,8 +5,9 @@ and pull over a pyramid of coarser grids: each level fills what the finer one do
 joins in, so that the field fades to zero over a few centimetres. Splatting costs a few thousand additions, no search,
 and works for many frames at once on any device.
 
-Lips touch, yet move apart. So there are two layers: one field follows the surface that moves with the jaw joint, one all
-the rest; who reads chooses between them. Points are metres in the skull's frame; axes of grids are (z, y, x), as `grid_sample` wants them.
+Lips touch, yet move apart. So there are two layers: one field follows the surface that moves with the jaw joint, one
+all the rest; who reads chooses between them. Points are metres in the skull's frame; axes of grids are (z, y, x), as
+`grid_sample` wants them.
 """
 
 from __future__ import annotations
@@ -149,7 +150,7 @@ def surface_samples(verts: Float[Tensor, "verts 3"], faces: Int[Tensor, "faces 3
     owner = torch.repeat_interleave(torch.arange(len(faces), device=verts.device), per_face)
     first = per_face.cumsum(0) - per_face
     order = torch.arange(len(owner), device=verts.device) - first[owner]
-    # Evenly spread points in a triangle: the fractions of multiples of two irrational numbers, folded over the diagonal.
+    # Evenly spread points in a triangle: fractions of multiples of two irrational numbers, folded over the diagonal.
     u = (0.5 + order * 0.7548776662) % 1
     v = (0.5 + order * 0.5698402910) % 1
     alone = per_face[owner] == 1

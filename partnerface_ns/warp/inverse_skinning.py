@@ -12,8 +12,9 @@ D undoes jaw, eyes, expression and pose correctives. In the skull's frame the su
     y_v = G_v (rest_v + d_v),   G_v = sum_j w_vj T_skull T_j   (root and neck count as one bone)
 
 and must land on the canonical vertices c_v, so D(y_v) = c_v - y_v. `displacement_grid` spreads these values over a
-grid that is fine at mouth and eyes, once for what moves with the jaw and once for all else, because lips touch: of the two
-places that a point may come from, the one nearer to its own layer's surface is taken. Away from the surface D fades to zero, so hair and glasses stay with the skull.
+grid that is fine at mouth and eyes, once for what moves with the jaw and once for all else, because lips touch: of the
+two places that a point may come from, the one nearer to its own layer's surface is taken. Away from the surface D fades
+to zero, so hair and glasses stay with the skull.
 
 Points are metres. Nothing here is differentiable but the torso's pose. The equations of skinning are FLAME's;
 the grid, the fall-off and the torso bone are our choice.

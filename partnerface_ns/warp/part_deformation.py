@@ -2,10 +2,10 @@
 
     Delta(x, s) = r tanh(sum_k w_k(x) f_k(x - c_k, s_k))
 
-with r the largest offset, w from the part assigner, f_k the network of part k and s_k the frame's driving code as part k sees it. A
-network's first layer is split: the position's share is computed for each point, the code's share once for each frame
-and part. Points are sorted by part, so each network runs once over its own points only. The last layers start at zero:
-the warp begins as the identity.
+with r the largest offset, w from the part assigner, f_k the network of part k and s_k the frame's driving code as part
+k sees it. A network's first layer is split: the position's share is computed for each point, the code's share once for
+each frame and part. Points are sorted by part, so each network runs once over its own points only. The last layers
+start at zero: the warp begins as the identity.
 
 Besides the offset a network gives a few ambient coordinates: appearance that moves with the expression (a wrinkle's
 shade) where no displacement explains it. `GlobalDeformation` is the comparison: one network, as many parameters.
