@@ -20,9 +20,9 @@ class Track:
     `ns-train partnerface --data DIR`.
     """
 
-    video: Annotated[Path, tyro.conf.Positional]
+    video: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="VIDEO")]
     """The video (anything that ffmpeg decodes), or a folder of images in order of their names."""
-    dir: Annotated[Path, tyro.conf.Positional]
+    dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")]
     """The new folder to write. A hidden folder beside it holds unfinished work, so that a stopped run goes on."""
     size: int = 512
     """Side of the square pictures, pixels."""
@@ -49,13 +49,13 @@ class Track:
     def __call__(self) -> None:
         from rich.console import Console
 
-        from partnerface_ns.flame.head_model import load_head_model
+        from partnerface_ns.capture.head_models import named_head_model
         from partnerface_ns.flame.open_head import load_open_head
         from partnerface_ns.tracking.pipeline import track_video
         from partnerface_ns.tracking.stages import Options
         from partnerface_ns.tracking.video import Selection
 
-        model = load_open_head() if self.head_model is None else load_head_model(self.head_model)
+        model = load_open_head() if self.head_model is None else named_head_model(self.head_model)
         selection = Selection(self.fps, self.start, self.end, self.max_frames)
         options = Options(self.size, selection, self.focal_length, self.matting, self.device)
         report = track_video(self.video, self.dir, model, options, self.preview)
