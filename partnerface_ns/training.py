@@ -77,7 +77,7 @@ class RaySampler:
         rng = np.random.default_rng((self.seed, step))
         num_pictures = len(self.pictures.rgb)
         num_frames = min(self.config.frames_per_batch, num_pictures)
-        chosen = rng.choice(num_pictures, num_frames, replace=False)
+        chosen = rng.choice(num_pictures, num_frames, replace=False).tolist()
         per_frame = self.config.rays_per_batch // num_frames
         pixels = np.stack([self._pixels(rng, i, per_frame) for i in chosen])
         origins, directions = zip(*(self._rays(i, p) for i, p in zip(chosen, pixels, strict=True)), strict=True)
@@ -85,7 +85,7 @@ class RaySampler:
         mask = np.stack([self.pictures.mask[i][p[:, 0], p[:, 1]] for i, p in zip(chosen, pixels, strict=True)])
         return RayBatch(
             rays=Rays(torch.cat(origins), torch.cat(directions), torch.arange(num_frames).repeat_interleave(per_frame)),
-            picture=torch.from_numpy(chosen),
+            picture=torch.tensor(chosen),
             pixels=torch.from_numpy(pixels).flatten(0, 1),
             rgb=torch.from_numpy(rgb).flatten(0, 1).float() / 255,
             mask=torch.from_numpy(mask).flatten()[:, None].float() / 255,

@@ -11,6 +11,7 @@ from partnerface_ns.avatar import AvatarConfig
 from partnerface_ns.bench import training_runs, variants
 from partnerface_ns.bench.tables import ablation_table
 from partnerface_ns.bench.training_runs import Job, Outcome, run, spread
+from partnerface_ns.capture.load import load_capture
 from partnerface_ns.cli.bench import Bench
 from partnerface_ns.demo.subject import make_subject
 from partnerface_ns.errors import SubjectError
@@ -52,9 +53,10 @@ def test_every_variant_differs_from_the_method_in_one_setting():
         assert len(changed) == (name != "two-stage"), name
 
 
-def test_spread_takes_both_ends():
-    assert spread(range(10), 3) == [0, 4, 9]
-    assert spread(range(2), 5) == [0, 1]
+def test_spread_takes_both_ends(subject):
+    frames = load_capture(subject).frames_of("train")
+    assert spread(frames, 3) == [frames[0], frames[3], frames[6]]
+    assert spread(frames[:2], 5) == list(frames[:2])
 
 
 def test_a_table_gives_mean_and_spread_over_seeds():
@@ -70,7 +72,7 @@ def test_finished_runs_are_not_run_again(subject, tmp_path, capsys):
     (tmp_path / "bench.json").write_text(json.dumps({"runs": [done.to_dict()]}))
     Bench(tmp_path, (subject,), seeds=1, variants=("none",))()
     assert "| subject | none | 1 | 7 | 20.00 |" in capsys.readouterr().out
-    assert len(Bench(tmp_path, (subject,), seconds=5, seeds=1, variants=("none",))._missing([])) == 1
+    assert len(Bench(tmp_path, (subject,), seconds=5.0, seeds=1, variants=("none",))._missing([])) == 1
 
 
 def test_an_unknown_variant_is_named(subject, tmp_path):
