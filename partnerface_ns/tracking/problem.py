@@ -111,7 +111,7 @@ class Problem:
         """Lower the energy.
 
         Args:
-            steps: of Adam; its rate falls to a twentieth.
+            steps: of Adam; its rate falls to zero.
             names: unknowns that may change.
             matches: surface points on the outline; None leaves the outline out.
             rate: factor on all rates.
@@ -119,7 +119,7 @@ class Problem:
         """
         groups = [{"params": [t], "lr": RATES[n] * rate} for n, t in self.unknowns.items() if n in names]
         optimiser = torch.optim.Adam(groups, betas=(0.9, 0.98))
-        falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps, eta_min=0)
+        falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
         for _ in range(steps):
             optimiser.zero_grad(set_to_none=True)
             self.prior_energy().backward()

@@ -106,7 +106,7 @@ def warnings_about(footage: Footage) -> list[str]:
         ),
         f"The head turns {-low:.0f} degrees to the right and {high:.0f} to the left; turn it {_LITTLE_YAW:.0f} or "
         "more to each side, or its sides stay unknown.": low > -_LITTLE_YAW or high < _LITTLE_YAW,
-        f"The mouth opens {opened:.0f} degrees at most; without open mouth ({_LITTLE_JAW:.0f} or more) its inside "
+        f"The mouth opens {opened:.1f} degrees at most; without open mouth ({_LITTLE_JAW:.0f} or more) its inside "
         "stays unknown.": opened < _LITTLE_JAW,
         f"The face is {footage.face_height:.0f} pixels high; under {_SMALL_FACE} fine detail is lost.": (
             footage.face_height < _SMALL_FACE

@@ -16,7 +16,7 @@ from PIL import Image
 from partnerface_ns.errors import SubjectError
 from partnerface_ns.progress import progress
 from partnerface_ns.tracking.crop import CropPath, plan_crop
-from partnerface_ns.tracking.detection import FaceFinder, choose_subject
+from partnerface_ns.tracking.detection import Box, FaceFinder, choose_subject
 from partnerface_ns.tracking.landmarks import NUM_LANDMARKS, LandmarkDetector
 from partnerface_ns.tracking.matting import Matter
 from partnerface_ns.tracking.outline import matte_outline
@@ -119,14 +119,22 @@ def cut_pictures(video: Path, options: Options, faces: Faces, work: WorkFolder) 
             for index, frame in progress(frames, "Landmarks", num):
                 picture = crop.cut(frame.rgb, index, options.size)
                 Image.fromarray(picture).save(picture_path(folder, index), compress_level=1)
-                found = None if np.isnan(faces.boxes[index, 0]) else detect(picture)
-                if found is not None:
+                box = faces.boxes[index].copy()
+                box[:2] -= crop.corners[index]
+                found = None if np.isnan(box[0]) else detect(picture)
+                if found is not None and is_of(found[0], box * crop.scale(options.size)):
                     landmarks[index], looks[index, 0] = found
                     looks[index, 1:] = _look_of(picture, found[0])
         return {"landmarks": landmarks, "looks": looks}
 
     arrays = work.stage("landmarks", make)
     return Pictures(crop, arrays["landmarks"], *arrays["looks"].T)
+
+
+def is_of(landmarks: Float[np.ndarray, "landmarks 3"], box: Box) -> bool:
+    """Whether landmarks are those of the face in a box, and not of somebody else's in the same picture."""
+    centre = landmarks[:, :2].mean(0)
+    return bool((np.abs(centre - box[:2] - box[2:] / 2) < 0.75 * box[2:]).all())
 
 
 def picture_path(folder: Path, index: int) -> Path:

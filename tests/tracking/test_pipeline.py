@@ -186,6 +186,12 @@ def test_a_stage_that_fails_leaves_nothing(tmp_path):
     assert [p.name for p in work.root.iterdir()] == ["source.json"]
 
 
+def test_landmarks_of_another_face_are_told_from_the_subjects():
+    landmarks = np.random.default_rng(0).normal((100, 120, 0), 10, (478, 3))
+    assert stages.is_of(landmarks, np.array([75.0, 90.0, 50.0, 50.0]))
+    assert not stages.is_of(landmarks, np.array([150.0, 90.0, 50.0, 50.0]))
+
+
 def test_blurred_and_unsure_frames_are_left_out():
     num = 12
     landmarks = np.zeros((num, 478, 3), dtype=np.float32)
