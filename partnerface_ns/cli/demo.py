@@ -175,7 +175,7 @@ class Demo:
                 found=found.values.get("options"),
                 hint="give those, or another --output",
             )
-        return found.number("seconds", 0, 1e9)
+        return found.number("seconds", 0.0, 1e9)
 
     def _remember(self, seconds: float) -> None:
         _write_json(self.output / "demo.json", {"options": self._options(), "seconds": round(seconds, 1)})
