@@ -31,6 +31,9 @@ from partnerface_ns.flame.head_model import HeadModel
 GOOD_UNION, GOOD_OUTSIDE, GOOD_ABOVE = 0.6, 0.05, 0.033
 """A head that fits has at least this union with the masks, at most this share outside of them, and leaves them at the
 top by at most this share of its size."""
+_BALD, _NARROW = 0.02, 0.08
+"""Hair that makes a person wider than the head makes them higher too: with less than this above, a head that leaves
+this share of the cheeks' width is another's."""
 _COMPARABLE_UNION = 0.45
 """Union from which the order of frames can be told."""
 NUM_FRAMES, NUM_MOVING = 12, 120
@@ -107,7 +110,9 @@ def evenly(frames: Sequence[Frame], count: int) -> list[Frame]:
 
 
 def _is_good(overlap: Overlap) -> bool:
-    return overlap.union >= GOOD_UNION and overlap.outside <= GOOD_OUTSIDE and overlap.above <= GOOD_ABOVE
+    inside = overlap.outside <= GOOD_OUTSIDE and overlap.above <= GOOD_ABOVE
+    too_narrow = overlap.hair < _BALD and overlap.beside > _NARROW
+    return overlap.union >= GOOD_UNION and inside and not too_narrow
 
 
 def _silhouettes(capture: Capture, model: HeadModel, frames: Sequence[Frame]) -> tuple[np.ndarray, ...]:

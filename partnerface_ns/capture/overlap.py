@@ -39,7 +39,11 @@ class Overlap:
     outside: float
     """Share of the head that is not in the mask; 1 where no head is seen."""
     above: float = 0.0
-    """How far the head's upper third leaves the mask, in shares of the head's size: hair never lets it."""
+    """How far the head's upper third leaves the mask, in shares of the head's size."""
+    hair: float = 0.0
+    """How much higher than the head the mask is, in shares of the head's size."""
+    beside: float = 0.0
+    """Share of the mask's width at the cheeks that the head does not reach."""
 
 
 def head_faces(model: HeadModel) -> np.ndarray:
@@ -101,14 +105,35 @@ def overlap_of(head: Bool[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"]) -> 
     if not head.any():
         return Overlap(0.0, 1.0)
     both, either = head & mask, head | (mask & rows_to_chin(head))
-    rows = np.flatnonzero(head.any(1))
-    upper = slice(0, rows[0] + max(1, len(rows) // 3))
-    leaving = distance_transform_edt(~mask)[upper][head[upper]].max() if mask.any() else 0.0
     return Overlap(
         union=float(both.sum() / either.sum()),
         outside=float(1 - both.sum() / head.sum()),
-        above=float(leaving / np.sqrt(head.sum())),
+        above=_leaving_above(head, mask),
+        hair=_mask_above(head, mask),
+        beside=_uncovered_beside(head, mask),
     )
+
+
+def _leaving_above(head: Bool[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"]) -> float:
+    if not mask.any():
+        return 0.0
+    rows = np.flatnonzero(head.any(1))
+    upper = slice(0, rows[0] + max(1, len(rows) // 3))
+    return float(distance_transform_edt(~mask)[upper][head[upper]].max() / np.sqrt(head.sum()))
+
+
+def _mask_above(head: Bool[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"]) -> float:
+    over_head = np.flatnonzero((mask & head.any(0)).any(1))
+    if len(over_head) == 0:
+        return 0.0
+    return float(max(0, np.flatnonzero(head.any(1))[0] - over_head[0]) / np.sqrt(head.sum()))
+
+
+def _uncovered_beside(head: Bool[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"]) -> float:
+    rows = np.flatnonzero(head.any(1))
+    cheeks = rows[len(rows) // 2 : max(len(rows) // 2 + 1, int(0.7 * len(rows)))]
+    width = mask[cheeks].sum()
+    return float(max(0.0, 1 - head[cheeks].sum() / width)) if width else 0.0
 
 
 def rows_to_chin(head: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:

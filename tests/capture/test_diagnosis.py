@@ -102,8 +102,9 @@ def test_a_shift_of_the_pictures_is_measured(capture, truth, shift, words):
     assert words in diagnose(with_pictures_of(capture, order), truth.head).cause
 
 
-def test_another_head_is_found(capture):
-    verdict = diagnose(capture, flame_like_head(1))
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_another_head_is_found(capture, seed):
+    verdict = diagnose(capture, flame_like_head(seed))
     assert verdict.fits is False and "another head" in verdict.cause and verdict.mend is None
 
 
@@ -142,9 +143,11 @@ def test_overlap_counts_down_to_the_chin():
     head, mask = np.zeros((10, 10), bool), np.zeros((10, 10), bool)
     head[2:6, 3:7] = True
     mask[1:10, 3:7] = True
-    assert overlap_of(head, mask) == Overlap(16 / 20, 0.0, 0.0)
+    assert overlap_of(head, mask) == Overlap(union=16 / 20, outside=0.0, above=0.0, hair=1 / 4, beside=0.0)
     mask[:4] = False
-    assert overlap_of(head, mask) == Overlap(0.5, 0.5, 2 / 4)
+    assert overlap_of(head, mask) == Overlap(union=0.5, outside=0.5, above=2 / 4, hair=0.0, beside=0.0)
+    mask[:, 1:9] = True
+    assert overlap_of(head, mask) == Overlap(union=16 / 48, outside=0.0, above=0.0, hair=2 / 4, beside=0.5)
     assert overlap_of(np.zeros_like(head), mask) == Overlap(0.0, 1.0)
     assert overlap_of(head, np.zeros_like(mask)).outside == 1
 
@@ -163,10 +166,9 @@ def test_small_masks_keep_the_pictures_shape(capture, truth):
     np.testing.assert_array_equal(small_mask(capture.frames[0]), truth.mask[0] > 127)
 
 
-def test_frames_are_taken_evenly():
-    numbers = list(range(100))
-    assert evenly(numbers, 200) == numbers
-    assert evenly(numbers, 3) == [0, 50, 99]
+def test_frames_are_taken_evenly(capture):
+    assert evenly(capture.frames, 200) == list(capture.frames)
+    assert [frame.timestep for frame in evenly(capture.frames, 3)] == [0, 10, 19]
 
 
 def test_a_shift_moves_silhouettes_without_wrapping():

@@ -72,7 +72,7 @@ def head_path(tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_whatever_is_broken_there_is_one_kind_of_error(layout, tmp_path, head_path):
-    root = LAYOUTS[layout](tmp_path / "subject", make_truth(3))
+    root = LAYOUTS[layout](tmp_path / "subject", make_truth(6))
     secret = tmp_path / "outside" / "secret.png"
     secret.parent.mkdir()
     secret.write_bytes(next(path for path in root.rglob("*") if path.is_file()).read_bytes())

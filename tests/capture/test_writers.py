@@ -60,7 +60,7 @@ def test_insta_comes_back(capture, truth, tmp_path):
     seen = depth[depth > 0] / 1000
     true = -truth.verts_in_camera()[3][:, 2]
     assert depth.dtype in (np.uint16, np.int32) and true.min() - 0.01 < seen.min() and seen.max() < true.max()
-    assert ((depth > 0) == (truth.mask[3] > 0)).mean() > 0.98
+    assert ((depth > 0) == (truth.mask[3] > 0)).mean() > 0.97
 
 
 def test_insta_loses_the_necks_bend_from_text_files_but_not_from_meshes(tmp_path):

@@ -16,7 +16,7 @@ from partnerface_ns.plugin.dataparser import FlameDataParserConfig
 
 @pytest.fixture(scope="module")
 def truth():
-    return make_truth(5)
+    return make_truth(6)
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +29,8 @@ def flame(tmp_path_factory):
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_layout_trains_and_is_evaluated(layout, truth, flame, make_config, start, tmp_path):
     data = LAYOUTS[layout](tmp_path / "person", truth)
-    config = make_config(data=data, max_num_iterations=2)
-    config.pipeline.datamanager.dataparser.head_model = flame
+    config = make_config(data=data, head_model=flame, max_num_iterations=2)
+    config.pipeline.datamanager.dataparser.downscale_factor = 2.0
     trainer = start(config)
     trainer.train()
     assert trainer.last_step == 1

@@ -1,0 +1,160 @@
+"""Opening what cannot be trusted: paths, JSON, arrays."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import zipfile
+
+import numpy as np
+import pytest
+
+from partnerface_ns.errors import SubjectError
+from partnerface_ns.files import npz_shapes, path_inside, read_json, read_npz, require_file, shortened
+
+
+@pytest.fixture
+def folder(tmp_path):
+    root = (tmp_path / "subject").resolve()
+    (root / "a").mkdir(parents=True)
+    (root / "a" / "b.png").write_text("x")
+    (tmp_path / "secret").write_text("x")
+    return root
+
+
+@pytest.mark.parametrize("name", ["a/b.png", "./a/b.png", "a/../a/b.png", "a\\b.png"])
+def test_paths_inside_lead_to_their_file(folder, name):
+    assert path_inside(folder, folder, name, folder) == folder / "a" / "b.png"
+
+
+def test_paths_are_relative_to_their_base(folder):
+    assert path_inside(folder, folder / "a", "b.png", folder) == folder / "a" / "b.png"
+    assert path_inside(folder, folder / "a", "../a/b.png", folder) == folder / "a" / "b.png"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../secret", "a/../../secret", "/etc/hostname", "..\\secret", "", "a\0b", None, 3, ["a"], "x" * 5000, "a/out"],
+    ids=str,
+)
+def test_other_paths_are_refused_by_key(folder, name):
+    os.symlink(folder.parent / "secret", folder / "a" / "out")
+    with pytest.raises(SubjectError, match=r"t\.json \[k\]: (not a path|the path leads)"):
+        path_inside(folder, folder, name, folder / "t.json", "k")
+
+
+def test_links_in_a_circle_and_inside(folder):
+    os.symlink("loop", folder / "loop")
+    os.symlink(folder / "a" / "b.png", folder / "in")
+    assert path_inside(folder, folder, "in", folder) == folder / "a" / "b.png"
+    with pytest.raises(SubjectError):
+        require_file(path_inside(folder, folder, "loop", folder))
+
+
+def test_only_regular_files_are_files(folder):
+    assert require_file(folder / "a" / "b.png") == 1
+    os.mkfifo(folder / "pipe")
+    (folder / "empty").touch()
+    for name, match in (
+        ("a", "does not exist"),
+        ("pipe", "does not exist"),
+        ("no", "not exist"),
+        ("empty", "is empty"),
+    ):
+        with pytest.raises(SubjectError, match=match):
+            require_file(folder / name)
+    with pytest.raises(SubjectError, match="too large"):
+        require_file(folder / "a" / "b.png", max_bytes=0)
+
+
+@pytest.mark.parametrize(
+    "content", [b"{", b"[" * 100_000, b"NaN", b"-Infinity", b"\xff\xfe", b"9" * 5000, b'{"a": Infinity}']
+)
+def test_what_is_no_json_is_refused(tmp_path, content):
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(SubjectError, match=r"a\.json"):
+        read_json(tmp_path / "a.json")
+
+
+def npy(header: bytes, data: bytes = b"", version: bytes = b"\x01\x00") -> bytes:
+    return b"\x93NUMPY" + version + struct.pack("<H", len(header)) + header + data
+
+
+def archive(tmp_path, content: bytes, packing: int = zipfile.ZIP_DEFLATED):
+    path = tmp_path / "a.npz"
+    with zipfile.ZipFile(path, "w", packing) as file:
+        file.writestr("x.npy", content)
+    return path
+
+
+def test_arrays_come_back_whatever_their_order(tmp_path):
+    arrays = {
+        "c": np.arange(6.0).reshape(2, 3),
+        "f": np.asfortranarray(np.arange(6, dtype=">i2").reshape(2, 3)),
+        "scalar": np.array(3),
+        "text": np.array(["a", "bc"]),
+        "empty": np.zeros((0, 3)),
+    }
+    for save in (np.savez, np.savez_compressed):
+        save(tmp_path / "a.npz", **arrays)
+        read = read_npz(tmp_path / "a.npz")
+        assert read.keys() == arrays.keys()
+        for key, array in arrays.items():
+            np.testing.assert_array_equal(read[key], array)
+        assert npz_shapes(tmp_path / "a.npz") == {key: array.shape for key, array in arrays.items()}
+    assert read_npz(tmp_path / "a.npz", ("c", "nothing")).keys() == {"c"}
+
+
+def test_arrays_of_version_2_are_read(tmp_path):
+    stream = io.BytesIO()
+    np.lib.format.write_array(stream, np.arange(3), version=(2, 0))
+    np.testing.assert_array_equal(read_npz(archive(tmp_path, stream.getvalue()))["x"], [0, 1, 2])
+
+
+BAD = {
+    "no npy": b"x" * 100,
+    "objects": npy(b"{'descr': '|O', 'fortran_order': False, 'shape': (1,)}\n", b"\x80\x04N."),
+    "structure": npy(b"{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,)}\n", bytes(4)),
+    "subarray": npy(b"{'descr': ('<f4', (2,)), 'fortran_order': False, 'shape': (1,)}\n", bytes(8)),
+    "too few bytes": npy(b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000,)}\n", bytes(4)),
+    "too many bytes": npy(b"{'descr': '<f4', 'fortran_order': False, 'shape': (1,)}\n", bytes(8)),
+    "negative shape": npy(b"{'descr': '<f4', 'fortran_order': False, 'shape': (-1, -1)}\n", bytes(4)),
+    "huge and empty": npy(b"{'descr': '<f4', 'fortran_order': False, 'shape': (0, 9223372036854775807, 9)}\n"),
+    "complex": npy(b"{'descr': '<c8', 'fortran_order': False, 'shape': (1,)}\n", bytes(8)),
+    "code": npy(b"{'descr': '<f4', 'fortran_order': False, 'shape': __import__('os')}\n", bytes(4)),
+    "version 3": npy(b"{'descr': '<f4', 'fortran_order': False, 'shape': (1,)}\n", bytes(4), b"\x03\x00"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_arrays_are_named(tmp_path, name):
+    with pytest.raises(SubjectError, match=r"a\.npz \[x\]: the array cannot be read"):
+        read_npz(archive(tmp_path, BAD[name]))
+
+
+def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path):
+    path = archive(tmp_path, bytes(80 << 20))
+    assert path.stat().st_size < 1 << 20
+    with pytest.raises(SubjectError, match="unpacks to too much"):
+        read_npz(path)
+    np.savez_compressed(path, a=np.zeros(1000), b=np.zeros(1000))
+    assert len(read_npz(path, max_bytes=17_000)) == 2
+    with pytest.raises(SubjectError, match="unpacks to too much"):
+        read_npz(path, max_bytes=12_000)
+
+
+def test_unknown_packing_is_refused(tmp_path):
+    path = archive(tmp_path, npy(b"{}"), zipfile.ZIP_BZIP2)
+    for read in (read_npz, npz_shapes):
+        with pytest.raises(SubjectError, match="packed in an unknown way"):
+            read(path)
+
+
+def test_messages_stay_short():
+    deep: list = []
+    for _ in range(10_000):
+        deep = [deep]
+    for value in (deep, "x" * 10_000, 10**100_000, {"a": deep}, "a\n b"):
+        assert len(shortened(value)) <= 120 and "\n" not in shortened(value)
+    assert shortened(1.5) == "1.5"
