@@ -25,6 +25,8 @@ _SCAN_EVERY = 15
 """Frames between two looks at the whole frame while a face is being followed."""
 _MAX_GAP = 20
 """Frames after which a face that was lost starts a new path."""
+_MOMENT = 6
+"""Frames that another face must last to be told of; it is seen only in looks at the whole frame."""
 _MAX_SIZE_RATIO = 1.7
 """A path counts as the same face coming back if its size is within this ratio."""
 
@@ -162,7 +164,7 @@ def choose_subject(faces: list[list[Box]]) -> Subject:
         ratio = path.size / paths[0].size
         if free.all() and 1 / _MAX_SIZE_RATIO < ratio < _MAX_SIZE_RATIO:
             boxes[path.frames] = path.boxes
-        elif len(path.frames) > 5:
+        elif path.frames[-1] - path.frames[0] >= _MOMENT:
             others += 1
     return Subject(boxes, others)
 

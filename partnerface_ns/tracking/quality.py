@@ -104,7 +104,7 @@ def warnings_about(footage: Footage) -> list[str]:
         f"Only {footage.num_frames} frames were tracked; 30 seconds or more give a better avatar.": (
             footage.num_frames < _FEW_FRAMES
         ),
-        f"The head turns {-low:.0f} degrees to the right and {high:.0f} to the left; turn it {_LITTLE_YAW:.0f} or "
+        f"The head turns {max(-low, 0):.0f} degrees to the right and {max(high, 0):.0f} to the left; turn it {_LITTLE_YAW:.0f} or "
         "more to each side, or its sides stay unknown.": low > -_LITTLE_YAW or high < _LITTLE_YAW,
         f"The mouth opens {opened:.1f} degrees at most; without open mouth ({_LITTLE_JAW:.0f} or more) its inside "
         "stays unknown.": opened < _LITTLE_JAW,

@@ -33,6 +33,11 @@ def test_a_larger_face_that_passes_by_is_not_the_subject():
     assert subject.num_others == 1
 
 
+def test_another_face_counts_though_it_is_seldom_looked_for():
+    assert choose_subject([[BIG, SMALL] if i % 15 == 0 else [BIG] for i in range(40)]).num_others == 1
+    assert choose_subject([[BIG, SMALL] if i == 15 else [BIG] for i in range(40)]).num_others == 0
+
+
 def test_a_face_that_leaves_and_returns_elsewhere_is_the_same():
     faces = [[BIG]] * 20 + [[]] * 30 + [[BIG + 150 * STEP]] * 20
     subject = choose_subject(faces)
