@@ -104,8 +104,8 @@ def warnings_about(footage: Footage) -> list[str]:
         f"Only {footage.num_frames} frames were tracked; 30 seconds or more give a better avatar.": (
             footage.num_frames < _FEW_FRAMES
         ),
-        f"The head turns {max(-low, 0):.0f} degrees to the right and {max(high, 0):.0f} to the left; turn it {_LITTLE_YAW:.0f} or "
-        "more to each side, or its sides stay unknown.": low > -_LITTLE_YAW or high < _LITTLE_YAW,
+        f"The head turns {max(-low, 0):.0f} degrees to the right and {max(high, 0):.0f} to the left; turn it "
+        f"{_LITTLE_YAW:.0f} or more to each side, or its sides stay unknown.": low > -_LITTLE_YAW or high < _LITTLE_YAW,
         f"The mouth opens {opened:.1f} degrees at most; without open mouth ({_LITTLE_JAW:.0f} or more) its inside "
         "stays unknown.": opened < _LITTLE_JAW,
         f"The face is {footage.face_height:.0f} pixels high; under {_SMALL_FACE} fine detail is lost.": (
