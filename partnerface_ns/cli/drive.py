@@ -59,7 +59,7 @@ class Drive:
 
         check_output(self.output)
         player = open_player(self.run, self.head_model, self.device)
-        motion = self._motion(player.head.model.to("cpu"))
+        motion = self._motion(player.person.model)
         config = PlanConfig(
             self.transfer, self.camera, self.size, self.smoothing, self.clamp, self.side_by_side, self.max_frames
         )

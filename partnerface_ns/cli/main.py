@@ -25,6 +25,7 @@ COMMANDS = {
     "head-model": "partnerface_ns.cli.head_model:ShowHeadModel",
     "report": "partnerface_ns.cli.report:Report",
     "drive": "partnerface_ns.cli.drive:Drive",
+    "export": "partnerface_ns.cli.export:Export",
     "bench": "partnerface_ns.cli.bench:Bench",
 }
 """Module and class of each subcommand, by its name on the command line."""

@@ -117,9 +117,9 @@ def glasses(anchors: Anchors, roundness: float) -> tuple[Mesh, Mesh]:
     outline = np.stack([power(np.cos(angle)), power(np.sin(angle))], -1) * half
     frames, lenses = [_bridge(plane)], []
     for side in (-1, 1):
-        # Counter-clockwise seen from the front, on both sides.
-        rim = plane.place(outline, side)[::side]
+        rim = plane.place(outline, side)
         frames += [_tube(rim, _RIM, _FORWARD, closed=True), _arm(plane, anchors.ear_top, side)]
+        # Counter-clockwise seen from the front, on both sides.
         bulge = [plane.place(outline * r, side, 0.0015 * (1 - r**2))[::side] for r in (0.02, 0.33, 0.66, 1.0)]
         lenses.append(_grid(np.stack(bulge), closed_columns=True))
     return Mesh.join(frames), Mesh.join(lenses)

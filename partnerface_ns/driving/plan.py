@@ -97,7 +97,7 @@ def make_plan(player: Player, motion: Motion, config: PlanConfig) -> Plan:
     motion = _first(motion, config.max_frames)
     if config.camera != "captured" and motion.cameras is not None:
         motion = _seen_from_first_camera(motion)
-    head = _on_cpu(player.head)
+    head = player.person
     states, A = retargeted(motion, head, player.neutral, config.transfer)
     states = smoothed(states, config.smoothing * motion.fps)
     found = excess(states, player.info, head.model.expression_names)
@@ -200,7 +200,3 @@ def _source_picture(motion: Motion, index: int, height: int) -> UInt8[np.ndarray
         return np.zeros((height, width, 3), np.uint8)
     picture = Image.fromarray(load_picture(frame, motion.background)[0])
     return np.array(picture.resize((width, height), Image.Resampling.LANCZOS))
-
-
-def _on_cpu(head: ShapedHead) -> ShapedHead:
-    return ShapedHead(head.model.to("cpu"), head.verts_rest.cpu())

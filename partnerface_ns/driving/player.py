@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -16,6 +17,8 @@ from torch import Tensor
 from partnerface_ns.avatar import Avatar, Rays
 from partnerface_ns.avatar_file import AVATAR_NAME, AvatarInfo, load_avatar
 from partnerface_ns.capture.capture import Camera
+from partnerface_ns.driving.motion import motion_of_channels
+from partnerface_ns.driving.retarget import retargeted
 from partnerface_ns.errors import SubjectError
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
@@ -49,6 +52,23 @@ class Player:
     def head(self) -> ShapedHead:
         """The person's head in the head model's mesh, on the avatar's device."""
         return self.avatar.skinning.head
+
+    @property
+    def person(self) -> ShapedHead:
+        """The same on the CPU."""
+        return ShapedHead(self.head.model.to("cpu"), self.head.verts_rest.cpu())
+
+    def face(self, **channels: float) -> HeadState:
+        """The neutral state with channels of `rig.py` added, batch axes (): `player.face(mouthSmile=0.8, yaw=0.2)`.
+
+        Raises:
+            SubjectError: a channel that the head model cannot follow.
+        """
+        if not channels:
+            return self.neutral
+        curves = {name: np.array([value], dtype=np.float64) for name, value in channels.items()}
+        motion = motion_of_channels(curves, 1.0, self.person.model, Path("face"))
+        return retargeted(motion, self.person, self.neutral)[0][0]
 
     @torch.no_grad()
     def render(

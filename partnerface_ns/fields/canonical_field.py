@@ -120,7 +120,9 @@ class CanonicalField(nn.Module):
             directions: unit view directions in the head's frame, from camera to point.
             ambient: coordinates of the expression-dependent appearance.
         """
-        parts = [features, self._features(points, self.planes[1:]), ambient.to(features.dtype)]
+        parts = [features, ambient.to(features.dtype)]
+        if len(self.planes) > 1:
+            parts.append(self._features(points, self.planes[1:]))
         if self.config.view_dependent:
             parts.append(spherical_harmonics(directions).to(features.dtype))
         return self.color_network(torch.cat(parts, -1)).float().sigmoid()

@@ -1,8 +1,9 @@
 """nerfstudio's model: hands rays and head states to the avatar, and its pixels back.
 
 Which head state an image shows is decided once an image, in this order: the timestep that the camera carries
-(training, ns-eval, ns-render dataset), the viewer's frame slider, the camera's time in [0, 1] (camera paths, spirals),
-the training camera's index (`--camera-idx`), and else a neutral face where the capture's first frame has it.
+(training, ns-eval, ns-render dataset), the viewer's sliders or its frame slider, the camera's time in [0, 1] (camera
+paths, spirals), the training camera's index (`--camera-idx`), and else a neutral face where the capture's first frame
+has it.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ from nerfstudio.models.base_model import Model, ModelConfig
 from torch import Tensor, nn
 
 from partnerface_ns.avatar import Avatar, AvatarConfig, Rays, Subject
+from partnerface_ns.avatar_file import AvatarInfo
 from partnerface_ns.capture.capture import Capture, Frame
 from partnerface_ns.flame.state import HeadState
+from partnerface_ns.plugin.controls import HeadControls
 from partnerface_ns.plugin.course import Course
 from partnerface_ns.plugin.dataparser import Recording
 from partnerface_ns.plugin.viewer import FaceView
@@ -77,6 +80,10 @@ class PartnerfaceModel(Model):
             self._shown.timestep,
         )
         self.frame_slider = self.face_view.slider
+        info = AvatarInfo.of(capture, self._recording.head_model, self._recording.head_model.name)
+        self.head_controls = HeadControls(
+            self._recording.head_model, info, lambda: self.avatar.skinning.head.verts_rest
+        )
 
     # -- training ------------------------------------------------------------------------------------------------
 
@@ -122,12 +129,7 @@ class PartnerfaceModel(Model):
             camera: one camera, shape (1,).
             obb_box: taken for nerfstudio's sake; the avatar ends where the head does and is not cropped.
         """
-        timestep = self._timestep_of_camera(camera)
-        if timestep is None:
-            states, residuals = self._neutral(), None
-        else:
-            present = torch.tensor([timestep], device=self.device)
-            states, residuals = self._states(present), self._residuals_of(present)
+        states, residuals = self._moment_of_camera(camera)
         bundle = camera.generate_rays(camera_indices=0, keep_shape=True)
         origins = bundle.origins.reshape(-1, 3).to(self.device)
         directions = bundle.directions.reshape(-1, 3).to(self.device)
@@ -162,6 +164,18 @@ class PartnerfaceModel(Model):
         }
 
     # -- which head state ----------------------------------------------------------------------------------------
+
+    def _moment_of_camera(self, camera: Cameras) -> tuple[HeadState, Int[Tensor, frames] | None]:
+        """The one head state that an image shows, and its timestep if it has a torso of its own."""
+        if "timestep" not in (camera.metadata or {}) and self.face_view.decides:
+            asked = self.head_controls.state()
+            if asked is not None:
+                return asked.to(self.device), None
+        timestep = self._timestep_of_camera(camera)
+        if timestep is None:
+            return self._neutral(), None
+        present = torch.tensor([timestep], device=self.device)
+        return self._states(present), self._residuals_of(present)
 
     def _timestep_of_camera(self, camera: Cameras) -> int | None:
         metadata, last = camera.metadata or {}, len(self._track) - 1

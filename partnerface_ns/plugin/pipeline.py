@@ -54,6 +54,8 @@ class PartnerfacePipeline(VanillaPipeline):
     def __init__(self, config: PartnerfacePipelineConfig, device: Any, **kwargs: Any) -> None:
         super().__init__(config, device, **kwargs)
         provide_ffmpeg()
+        if config.run_folder is not None:
+            self.model.head_controls.use_folder(config.run_folder)
 
     def load_pipeline(self, loaded_state: dict[str, Any], step: int) -> None:
         """Load a checkpoint; unlike nerfstudio's own, never in part.

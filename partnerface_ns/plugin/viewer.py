@@ -35,11 +35,14 @@ class FaceView(ViewerControl):
         )
 
     @property
+    def decides(self) -> bool:
+        """Whether the page's controls say what is shown: not without a viewer, nor while a camera path is previewed."""
+        return self._viewer is not None and not (self._viewer.ready and self._viewer.render_tab_state.preview_render)
+
+    @property
     def timestep(self) -> int | None:
-        """The frame that the slider asks for; None without a viewer, or while a camera path is previewed."""
-        if self._viewer is None or (self._viewer.ready and self._viewer.render_tab_state.preview_render):
-            return None
-        return int(self.slider.value)
+        """The frame that the slider asks for; None where the page does not decide."""
+        return int(self.slider.value) if self.decides else None
 
     def _setup(self, viewer: Viewer) -> None:
         super()._setup(viewer)

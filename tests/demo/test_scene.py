@@ -126,6 +126,17 @@ def test_eyes_show_an_iris_that_moves_with_the_gaze(person):
     assert shift["left"] > shift["right"] + 0.5
 
 
+def test_each_eye_turns_and_glints_by_itself(person):
+    still, moment = posed_moment(person, state_of(person))
+    _, turned = posed_moment(person, replace(state_of(person), eyes=torch.tensor([0, 0, 0, 0, 0.3, 0.0])))
+    glint_alone = replace(moment, T_world_eyes=turned.T_world_eyes)
+    before, _ = draw(person, moment)
+    right = box_of(person, still.verts.numpy()[open_head_parts() == EYE_RIGHT])
+    for after in (turned, glint_alone):
+        difference = changed(before, draw(person, after)[0])
+        assert difference[right].any() and difference[right].sum() == difference.sum()
+
+
 def test_wrinkles_come_with_the_expression_and_move_no_surface(person):
     _, moment = posed_moment(person, state_of(person))
     smooth, mask = draw(person, moment)

@@ -157,3 +157,14 @@ def test_loading_needs_no_nerfstudio(avatar_file):
 def test_info_and_avatar_of_one_capture_agree(info, avatar):
     assert isinstance(Player(avatar, info).info, AvatarInfo)
     assert info.neutral.batch_shape == ()
+
+
+def test_a_face_is_made_of_channels(player):
+    state = player.face(smile=0.5, jaw=0.1)
+    torch.testing.assert_close(state.expression - player.neutral.expression, torch.tensor([0.5, 0, 0, 0]))
+    torch.testing.assert_close(state.jaw - player.neutral.jaw, torch.tensor([0.1, 0, 0]))
+    skull = [player.head.pose(s).T_world_rest[1] for s in (state, player.neutral)]
+    torch.testing.assert_close(*skull, atol=1e-6, rtol=0)
+    assert state.batch_shape == () and player.face() is player.neutral
+    with pytest.raises(SubjectError, match="unknown channel"):
+        player.face(grin=1.0)

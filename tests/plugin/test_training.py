@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+from types import SimpleNamespace
+
 import pytest
 import torch
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocation
 
 from partnerface_ns.avatar import HARD, SOFT
 from partnerface_ns.errors import SubjectError
+from partnerface_ns.plugin import course
 from partnerface_ns.training import LEARNING_RATES, Schedule, ScheduleConfig
 
 
@@ -61,12 +65,14 @@ def test_a_run_resumed_before_at_and_after_the_swap_equals_an_unbroken_one(make_
     assert resumed.last_step == unbroken.last_step == 5
 
 
-def test_minutes_end_a_run_and_count_on_after_a_resume(make_config, start):
+def test_minutes_end_a_run_and_count_on_after_a_resume(make_config, start, monkeypatch):
+    ticks = itertools.count(step=0.05)  # a step takes 0.05 seconds
+    monkeypatch.setattr(course, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
     first = start(make_config("first", max_num_iterations=1000, max_train_minutes=0.01))
     first.train()
     trained = float(first.pipeline.model.trained_seconds)
-    assert 0.6 <= trained < 5
-    assert 0 < first.last_step < 999
+    assert trained == pytest.approx(0.6, abs=0.06)
+    assert first.last_step + 1 == pytest.approx(trained / 0.05)
 
     again = start(make_config("again", max_num_iterations=1000, max_train_minutes=0.01, load_dir=first.checkpoint_dir))
     again.train()

@@ -1,0 +1,59 @@
+"""`partnerface export`: meshes, parts and tracks of a trained avatar for other programs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from partnerface_ns.errors import SubjectError
+
+
+@dataclass
+class Export:
+    """Write out what a trained avatar knows.
+
+    mesh: the person's mesh at every moment of SOURCE, as OBJ files; parts: the canonical mesh as PLY, coloured by part
+    and by what the avatar shows; track: the head states of SOURCE as CSV and npz.
+    """
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """The run's folder, or an avatar file."""
+    source: Annotated[Path | None, tyro.conf.Positional] = None
+    """The motion, for mesh and track: what `partnerface drive` takes."""
+    what: Literal["mesh", "parts", "track"] = "parts"
+    """What to write."""
+    output: Path = Path("export")
+    """Folder to write to."""
+    transfer: Literal["relative", "absolute"] = "relative"
+    """Whether the motion is added to the avatar's neutral face, or taken as it is."""
+    fps: float | None = None
+    """Moments a second; by default the source's own, or 25."""
+    head_model: Path | None = None
+    """The avatar's head model file, where it is no longer where training found it."""
+    device: str = "auto"
+    """Where to compute: auto, cpu, cuda or cuda:N."""
+
+    def __call__(self) -> None:
+        from partnerface_ns.cli.avatars import open_player
+        from partnerface_ns.driving.export import export_meshes, export_parts, export_track
+        from partnerface_ns.driving.motion import load_motion
+        from partnerface_ns.driving.plan import PlanConfig, make_plan
+
+        if self.what != "parts" and self.source is None:
+            raise SubjectError("export", f"--what {self.what} needs a motion", expected="RUN SOURCE", found="RUN alone")
+        if self.output.is_file():
+            raise SubjectError(self.output, "is a file", expected="a folder's name")
+        player = open_player(self.run, self.head_model, self.device)
+        if self.source is None or self.what == "parts":
+            export_parts(self.output, player)
+        else:
+            motion = load_motion(self.source, player.person.model, self.fps)
+            plan = make_plan(player, motion, PlanConfig(self.transfer, clamp=False))
+            if self.what == "mesh":
+                export_meshes(self.output, player, plan.states)
+            else:
+                export_track(self.output, player, plan.states, plan.fps)
+        print(f"Written to {self.output}: {', '.join(sorted(p.name for p in self.output.iterdir())[:6])} ...")

@@ -1,0 +1,138 @@
+"""What can be taken out of an avatar: meshes of a motion, the coloured canonical mesh, a track of head states.
+
+The head model's arrays are not exported: a mesh is one person at one moment. Meshes keep the head model's topology, so
+its licence goes with them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+
+from partnerface_ns.avatar import Rays
+from partnerface_ns.driving.player import Player
+from partnerface_ns.flame.open_head import load_open_head
+from partnerface_ns.flame.state import HeadState
+from partnerface_ns.progress import progress
+from partnerface_ns.warp.canonical_space import vertex_normals
+
+_START = 0.05
+"""Metres above the surface from which a vertex is looked at: above hair, inside a room."""
+
+
+def export_meshes(folder: Path, player: Player, states: HeadState) -> None:
+    """Write the person's mesh at every moment as `00000.obj` ... (world frame, metres).
+
+    Args:
+        folder: is made; files of the same name are replaced.
+        player: the avatar.
+        states: batch axes (timesteps,).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_licence(folder, player)
+    head = player.head
+    faces = "".join(f"f {a} {b} {c}\n" for a, b, c in (head.model.faces + 1).tolist())
+    for index in progress(range(len(states)), "Writing meshes"):
+        verts = head.pose(states[index].to(player.device)).verts.cpu().numpy()
+        lines = "".join(f"v {x:.6f} {y:.6f} {z:.6f}\n" for x, y, z in verts.tolist())
+        _write(folder / f"{index:05d}.obj", lambda p, text=lines + faces: p.write_text(text, encoding="ascii"))
+
+
+def export_parts(folder: Path, player: Player) -> None:
+    """Write the canonical mesh twice, coloured by part (`parts.ply`) and by what the avatar shows (`colors.ply`)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_licence(folder, player)
+    verts = player.avatar.skinning.canonical.verts.cpu().numpy()
+    faces = player.head.model.faces.cpu().numpy()
+    for name, colors in zip(("parts", "colors"), _looked_at(player), strict=True):
+        write_ply(folder / f"{name}.ply", verts, faces, colors)
+
+
+def export_track(folder: Path, player: Player, states: HeadState, fps: float) -> None:
+    """Write head states as `track.csv` (a row a moment) and `track.npz` (an array a field), radians and metres."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names, columns = ["time"], [np.arange(len(states))[:, None] / fps]
+    for field in fields(HeadState):
+        values = getattr(states, field.name).numpy()
+        columns.append(values)
+        names += (
+            player.head.model.expression_names
+            if field.name == "expression"
+            else [f"{field.name}_{i}" for i in range(values.shape[-1])]
+        )
+    table = np.concatenate(columns, 1)
+    header = ",".join(names)
+    _write(folder / "track.csv", lambda p: np.savetxt(p, table, "%.7g", ",", header=header, comments=""))
+    arrays = {field.name: getattr(states, field.name).numpy() for field in fields(HeadState)}
+
+    def save(path: Path) -> None:
+        with path.open("wb") as file:
+            np.savez(file, fps=np.array(fps), expression_names=np.array(player.head.model.expression_names), **arrays)
+
+    _write(folder / "track.npz", save)
+
+
+def write_ply(
+    path: Path,
+    verts: Float[np.ndarray, "verts 3"],
+    faces: Int[np.ndarray, "faces 3"],
+    colors: UInt8[np.ndarray, "verts 3"],
+) -> None:
+    """Write a coloured mesh as a binary PLY."""
+    header = [
+        "ply",
+        "format binary_little_endian 1.0",
+        f"element vertex {len(verts)}",
+        *(f"property float {axis}" for axis in "xyz"),
+        *(f"property uchar {color}" for color in ("red", "green", "blue")),
+        f"element face {len(faces)}",
+        "property list uchar int vertex_indices",
+        "end_header\n",
+    ]
+    points = np.zeros(len(verts), [("at", "<f4", 3), ("color", "u1", 3)])
+    points["at"], points["color"] = verts, colors
+    triangles = np.zeros(len(faces), [("count", "u1"), ("index", "<i4", 3)])
+    triangles["count"], triangles["index"] = 3, faces
+    _write(path, lambda p: p.write_bytes("\n".join(header).encode() + points.tobytes() + triangles.tobytes()))
+
+
+@torch.no_grad()
+def _looked_at(player: Player) -> list[UInt8[np.ndarray, "verts 3"]]:
+    """Part colour and colour of each vertex, seen from straight above it while the face is neutral."""
+    head, state = player.head, HeadState.stack([player.neutral]).to(player.device)
+    verts = head.pose(state).verts[0]
+    normals = vertex_normals(verts, head.model.faces)
+    frame = torch.zeros(len(verts), dtype=torch.long, device=player.device)
+    seen = player.avatar.render(Rays(verts + _START * normals, -normals, frame), state)
+    opacity = seen["accumulation"].clamp(min=1e-3)
+    rgb = (seen["rgb"] - (1 - opacity) * player.avatar.get_buffer("background")) / opacity
+    to_bytes = lambda v: (v.float().clamp(0, 1) * 255).round().byte().cpu().numpy()  # noqa: E731
+    return [to_bytes(seen["parts"] / opacity), to_bytes(rgb)]
+
+
+def _write_licence(folder: Path, player: Player) -> None:
+    model = player.head.model
+    terms = (
+        "is CC0: do with it what you like."
+        if model.fingerprint == load_open_head().fingerprint
+        else "has its own licence, which holds for meshes of its topology: FLAME's are for research only unless "
+        "yours says otherwise."
+    )
+    text = f"These meshes have the topology of the head model {model.name}. It {terms}\n"
+    _write(folder / "LICENSE_OF_THE_MESH.txt", lambda p: p.write_text(text, encoding="utf8"))
+
+
+def _write(path: Path, write: Callable[[Path], object]) -> None:
+    """Write under a temporary name, then rename."""
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        write(partial)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)

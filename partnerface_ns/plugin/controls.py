@@ -1,0 +1,166 @@
+"""The viewer's sliders: named expressions, jaw, gaze and head turn in place of the tracked motion.
+
+A slider is a channel of `driving/rig.py`, zero at the person's measured neutral face. Expressions can be saved by
+name: they lie in the run folder's `expressions.json`, in the channels of keyframes. nerfstudio finds the elements by a
+scan of this module's public attributes and shows them in the order of their names. Sliders are shared by all browsers
+of a viewer.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from nerfstudio.viewer.viewer_elements import ViewerButton, ViewerDropdown, ViewerSlider, ViewerText
+from torch import Tensor, nn
+
+from partnerface_ns.avatar_file import AvatarInfo
+from partnerface_ns.capture.record import Record
+from partnerface_ns.driving.motion import motion_of_channels
+from partnerface_ns.driving.retarget import retargeted
+from partnerface_ns.flame.head_model import HeadModel
+from partnerface_ns.flame.neutral import direction_sizes
+from partnerface_ns.flame.open_head import load_open_head
+from partnerface_ns.flame.posing import ShapedHead
+from partnerface_ns.flame.state import HeadState
+
+SAVED_NAME = "expressions.json"
+"""File in the run folder that holds the saved expressions."""
+TRACKED, SLIDERS = "tracked", "sliders"
+PRESETS: Mapping[str, Mapping[str, float]] = {
+    "neutral": {},
+    "smile": {"mouthSmile": 0.8, "cheekSquint": 0.4, "smile": 1.0},
+    "surprise": {"browInnerUp": 0.9, "browOuterUp": 0.8, "eyeWide": 0.8, "jaw": 0.18},
+}
+"""Channels that a head does not have are left out."""
+_NUM_EXPRESSIONS = 12
+_ALWAYS = ("mouthSmile", "cheekSquint", "browInnerUp", "browOuterUp", "eyeWide", "eyeBlink")
+"""Expressions that get a slider however little they move."""
+_POSES = {"jaw": (0.0, 0.4), "gaze_yaw": (-0.5, 0.5), "gaze_pitch": (-0.35, 0.35)}
+_TURNS = {"yaw": (-0.6, 0.6), "pitch": (-0.4, 0.4), "roll": (-0.4, 0.4)}
+"""Ranges of the sliders, radians."""
+
+
+class HeadControls(nn.Module):
+    """Sliders for one person."""
+
+    def __init__(self, model: HeadModel, info: AvatarInfo, verts_rest: Callable[[], Float[Tensor, "verts 3"]]) -> None:
+        """
+        Args:
+            model: the head model, on the CPU.
+            info: gives the neutral state and what training saw.
+            verts_rest: gives the person's rest vertices, metres, which a checkpoint may change.
+        """
+        super().__init__()
+        self._model, self._info, self._verts_rest = model, info, verts_rest
+        self._saved_path: Path | None = None
+        self._presets = {name: dict(channels) for name, channels in PRESETS.items()}
+        self._sliders: dict[str, ViewerSlider] = {}
+        self.a_motion = ViewerDropdown(
+            "Motion", TRACKED, [TRACKED, SLIDERS], hint="The tracked video's motion, or the sliders"
+        )
+        self.b_preset = ViewerDropdown("Expression", "neutral", list(self._presets), cb_hook=self._show_preset)
+        self.c_reset = ViewerButton("Reset", cb_hook=lambda _: self.set_channels({}))
+        for place, name in enumerate(strongest_expressions(model)):
+            self._add(f"d_{place:02d}", name, (0.0, 1.0))
+        for place, (name, ends) in enumerate((_POSES | _TURNS).items()):
+            self._add(f"e_{place:02d}", name, ends)
+        self.f_name = ViewerText("Name", "mine", hint="Under which the sliders are saved")
+        self.g_save = ViewerButton("Save this expression", cb_hook=lambda _: self.save(self.f_name.value))
+
+    def _add(self, attribute: str, name: str, ends: tuple[float, float]) -> None:
+        slider = ViewerSlider(name, 0.0, *ends, 0.01, cb_hook=self._slider_moved, hint=self._seen(name))
+        setattr(self, attribute, slider)
+        self._sliders[name] = slider
+
+    @property
+    def channels(self) -> dict[str, float]:
+        """What the sliders say, without those at rest."""
+        return {name: float(slider.value) for name, slider in self._sliders.items() if slider.value}
+
+    def state(self) -> HeadState | None:
+        """What the sliders ask for, batch axes (1,), on the CPU; None while the tracked motion is shown."""
+        if self.a_motion.value != SLIDERS:
+            return None
+        channels = {name: np.array([value]) for name, value in self.channels.items()} or {"jaw": np.zeros(1)}
+        motion = motion_of_channels(channels, 1.0, self._model, Path("viewer"))
+        head = ShapedHead(self._model, self._verts_rest().cpu())
+        return retargeted(motion, head, self._info.neutral)[0]
+
+    def set_channels(self, channels: Mapping[str, float]) -> None:
+        """Move the sliders: what is not given, or has no slider, goes to rest."""
+        for name, slider in self._sliders.items():
+            slider.value = min(slider.max, max(slider.min, float(channels.get(name, 0.0))))
+        self.a_motion.value = SLIDERS
+
+    def use_folder(self, folder: Path) -> None:
+        """Save expressions in this run folder, and offer those that lie there.
+
+        Raises:
+            SubjectError: its file of saved expressions cannot be read.
+        """
+        self._saved_path = folder / SAVED_NAME
+        if self._saved_path.is_file():
+            saved = Record.read(self._saved_path)
+            for name in saved.values:
+                record = saved.record(name)
+                self._presets[name] = {channel: record.number(channel) for channel in record.values}
+            self.b_preset.set_options(list(self._presets))
+
+    def save(self, name: str) -> None:
+        """Keep what the sliders say under a name, in the run folder where there is one."""
+        name = name.strip()
+        if not name or name in PRESETS:
+            return
+        self._presets[name] = self.channels
+        self.b_preset.set_options(list(self._presets))
+        if self._saved_path is not None:
+            saved = {key: value for key, value in self._presets.items() if key not in PRESETS}
+            partial = self._saved_path.with_name(f"{SAVED_NAME}.partial")
+            partial.write_text(json.dumps(saved, indent=2) + "\n", encoding="utf8")
+            os.replace(partial, self._saved_path)
+
+    def _show_preset(self, element: ViewerDropdown) -> None:
+        self.set_channels(self._presets[element.value])
+
+    def _slider_moved(self, element: ViewerSlider) -> None:
+        if element.value and self.a_motion.value != SLIDERS:
+            self.a_motion.value = SLIDERS
+
+    def _seen(self, name: str) -> str:
+        """What training saw of a channel, as far as the head model names it."""
+        info = self._info
+        names = self._model.expression_names
+        index = [names.index(side) for side in (name, f"{name}Left", f"{name}Right") if side in names]
+        if name == "jaw":
+            low, high = (float((end.jaw - info.neutral.jaw)[0]) for end in (info.lowest, info.highest))
+        elif index:
+            low, high = (
+                float((end.expression - info.neutral.expression)[index].mean()) for end in (info.lowest, info.highest)
+            )
+        else:
+            return "0 is this person's neutral face"
+        return f"Training saw {low:.2f} to {high:.2f}; 0 is this person's neutral face"
+
+
+def strongest_expressions(model: HeadModel, count: int = _NUM_EXPRESSIONS) -> list[str]:
+    """Names of the expressions that move the face most, both sides in one; ARKit's where there are no names."""
+    unnamed = all(name.startswith("expr_") for name in model.expression_names)
+    named = load_open_head() if unnamed else model
+    sizes: dict[str, float] = {}
+    for name, size in zip(named.expression_names, direction_sizes(named).tolist(), strict=True):
+        both = _both_sides(name, named.expression_names)
+        sizes[both] = sizes.get(both, 0.0) + size
+    ranked = sorted(sizes, key=lambda name: (name not in _ALWAYS, -sizes[name]))
+    return sorted(ranked[:count])
+
+
+def _both_sides(name: str, names: tuple[str, ...]) -> str:
+    """The name without its side, if there is one for each side that moves that side of the face."""
+    base = name.removesuffix("Left").removesuffix("Right")
+    one_face_each = base != "mouth" and {f"{base}Left", f"{base}Right"} <= set(names)
+    return base if one_face_each else name

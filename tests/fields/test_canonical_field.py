@@ -1,0 +1,193 @@
+"""The canonical field: its start, its range, what density sees, and its gradients."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.testing import assert_close
+
+from partnerface_ns.fields.canonical_field import CanonicalField, CanonicalFieldConfig
+
+LOWER, UPPER = torch.tensor([-0.2, -0.25, -0.15]), torch.tensor([0.2, 0.2, 0.2])
+NUM_AMBIENT = 2
+
+
+@pytest.fixture
+def config() -> CanonicalFieldConfig:
+    return CanonicalFieldConfig(resolutions=(8, 16), num_channels=2, hidden=8)
+
+
+@pytest.fixture
+def field(config) -> CanonicalField:
+    return CanonicalField(config, LOWER, UPPER, NUM_AMBIENT)
+
+
+def stir(field: CanonicalField) -> CanonicalField:
+    """Parameters as large as after training."""
+    for parameter in field.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    return field
+
+
+def inside(num: int) -> torch.Tensor:
+    return LOWER + (0.02 + 0.96 * torch.rand(num, 3)) * (UPPER - LOWER)
+
+
+def color_at(field: CanonicalField, points: torch.Tensor, directions: torch.Tensor, ambient: torch.Tensor):
+    return field.color(points, field.geometry(points, torch.zeros(len(points))).features, directions, ambient)
+
+
+def some_directions(num: int) -> torch.Tensor:
+    return F.normalize(torch.randn(num, 3), dim=1)
+
+
+def test_density_begins_as_expected(field):
+    prior = torch.linspace(-5, 6, 40)
+    geometry = field.geometry(inside(40), prior)
+    assert_close(geometry.density, prior.exp())
+    assert not geometry.correction.any()
+
+
+def test_where_nothing_is_expected_there_is_nothing_whatever_was_learned(field):
+    geometry = stir(field).geometry(inside(20), torch.full((20,), -torch.inf))
+    assert not geometry.density.any()
+    assert geometry.correction.any()
+
+
+def test_nothing_lies_outside_the_box(field):
+    outside = inside(30)
+    outside[:15, 0], outside[15:, 2] = UPPER[0] + 0.01, LOWER[2] - 0.01
+    assert not stir(field).geometry(outside, torch.full((30,), 5.0)).density.any()
+
+
+def test_density_is_learned_on_a_logarithmic_scale_and_stays_finite(field):
+    points = inside(50)
+    low, high = (stir_same(field).geometry(points, torch.full((50,), p)).density for p in (0.0, 1.0))
+    assert_close(high / low, torch.full((50,), math.e), rtol=1e-4, atol=0)
+    assert field.geometry(points, torch.full((50,), 500.0)).density.isfinite().all()
+
+
+def stir_same(field: CanonicalField) -> CanonicalField:
+    torch.manual_seed(1)
+    return stir(field)
+
+
+def test_colour_is_in_its_range(field):
+    stir(field)
+    with torch.no_grad():
+        field.color_network[-1].weight.mul_(50)
+    rgb = color_at(field, inside(200), some_directions(200), torch.randn(200, NUM_AMBIENT))
+    assert ((rgb >= 0) & (rgb <= 1)).all()
+    assert rgb.min() < 0.05 and rgb.max() > 0.95
+
+
+def test_density_sees_the_coarsest_planes_alone_and_colour_all(field):
+    points, directions, ambient = inside(30), some_directions(30), torch.randn(30, NUM_AMBIENT)
+    stir(field)
+    geometry, rgb = field.geometry(points, torch.zeros(30)), color_at(field, points, directions, ambient)
+    with torch.no_grad():
+        field.planes[1].add_(0.5)
+    assert torch.equal(field.geometry(points, torch.zeros(30)).density, geometry.density)
+    assert not torch.allclose(color_at(field, points, directions, ambient), rgb)
+    with torch.no_grad():
+        field.planes[0].mul_(2)
+    assert not torch.allclose(field.geometry(points, torch.zeros(30)).density, geometry.density)
+
+
+def test_colour_depends_on_the_view_and_the_ambient_coordinates(field, config):
+    points, directions, ambient = inside(20), some_directions(20), torch.randn(20, NUM_AMBIENT)
+    stir(field)
+    rgb = color_at(field, points, directions, ambient)
+    assert not torch.allclose(color_at(field, points, -directions, ambient), rgb)
+    assert not torch.allclose(color_at(field, points, directions, ambient + 1), rgb)
+    config.view_dependent = False
+    matte = stir(CanonicalField(config, LOWER, UPPER, NUM_AMBIENT))
+    assert torch.equal(color_at(matte, points, directions, ambient), color_at(matte, points, -directions, ambient))
+
+
+def test_features_are_bilinear_in_the_spaced_planes(field):
+    """Read where a cell's corner lies, and between two."""
+    plane = torch.rand(3, 2, 8, 8)
+    axis = torch.linspace(-1, 1, 8)
+    target = torch.tensor([axis[2], (axis[3] + axis[4]) / 2, axis[5]])
+    point = unspaced(field, target)[None]
+    assert_close(field._spaced(point)[0], target, atol=1e-5, rtol=0)
+    features = field._features(point, [plane])[0]
+    xy = (plane[0, :, 3, 2] + plane[0, :, 4, 2]) / 2
+    yz = (plane[1, :, 5, 3] + plane[1, :, 5, 4]) / 2
+    xz = plane[2, :, 5, 2]
+    assert_close(features, torch.cat([xy, yz, xz]), atol=1e-4, rtol=0)
+
+
+def unspaced(field: CanonicalField, target: torch.Tensor) -> torch.Tensor:
+    """The point whose spaced coordinates are given, by bisection."""
+    low, high = LOWER.clone(), UPPER.clone()
+    for _ in range(60):
+        half = (low + high) / 2
+        below = field._spaced(half[None])[0] < target
+        low, high = torch.where(below, half, low), torch.where(below, high, half)
+    return half
+
+
+def test_spacing_is_monotone_fills_the_planes_and_is_finer_in_the_middle(field):
+    line = torch.lerp(LOWER, UPPER, torch.linspace(0, 1, 101)[:, None])
+    spaced = field._spaced(line)
+    assert_close(spaced[[0, -1]], torch.tensor([[-1.0] * 3, [1.0] * 3]))
+    steps = spaced.diff(dim=0)
+    assert (steps > 0).all()
+    assert (steps[50] > 1.2 * steps[0]).all()
+
+
+def test_coarse_features_of_the_other_side_come_in_with_their_share(config):
+    """A feature painted at one side is seen, weaker, at the mirrored place; fine ones are not."""
+    config.symmetry = 0.25
+    lower, upper = torch.tensor([-0.2, -0.25, -0.15]), torch.tensor([0.2, 0.2, 0.2])
+    field = CanonicalField(config, lower, upper, NUM_AMBIENT)
+    points = inside(40)
+    mirrored = points * torch.tensor([-1.0, 1.0, 1.0])
+    with torch.no_grad():
+        field.planes[0].zero_()
+        field.planes[0][[0, 2], :, :, 4:] = 1.0  # the side of positive x
+    right = (points[:, 0] > 0.06)[:, None]
+    here, there = (field.geometry(p, torch.zeros(40)).features for p in (points, mirrored))
+    of_x = torch.tensor([0, 1, 4, 5])
+    assert_close(here[right[:, 0]][:, of_x], torch.ones(int(right.sum()), 4))
+    assert_close(there[right[:, 0]][:, of_x], torch.full((int(right.sum()), 4), 0.25))
+    config.symmetry = 0.0
+    alone = CanonicalField(config, lower, upper, NUM_AMBIENT)
+    with torch.no_grad():
+        alone.planes[0].copy_(field.planes[0])
+    assert not alone.geometry(mirrored[right[:, 0]], torch.zeros(int(right.sum()))).features[:, of_x].any()
+
+
+def test_everything_learns_and_gradients_are_finite(field):
+    points = torch.cat([inside(40), UPPER[None] + 1, LOWER[None]]).requires_grad_()
+    prior = torch.cat([torch.zeros(40), torch.full((2,), -torch.inf)])
+    stir(field)
+    geometry = field.geometry(points, prior)
+    rgb = field.color(points, geometry.features, some_directions(42), torch.randn(42, NUM_AMBIENT))
+    (geometry.density.sum() + rgb.sum()).backward()
+    for name, parameter in field.named_parameters():
+        assert parameter.grad.isfinite().all() and parameter.grad.any(), name
+    assert points.grad.isfinite().all() and points.grad[:40].any()
+
+
+def test_density_has_right_gradients(field):
+    stir(field).double()
+    points = inside(5).double().requires_grad_()
+    density = lambda x: field.geometry(x, torch.zeros(5, dtype=torch.float64)).density  # noqa: E731
+    (gradient,) = torch.autograd.grad(density(points).sum(), points)
+    step = 1e-3 * F.normalize(torch.randn_like(points), dim=1)
+    with torch.no_grad():
+        # Single precision inside, and planes have kinks: a rough difference is all there is.
+        difference = (density(points + step) - density(points - step)) / 2
+    assert_close((gradient * step).sum(1).float(), difference.float(), rtol=0.2, atol=1e-3)
+
+
+def test_a_field_without_ambient_coordinates(config):
+    field = CanonicalField(config, LOWER, UPPER, 0)
+    rgb = color_at(field, inside(4), some_directions(4), torch.zeros(4, 0))
+    assert rgb.shape == (4, 3)

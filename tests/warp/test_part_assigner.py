@@ -1,0 +1,158 @@
+"""Part weights: sums, the hard rule, top-k against the dense sum, gradients, and seeds."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from partnerface_ns.flame.open_head import load_open_head
+from partnerface_ns.flame.posing import ShapedHead
+from partnerface_ns.warp.part_assigner import PartAssigner, PartAssignerConfig, PartWeights, seed_parts
+
+NUM_PARTS = 5
+SCALE = 0.15
+
+
+@pytest.fixture
+def seeds() -> torch.Tensor:
+    return 0.1 * torch.randn(NUM_PARTS, 3)
+
+
+@pytest.fixture
+def points() -> torch.Tensor:
+    return 0.1 * torch.randn(60, 3)
+
+
+def assigner(seeds: torch.Tensor, trained: bool = True, **config: object) -> PartAssigner:
+    made = PartAssigner(PartAssignerConfig(**config), seeds, SCALE)
+    if trained:  # its network says something
+        torch.nn.init.normal_(made.network[-1].weight)
+    return made
+
+
+def dense(weights: PartWeights, num_parts: int = NUM_PARTS) -> torch.Tensor:
+    """Weights of all parts, (points, parts)."""
+    return torch.zeros(len(weights.index), num_parts).scatter(1, weights.index, weights.weight)
+
+
+@pytest.mark.parametrize("top_k", [1, 2, NUM_PARTS, 100])
+def test_weights_are_positive_sum_to_one_and_go_to_different_parts(seeds, points, top_k):
+    weights = assigner(seeds, top_k=top_k).soft(points)
+    assert weights.index.shape == (60, min(top_k, NUM_PARTS))
+    assert (weights.weight >= 0).all()
+    assert_close(weights.weight.sum(1), torch.ones(60))
+    assert all(len(set(row)) == len(row) for row in weights.index.tolist())
+
+
+def test_all_parts_are_the_dense_softmax(seeds, points):
+    made = assigner(seeds, top_k=NUM_PARTS)
+    assert torch.equal(dense(made.soft(points)), made.logits(points).softmax(1)) or torch.allclose(
+        dense(made.soft(points)), made.logits(points).softmax(1), rtol=1e-6, atol=0
+    )
+
+
+def test_fewer_parts_are_the_largest_of_them_scaled(seeds, points):
+    made = assigner(seeds, top_k=2)
+    weights = made.soft(points)
+    for found, index, all_weights in zip(weights.weight, weights.index, made.logits(points).softmax(1), strict=True):
+        largest = sorted(range(NUM_PARTS), key=lambda k: -float(all_weights[k]))[:2]
+        assert index.tolist() == largest
+        assert_close(found, all_weights[largest] / all_weights[largest].sum())
+
+
+def test_the_hard_stage_takes_the_nearest_seed_and_trains_nothing(seeds, points):
+    weights = assigner(seeds).hard(points.requires_grad_())
+    for point, index in zip(points, weights.index[:, 0].tolist(), strict=True):
+        assert index == min(range(NUM_PARTS), key=lambda k: float((seeds[k] - point).norm()))
+    assert torch.equal(weights.weight, torch.ones(60, 1))
+    assert not weights.weight.requires_grad
+
+
+def test_the_soft_stage_begins_as_a_smoothed_hard_one(seeds, points):
+    """The largest weight is the nearest seed's, and the wider the border the smoother."""
+    sharp, smooth = (assigner(seeds, trained=False, border=b) for b in (0.01, 0.1))
+    hard = sharp.hard(points).index[:, 0]
+    for made in (sharp, smooth):
+        assert torch.equal(made.soft(points).index[:, 0], hard)
+    apart = torch.cdist(points, seeds).topk(2, largest=False).values.diff(dim=1)[:, 0] > 1e-3
+    assert (sharp.soft(points).weight[apart, 0] > smooth.soft(points).weight[apart, 0]).all()
+
+
+def test_the_soft_weights_train_everything(seeds, points):
+    made = assigner(seeds, top_k=3)
+    values = torch.randn(NUM_PARTS)
+    weights = made.soft(points)
+    (values[weights.index] * weights.weight).sum().backward()
+    for name, parameter in made.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), name
+        assert parameter.grad.any(), name
+
+
+def test_logits_have_right_gradients(seeds, points):
+    made = assigner(seeds).double()
+    made.seeds = made.seeds.double()
+    inputs = points[:6].double().requires_grad_()
+    # The network computes in float32 at its end, so the step is large.
+    slow = torch.autograd.functional.jacobian(made.logits, inputs)
+    step = 1e-3 * torch.randn_like(inputs)
+    with torch.no_grad():
+        difference = (made.logits(inputs + step) - made.logits(inputs - step)) / 2
+    assert_close(torch.einsum("pkqc,qc->pk", slow, step), difference.double(), atol=2e-4, rtol=0.02)
+
+
+def test_roughness_is_zero_for_one_part_and_grows_with_sharpness(seeds, points):
+    assert assigner(seeds[:1]).roughness(points) == 0
+    sharp, smooth = (assigner(seeds, trained=False, border=b).roughness(points) for b in (0.005, 0.2))
+    assert sharp > 5 * smooth > 0
+
+
+def test_seeds_are_not_trained_and_travel_with_the_state(seeds):
+    made = assigner(seeds)
+    assert "seeds" in made.state_dict() and "seeds" not in dict(made.named_parameters())
+    seeds.zero_()
+    assert made.seeds.any(), "a copy"
+
+
+# -- seeds ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def open_head() -> ShapedHead:
+    model = load_open_head()
+    return ShapedHead.of(model, torch.zeros(model.num_identity))
+
+
+@pytest.mark.parametrize("num_parts", [1, 4, 8, 16])
+def test_seeds_lie_on_different_parts_of_the_face_and_are_always_the_same(open_head, num_parts):
+    model, verts = open_head.model, open_head.verts_rest
+    seeds = seed_parts(model, verts, num_parts)
+    assert seeds.shape == (num_parts, 3)
+    assert torch.equal(seeds, seed_parts(model, verts.clone(), num_parts))
+    on_head = verts[model.regions["head"] > 0.5]
+    owner = torch.cdist(on_head, seeds).argmin(1)
+    shares = torch.bincount(owner, minlength=num_parts) / len(on_head)
+    assert (shares > 0.2 / num_parts**1.5).all(), "no part is next to nothing"
+    assert ((seeds > on_head.amin(0)) & (seeds < on_head.amax(0))).all()
+    if num_parts > 1:
+        apart = torch.cdist(seeds, seeds) + torch.eye(num_parts)
+        assert apart.min() > 0.02
+
+
+@pytest.mark.parametrize("num_parts", [8, 16])
+def test_mouth_and_each_eye_have_parts_of_their_own(open_head, num_parts):
+    model, verts = open_head.model, open_head.verts_rest
+    seeds = seed_parts(model, verts, num_parts)
+    lids, lips = model.regions["eyelids"] > 0.5, model.regions["lips"] > 0.5
+    places = [verts[lips].mean(0), verts[lids & (verts[:, 0] > 0)].mean(0), verts[lids & (verts[:, 0] < 0)].mean(0)]
+    nearest = [int((seeds - place).norm(dim=1).argmin()) for place in places]
+    assert len(set(nearest)) == 3
+    chin, crown = verts[verts[:, 1].argmin()], verts[verts[:, 1].argmax()]
+    assert int((seeds - crown).norm(dim=1).argmin()) not in nearest
+    assert chin is not None
+
+
+def test_any_number_of_parts_on_any_head(tiny_head):
+    for num_parts in (1, 3, 16):
+        seeds = seed_parts(tiny_head, tiny_head.template, num_parts)
+        assert seeds.shape == (num_parts, 3) and seeds.isfinite().all()

@@ -1,0 +1,171 @@
+"""Part deformation against a plain loop over points; its start, its twin of one network, and its gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.testing import assert_close
+
+from partnerface_ns.warp.part_assigner import PartWeights
+from partnerface_ns.warp.part_deformation import (
+    GlobalDeformation,
+    LocalNetworks,
+    PartDeformation,
+    PartDeformationConfig,
+    equal_width,
+)
+
+NUM_PARTS, NUM_FRAMES, SIZE_CODE, SCALE = 4, 3, 7, 0.15
+
+
+@pytest.fixture(params=[1, 3], ids=["shallow", "deep"])
+def config(request) -> PartDeformationConfig:
+    return PartDeformationConfig(hidden=9, num_layers=request.param, num_frequencies=2, num_ambient=2)
+
+
+def fill(networks: LocalNetworks) -> None:
+    """Give the networks something to say."""
+    for parameter in networks.parameters():
+        torch.nn.init.normal_(parameter, std=0.4)
+
+
+@pytest.fixture
+def deformation(config) -> PartDeformation:
+    made = PartDeformation(config, 0.1 * torch.randn(NUM_PARTS, 3), torch.rand(NUM_PARTS, SIZE_CODE), SCALE)
+    fill(made.networks)
+    return made
+
+
+@pytest.fixture
+def inputs() -> tuple[Tensor, Tensor, Tensor]:
+    """Points, their frames, and the frames' codes."""
+    return 0.1 * torch.randn(50, 3), torch.randint(NUM_FRAMES, (50,)), torch.randn(NUM_FRAMES, SIZE_CODE)
+
+
+def random_parts(num_points: int, top: int) -> PartWeights:
+    """Part 2 gets no point."""
+    others = [k for k in range(NUM_PARTS) if k != 2]
+    index = torch.stack([torch.tensor(others)[torch.randperm(len(others))[:top]] for _ in range(num_points)])
+    return PartWeights(index, torch.rand(num_points, top).softmax(1))
+
+
+def network(deformation: PartDeformation, part: int, point: Tensor, code: Tensor) -> Tensor:
+    """One part's network written out for one point."""
+    n, encode = deformation.networks, deformation.encoding
+    local = encode((point - deformation.seeds[part]) / deformation.scale)
+    seen = code * deformation.code_visibility[part]
+    h = F.relu(n.position[part] @ local + n.code[part] @ seen + n.bias[part])
+    for weight, bias in zip(n.layers, n.layer_biases, strict=True):
+        h = F.relu(weight[part] @ h + bias[part])
+    return n.output[part] @ h
+
+
+@pytest.mark.parametrize("top", [1, 2, 3])
+def test_sorted_evaluation_equals_a_loop_over_points(deformation, inputs, top):
+    points, frame, codes = inputs
+    parts = random_parts(len(points), top)
+    found = deformation(points, frame, codes, parts)
+    for i, point in enumerate(points):
+        values = [network(deformation, int(k), point, codes[frame[i]]) for k in parts.index[i]]
+        blended = sum(w * v for w, v in zip(parts.weight[i], values, strict=True))
+        assert_close(found.ambient[i], blended[3:])
+        # Offsets are bounded, so compare what went into the bound.
+        bound = deformation.config.offset_scale
+        assert_close((found.offset[i] / bound).atanh(), blended[:3], atol=1e-3, rtol=1e-3)
+
+
+def test_all_parts_equal_the_dense_sum(deformation, inputs):
+    """The order in which a point's parts are named does not matter."""
+    points, frame, codes = inputs
+    weight = torch.randn(len(points), NUM_PARTS).softmax(1)
+    index = torch.arange(NUM_PARTS).expand(len(points), -1)
+    shuffle = torch.stack([torch.randperm(NUM_PARTS) for _ in points])
+    dense = deformation(points, frame, codes, PartWeights(index, weight))
+    shuffled = deformation(points, frame, codes, PartWeights(shuffle, weight.gather(1, shuffle)))
+    assert_close(dense.offset, shuffled.offset)
+    assert_close(dense.ambient, shuffled.ambient)
+
+
+def test_offsets_are_bounded(deformation, inputs):
+    points, frame, codes = inputs
+    fill(deformation.networks)
+    with torch.no_grad():
+        deformation.networks.output.mul_(1e4)
+    found = deformation(points, frame, codes, random_parts(len(points), 2))
+    assert found.offset.abs().max() <= deformation.config.offset_scale * (1 + 1e-6)
+
+
+def test_both_deformations_begin_as_the_identity(config, inputs):
+    points, frame, codes = inputs
+    parts = PartDeformation(config, torch.zeros(NUM_PARTS, 3), torch.ones(NUM_PARTS, SIZE_CODE), SCALE)
+    whole = GlobalDeformation(config, NUM_PARTS, SIZE_CODE, SCALE)
+    for found in (parts(points, frame, codes, random_parts(50, 2)), whole(points, frame, codes)):
+        assert found.offset.shape == (50, 3) and not found.offset.any()
+        assert found.ambient.shape == (50, 2) and not found.ambient.any()
+
+
+def test_what_a_part_does_not_see_of_the_code_does_not_move_it(deformation, inputs):
+    points, frame, codes = inputs
+    deformation.code_visibility[:] = 1.0
+    deformation.code_visibility[1, 3] = 0.0
+    only = PartWeights(torch.ones(50, 1, dtype=torch.long), torch.ones(50, 1))
+    other = codes.clone()
+    other[:, 3] += 5
+    assert torch.equal(deformation(points, frame, codes, only).offset, deformation(points, frame, other, only).offset)
+    seen = PartWeights(torch.zeros(50, 1, dtype=torch.long), torch.ones(50, 1))
+    assert not torch.equal(
+        deformation(points, frame, codes, seen).offset, deformation(points, frame, other, seen).offset
+    )
+
+
+def test_only_asked_parts_are_trained(deformation, inputs):
+    points, frame, codes = inputs
+    found = deformation(points, frame, codes, random_parts(50, 2))
+    (found.offset.sum() + found.ambient.sum()).backward()
+    gradient = deformation.networks.position.grad
+    assert gradient.isfinite().all()
+    assert not gradient[2].any() and all(gradient[k].any() for k in (0, 1, 3))
+    assert deformation.networks.code.grad.any() and deformation.networks.output.grad.any()
+
+
+def test_the_blend_has_right_gradients(inputs):
+    config = PartDeformationConfig(hidden=5, num_layers=2, num_frequencies=1, num_ambient=1, offset_scale=1.0)
+    made = PartDeformation(config, 0.1 * torch.randn(NUM_PARTS, 3), torch.rand(NUM_PARTS, SIZE_CODE), SCALE)
+    fill(made.networks)
+    points, frame, codes = inputs
+    parts = random_parts(6, 2)
+    step, at = 1e-3, points[:6].clone().requires_grad_()
+    run = lambda x: made(x, frame[:6], codes, PartWeights(parts.index, parts.weight)).offset.sum()  # noqa: E731
+    (gradient,) = torch.autograd.grad(run(at), at)
+    for i, c in ((0, 0), (2, 1), (5, 2)):
+        nudge = torch.zeros_like(points[:6])
+        nudge[i, c] = step
+        with torch.no_grad():
+            difference = (run(at + nudge) - run(at - nudge)) / (2 * step)
+        assert_close(gradient[i, c], difference, atol=0.02, rtol=0.02)
+
+
+def test_no_points_give_no_offsets(deformation, inputs):
+    _, _, codes = inputs
+    none = torch.zeros(0, dtype=torch.long)
+    found = deformation(torch.zeros(0, 3), none, codes, PartWeights(none[:, None], torch.zeros(0, 1)))
+    assert found.offset.shape == (0, 3)
+
+
+@pytest.mark.parametrize("num_layers", [1, 2, 3])
+@pytest.mark.parametrize("num_parts", [1, 4, 8, 16])
+def test_the_global_network_is_about_as_large_as_the_parts(num_parts, num_layers):
+    config = PartDeformationConfig(num_layers=num_layers)
+    size_code = 53
+    parts = PartDeformation(config, torch.zeros(num_parts, 3), torch.ones(num_parts, size_code), SCALE)
+    whole = GlobalDeformation(config, num_parts, size_code, SCALE)
+    count = lambda module: sum(p.numel() for p in module.parameters())  # noqa: E731
+    assert abs(count(whole) / count(parts) - 1) < 0.02
+    assert count(whole) <= count(parts), "rounded down"
+
+
+def test_one_part_has_its_own_width():
+    assert equal_width(1, size_in=30, hidden=64, num_layers=2, size_out=7) == 64
+    assert equal_width(1, size_in=30, hidden=64, num_layers=1, size_out=7) == 64
