@@ -70,7 +70,12 @@ def track_video(video: Path, root: Path, model: HeadModel, options: Options, pre
         root.parent.mkdir(parents=True, exist_ok=True)
         made_from = {**{f.name: getattr(options, f.name) for f in fields(options)}, "head_model": model.fingerprint}
         work = WorkFolder(root.with_name(f".{root.name}.tracking"), video, made_from)
-        return _track(video, root, model, options, preview, work, start)
+        try:
+            return _track(video, root, model, options, preview, work, start)
+        except SubjectError:
+            # The same video would be refused again: there is nothing to go on from.
+            work.remove()
+            raise
     except OSError as error:
         hint = "make room or choose another place; the same command goes on from what is finished"
         raise SubjectError(root, "the subject cannot be written", found=error, hint=hint) from error
