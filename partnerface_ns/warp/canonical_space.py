@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from partnerface_ns.flame.head_model import HeadModel
@@ -51,10 +51,10 @@ class CanonicalSpace:
         z, y, x = torch.meshgrid(axes[2], axes[1], axes[0], indexing="ij")
         nodes = torch.stack([x, y, z], -1).reshape(-1, 3).to(verts.device)
 
-        with_jaw = model.skinning_weights[:, 2] > 0.5
-        everything = torch.ones_like(with_jaw)
+        loose = has_own_joint(model)
+        everything = torch.ones_like(loose)
         height, mean = self._heights(nodes, verts, model, everything)
-        heights = [self._heights(nodes, verts, model, layer)[0] for layer in (~with_jaw, with_jaw)]
+        heights = [self._heights(nodes, verts, model, layer)[0] for layer in (~loose, loose)]
         known = torch.stack(
             [height, mean(_reach(config, model)) - height, mean(model.skinning_weights[:, 0]), *heights]
         )
@@ -81,13 +81,18 @@ class CanonicalSpace:
         return self._read(slice(2, 3), points)[0]
 
     def height_above_layer(self, layer: int, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points"]:
-        """Signed height (m) above the part of the surface that moves with the skull (0) or the jaw (1)."""
+        """Signed height (m) above the part of the surface that moves with the skull (0) or a joint of its own (1)."""
         return self._read(slice(3 + layer, 4 + layer), points)[0]
 
     def _read(self, channels: slice, points: Tensor) -> Tensor:
         grid = 2 * (points - self.lower) / (self.upper - self.lower) - 1
         read = F.grid_sample(self._grid[:, channels], grid[None, None, None], align_corners=True, padding_mode="border")
         return read[0, :, 0, 0]
+
+
+def has_own_joint(model: HeadModel) -> Bool[Tensor, "verts"]:
+    """Which vertices move mostly with a joint below the skull: lower face and lower teeth, and the eyeballs."""
+    return model.skinning_weights[:, 2:].sum(1) > 0.5
 
 
 def signed_height(

@@ -5,9 +5,9 @@ and pull over a pyramid of coarser grids: each level fills what the finer one do
 joins in, so that the field fades to zero over a few centimetres. Splatting costs a few thousand additions, no search,
 and works for many frames at once on any device.
 
-Lips touch, yet move apart. So there are two layers: one field follows the surface that moves with the jaw joint, one
-all the rest; who reads chooses between them. Points are metres in the skull's frame; axes of grids are (z, y, x), as
-`grid_sample` wants them.
+Lips touch, yet move apart; lids slide over eyeballs. So there are two layers: one field follows the surfaces that move
+with a joint of their own (lower face and eyeballs), one all the rest; who reads chooses between them. Points are metres
+in the skull's frame; axes of grids are (z, y, x), as `grid_sample` wants them.
 """
 
 from __future__ import annotations
@@ -23,12 +23,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from partnerface_ns.flame.head_model import HeadModel
+from partnerface_ns.warp.canonical_space import has_own_joint
 
 _SAMPLE_SPACING = 0.003
 """Metres between the surface samples that are splatted."""
-
-_EYEBALL_WEIGHT = 0.1
-"""Weight of a sample on an eyeball: where a lid lies over it, the lid is seen."""
 
 
 @dataclass
@@ -59,16 +57,15 @@ class DisplacementGrid:
         self._center = (front.amin(0) + front.amax(0)) / 2
         low, high = head.amin(0) - config.padding, head.amax(0) + config.padding
         self._low, self._high = self._stretch(low), self._stretch(high)
-        with_jaw = model.skinning_weights[:, 2] > 0.5
+        loose = has_own_joint(model)
         layers = []
-        for layer in (on_head & ~with_jaw, on_head & with_jaw):
+        for layer in (on_head & ~loose, on_head & loose):
             inside = layer[model.faces].sum(1) >= 2
             layers.append(surface_samples(verts_canonical, model.faces[inside], _SAMPLE_SPACING))
         self._triangles, self._shares, area = (torch.cat(parts) for parts in zip(*layers, strict=True))
         sizes = torch.tensor([len(samples.area) for samples in layers])
         self._layer = torch.arange(2).repeat_interleave(sizes).to(verts_canonical.device)
-        on_eyeball = model.regions["eyeballs"][self._triangles].amax(1) > 0.5
-        self._weight = area / _SAMPLE_SPACING**2 * torch.where(on_eyeball, _EYEBALL_WEIGHT, 1.0)
+        self._weight = area / _SAMPLE_SPACING**2
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -77,7 +74,7 @@ class DisplacementGrid:
         return z, y, x
 
     def spread(self, verts_skull: Float[Tensor, "frames verts 3"]) -> Float[Tensor, "frames 6 z y x"]:
-        """The displacement fields of each frame, first that of skull and face, then that of the jaw.
+        """The displacement fields of each frame, first that of skull and face, then that of jaw and eyeballs.
 
         Args:
             verts_skull: the surface in the skull's frame.

@@ -12,9 +12,9 @@ D undoes jaw, eyes, expression and pose correctives. In the skull's frame the su
     y_v = G_v (rest_v + d_v),   G_v = sum_j w_vj T_skull T_j   (root and neck count as one bone)
 
 and must land on the canonical vertices c_v, so D(y_v) = c_v - y_v. `displacement_grid` spreads these values over a
-grid that is fine at mouth and eyes, once for what moves with the jaw and once for all else, because lips touch: of the
-two places that a point may come from, the one nearer to its own layer's surface is taken. Away from the surface D fades
-to zero, so hair and glasses stay with the skull.
+grid that is fine at mouth and eyes: once for what moves with a joint of its own (lower face and eyeballs), once for all
+else, because lips touch and lids slide over eyeballs. Of the two places that a point may come from, the one nearer to
+its own layer's surface is taken. Away from the surface D fades to zero, so hair and glasses stay with the skull.
 
 Points are metres. Nothing here is differentiable but the torso's pose. The equations of skinning are FLAME's;
 the grid, the fall-off and the torso bone are our choice.
@@ -32,18 +32,16 @@ from torch import Tensor
 from partnerface_ns.flame.posing import PosedHead, ShapedHead
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.rigid import invert_rigid, transform_points
-from partnerface_ns.warp.canonical_space import CanonicalSpace, CanonicalSpaceConfig
+from partnerface_ns.warp.canonical_space import CanonicalSpace, CanonicalSpaceConfig, has_own_joint
 from partnerface_ns.warp.displacement_grid import DisplacementGrid, DisplacementGridConfig
 
-_ROOT, _NECK, _JAW = 0, 1, 2
+_ROOT, _NECK = 0, 1
 _MARGIN = 0.03
-"""Metres around jaw and torso in which points are asked whether they move with them."""
+"""Metres around lower face, eyeballs and torso in which points are asked whether they move with them."""
 _CACHED_BYTES = 1 << 30
 """Memory for displacement grids of moments seen before, on a CPU; a GPU makes them anew faster than it finds them."""
-
-
-_LIP_DEPTH = 0.004
-"""Metres below its surface at which a point most clearly belongs to a layer."""
+_DEPTH_COUNTS = 0.5
+"""How much a metre below a layer's surface counts against a point's belonging to it; a metre above counts as one."""
 
 
 @dataclass
@@ -97,10 +95,10 @@ class InverseSkinning:
         self._weights[:, _NECK] += self._weights[:, _ROOT]
         self._weights[:, _ROOT] = 0
         self._grid = DisplacementGrid(grid, self.canonical.verts, head.model)
-        on_torso, with_jaw = head.model.skinning_weights[:, _ROOT] > 0.01, head.model.skinning_weights[:, _JAW] > 0.5
+        on_torso, loose = head.model.skinning_weights[:, _ROOT] > 0.01, has_own_joint(head.model)
         verts = self.canonical.verts
         self._torso_top = verts[on_torso, 1].amax() + _MARGIN if on_torso.any() else -torch.inf
-        self._jaw_box = (verts[with_jaw].amin(0) - _MARGIN, verts[with_jaw].amax(0) + _MARGIN)
+        self._loose_box = (verts[loose].amin(0) - _MARGIN, verts[loose].amax(0) + _MARGIN)
         self._cache: OrderedDict[bytes, Tensor] = OrderedDict()
 
     def frames(self, states: HeadState, T_world_torso: Float[Tensor, "frames 4 4"] | None = None) -> SkinnedFrames:
@@ -144,13 +142,17 @@ class InverseSkinning:
         """Canonical place of points of frame i as far as the skull carries them."""
         in_skull = _transform(frames.T_canonical_skull[i], points)
         candidates = in_skull + self._grid.read(frames.displacement[i], in_skull)
-        lower, upper = self._jaw_box
-        near_jaw = ((in_skull > lower) & (in_skull < upper)).all(1).nonzero()[:, 0]
-        return candidates[0].index_copy(0, near_jaw, self._nearer_layer(candidates[:, near_jaw]))
+        lower, upper = self._loose_box
+        unsure = ((in_skull > lower) & (in_skull < upper)).all(1).nonzero()[:, 0]
+        return candidates[0].index_copy(0, unsure, self._nearer_layer(candidates[:, unsure]))
 
     def _nearer_layer(self, candidates: Float[Tensor, "2 points 3"]) -> Float[Tensor, "points 3"]:
-        """Of two places that a point may come from, the one that lies nearer to, or in, its own layer's flesh."""
-        off = [(self.space.height_above_layer(i, c) + _LIP_DEPTH).abs() for i, c in enumerate(candidates)]
+        """Of two places that a point may come from, the one that lies nearer to its own layer's surface.
+
+        Depth counts less than height: just under the skin of one of two lips that touch, the other's is as near.
+        """
+        height = torch.stack([self.space.height_above_layer(i, c) for i, c in enumerate(candidates)])
+        off = torch.where(height > 0, height, -_DEPTH_COUNTS * height)
         return torch.where((off[1] < off[0])[:, None], candidates[1], candidates[0])
 
     def _displacement(self, states: HeadState, posed: PosedHead, T_canonical_skull: Tensor) -> Tensor:

