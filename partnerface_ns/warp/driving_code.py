@@ -8,6 +8,7 @@ follow the jaw merely because the two moved together in one video. This view of 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -62,8 +63,8 @@ def code_visibility(
     T_rest_skull = invert_rigid(posed.T_world_rest[:, _NECK])
     verts = torch.einsum("nab,nvb->nva", T_rest_skull[:, :3, :3], posed.verts) + T_rest_skull[:, None, :3, 3]
     motion = (verts[1:] - verts[:1]).norm(dim=-1)
-    owner = torch.cdist(verts_canonical, seeds).argmin(1)
-    of_part = torch.stack([motion[:, owner == k].mean(1) for k in range(seeds.shape[0])])
+    owner = F.one_hot(torch.cdist(verts_canonical, seeds).argmin(1), seeds.shape[0]).to(motion.dtype)
+    of_part = (motion @ owner / owner.sum(0).clamp(min=1)).T
     return (2 * of_part / of_part.amax(0).clamp(min=1e-9)).clamp(max=1)
 
 

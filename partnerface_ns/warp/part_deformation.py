@@ -133,9 +133,8 @@ class PartDeformation(nn.Module):
         shares = share.flatten(0, 1)[frame[owner] * self.seeds.shape[0] + sorted_part]
         chunks = []
         for part, (x, s) in enumerate(zip(encoded.split(counts), shares.split(counts), strict=True)):
-            if counts[part]:
-                padding = (0, 0, 0, -counts[part] % _ROWS)
-                chunks.append(self.networks.run(part, F.pad(x, padding), F.pad(s, padding))[: counts[part]])
+            padding = (0, 0, 0, -counts[part] % _ROWS)
+            chunks.append(self.networks.run(part, F.pad(x, padding), F.pad(s, padding))[: counts[part]])
         weighted = torch.cat(chunks).float() * parts.weight.flatten()[order, None]
         blended = weighted.new_zeros(num_points, weighted.shape[1]).index_add(0, owner, weighted)
         return Deformation(self.config.offset_scale * blended[:, :3].tanh(), blended[:, 3:])

@@ -105,7 +105,7 @@ def test_samples_are_the_same_in_evaluation_and_differ_in_training():
 
 
 def test_a_box_is_entered_and_left_where_small_steps_say():
-    origins = 3 * torch.rand(60, 3) - 1
+    origins = 2 * torch.rand(60, 3) - 0.5
     directions = torch.nn.functional.normalize(torch.randn(60, 3), dim=1)
     lower, upper = torch.tensor([0.0, 0.1, 0.2]).expand(60, 3), torch.tensor([1.0, 0.8, 0.9]).expand(60, 3)
     near, far = box_interval(origins, directions, lower, upper)

@@ -47,9 +47,7 @@ def test_weights_are_positive_sum_to_one_and_go_to_different_parts(seeds, points
 
 def test_all_parts_are_the_dense_softmax(seeds, points):
     made = assigner(seeds, top_k=NUM_PARTS)
-    assert torch.equal(dense(made.soft(points)), made.logits(points).softmax(1)) or torch.allclose(
-        dense(made.soft(points)), made.logits(points).softmax(1), rtol=1e-6, atol=0
-    )
+    assert_close(dense(made.soft(points)), made.logits(points).softmax(1), rtol=1e-6, atol=0)
 
 
 def test_fewer_parts_are_the_largest_of_them_scaled(seeds, points):
@@ -89,16 +87,12 @@ def test_the_soft_weights_train_everything(seeds, points):
         assert parameter.grad.any(), name
 
 
-def test_logits_have_right_gradients(seeds, points):
-    made = assigner(seeds).double()
+def test_the_pull_of_the_seeds_has_right_gradients(seeds, points):
+    """Before the network says anything; the weights are in double precision then."""
+    made = assigner(seeds, trained=False, top_k=2).double()
     made.seeds = made.seeds.double()
-    inputs = points[:6].double().requires_grad_()
-    # The network computes in float32 at its end, so the step is large.
-    slow = torch.autograd.functional.jacobian(made.logits, inputs)
-    step = 1e-3 * torch.randn_like(inputs)
-    with torch.no_grad():
-        difference = (made.logits(inputs + step) - made.logits(inputs - step)) / 2
-    assert_close(torch.einsum("pkqc,qc->pk", slow, step), difference.double(), atol=2e-4, rtol=0.02)
+    assert torch.autograd.gradcheck(made.logits, points[:5].double().requires_grad_())
+    assert torch.autograd.gradcheck(lambda x: made.soft(x).weight, points[:5].double().requires_grad_())
 
 
 def test_roughness_is_zero_for_one_part_and_grows_with_sharpness(seeds, points):
@@ -147,9 +141,8 @@ def test_mouth_and_each_eye_have_parts_of_their_own(open_head, num_parts):
     places = [verts[lips].mean(0), verts[lids & (verts[:, 0] > 0)].mean(0), verts[lids & (verts[:, 0] < 0)].mean(0)]
     nearest = [int((seeds - place).norm(dim=1).argmin()) for place in places]
     assert len(set(nearest)) == 3
-    chin, crown = verts[verts[:, 1].argmin()], verts[verts[:, 1].argmax()]
+    crown = verts[verts[:, 1].argmax()]
     assert int((seeds - crown).norm(dim=1).argmin()) not in nearest
-    assert chin is not None
 
 
 def test_any_number_of_parts_on_any_head(tiny_head):

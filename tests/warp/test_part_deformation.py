@@ -130,21 +130,21 @@ def test_only_asked_parts_are_trained(deformation, inputs):
     assert deformation.networks.code.grad.any() and deformation.networks.output.grad.any()
 
 
-def test_the_blend_has_right_gradients(inputs):
-    config = PartDeformationConfig(hidden=5, num_layers=2, num_frequencies=1, num_ambient=1, offset_scale=1.0)
-    made = PartDeformation(config, 0.1 * torch.randn(NUM_PARTS, 3), torch.rand(NUM_PARTS, SIZE_CODE), SCALE)
-    fill(made.networks)
+def test_gradients_are_those_of_the_loop(deformation, inputs):
     points, frame, codes = inputs
-    parts = random_parts(6, 2)
-    step, at = 1e-3, points[:6].clone().requires_grad_()
-    run = lambda x: made(x, frame[:6], codes, PartWeights(parts.index, parts.weight)).offset.sum()  # noqa: E731
-    (gradient,) = torch.autograd.grad(run(at), at)
-    for i, c in ((0, 0), (2, 1), (5, 2)):
-        nudge = torch.zeros_like(points[:6])
-        nudge[i, c] = step
-        with torch.no_grad():
-            difference = (run(at + nudge) - run(at - nudge)) / (2 * step)
-        assert_close(gradient[i, c], difference, atol=0.02, rtol=0.02)
+    points, codes = points[:12].clone().requires_grad_(), codes.clone().requires_grad_()
+    index, weight = random_parts(12, 2)
+    weight.requires_grad_()
+    wanted = [points, codes, weight, *deformation.networks.parameters()]
+    target = torch.randn(12, 2)
+    sorted_way = (deformation(points, frame[:12], codes, PartWeights(index, weight)).ambient * target).sum()
+    loop = sum(
+        weight[i, j] * (network(deformation, int(index[i, j]), points[i], codes[frame[i]])[3:] * target[i]).sum()
+        for i in range(12)
+        for j in range(2)
+    )
+    for found, expected in zip(torch.autograd.grad(sorted_way, wanted), torch.autograd.grad(loop, wanted), strict=True):
+        assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
 def test_no_points_give_no_offsets(deformation, inputs):
