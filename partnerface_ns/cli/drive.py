@@ -49,6 +49,8 @@ class Drive:
     """Render at most this many moments."""
     head_model: Path | None = None
     """The avatar's head model file, where it is no longer where training found it."""
+    source_head_model: Path | None = None
+    """The head model file of a source capture that does not hold its own."""
     device: str = "auto"
     """Where to render: auto, cpu, cuda or cuda:N."""
 
@@ -77,6 +79,6 @@ class Drive:
         if self.fps is not None and not 0 < self.fps <= 1000:
             raise SubjectError("--fps", "out of range", expected="above 0, at most 1000", found=self.fps)
         if self.source is not None:
-            return load_motion(self.source, model, self.fps)
+            return load_motion(self.source, model, self.fps, self.source_head_model)
         assert self.performance is not None
         return performance(self.performance, model, self.fps)

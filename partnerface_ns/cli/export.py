@@ -33,6 +33,8 @@ class Export:
     """Moments a second; by default the source's own, or 25."""
     head_model: Path | None = None
     """The avatar's head model file, where it is no longer where training found it."""
+    source_head_model: Path | None = None
+    """The head model file of a source capture that does not hold its own."""
     device: str = "auto"
     """Where to compute: auto, cpu, cuda or cuda:N."""
 
@@ -50,7 +52,7 @@ class Export:
         if self.source is None or self.what == "parts":
             export_parts(self.output, player)
         else:
-            motion = load_motion(self.source, player.person.model, self.fps)
+            motion = load_motion(self.source, player.person.model, self.fps, self.source_head_model)
             plan = make_plan(player, motion, PlanConfig(self.transfer, clamp=False))
             if self.what == "mesh":
                 export_meshes(self.output, player, plan.states)

@@ -23,6 +23,19 @@ _STIFFNESS = 1e-3
 """Ridge penalty as a share of the directions' mean energy: keeps weak directions from being used up."""
 
 
+def carried_directions(theirs: HeadModel, model: HeadModel) -> Float[Tensor, "shapes expr"]:
+    """Coefficients of `model` for each expression of `theirs` at 1: by name where both have it, else the nearest."""
+    if theirs.fingerprint == model.fingerprint:
+        return torch.eye(model.num_expr)
+    own = {name: i for i, name in enumerate(model.expression_names) if not name.startswith("expr_")}
+    by_name = [own.get(name) for name in theirs.expression_names]
+    rows = fitted_directions(theirs, model) if None in by_name else torch.zeros(theirs.num_expr, model.num_expr)
+    for row, index in zip(rows, by_name, strict=True):
+        if index is not None:
+            row.zero_()[index] = 1
+    return rows
+
+
 def fitted_directions(named: HeadModel, model: HeadModel) -> Float[Tensor, "shapes expr"]:
     """Coefficients of `model` that come nearest to each expression of `named` at 1."""
     scale, rotation, shift = _alignment(_anchors(named), _anchors(model))

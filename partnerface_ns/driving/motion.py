@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
+from torch import Tensor
 
 from partnerface_ns.capture.capture import Camera, Capture, Frame
 from partnerface_ns.capture.head_models import check_fits, resolve_head_model
 from partnerface_ns.capture.load import load_capture
+from partnerface_ns.driving.fitted_directions import carried_directions
 from partnerface_ns.driving.keyframes import read_keyframes
 from partnerface_ns.driving.livelink import read_livelink
 from partnerface_ns.driving.performances import PERFORMANCES, PerformanceName
@@ -24,6 +26,15 @@ from partnerface_ns.flame.state import HeadState
 
 FPS = 25.0
 """Pictures a second where neither the source nor the user says it."""
+_NECK = 1
+
+
+@dataclass(frozen=True)
+class Skulls:
+    """Rigid transforms of a person's skull, source's world from the head model's rest frame, float64."""
+
+    moving: Float[Tensor, "timesteps 4 4"]
+    neutral: Float[Tensor, "4 4"]
 
 
 @dataclass(frozen=True)
@@ -36,8 +47,8 @@ class Motion:
     """What the source's person does when doing nothing, batch axes ()."""
     fps: float
     """Moments a second."""
-    person: ShapedHead | None = None
-    """Whose head moves; None where the source has no head of its own."""
+    skulls: Skulls | None = None
+    """Where the source's skull is; None where the source has no head of its own."""
     cameras: tuple[Camera, ...] | None = None
     """The source's camera at each moment, where it has one."""
     pictures: tuple[Frame | None, ...] | None = None
@@ -51,20 +62,25 @@ class Motion:
         return len(self.states)
 
 
-def load_motion(source: Path, model: HeadModel, fps: float | None = None) -> Motion:
+def load_motion(
+    source: Path, model: HeadModel, fps: float | None = None, source_head_model: Path | None = None
+) -> Motion:
     """Read a capture folder, a Live Link Face CSV, or a file of keyframes (CSV with a column `time`, or JSON).
 
     Args:
         source: the folder or file.
         model: the avatar's head model.
         fps: moments a second; None takes the source's own, or 25.
+        source_head_model: a capture's head model file, where the capture does not hold it.
 
     Raises:
-        SubjectError: it is none of these, cannot be used, or belongs to another head model.
+        SubjectError: it is none of these, or cannot be used.
     """
     source = Path(source)
     if source.is_dir():
-        return motion_of_capture(load_capture(source), model, fps or FPS)
+        return motion_of_capture(
+            load_capture(source, head_model=source_head_model), model, fps or FPS, source_head_model
+        )
     if not source.is_file():
         raise SubjectError(source, "no motion here", expected="a capture folder, a .csv or a .json", found="nothing")
     if source.suffix.lower() == ".json":
@@ -105,44 +121,55 @@ def motion_of_channels(
     return Motion(states, HeadState.neutral(model.num_expr), fps)
 
 
-def motion_of_capture(capture: Capture, model: HeadModel, fps: float = FPS) -> Motion:
+def motion_of_capture(
+    capture: Capture, model: HeadModel, fps: float = FPS, source_head_model: Path | None = None
+) -> Motion:
     """A capture's track, seen by the camera of its first frame.
 
     Args:
         capture: of any layout.
-        model: the avatar's head model.
+        model: the avatar's head model; expressions of another one are carried over.
         fps: moments a second; captures do not record it.
+        source_head_model: the capture's head model file, where the capture does not hold it.
 
     Raises:
-        SubjectError: the capture was tracked with another head model.
+        SubjectError: the capture's head model is not known, or is not the one given.
     """
-    _check_head_model(capture, model)
+    theirs = _head_model_of(capture, model, source_head_model)
+    person = ShapedHead.of(theirs, capture.identity, capture.static_offset)
+    neutral = measured_neutral(capture.track, theirs)
+    carried = carried_directions(theirs, model)
+    same = theirs.fingerprint == model.fingerprint
+    carry = lambda s: s if same else replace(s, expression=s.expression @ carried)  # noqa: E731
+    note = f"Expressions of {theirs.name} are carried over to {model.name}."
     camera_index = capture.frames[0].camera_index
     by_time = {f.timestep: f for f in capture.frames if f.camera_index == camera_index}
     nearest = lambda t: by_time[min(by_time, key=lambda known: (abs(known - t), known))]  # noqa: E731
     seen = [by_time[t] if t in by_time else nearest(t) for t in range(capture.num_timesteps)]
     pictures = tuple(f if f.timestep == t and f.image_path is not None else None for t, f in enumerate(seen))
     return Motion(
-        states=capture.track,
-        neutral=measured_neutral(capture.track, model),
+        states=carry(capture.track),
+        neutral=carry(neutral),
         fps=fps,
-        person=ShapedHead.of(model, capture.identity, capture.static_offset),
+        skulls=Skulls(skull_of(person, capture.track), skull_of(person, neutral)),
         cameras=tuple(frame.camera for frame in seen),
         pictures=pictures if any(pictures) else None,
         background=capture.background or (1.0, 1.0, 1.0),
-        notes=capture.remarks,
+        notes=capture.remarks if same else (*capture.remarks, note),
     )
 
 
-def _check_head_model(capture: Capture, model: HeadModel) -> None:
-    if capture.head_model.path is None:
-        check_fits(capture, model)
-        return
-    theirs = resolve_head_model(capture)
-    if theirs.fingerprint != model.fingerprint:
-        raise SubjectError(
-            capture.root,
-            "was tracked with another head model than the avatar",
-            expected=f"{model.name} ({model.fingerprint})",
-            found=f"{theirs.name} ({theirs.fingerprint})",
-        )
+def skull_of(head: ShapedHead, states: HeadState) -> Float[Tensor, "*batch 4 4"]:
+    """The rigid transform of a person's skull, world from rest, float64."""
+    return head.pose(states).T_world_rest[..., _NECK, :, :].double()
+
+
+def _head_model_of(capture: Capture, model: HeadModel, given: Path | None) -> HeadModel:
+    """The avatar's head model if the capture may be of it, else the capture's own."""
+    if given is None and capture.head_model.path is None:
+        try:
+            check_fits(capture, model)
+            return model
+        except SubjectError:  # it is of another one, which its name may tell
+            pass
+    return resolve_head_model(capture, given)

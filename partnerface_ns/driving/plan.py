@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 
 from partnerface_ns.capture.capture import Camera
 from partnerface_ns.capture.images import load_picture
-from partnerface_ns.driving.motion import Motion
+from partnerface_ns.driving.motion import Motion, Skulls
 from partnerface_ns.driving.player import Player, scaled_camera
 from partnerface_ns.driving.retarget import (
     Excess,
@@ -24,12 +24,10 @@ from partnerface_ns.driving.retarget import (
     excess,
     moved_camera,
     retargeted,
-    skull,
     smoothed,
-    with_skull,
 )
 from partnerface_ns.errors import SubjectError
-from partnerface_ns.flame.neutral import measured_neutral
+from partnerface_ns.flame.neutral import middle_place
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.rendering.figures import to_picture
@@ -154,20 +152,21 @@ def _first(motion: Motion, count: int | None) -> Motion:
         states=motion.states[:count],
         cameras=motion.cameras and motion.cameras[:count],
         pictures=motion.pictures and motion.pictures[:count],
+        skulls=motion.skulls and Skulls(motion.skulls.moving[:count], motion.skulls.neutral),
     )
 
 
 def _seen_from_first_camera(motion: Motion) -> Motion:
     """The motion as the first camera would have seen it: where a tracker moves the camera, the head moves instead."""
-    cameras, person = motion.cameras, motion.person
-    assert cameras is not None and person is not None
+    cameras, skulls = motion.cameras, motion.skulls
+    assert cameras is not None and skulls is not None
     first = cameras[0].T_world_camera
     if all(np.array_equal(camera.T_world_camera, first) for camera in cameras):
         return motion
-    moves = torch.from_numpy(np.stack([first @ np.linalg.inv(camera.T_world_camera) for camera in cameras]))
-    states = with_skull(person, motion.states, moves @ skull(person, motion.states))
-    neutral = measured_neutral(states, person.model)
-    return replace(motion, states=states, neutral=neutral, cameras=(cameras[0],) * len(cameras))
+    moves = np.stack([first @ np.linalg.inv(camera.T_world_camera) for camera in cameras])
+    moving = torch.from_numpy(moves) @ skulls.moving
+    middle = middle_place(moving[:, :3, :3].float(), moving[:, :3, 3].float())
+    return replace(motion, skulls=Skulls(moving, moving[middle]), cameras=(cameras[0],) * len(cameras))
 
 
 def _cameras(

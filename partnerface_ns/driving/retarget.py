@@ -6,8 +6,8 @@ motion from the source's world to the avatar's that takes T_n to the avatar's ne
 
     T_avatar(t) = A T(t),    camera(t) = A camera_source(t)
 
-so the avatar stands before its camera as the source did before its own, wherever the two were filmed. Absolute: head
-states and cameras as they are. Identity is never taken over: it is no part of a head state.
+so the avatar stands before its camera as the source did before its own, wherever the two were filmed. Absolute: faces,
+skulls and cameras as they are (A = 1). Identity is never taken over: it is no part of a head state.
 
 Torso, gaze and lids follow from the head state. Angles are radians, lengths metres; nothing is differentiable.
 """
@@ -26,7 +26,7 @@ from torch import Tensor
 
 from partnerface_ns.avatar_file import AvatarInfo
 from partnerface_ns.capture.capture import Camera
-from partnerface_ns.driving.motion import Motion
+from partnerface_ns.driving.motion import Motion, Skulls, skull_of
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.rigid import invert_rigid, rotation_from_axis_angle
@@ -72,12 +72,12 @@ def retargeted(
         transfer: relative to both neutrals, or absolute; a source without a head of its own is always placed by A.
     """
     face = _relative_face(motion, neutral) if transfer == "relative" else motion.states
-    if transfer == "absolute" and motion.person is not None:
-        return motion.states, np.eye(4)
-    person = motion.person or head
-    source, source_neutral = skull(person, motion.states), skull(person, motion.neutral)
-    A = skull(head, neutral) @ invert_rigid(source_neutral)
-    return with_skull(head, face, A @ source), A.numpy().astype(np.float64)
+    skulls = motion.skulls or Skulls(skull_of(head, motion.states), skull_of(head, motion.neutral))
+    if transfer == "absolute" and motion.skulls is not None:
+        A = torch.eye(4, dtype=torch.float64)
+    else:
+        A = skull_of(head, neutral) @ invert_rigid(skulls.neutral)
+    return _with_skull(head, face, A @ skulls.moving), A.numpy()
 
 
 def _relative_face(motion: Motion, neutral: HeadState) -> HeadState:
@@ -88,12 +88,7 @@ def _relative_face(motion: Motion, neutral: HeadState) -> HeadState:
     return replace(source, **added, neck=_vector(turn))
 
 
-def skull(head: ShapedHead, states: HeadState) -> Float[Tensor, "*batch 4 4"]:
-    """The skull's rigid transform, world from rest, float64."""
-    return head.pose(states).T_world_rest[..., _NECK, :, :].double()
-
-
-def with_skull(head: ShapedHead, face: HeadState, T_skull: Float[Tensor, "timesteps 4 4"]) -> HeadState:
+def _with_skull(head: ShapedHead, face: HeadState, T_skull: Float[Tensor, "timesteps 4 4"]) -> HeadState:
     """The states whose skull is at `T_skull`: the global rotation and translation take what the neck leaves."""
     root, neck = _joints(head, face)
     N = rotation_from_axis_angle(face.neck.double())

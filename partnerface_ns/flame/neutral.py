@@ -39,14 +39,18 @@ def measured_neutral(track: HeadState, model: HeadModel) -> HeadState:
     nearest = torch.cdist(face, face).topk(count, largest=False)
     members = nearest.indices[nearest.values[:, -1].argmin()]
     turn = rotation_from_axis_angle(thin.rotation) @ rotation_from_axis_angle(thin.neck)
-    place = torch.cat([turn.flatten(1) * _HEAD_ARM, thin.translation], -1)
-    home = thin[torch.cdist(place, place).mean(1).argmin()]
     return replace(
-        home,
+        thin[middle_place(turn, thin.translation)],
         expression=thin.expression[members].mean(0),
         jaw=thin.jaw[members].mean(0),
         eyes=thin.eyes.median(0).values,
     )
+
+
+def middle_place(rotation: Float[Tensor, "timesteps 3 3"], position: Float[Tensor, "timesteps 3"]) -> int:
+    """Index of the moment whose head is nearest to where it is in all others; a metre counts as ten radians."""
+    place = torch.cat([rotation.flatten(1) * _HEAD_ARM, position], -1)
+    return int(torch.cdist(place, place).mean(1).argmin())
 
 
 def direction_sizes(model: HeadModel) -> Float[Tensor, "expr"]:

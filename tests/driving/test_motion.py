@@ -19,6 +19,7 @@ from partnerface_ns.driving.motion import load_motion, motion_of_capture, perfor
 from partnerface_ns.driving.performances import PERFORMANCES
 from partnerface_ns.driving.rig import Rig, arkit_names
 from partnerface_ns.errors import SubjectError
+from partnerface_ns.flame.head_model import load_head_model
 from partnerface_ns.flame.open_head import load_open_head
 from partnerface_ns.geometry.rigid import rotation_from_axis_angle
 
@@ -258,9 +259,28 @@ def test_moments_without_a_frame_take_the_nearest_camera(capture, tiny_head, cam
     assert motion.cameras is not None and [c.cx for c in motion.cameras[-3:]] == [8.0, 8.0, 1.0]
 
 
-def test_a_capture_of_another_head_model_is_refused(capture, tiny_head):
+def test_a_capture_of_an_unknown_head_model_is_refused(capture, tiny_head):
     stranger = replace(capture, head_model=HeadModelRef("other", "0123456789abcdef"))
-    with pytest.raises(SubjectError, match="another head model"):
-        motion_of_capture(stranger, tiny_head)
-    with pytest.raises(SubjectError, match="another head model"):
-        motion_of_capture(replace(capture, head_model=HeadModelRef()), load_open_head())
+    for model in (tiny_head, load_open_head()):
+        with pytest.raises(SubjectError, match="head model of this capture is not known"):
+            motion_of_capture(stranger, model)
+
+
+def test_expressions_of_another_head_model_are_carried_over_by_name(capture, tiny_head, head_arrays, tmp_path):
+    order = [2, 0, 3, 1]
+    identity, expression = np.split(head_arrays["shapedirs"], [3], axis=-1)
+    other = head_arrays | {
+        "shapedirs": np.concatenate([identity, expression[..., order]], -1),
+        "expr_names": head_arrays["expr_names"][order],
+        "name": np.array("other"),
+    }
+    np.savez(tmp_path / "other.npz", **other)
+    theirs = load_head_model(tmp_path / "other.npz")
+    shuffled = replace(capture.track, expression=capture.track.expression[:, order])
+    stranger = replace(capture, track=shuffled, head_model=HeadModelRef("other", theirs.fingerprint))
+    motion = motion_of_capture(stranger, tiny_head, source_head_model=tmp_path / "other.npz")
+    own = motion_of_capture(capture, tiny_head)
+    torch.testing.assert_close(motion.states.expression, own.states.expression)
+    torch.testing.assert_close(motion.neutral.expression, own.neutral.expression)
+    torch.testing.assert_close(motion.skulls.moving, own.skulls.moving)
+    assert motion.notes == ("Expressions of other are carried over to tiny.",) and own.notes == ()

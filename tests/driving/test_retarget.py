@@ -9,7 +9,7 @@ import pytest
 import torch
 from driving.conftest import filmed
 
-from partnerface_ns.driving.motion import Motion, motion_of_capture
+from partnerface_ns.driving.motion import Motion, Skulls, motion_of_capture
 from partnerface_ns.driving.plan import PlanConfig, digest, make_plan
 from partnerface_ns.driving.retarget import clamped, excess, retargeted, smoothed
 from partnerface_ns.errors import SubjectError
@@ -45,7 +45,13 @@ def test_the_avatar_adds_to_its_own_neutral(player, stranger, tiny_head):
 
 def test_a_source_at_rest_gives_the_avatar_at_rest(player, stranger, tiny_head):
     motion = motion_of_capture(stranger, tiny_head)
-    still = Motion(HeadState.stack([motion.neutral]), motion.neutral, 25.0, motion.person, motion.cameras[:1])
+    still = Motion(
+        HeadState.stack([motion.neutral]),
+        motion.neutral,
+        25.0,
+        Skulls(motion.skulls.neutral[None], motion.skulls.neutral),
+        motion.cameras[:1],
+    )
     states, _ = retargeted(still, player.head, player.neutral)
     rest = player.head.pose(player.neutral).verts
     torch.testing.assert_close(player.head.pose(states).verts[0], rest, atol=2e-6, rtol=0)
@@ -54,7 +60,7 @@ def test_a_source_at_rest_gives_the_avatar_at_rest(player, stranger, tiny_head):
 def test_the_skull_moves_before_the_camera_as_the_sources(player, stranger, tiny_head):
     motion = motion_of_capture(stranger, tiny_head)
     plan = make_plan(player, motion, PlanConfig(clamp=False))
-    theirs = skull(motion.person, motion.states)
+    theirs = motion.skulls.moving.numpy()
     ours = skull(player.head, plan.states)
     for t in range(len(motion)):
         seen_ours = np.linalg.inv(plan.cameras[t].T_world_camera) @ ours[t]
@@ -65,20 +71,15 @@ def test_the_skull_moves_before_the_camera_as_the_sources(player, stranger, tiny
 
 def test_a_moving_camera_before_a_still_head_is_a_moving_head_for_a_fixed_one(player, capture, tiny_head):
     filmed_still = motion_of_capture(capture, tiny_head)
-    moves = np.stack([np.linalg.inv(s) for s in skull(filmed_still.person, filmed_still.states)])
-    still = replace(
-        filmed_still.states,
-        rotation=torch.zeros_like(filmed_still.states.rotation),
-        neck=torch.zeros_like(filmed_still.states.neck),
-        translation=torch.zeros_like(filmed_still.states.translation),
-    )
-    at = skull(filmed_still.person, still)
+    theirs = filmed_still.skulls.moving.numpy()
     cameras = tuple(
-        replace(c, T_world_camera=at[t] @ moves[t] @ c.T_world_camera) for t, c in enumerate(filmed_still.cameras)
+        replace(c, T_world_camera=np.linalg.inv(theirs[t]) @ c.T_world_camera)
+        for t, c in enumerate(filmed_still.cameras)
     )
-    moving = replace(filmed_still, states=still, cameras=cameras)
+    still = torch.eye(4, dtype=torch.float64)
+    moving = replace(filmed_still, skulls=Skulls(still.expand(len(filmed_still), 4, 4), still), cameras=cameras)
     plan = make_plan(player, moving, PlanConfig(camera="fixed", clamp=False))
-    ours, theirs = skull(player.head, plan.states), skull(filmed_still.person, filmed_still.states)
+    ours = skull(player.head, plan.states)
     for t in range(1, len(moving)):
         np.testing.assert_allclose(np.linalg.inv(ours[0]) @ ours[t], np.linalg.inv(theirs[0]) @ theirs[t], atol=5e-6)
     assert all(camera is player.camera for camera in plan.cameras)
