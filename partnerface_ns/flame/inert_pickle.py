@@ -145,7 +145,7 @@ class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined]
 
     def __init__(self, content: bytes, names: Names) -> None:
         super().__init__(io.BytesIO(content), encoding="latin1")
-        self._size, self._names = len(content), names
+        self._names = names
 
     def find_class(self, module: str, name: str) -> _Name:
         if (module, name) in _MAKERS:
@@ -194,10 +194,8 @@ class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined]
         self.append(Set(*items))
 
     def _byte_array(self) -> None:
-        length = int.from_bytes(self.read(8), "little")
-        if length > self._size:
-            raise pickle.UnpicklingError("it claims more bytes than there are")
-        self.append(self.read(length))
+        # As bytes: the interpreter's own reserves as much memory as the file says.
+        self.append(self.read(int.from_bytes(self.read(8), "little")))
 
     def _refuse(self) -> None:
         raise pickle.UnpicklingError("it makes objects in an unusual way")

@@ -24,6 +24,7 @@ def record(tmp_path):
         "huge": 10**400,
         "half": 0.5,
         "ragged": [[1, 2], [3]],
+        "truths": [True, 1],
     }
     (tmp_path / "a.json").write_text(json.dumps(document))
     (tmp_path / "f.txt").write_text("x")
@@ -51,6 +52,7 @@ def test_values_come_with_their_type(record):
         (lambda r: r.numbers("matrix", 2, 3), "matrix"),
         (lambda r: r.numbers("ragged", 2, 2), "ragged"),
         (lambda r: r.numbers("number", 1), "number"),
+        (lambda r: r.numbers("truths", 2), "truths"),
         (lambda r: r.records("inner"), "inner"),
         (lambda r: r.records("frames")[1].number("x"), "frames[1].x"),
         (lambda r: r.record("inner").number("y"), "inner.y"),
