@@ -1,6 +1,7 @@
-"""A person's neutral face, measured: the face that a track returns to most often, where its head is most of the time.
+"""A person's neutral face, measured: a calm face that a track returns to often, where its head is most of the time.
 
-Zero coefficients are not it: a tracker explains part of everyone's resting face by expression.
+Zero coefficients are not it: a tracker explains part of everyone's resting face by expression. The most frequent face
+alone is not it either: it may be a smile that was held.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from partnerface_ns.geometry.rigid import rotation_from_axis_angle
 
 _NEIGHBORS = 0.1
 """Share of a track's moments that make up its most frequent face."""
+_CALM = 0.5
+"""How much a face's distance from zero coefficients counts against its distance from its neighbours."""
 _MOST = 1500
 """Moments that are compared at most; a longer track is thinned out evenly."""
 _JAW_ARM, _HEAD_ARM = 0.08, 0.1
@@ -26,8 +29,9 @@ _JAW_ARM, _HEAD_ARM = 0.08, 0.1
 def measured_neutral(track: HeadState, model: HeadModel) -> HeadState:
     """The neutral state of a track, batch axes ().
 
-    Expression and jaw are the mean of the moments in the densest place, measured by how far they move the face; eyes
-    are the median; the head is where it is in the moment nearest to all others.
+    Expression and jaw are the mean of a moment's neighbours: of the moment whose neighbours are near and whose face is
+    calm, both measured by how far they move the face. Eyes are the median; the head is where it is in the moment that
+    is nearest to all others.
 
     Args:
         track: head states, batch axes (timesteps,), at least one.
@@ -37,7 +41,7 @@ def measured_neutral(track: HeadState, model: HeadModel) -> HeadState:
     face = torch.cat([thin.expression * direction_sizes(model), thin.jaw * _JAW_ARM], -1)
     count = max(1, round(_NEIGHBORS * len(thin)))
     nearest = torch.cdist(face, face).topk(count, largest=False)
-    members = nearest.indices[nearest.values[:, -1].argmin()]
+    members = nearest.indices[(nearest.values[:, -1] + _CALM * face.norm(dim=1)).argmin()]
     turn = rotation_from_axis_angle(thin.rotation) @ rotation_from_axis_angle(thin.neck)
     return replace(
         thin[middle_place(turn, thin.translation)],

@@ -31,6 +31,13 @@ def test_it_is_the_most_frequent_face_not_the_mean_nor_zero(tiny_head):
     assert neutral.batch_shape == () and abs(float(neutral.eyes[1])) < 0.01
 
 
+def test_a_held_smile_is_not_neutral(tiny_head):
+    track = restless(tiny_head)
+    track.expression[10:25] = torch.tensor([2.5, 0.0, 0.0, 0.0])
+    track.expression[25:] += 0.05 * torch.randn(15, tiny_head.num_expr)
+    assert abs(float(measured_neutral(track, tiny_head).expression[0]) - 0.4) < 0.1
+
+
 def test_the_head_is_where_some_moment_had_it(tiny_head):
     track = restless(tiny_head)
     # Turned round: the axis-angle vector jumps from one side to the other, and a mean of them would be nonsense.
