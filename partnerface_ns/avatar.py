@@ -165,12 +165,12 @@ class Avatar(nn.Module):
         self.register_buffer("step", torch.tensor(0))
         fingerprint = list(bytes.fromhex(subject.model.fingerprint))
         self.register_buffer("fingerprint", torch.tensor(fingerprint, dtype=torch.uint8))
-        self.register_load_state_dict_post_hook(lambda module, _: module._forget_skinning())
+        self.register_load_state_dict_post_hook(lambda module, _: module._become_loaded_person())
 
         head = self.skinning.head
         canonical = self.skinning.canonical.verts
         lower, upper = self.skinning.space.lower, self.skinning.space.upper
-        scale = float((upper - lower).max()) / 2
+        scale = _half_size(lower, upper)
         root = (head.model.joint_regressor @ head.verts_rest)[0]
         self.torso = TorsoMotion(subject.states, root, subject.num_timesteps)
         self.code = DrivingCode(subject.states)
@@ -197,6 +197,14 @@ class Avatar(nn.Module):
 
     def _forget_skinning(self) -> None:
         self._skinning = None
+
+    def _become_loaded_person(self) -> None:
+        """Make anew what follows from the person: the avatar may have been built for another one."""
+        self._forget_skinning()
+        scale = _half_size(self.field.lower, self.field.upper)
+        for name in ("assigner", "deformation"):
+            if hasattr(self, name):
+                getattr(self, name).scale = scale
 
     def _apply(self, *args: object, **kwargs: object) -> Avatar:
         self._forget_skinning()
@@ -449,6 +457,11 @@ def part_colors(num_parts: int, device: torch.device | str = "cpu") -> Float[Ten
     phase = torch.stack([hue, hue + 2 / 3, hue + 1 / 3], -1)
     brightness = torch.where(torch.arange(num_parts, device=device) % 2 == 0, 1.0, 0.7)
     return ((0.5 + 0.5 * torch.cos(2 * torch.pi * phase)) * brightness[:, None]).clamp(0, 1)
+
+
+def _half_size(lower: Float[Tensor, "3"], upper: Float[Tensor, "3"]) -> float:
+    """Half the longest side of the canonical box, metres."""
+    return float((upper - lower).max()) / 2
 
 
 def _scatter(values: Float[Tensor, "hits channels"], ray: Int[Tensor, "hits"], rays: Rays) -> Tensor:

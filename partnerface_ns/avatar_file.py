@@ -168,8 +168,6 @@ def _assembled(
             background=tuple(state["background"].tolist()),  # type: ignore[arg-type]
         )
         avatar = Avatar(config, subject)
-        # Which cells may hold matter is decided by rounding at the borders, so their number may differ by machine.
-        avatar.grid.possible = torch.zeros_like(state["grid.possible"])
         avatar.load_state_dict(state, strict=True)
     except (KeyError, RuntimeError) as error:
         raise SubjectError(path, "settings and weights do not fit each other", found=shortened(error)) from error

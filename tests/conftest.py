@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from partnerface_ns.avatar import Avatar, AvatarConfig, Subject
 from partnerface_ns.flame.head_model import HeadModel, load_head_model
+from partnerface_ns.flame.state import HeadState
 
 NUM_IDENTITY, NUM_EXPR = 3, 4
 
@@ -64,6 +67,34 @@ def head_file(head_arrays: dict[str, np.ndarray], tmp_path: Path) -> Path:
 def tiny_head(head_file: Path) -> HeadModel:
     """The tiny head model: a ball with a jaw, two eyes and a torso."""
     return load_head_model(head_file)
+
+
+@pytest.fixture
+def tiny_subject(tiny_head: HeadModel) -> Subject:
+    """A person of the tiny head, of whom three moments are known; the second says A."""
+    noise = lambda size, scale: scale * torch.randn(3, size)  # noqa: E731
+    expression = noise(NUM_EXPR, 0.3)
+    states = HeadState(expression, noise(3, 0.1), noise(3, 0.05), noise(3, 0.02), noise(6, 0.05), noise(3, 0.005))
+    states.jaw[1, 0] = 0.3
+    still = torch.zeros_like(tiny_head.template)
+    return Subject(tiny_head, torch.zeros(NUM_IDENTITY), still, states, 3, (0.2, 0.4, 0.9))
+
+
+@pytest.fixture
+def make_avatar(tiny_subject: Subject) -> Callable[..., Avatar]:
+    """Makes an avatar too small to learn much; it computes in single precision."""
+
+    def make(subject: Subject = tiny_subject, **changes: object) -> Avatar:
+        config = AvatarConfig(num_parts=3, bfloat16=False, stage2_start=0.5)
+        config.displacement.shape, config.space.resolution = (16, 16, 16), 24
+        config.canonical.resolutions, config.canonical.num_channels, config.canonical.hidden = (12, 16), 2, 8
+        config.parts.hidden = config.assigner.hidden = 8
+        config.sampling.grid_resolution, config.sampling.num_probes, config.sampling.num_samples = 24, 24, 8
+        for name, value in changes.items():
+            setattr(config, name, value)
+        return Avatar(config, subject)
+
+    return make
 
 
 def _sphere(center: np.ndarray, radius: float, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:

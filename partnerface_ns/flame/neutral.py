@@ -30,8 +30,8 @@ def measured_neutral(track: HeadState, model: HeadModel) -> HeadState:
     """The neutral state of a track, batch axes ().
 
     Expression and jaw are the mean of a moment's neighbours: of the moment whose neighbours are near and whose face is
-    calm, both measured by how far they move the face. Eyes are the median; the head is where it is in the moment that
-    is nearest to all others.
+    calm, both measured by how far they move the face. Eyes are the median; the head is where it is in the moment
+    that is nearest to all others.
 
     Args:
         track: head states, batch axes (timesteps,), at least one.

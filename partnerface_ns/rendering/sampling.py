@@ -87,6 +87,13 @@ class DensityGrid(nn.Module):
         """Whether a point is within about eight cells of matter: a face that moves does not leave that distance."""
         return self._look_up(self.surroundings, self.resolution // _COARSE, points) > 0
 
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: object) -> None:
+        # Another person has another number of possible cells.
+        stored = state_dict.get(prefix + "possible")
+        if stored is not None:
+            self.possible = torch.empty_like(stored, device=self.possible.device)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
     def _look_up(self, values: Tensor, resolution: int, points: Tensor) -> Tensor:
         scaled = (points - self.lower) * (resolution / (self.upper - self.lower))
         cell = scaled.long().clamp(0, resolution - 1)

@@ -332,7 +332,7 @@ def test_the_torso_bone_moves_the_torso_and_never_the_face(open_skinning):
     far = face & (torch.cdist(verts, verts[model.skinning_weights[:, 0] > 0]).amin(1) > 0.02)
     assert far[face].float().mean() > 0.8
     assert torch.equal(moved.points[far], at_root.points[far])
-    assert shift[face].max() < 0.001, "a tenth where face and neck meet"
+    assert shift[face].max() < 0.002, "a little where face and neck meet"
     deep_in_torso = at_root.torso > 0.999
     assert deep_in_torso.sum() > 200
     assert_close(shift[deep_in_torso], torch.full_like(shift[deep_in_torso], 0.01), atol=1e-4, rtol=0)
