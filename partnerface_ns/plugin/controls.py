@@ -144,6 +144,7 @@ class HeadControls(nn.Module):
             )
         else:
             return "0 is this person's neutral face"
+        low, high = (round(end, 2) + 0.0 for end in (low, high))  # no minus before a zero
         return f"Training saw {low:.2f} to {high:.2f}; 0 is this person's neutral face"
 
 

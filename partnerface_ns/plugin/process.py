@@ -19,8 +19,6 @@ from partnerface_ns.errors import SubjectError
 
 def allow_numpy_scalars() -> None:
     """Let `torch.load(weights_only=True)`, which nerfstudio uses without saying so, read numpy's float scalars."""
-    if not hasattr(torch.serialization, "add_safe_globals"):  # torch before 2.4 does not restrict them
-        return
     make_scalar = np.float64(0).__reduce__()[0]  # its module's name differs between numpy 1 and 2
     allowed = [make_scalar, np.dtype, type(np.dtype(np.float64)), type(np.dtype(np.float32))]
     torch.serialization.add_safe_globals(allowed)

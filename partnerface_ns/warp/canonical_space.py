@@ -51,9 +51,11 @@ class CanonicalSpace:
         z, y, x = torch.meshgrid(axes[2], axes[1], axes[0], indexing="ij")
         nodes = torch.stack([x, y, z], -1).reshape(-1, 3).to(verts.device)
 
-        loose = has_own_joint(model)
-        everything = torch.ones_like(loose)
-        height, mean = self._heights(nodes, verts, model, everything)
+        # Eyeballs are balls of their own: inside them the skin of the sockets, a millimetre off, says "outside".
+        loose, eyeballs = has_own_joint(model), model.regions["eyeballs"] > 0.5
+        height, mean = self._heights(nodes, verts, model, ~eyeballs)
+        if eyeballs.any():
+            height = torch.minimum(height, self._heights(nodes, verts, model, eyeballs)[0])
         heights = [self._heights(nodes, verts, model, layer)[0] for layer in (~loose, loose)]
         known = torch.stack(
             [height, mean(_reach(config, model)) - height, mean(model.skinning_weights[:, 0]), *heights]

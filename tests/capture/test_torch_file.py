@@ -97,3 +97,11 @@ def test_the_old_format_is_refused(tmp_path):
     torch.save({"a": 1}, tmp_path / "a.frame", _use_new_zipfile_serialization=False)
     with pytest.raises(SubjectError, match="refused"):
         read_torch_file(tmp_path / "a.frame")
+
+
+def test_reading_leaves_what_others_allowed(tmp_path):
+    torch.save({"a": {"b": np.zeros(3)}}, tmp_path / "a.frame")
+    allowed = type(np.dtype(np.uint8))  # one of those that reading needs
+    with torch.serialization.safe_globals([allowed]):
+        read_torch_file(tmp_path / "a.frame")
+        assert allowed in torch.serialization.get_safe_globals()

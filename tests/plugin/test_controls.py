@@ -95,7 +95,7 @@ def test_expressions_are_saved_and_offered_again(controls, head, info, tmp_path)
 
 
 def test_the_hint_says_what_training_saw(controls, info):
-    low, high = (float((end.jaw - info.neutral.jaw)[0]) for end in (info.lowest, info.highest))
+    low, high = (round(float((end.jaw - info.neutral.jaw)[0]), 2) + 0.0 for end in (info.lowest, info.highest))
     assert controls._sliders["jaw"].hint.startswith(f"Training saw {low:.2f} to {high:.2f}")
 
 
