@@ -49,10 +49,12 @@ from partnerface_ns.warp.torso import TorsoConfig, TorsoMotion
 HARD, SOFT = 1, 2
 _DEEP = 0.03
 """Metres below the mesh from which nothing can be seen."""
-
-
 _SKIN = 0.01
 """Height in metres up to which density is expected to be the skin's; hair and glasses begin above."""
+_HAIR = 0.02
+"""Metres, about hair's thickness: the unit in which the density network is told heights."""
+_NUM_KNOWN = 2
+"""Numbers that the density network is told of a place: height above the mesh and room left."""
 _SEEN = 5e-4
 """Share of a pixel below which a sample's colour is not computed."""
 
@@ -69,7 +71,7 @@ class AvatarConfig:
     """K, the number of parts; the method's paper does not publish its own."""
     stage2_start: float = 0.3
     """Share of training, 0 to 1, after which the soft stage begins."""
-    code_noise: float = 0.05
+    code_noise: float = 0.5
     """Standard deviation of noise on the normalised driving code in training, against learning frames by heart."""
     bfloat16: bool = True
     """Whether the networks compute in bfloat16."""
@@ -182,7 +184,7 @@ class Avatar(nn.Module):
             self.deformation = PartDeformation(config.parts, seeds, visibility, scale)
         elif config.deformation == "global":
             self.deformation = GlobalDeformation(config.parts, config.num_parts, self.code.size, scale)
-        self.field = CanonicalField(config.canonical, lower, upper, num_ambient)
+        self.field = CanonicalField(config.canonical, lower, upper, _NUM_KNOWN, num_ambient)
         self.grid = self._density_grid(lower, upper)
 
     # -- parts of the person -------------------------------------------------------------------------------------
@@ -302,13 +304,13 @@ class Avatar(nn.Module):
         canonical = self.skinning(points, frame, frames)
         with torch.autocast(points.device.type, torch.bfloat16, enabled=self.config.bfloat16):
             moved = self._deform(canonical, frame, states)
-            geometry = self.field.geometry(moved.points, self._log_density_prior(moved.points))
+            geometry = self.field.geometry(moved.points, *self._expected(moved.points))
             weights = weights_from_density(geometry.density.reshape(num_hits, num_samples), delta)
             seen = (weights.detach().flatten() > _SEEN).nonzero()[:, 0]
             ray_seen = ray[seen // num_samples]
             T = frames.T_canonical_skull[rays.frame[ray_seen], :3, :3]
             directions = torch.einsum("pab,pb->pa", T, rays.directions[ray_seen])
-            color = self.field.color(moved.points[seen], geometry.features[seen], directions, moved.ambient[seen])
+            color = self.field.color(geometry.features[seen], directions, moved.ambient[seen])
 
         weight_seen = weights.flatten()[seen, None]
         on_rays = lambda values: values.new_zeros(rays.origins.shape[0], values.shape[1]).index_add(  # noqa: E731
@@ -361,17 +363,19 @@ class Avatar(nn.Module):
         if int(self.step) % config.refresh_every == 0:
             index, points = self.grid.draw(config.refresh_share)
             with torch.autocast(points.device.type, torch.bfloat16, enabled=self.config.bfloat16):
-                density = self.field.geometry(points, self._log_density_prior(points)).density
+                density = self.field.geometry(points, *self._expected(points)).density
             self.grid.remember(index, density, config)
         self.step += 1
 
-    def _log_density_prior(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points"]:
-        """Expected log density: opaque inside the mesh, thin air from a centimetre on, none beyond reach.
+    def _expected(self, points: Float[Tensor, "points 3"]) -> tuple[Tensor, Tensor]:
+        """What is known of places (points, 2), and their expected log density: opaque inside the mesh, thin air from
+        a centimetre on, none beyond reach.
 
         Without it density gathers in front of the face before the head's turns can tell its depth.
         """
         height, room = self.skinning.space.height_and_room(points)
-        return torch.where(room > 0, (6 - 800 * height).clamp(0.5, 7), -torch.inf)
+        known = torch.stack([height / _HAIR, room / _HAIR], -1).clamp(-1.5, 3)
+        return known, torch.where(room > 0, (6 - 800 * height).clamp(0.5, 7), -torch.inf)
 
     def _regularizers(
         self, moved: MovedPoints, correction: Tensor, points: Tensor, timesteps: Tensor | None

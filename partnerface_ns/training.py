@@ -20,6 +20,7 @@ from partnerface_ns.capture.capture import Frame
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.camera import Intrinsics, project_points, rays_through_pixels
+from partnerface_ns.rendering.metrics import above_neck
 
 
 @dataclass
@@ -30,11 +31,13 @@ class RaySamplerConfig:
     """Rays of a step."""
     frames_per_batch: int = 4
     """Pictures that the rays of a step come from; the head is posed once for each."""
-    mouth_share: float = 0.2
+    mouth_share: float = 0.1
     """Share of rays aimed at the mouth's box."""
-    eyes_share: float = 0.2
+    eyes_share: float = 0.15
     """Share of rays aimed at the eyes' box."""
-    foreground_share: float = 0.4
+    head_share: float = 0.4
+    """Share of rays aimed at the head's box."""
+    foreground_share: float = 0.15
     """Share of rays aimed at the person; the rest falls anywhere in the picture."""
 
 
@@ -63,7 +66,7 @@ class Pictures:
     """(height, width) each, person = 255."""
     frames: Sequence[Frame]
     boxes: Float[np.ndarray, "pictures regions 4"]
-    """Boxes of mouth and eyes in each picture: left, top, right, bottom in pixels."""
+    """Boxes of mouth, eyes and head in each picture: left, top, right, bottom in pixels."""
 
 
 class RaySampler:
@@ -98,19 +101,21 @@ class RaySampler:
         return rays_through_pixels(centers, intrinsics, torch.from_numpy(camera.T_world_camera).float())
 
     def _pixels(self, rng: np.random.Generator, index: int, count: int) -> np.ndarray:
-        """Rows and columns: mouth, eyes, person, anywhere."""
+        """Rows and columns: mouth, eyes, head, person, anywhere."""
         c, mask = self.config, self.pictures.mask[index]
         height, width = mask.shape
         whole = np.array([0, 0, width, height], np.float32)
-        counts = [int(count * c.mouth_share), int(count * c.eyes_share), int(count * c.foreground_share)]
-        mouth, eyes = (
-            _in_box(rng, box, n, height, width) for box, n in zip(self.pictures.boxes[index], counts[:2], strict=True)
-        )
+        shares = (c.mouth_share, c.eyes_share, c.head_share, c.foreground_share)
+        *in_boxes, on_person = (int(count * share) for share in shares)
+        boxed = [
+            _in_box(rng, box, n, height, width) for box, n in zip(self.pictures.boxes[index], in_boxes, strict=True)
+        ]
         # Rejection keeps the memory small: of four candidates for each ray, those on the person are taken first.
-        candidates = _in_box(rng, whole, 4 * counts[2], height, width)
+        candidates = _in_box(rng, whole, 4 * on_person, height, width)
         misses = mask[candidates[:, 0], candidates[:, 1]] < 128
-        person = candidates[np.argsort(misses, kind="stable")[: counts[2]]]
-        return np.concatenate([mouth, eyes, person, _in_box(rng, whole, count - sum(counts), height, width)])
+        person = candidates[np.argsort(misses, kind="stable")[:on_person]]
+        anywhere = _in_box(rng, whole, count - sum(in_boxes) - on_person, height, width)
+        return np.concatenate([*boxed, person, anywhere])
 
 
 def _in_box(rng: np.random.Generator, box: np.ndarray, count: int, height: int, width: int) -> np.ndarray:
@@ -123,7 +128,7 @@ def _in_box(rng: np.random.Generator, box: np.ndarray, count: int, height: int, 
 def region_boxes(
     head: ShapedHead, track: HeadState, frames: Sequence[Frame], margin: float = 0.2
 ) -> Float[np.ndarray, "pictures regions 4"]:
-    """Boxes of mouth and eyes in each picture, grown by `margin` of their size: left, top, right, bottom in pixels.
+    """Boxes of mouth, eyes and head, grown by `margin` of their size: left, top, right, bottom in pixels.
 
     Args:
         head: the person.
@@ -133,8 +138,8 @@ def region_boxes(
     """
     regions = head.model.regions
     eyes = torch.maximum(regions["eyeballs"], regions["eyelids"])
-    picks = [torch.nonzero(mask > 0.5)[:, 0] for mask in (regions["lips"], eyes)]
-    boxes = np.empty((len(frames), 2, 4), np.float32)
+    picks = [torch.nonzero(mask > 0.5)[:, 0] for mask in (regions["lips"], eyes, above_neck(head.model))]
+    boxes = np.empty((len(frames), len(picks), 4), np.float32)
     for start in range(0, len(frames), 64):
         part = frames[start : start + 64]
         verts = head.pose(track[torch.tensor([f.timestep for f in part])]).verts

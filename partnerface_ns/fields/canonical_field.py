@@ -1,21 +1,21 @@
 """The canonical radiance field: density and colour at points of the canonical head. Knows nothing of the head model.
 
 Three axis-aligned feature planes at several resolutions are read bilinearly and concatenated (summed or multiplied
-planes trained worse). Density sees the coarsest planes alone, because geometry is smoother than colour, and comes
-first: colour is asked only where it can be seen. A small network corrects the logarithm of an expected density
+planes trained worse). Density comes first, so that colour is asked only where it can be seen. A small network corrects
+the logarithm of an expected density
 
     sigma = exp(log_density_prior + correction),
 
-a second one gives colour from all features, the view direction in the head's frame and the deformation's ambient
-coordinates. Faces are nearly symmetric, and one video seldom shows both sides as well: coarse features of mirrored
-places are shared. Input is in the canonical frame, metres. Points first pass a smooth, monotone spacing
-u = asinh((x - centre) / s), which gives the planes more cells at the face than at the shoulders. The method's paper
-uses a frequency-encoded network; planes reach in minutes what that reaches in hours on a CPU, so planes are our choice.
+from the features, the place and what else is known of it; a second one gives colour from the features, the view
+direction in the head's frame and the deformation's ambient coordinates. Faces are nearly symmetric, and one video
+seldom shows both sides as well: coarse features of mirrored places are shared. Input is in the canonical frame, metres.
+Points first pass a smooth, monotone spacing u = asinh((x - centre) / s), which gives the planes more cells at the face
+than at the shoulders. The method's paper uses a frequency-encoded network; planes reach in minutes what that reaches in
+hours on a CPU, so planes are our choice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -37,7 +37,7 @@ class CanonicalFieldConfig:
     """Sizes of the canonical field."""
 
     resolutions: tuple[int, ...] = (96, 256)
-    """Cells a side of the feature planes, coarse to fine; density sees the first alone."""
+    """Cells a side of the feature planes, coarse to fine."""
     num_channels: int = 8
     """Features of each plane at each resolution."""
     hidden: int = 64
@@ -57,19 +57,25 @@ class Geometry(NamedTuple):
     correction: Float[Tensor, "points"]
     """Learned difference of its logarithm from the expected one."""
     features: Float[Tensor, "points features"]
-    """Of the coarsest planes, for `color`."""
+    """Of the planes, for `color`."""
 
 
 class CanonicalField(nn.Module):
     """Density and colour from feature planes."""
 
     def __init__(
-        self, config: CanonicalFieldConfig, lower: Float[Tensor, "3"], upper: Float[Tensor, "3"], num_ambient: int
+        self,
+        config: CanonicalFieldConfig,
+        lower: Float[Tensor, "3"],
+        upper: Float[Tensor, "3"],
+        num_known: int,
+        num_ambient: int,
     ) -> None:
         """
         Args:
             lower: lower corner of the canonical box, metres; points outside have density zero.
             upper: its upper corner.
+            num_known: numbers that are known of each point besides its place.
             num_ambient: ambient coordinates that come with each point.
         """
         super().__init__()
@@ -77,11 +83,11 @@ class CanonicalField(nn.Module):
         self.register_buffer("lower", lower.clone())
         self.register_buffer("upper", upper.clone())
         self.planes = nn.ParameterList([0.01 * torch.randn(3, config.num_channels, r, r) for r in config.resolutions])
-        per_resolution = 3 * config.num_channels
+        num_features = 3 * config.num_channels * len(config.resolutions)
         self.density_network = nn.Sequential(
-            nn.Linear(per_resolution, config.hidden), nn.ReLU(), nn.Linear(config.hidden, 1)
+            nn.Linear(num_features + 3 + num_known, config.hidden), nn.ReLU(), nn.Linear(config.hidden, 1)
         )
-        size_color = per_resolution * len(config.resolutions) + num_ambient + (8 if config.view_dependent else 0)
+        size_color = num_features + num_ambient + (8 if config.view_dependent else 0)
         self.color_network = nn.Sequential(
             nn.Linear(size_color, config.hidden),
             nn.ReLU(),
@@ -92,22 +98,32 @@ class CanonicalField(nn.Module):
         nn.init.zeros_(self.density_network[-1].weight)
         nn.init.zeros_(self.density_network[-1].bias)
 
-    def geometry(self, points: Float[Tensor, "points 3"], log_density_prior: Float[Tensor, "points"]) -> Geometry:
+    def geometry(
+        self,
+        points: Float[Tensor, "points 3"],
+        known: Float[Tensor, "points known"],
+        log_density_prior: Float[Tensor, "points"],
+    ) -> Geometry:
         """Density.
+
+        Its network sees the place itself and what is known of it besides the planes' features: where training saw
+        nothing, planes say nothing, and density follows from the like of what was seen.
 
         Args:
             points: canonical frame, metres.
+            known: numbers of about one, known before training.
             log_density_prior: logarithm of the density in 1/m that is expected before training.
         """
-        features = self._features(points, [self._shared_across_sides(self.planes[0])])
-        correction = self.density_network(features)[:, 0].float()
+        spaced = self._spaced(points)
+        features = self._features(spaced)
+        seen = torch.cat([features, spaced.to(features.dtype), known.to(features.dtype)], -1)
+        correction = self.density_network(seen)[:, 0].float()
         inside = ((points > self.lower) & (points < self.upper)).all(-1)
         density = torch.exp((correction + log_density_prior).clamp(max=_MAX_LOG_DENSITY)) * inside
         return Geometry(density, correction, features)
 
     def color(
         self,
-        points: Float[Tensor, "points 3"],
         features: Float[Tensor, "points features"],
         directions: Float[Tensor, "points 3"],
         ambient: Float[Tensor, "points ambient"],
@@ -115,14 +131,11 @@ class CanonicalField(nn.Module):
         """Colour in [0, 1].
 
         Args:
-            points: canonical frame, metres.
-            features: of the same points, from `geometry`.
+            features: of the points, from `geometry`.
             directions: unit view directions in the head's frame, from camera to point.
             ambient: coordinates of the expression-dependent appearance.
         """
         parts = [features, ambient.to(features.dtype)]
-        if len(self.planes) > 1:
-            parts.append(self._features(points, self.planes[1:]))
         if self.config.view_dependent:
             parts.append(spherical_harmonics(directions).to(features.dtype))
         return self.color_network(torch.cat(parts, -1)).float().sigmoid()
@@ -139,9 +152,9 @@ class CanonicalField(nn.Module):
         low, high = warp(self.lower), warp(self.upper)
         return 2 * (warp(points) - low) / (high - low) - 1
 
-    def _features(self, points: Tensor, planes: Iterable[Tensor]) -> Float[Tensor, "points features"]:
-        """Features of planes, coarse to fine."""
-        spaced = self._spaced(points)
+    def _features(self, spaced: Float[Tensor, "points 3"]) -> Float[Tensor, "points features"]:
+        """Features of all planes, coarse to fine."""
+        planes = [self._shared_across_sides(self.planes[0]), *self.planes[1:]]
         grid = torch.stack([spaced[:, list(axes)] for axes in _PLANE_AXES])[:, None]
         read = [F.grid_sample(p, grid, align_corners=True, padding_mode="border")[:, :, 0] for p in planes]
         return torch.cat([r.flatten(0, 1) for r in read]).T

@@ -1,8 +1,9 @@
 """The driving code: what a deformation network is told of a frame, and how much of it each part is told.
 
 A frame's code is its expression coefficients and the rotations of jaw, eyes and neck, normalised by what training
-saw. Where a part's surface does not move with an entry, the part does not see that entry: so a brow cannot learn to
-follow the jaw merely because the two moved together in one video. This view of the code is our choice.
+saw. An entry that hardly varied in training says nothing: no network could have learned what to make of it. Where a
+part's surface does not move with an entry, the part does not see that entry: so a brow cannot learn to follow the jaw
+merely because the two moved together in one video. This view of the code is our choice.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from partnerface_ns.geometry.rigid import invert_rigid
 _LIMIT = 3.0
 """Standard deviations at which a code entry saturates."""
 _SMALLEST_STD = (0.05, 0.02)
-"""Least standard deviation of expression coefficients and of angles (radians) that a code is divided by."""
+"""Standard deviations of expression coefficients and of angles (radians) in training below which they count less."""
 _NECK = 1
 
 
@@ -36,7 +37,9 @@ class DrivingCode(nn.Module):
         smallest = torch.full((raw.shape[-1],), _SMALLEST_STD[1])
         smallest[: states.expression.shape[-1]] = _SMALLEST_STD[0]
         self.register_buffer("mean", raw.mean(0))
-        self.register_buffer("std", torch.maximum(raw.std(0, correction=0).cpu(), smallest).to(raw.device))
+        std = raw.std(0, correction=0)
+        self.register_buffer("std", torch.maximum(std.cpu(), smallest).to(raw.device))
+        self.register_buffer("seen", std / self.std)
 
     @property
     def size(self) -> int:
@@ -44,7 +47,7 @@ class DrivingCode(nn.Module):
 
     def forward(self, states: HeadState) -> Float[Tensor, "frames code"]:
         """Codes of the frames, about standard normal over training, within +-3."""
-        return ((_raw_code(states) - self.mean) / self.std).clamp(-_LIMIT, _LIMIT)
+        return self.seen * ((_raw_code(states) - self.mean) / self.std).clamp(-_LIMIT, _LIMIT)
 
 
 def code_visibility(

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
-from partnerface_ns.fields.canonical_field import CanonicalField, CanonicalFieldConfig
+from partnerface_ns.fields.canonical_field import CanonicalField, CanonicalFieldConfig, Geometry
 
 LOWER, UPPER = torch.tensor([-0.2, -0.25, -0.15]), torch.tensor([0.2, 0.2, 0.2])
-NUM_AMBIENT = 2
+NUM_KNOWN, NUM_AMBIENT = 2, 2
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def config() -> CanonicalFieldConfig:
 
 @pytest.fixture
 def field(config) -> CanonicalField:
-    return CanonicalField(config, LOWER, UPPER, NUM_AMBIENT)
+    return CanonicalField(config, LOWER, UPPER, NUM_KNOWN, NUM_AMBIENT)
 
 
 def stir(field: CanonicalField) -> CanonicalField:
@@ -36,8 +36,12 @@ def inside(num: int) -> torch.Tensor:
     return LOWER + (0.02 + 0.96 * torch.rand(num, 3)) * (UPPER - LOWER)
 
 
+def geometry_at(field: CanonicalField, points: torch.Tensor, prior: torch.Tensor) -> Geometry:
+    return field.geometry(points, points.new_zeros(len(points), NUM_KNOWN), prior)
+
+
 def color_at(field: CanonicalField, points: torch.Tensor, directions: torch.Tensor, ambient: torch.Tensor):
-    return field.color(points, field.geometry(points, torch.zeros(len(points))).features, directions, ambient)
+    return field.color(geometry_at(field, points, torch.zeros(len(points))).features, directions, ambient)
 
 
 def some_directions(num: int) -> torch.Tensor:
@@ -46,13 +50,13 @@ def some_directions(num: int) -> torch.Tensor:
 
 def test_density_begins_as_expected(field):
     prior = torch.linspace(-5, 6, 40)
-    geometry = field.geometry(inside(40), prior)
+    geometry = geometry_at(field, inside(40), prior)
     assert_close(geometry.density, prior.exp())
     assert not geometry.correction.any()
 
 
 def test_where_nothing_is_expected_there_is_nothing_whatever_was_learned(field):
-    geometry = stir(field).geometry(inside(20), torch.full((20,), -torch.inf))
+    geometry = geometry_at(stir(field), inside(20), torch.full((20,), -torch.inf))
     assert not geometry.density.any()
     assert geometry.correction.any()
 
@@ -60,14 +64,14 @@ def test_where_nothing_is_expected_there_is_nothing_whatever_was_learned(field):
 def test_nothing_lies_outside_the_box(field):
     outside = inside(30)
     outside[:15, 0], outside[15:, 2] = UPPER[0] + 0.01, LOWER[2] - 0.01
-    assert not stir(field).geometry(outside, torch.full((30,), 5.0)).density.any()
+    assert not geometry_at(stir(field), outside, torch.full((30,), 5.0)).density.any()
 
 
 def test_density_is_learned_on_a_logarithmic_scale_and_stays_finite(field):
     points = inside(50)
-    low, high = (stir_same(field).geometry(points, torch.full((50,), p)).density for p in (0.0, 1.0))
+    low, high = (geometry_at(stir_same(field), points, torch.full((50,), p)).density for p in (0.0, 1.0))
     assert_close(high / low, torch.full((50,), math.e), rtol=1e-4, atol=0)
-    assert field.geometry(points, torch.full((50,), 500.0)).density.isfinite().all()
+    assert geometry_at(field, points, torch.full((50,), 500.0)).density.isfinite().all()
 
 
 def stir_same(field: CanonicalField) -> CanonicalField:
@@ -78,23 +82,33 @@ def stir_same(field: CanonicalField) -> CanonicalField:
 def test_colour_is_in_its_range(field):
     stir(field)
     with torch.no_grad():
-        field.color_network[-1].weight.mul_(50)
+        weight = field.color_network[-1].weight
+        weight.copy_(50 * weight.abs() * torch.tensor([[1.0], [-1.0], [1.0]]))
     rgb = color_at(field, inside(200), some_directions(200), torch.randn(200, NUM_AMBIENT))
     assert ((rgb >= 0) & (rgb <= 1)).all()
     assert rgb.min() < 0.05 and rgb.max() > 0.95
 
 
-def test_density_sees_the_coarsest_planes_alone_and_colour_all(field):
+def test_density_and_colour_see_all_planes(field):
     points, directions, ambient = inside(30), some_directions(30), torch.randn(30, NUM_AMBIENT)
     stir(field)
-    geometry, rgb = field.geometry(points, torch.zeros(30)), color_at(field, points, directions, ambient)
+    for plane in field.planes:
+        geometry, rgb = geometry_at(field, points, torch.zeros(30)), color_at(field, points, directions, ambient)
+        with torch.no_grad():
+            plane.add_(0.5)
+        assert not torch.allclose(geometry_at(field, points, torch.zeros(30)).density, geometry.density)
+        assert not torch.allclose(color_at(field, points, directions, ambient), rgb)
+
+
+def test_density_sees_the_place_and_what_is_known_of_it_where_planes_say_nothing(field):
+    stir(field)
     with torch.no_grad():
-        field.planes[1].add_(0.5)
-    assert torch.equal(field.geometry(points, torch.zeros(30)).density, geometry.density)
-    assert not torch.allclose(color_at(field, points, directions, ambient), rgb)
-    with torch.no_grad():
-        field.planes[0].mul_(2)
-    assert not torch.allclose(field.geometry(points, torch.zeros(30)).density, geometry.density)
+        for plane in field.planes:
+            plane.zero_()
+    points, known, prior = inside(20), torch.randn(20, NUM_KNOWN), torch.zeros(20)
+    density = field.geometry(points, known, prior).density
+    assert not torch.allclose(field.geometry(points, known + 0.5, prior).density, density)
+    assert not torch.allclose(field.geometry(points.flip(0), known, prior).density, density)
 
 
 def test_colour_depends_on_the_view_and_the_ambient_coordinates(field, config):
@@ -104,7 +118,7 @@ def test_colour_depends_on_the_view_and_the_ambient_coordinates(field, config):
     assert not torch.allclose(color_at(field, points, -directions, ambient), rgb)
     assert not torch.allclose(color_at(field, points, directions, ambient + 1), rgb)
     config.view_dependent = False
-    matte = stir(CanonicalField(config, LOWER, UPPER, NUM_AMBIENT))
+    matte = stir(CanonicalField(config, LOWER, UPPER, NUM_KNOWN, NUM_AMBIENT))
     assert torch.equal(color_at(matte, points, directions, ambient), color_at(matte, points, -directions, ambient))
 
 
@@ -115,7 +129,10 @@ def test_features_are_bilinear_in_the_spaced_planes(field):
     target = torch.tensor([axis[2], (axis[3] + axis[4]) / 2, axis[5]])
     point = unspaced(field, target)[None]
     assert_close(field._spaced(point)[0], target, atol=1e-5, rtol=0)
-    features = field._features(point, [plane])[0]
+    with torch.no_grad():
+        field.planes[0].copy_(plane)
+    field.config.symmetry = 0.0
+    features = field._features(field._spaced(point))[0, :6]
     xy = (plane[0, :, 3, 2] + plane[0, :, 4, 2]) / 2
     yz = (plane[1, :, 5, 3] + plane[1, :, 5, 4]) / 2
     xz = plane[2, :, 5, 2]
@@ -145,30 +162,30 @@ def test_coarse_features_of_the_other_side_come_in_with_their_share(config):
     """A feature painted at one side is seen, weaker, at the mirrored place; fine ones are not."""
     config.symmetry = 0.25
     lower, upper = torch.tensor([-0.2, -0.25, -0.15]), torch.tensor([0.2, 0.2, 0.2])
-    field = CanonicalField(config, lower, upper, NUM_AMBIENT)
+    field = CanonicalField(config, lower, upper, NUM_KNOWN, NUM_AMBIENT)
     points = inside(40)
     mirrored = points * torch.tensor([-1.0, 1.0, 1.0])
     with torch.no_grad():
         field.planes[0].zero_()
         field.planes[0][[0, 2], :, :, 4:] = 1.0  # the side of positive x
     right = (points[:, 0] > 0.06)[:, None]
-    here, there = (field.geometry(p, torch.zeros(40)).features for p in (points, mirrored))
+    here, there = (geometry_at(field, p, torch.zeros(40)).features for p in (points, mirrored))
     of_x = torch.tensor([0, 1, 4, 5])
     assert_close(here[right[:, 0]][:, of_x], torch.ones(int(right.sum()), 4))
     assert_close(there[right[:, 0]][:, of_x], torch.full((int(right.sum()), 4), 0.25))
     config.symmetry = 0.0
-    alone = CanonicalField(config, lower, upper, NUM_AMBIENT)
+    alone = CanonicalField(config, lower, upper, NUM_KNOWN, NUM_AMBIENT)
     with torch.no_grad():
         alone.planes[0].copy_(field.planes[0])
-    assert not alone.geometry(mirrored[right[:, 0]], torch.zeros(int(right.sum()))).features[:, of_x].any()
+    assert not geometry_at(alone, mirrored[right[:, 0]], torch.zeros(int(right.sum()))).features[:, of_x].any()
 
 
 def test_everything_learns_and_gradients_are_finite(field):
     points = torch.cat([inside(40), UPPER[None] + 1, LOWER[None]]).requires_grad_()
     prior = torch.cat([torch.zeros(40), torch.full((2,), -torch.inf)])
     stir(field)
-    geometry = field.geometry(points, prior)
-    rgb = field.color(points, geometry.features, some_directions(42), torch.randn(42, NUM_AMBIENT))
+    geometry = geometry_at(field, points, prior)
+    rgb = field.color(geometry.features, some_directions(42), torch.randn(42, NUM_AMBIENT))
     (geometry.density.sum() + rgb.sum()).backward()
     for name, parameter in field.named_parameters():
         assert parameter.grad.isfinite().all() and parameter.grad.any(), name
@@ -178,7 +195,7 @@ def test_everything_learns_and_gradients_are_finite(field):
 def test_density_has_right_gradients(field):
     stir(field).double()
     points = inside(5).double().requires_grad_()
-    density = lambda x: field.geometry(x, torch.zeros(5, dtype=torch.float64)).density  # noqa: E731
+    density = lambda x: geometry_at(field, x, torch.zeros(5, dtype=torch.float64)).density  # noqa: E731
     (gradient,) = torch.autograd.grad(density(points).sum(), points)
     step = 1e-3 * F.normalize(torch.randn_like(points), dim=1)
     with torch.no_grad():
@@ -188,6 +205,6 @@ def test_density_has_right_gradients(field):
 
 
 def test_a_field_without_ambient_coordinates(config):
-    field = CanonicalField(config, LOWER, UPPER, 0)
+    field = CanonicalField(config, LOWER, UPPER, NUM_KNOWN, 0)
     rgb = color_at(field, inside(4), some_directions(4), torch.zeros(4, 0))
     assert rgb.shape == (4, 3)
