@@ -41,7 +41,7 @@ class Demo:
 
     output: Path
     """Folder to write: a new or an empty one, or that of a stopped demo."""
-    minutes: float = 8.0
+    minutes: float = 9.5
     """Minutes of training."""
     frames: int = 300
     """Pictures of the person, 70% of them for training."""
