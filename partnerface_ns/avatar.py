@@ -1,8 +1,8 @@
 """The avatar: rays and head states in, pixels out. A plain torch module that knows no framework.
 
-A sample's way (world frame, metres): ray -> probes in remembered density -> intervals -> inverse skinning to the
-canonical head -> part deformation -> canonical field -> volume rendering. `render` does it, `loss` compares with
-pixels, `set_progress` moves training from hard to soft parts.
+A sample's way (world frame, metres): ray -> probes in remembered density -> proposals in the field's density ->
+intervals -> inverse skinning to the canonical head -> part deformation -> canonical field -> volume rendering. `render`
+does it, `loss` compares with pixels, `set_progress` moves training from hard to soft parts.
 
 The state dict holds what belongs to the person (identity, part seeds, bounds, stage, the head model's fingerprint),
 never the head model's arrays: those come again from the user's file.
@@ -34,8 +34,11 @@ from partnerface_ns.rendering.sampling import (
     SamplingConfig,
     along,
     box_interval,
+    interpolate_even,
+    midpoints,
     probe_edges,
-    sample_intervals,
+    propose,
+    refine,
 )
 from partnerface_ns.rendering.volume import weights_from_density
 from partnerface_ns.warp.canonical_space import CanonicalSpaceConfig
@@ -273,7 +276,7 @@ class Avatar(nn.Module):
         lower, upper = frames.verts.amin(1) - padding, frames.verts.amax(1) + padding
         near, far = box_interval(rays.origins, rays.directions, lower[rays.frame], upper[rays.frame])
         edges = probe_edges(near, far, config.num_probes, self.training)
-        middle = (edges[:, 1:] + edges[:, :-1]) / 2
+        middle = midpoints(edges)
         # Most probes are far from the person: that shows where the rigid bones alone would carry them.
         rigid = torch.zeros_like(middle, dtype=torch.bool)
         for T in (frames.T_canonical_skull[rays.frame], frames.T_canonical_torso[rays.frame]):
@@ -281,9 +284,19 @@ class Avatar(nn.Module):
             rigid |= self.grid.near_matter(along(transform_points(T, rays.origins), directions, middle))
         ray, probe = rigid.nonzero(as_tuple=True)
         points = rays.origins[ray] + middle[ray, probe, None] * rays.directions[ray]
-        density = torch.zeros_like(middle)
-        density[ray, probe] = self.grid.probe(self.skinning(points, rays.frame[ray], frames).points)
-        return sample_intervals(edges, density, config, jitter=self.training)
+        found = self.skinning(points, rays.frame[ray], frames).points
+        density, canonical = torch.zeros_like(middle), torch.zeros(*middle.shape, 3, device=middle.device)
+        density[ray, probe], canonical[ray, probe] = self.grid.probe(found), found
+        proposed = propose(edges, density, config, jitter=self.training)
+        # Inverse skinning is smooth along a ray: the proposals' places lie between the probes'.
+        hit, step = proposed.ray, edges[proposed.ray, 1] - edges[proposed.ray, 0]
+        places = interpolate_even(canonical[hit], middle[hit, 0], step, midpoints(proposed.edges))
+        return refine(proposed, self._density(places.flatten(0, 1)).view(places.shape[:2]), config, self.training)
+
+    def _density(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points"]:
+        """The field's density in 1/m at canonical places that nothing deforms."""
+        with torch.autocast(points.device.type, torch.bfloat16, enabled=self.config.bfloat16):
+            return self.field.geometry(points, *self._expected(points)).density
 
     def _shade(
         self,
@@ -294,7 +307,7 @@ class Avatar(nn.Module):
         intervals: RayIntervals,
     ) -> dict[str, Tensor]:
         ray, edges = intervals.ray, intervals.edges
-        middle = (edges[:, 1:] + edges[:, :-1]) / 2
+        middle = midpoints(edges)
         # A long interval spans emptiness that its one sample does not stand for.
         delta = edges.diff(dim=1).clamp(max=self.config.sampling.max_interval)
         num_hits, num_samples = middle.shape
@@ -304,7 +317,8 @@ class Avatar(nn.Module):
         canonical = self.skinning(points, frame, frames)
         with torch.autocast(points.device.type, torch.bfloat16, enabled=self.config.bfloat16):
             moved = self._deform(canonical, frame, states)
-            geometry = self.field.geometry(moved.points, *self._expected(moved.points))
+            known, prior = self._expected(moved.points)
+            geometry = self.field.geometry(moved.points, known, prior)
             weights = weights_from_density(geometry.density.reshape(num_hits, num_samples), delta)
             seen = (weights.detach().flatten() > _SEEN).nonzero()[:, 0]
             ray_seen = ray[seen // num_samples]
@@ -326,7 +340,8 @@ class Avatar(nn.Module):
         if self.training:
             optical_depth = (geometry.density.reshape(num_hits, num_samples) * delta).sum(1, keepdim=True)
             outputs["optical_depth"] = _scatter(optical_depth, ray, rays)
-            outputs |= self._regularizers(moved, geometry.correction, canonical.points, timesteps)
+            at_skin = known[:, 0] < _SKIN / _HAIR
+            outputs |= self._regularizers(moved, geometry.correction * at_skin, canonical.points, timesteps)
             self._remember()
         else:
             outputs |= {name: on_rays(v[seen]) for name, v in self._inspect(canonical.points, moved).items()}
@@ -362,9 +377,7 @@ class Avatar(nn.Module):
         config = self.config.sampling
         if int(self.step) % config.refresh_every == 0:
             index, points = self.grid.draw(config.refresh_share)
-            with torch.autocast(points.device.type, torch.bfloat16, enabled=self.config.bfloat16):
-                density = self.field.geometry(points, *self._expected(points)).density
-            self.grid.remember(index, density, config)
+            self.grid.remember(index, self._density(points), config)
         self.step += 1
 
     def _expected(self, points: Float[Tensor, "points 3"]) -> tuple[Tensor, Tensor]:
@@ -380,9 +393,7 @@ class Avatar(nn.Module):
     def _regularizers(
         self, moved: MovedPoints, correction: Tensor, points: Tensor, timesteps: Tensor | None
     ) -> dict[str, Tensor]:
-        with torch.no_grad():
-            at_skin = self.skinning.space.height_and_room(points)[0] < _SKIN
-        found = {"geometry": F.smooth_l1_loss(correction * at_skin, torch.zeros_like(correction))}
+        found = {"geometry": F.smooth_l1_loss(correction, torch.zeros_like(correction))}
         if self.config.deformation != "none":
             found["offset"] = (moved.offset / self.config.parts.offset_scale).square().sum(-1).mean()
             found["ambient"] = moved.ambient.square().sum(-1).mean()

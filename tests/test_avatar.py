@@ -168,8 +168,8 @@ def test_head_and_camera_moved_together_see_the_same(make_avatar, tiny_subject):
     before, after = seen(avatar, rays, state), seen(avatar, other, moved)
     assert (before["accumulation"] > 0.5).sum() > 10
     # Boxes around the head differ, and with them the probes.
-    assert (before["rgb"] - after["rgb"]).abs().mean() < 0.02
-    assert (before["accumulation"] - after["accumulation"]).abs().mean() < 0.02
+    assert (before["rgb"] - after["rgb"]).abs().mean() < 0.03
+    assert (before["accumulation"] - after["accumulation"]).abs().mean() < 0.03
 
 
 def test_the_torsos_residual_counts_where_timesteps_are_given(make_avatar, tiny_subject):

@@ -1,8 +1,11 @@
-"""Where along a ray to look: remembered canonical density, turned into a few samples near surfaces.
+"""Where along a ray to look: remembered canonical density, then the field's own, turned into samples near surfaces.
 
 A ray is probed at `num_probes` even steps; the probes go through inverse skinning and look up the density that was
-last found at their canonical place. The probes are volume-rendered, and `num_samples` intervals are drawn from their
-weights by inverse transform sampling. Nothing here is differentiable. Positions along a ray are metres.
+last found at their canonical place. The probes are volume-rendered, and `num_proposals` intervals are drawn from their
+weights by inverse transform sampling. The canonical field, before any deformation, says how dense it is in these, at
+places interpolated between the probes'; half of the `num_samples` intervals are drawn from that and half as the
+proposals were, because the memory is coarse and the field has not found all surfaces yet. Nothing here is
+differentiable. Positions along a ray are metres.
 """
 
 from __future__ import annotations
@@ -19,12 +22,12 @@ from partnerface_ns.rendering.volume import weights_from_density
 
 _EXPECTED = 50.0
 """Density in 1/m that a possible cell is expected to have before it was ever looked at."""
-
-
 _COARSE = 4
 """Cells of the density grid along a side of a coarse cell."""
 _MAX_PROBED = 60.0
-"""Density in 1/m that a probe counts for at most."""
+"""Density in 1/m that a probe counts for at most: a cell is widened and coarse, and the surface may lie behind it."""
+_MAX_PROPOSED = 300.0
+"""The same of a proposed interval: deformation may move the surface a few millimetres away from it."""
 
 
 @dataclass
@@ -35,6 +38,8 @@ class SamplingConfig:
     """Intervals a ray is rendered from."""
     num_probes: int = 32
     """Even steps at which a ray looks up remembered density."""
+    num_proposals: int = 32
+    """Intervals drawn from the probes, in which the field is asked where the samples should go."""
     max_interval: float = 0.01
     """Length in metres that a sample stands for at most; longer intervals are emptiness between surfaces."""
     grid_resolution: int = 96
@@ -42,7 +47,9 @@ class SamplingConfig:
     forget: float = 0.9
     """Factor on all remembered density at each refresh."""
     explore: float = 0.1
-    """Share of sampling spread evenly over a ray's occupied probes, so that new density can be found."""
+    """Share of proposals spread evenly over a ray's occupied probes, so that new density can be found."""
+    spread: float = 0.5
+    """Share of samples that go where the proposals went, whatever the field says of these."""
     empty_below: float = 1.0
     """Density in 1/m under which a cell counts as empty and is not sampled."""
     refresh_every: int = 16
@@ -133,31 +140,39 @@ class RayIntervals(NamedTuple):
     """Which ray each row belongs to."""
 
 
-def sample_intervals(
-    probe_edges: Float[Tensor, "rays edges"],
-    probe_density: Float[Tensor, "rays probes"],
-    config: SamplingConfig,
-    jitter: bool,
+def propose(
+    edges: Float[Tensor, "rays edges"], density: Float[Tensor, "rays probes"], config: SamplingConfig, jitter: bool
 ) -> RayIntervals:
-    """Draw intervals from the volume-rendering weights of remembered density.
+    """Draw intervals from remembered density.
 
     Args:
-        probe_edges: edges of the probes, metres along the ray.
-        probe_density: density at the probes, 1/m; a ray whose probes are all zero is left out.
+        edges: of the probes, metres along the ray.
+        density: remembered at the probes, 1/m; a ray whose probes are all zero is left out.
         jitter: random places within strata (training) or the strata's middle (evaluation).
     """
-    ray = (probe_density > 0).any(1).nonzero()[:, 0]
-    edges, density = probe_edges[ray], probe_density[ray]
-    # A cell is widened and coarse: the surface may lie a probe behind the first dense one, so no probe hides the next.
-    weights = weights_from_density(density.clamp(max=_MAX_PROBED), edges.diff(dim=1))
+    return _draw(edges, density.clamp(max=_MAX_PROBED), config.num_proposals, config.explore, jitter)
+
+
+def refine(
+    proposed: RayIntervals, density: Float[Tensor, "hits proposals"], config: SamplingConfig, jitter: bool
+) -> RayIntervals:
+    """Draw the intervals that are rendered from the field's density in proposed ones; arguments as for `propose`."""
+    drawn = _draw(proposed.edges, density.clamp(max=_MAX_PROPOSED), config.num_samples, config.spread, jitter)
+    return RayIntervals(drawn.edges, proposed.ray[drawn.ray])
+
+
+def _draw(edges: Tensor, density: Tensor, num: int, evenly: float, jitter: bool) -> RayIntervals:
+    """`num` intervals of each ray from its volume-rendering weights, a share `evenly` over all that is not empty."""
+    ray = (density > 0).any(1).nonzero()[:, 0]
+    edges, density = edges[ray], density[ray]
+    weights = weights_from_density(density, edges.diff(dim=1))
     reached = (density > 0).to(weights.dtype)
     pdf = weights / weights.sum(1, keepdim=True).clamp(min=1e-6)
-    pdf = (1 - config.explore) * pdf + config.explore * reached / reached.sum(1, keepdim=True)
+    pdf = (1 - evenly) * pdf + evenly * reached / reached.sum(1, keepdim=True)
     cdf = F.pad((pdf / pdf.sum(1, keepdim=True)).cumsum(1), (1, 0))
-    num = config.num_samples + 1
-    strata = torch.arange(num, device=edges.device, dtype=edges.dtype)
-    shift = torch.rand(ray.shape[0], num, device=edges.device) if jitter else 0.5
-    u = ((strata + shift) / num).expand(ray.shape[0], num).contiguous()
+    strata = torch.arange(num + 1, device=edges.device, dtype=edges.dtype)
+    shift = torch.rand(ray.shape[0], num + 1, device=edges.device) if jitter else 0.5
+    u = ((strata + shift) / (num + 1)).expand(ray.shape[0], num + 1).contiguous()
     return RayIntervals(invert_piecewise_linear(edges, cdf, u), ray)
 
 
@@ -201,3 +216,28 @@ def along(
 ) -> Float[Tensor, "rays samples 3"]:
     """Points at distances along rays."""
     return origins[:, None] + distances[..., None] * directions[:, None]
+
+
+def midpoints(edges: Float[Tensor, "rays edges"]) -> Float[Tensor, "rays intervals"]:
+    """Middles of intervals."""
+    return (edges[:, 1:] + edges[:, :-1]) / 2
+
+
+def interpolate_even(
+    values: Float[Tensor, "rays knots channels"],
+    first: Float[Tensor, "rays"],
+    step: Float[Tensor, "rays"],
+    at: Float[Tensor, "rays targets"],
+) -> Float[Tensor, "rays targets channels"]:
+    """Values between even knots, linearly; beyond the ends those of the ends.
+
+    Args:
+        values: at the knots.
+        first: where each ray's first knot lies, metres.
+        step: from knot to knot, metres.
+        at: where to interpolate, metres.
+    """
+    place = ((at - first[:, None]) / step[:, None]).clamp(0, values.shape[1] - 1)
+    below = place.long().clamp(max=values.shape[1] - 2)
+    rows = torch.arange(len(values), device=values.device)[:, None]
+    return torch.lerp(values[rows, below], values[rows, below + 1], (place - below)[..., None])

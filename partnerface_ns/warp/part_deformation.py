@@ -68,16 +68,38 @@ class LocalNetworks(nn.Module):
         self.layer_biases = nn.ParameterList([torch.zeros(num_parts, hidden) for _ in range(num_layers - 1)])
         self.output = nn.Parameter(torch.zeros(num_parts, size_out, hidden))
 
-    def code_share(self, codes: Float[Tensor, "frames parts code"]) -> Float[Tensor, "frames parts hidden"]:
+    def code_share(self, codes: Float[Tensor, "frames parts code"]) -> Float[Tensor, "parts hidden frames"]:
         """The code's share of the first layer, once for each frame and part."""
-        return torch.einsum("fkc,khc->fkh", codes, self.code) + self.bias
+        return torch.einsum("fkc,khc->khf", codes, self.code) + self.bias[:, :, None]
 
-    def run(self, part: int, x: Float[Tensor, "rows in"], share: Float[Tensor, "rows hidden"]) -> Tensor:
-        """Network `part` on its rows: (rows, out)."""
-        h = F.relu(F.linear(x, self.position[part]) + share)
-        for weight, bias in zip(self.layers, self.layer_biases, strict=True):
-            h = F.relu(F.linear(h, weight[part], bias[part]))
-        return F.linear(h, self.output[part])
+    def run(
+        self, x: Float[Tensor, "rows in"], frame: Int[Tensor, "rows"], share: Tensor, counts: list[int]
+    ) -> Float[Tensor, "rows out"]:
+        """Each network on its run of rows.
+
+        Args:
+            x: encoded places, those of one part lying together.
+            frame: index of each row's frame.
+            share: from `code_share`.
+            counts: rows of each part.
+        """
+        # A frame's share is picked by a product with its unit vector, as a part of the first layer.
+        position = torch.cat([self.position, share], -1)
+        rows = torch.cat([x, F.one_hot(frame, share.shape[-1]).to(x.dtype)], -1)
+        weights = [position, *self.layers, self.output]
+        if torch.is_autocast_enabled(x.device.type):
+            # All at once: autocast would cast each network's slice, and its gradient, by itself.
+            dtype = torch.get_autocast_dtype(x.device.type)
+            rows, weights = rows.to(dtype), [w.to(dtype) for w in weights]
+        first, *hidden, last = (w.unbind() for w in weights)
+        biases = [b.unbind() for b in self.layer_biases]
+        found = []
+        for part, h in enumerate(rows.split(counts)):
+            h = F.relu(F.linear(h, first[part]))
+            for weight, bias in zip(hidden, biases, strict=True):
+                h = F.relu(F.linear(h, weight[part], bias[part]))
+            found.append(F.linear(h, last[part]))
+        return torch.cat(found)
 
 
 class PartDeformation(nn.Module):
@@ -123,20 +145,19 @@ class PartDeformation(nn.Module):
         """
         num_points, top = parts.index.shape
         flat = parts.index.flatten()
-        order = flat.argsort(stable=True)
-        counts = torch.bincount(flat, minlength=self.seeds.shape[0]).tolist()
-        owner = order.div(top, rounding_mode="floor")
-        sorted_part = flat[order]
-        local = (points[owner] - self.seeds[sorted_part]) / self.scale
-        encoded = self.encoding(local)
+        part, order = flat.sort(stable=True)
+        counts = torch.bincount(flat, minlength=self.seeds.shape[0])
+        padded = counts + -counts % _ROWS
+        # Where the sorted rows lie when each part's run is padded; the padding repeats the first row.
+        slot = torch.arange(len(flat), device=flat.device) + ((padded - counts).cumsum(0) - (padded - counts))[part]
+        runs = padded.tolist()
+        row = slot.new_zeros(sum(runs)).index_copy_(0, slot, order)
+        owner, part = row.div(top, rounding_mode="floor"), flat[row]
+        encoded = self.encoding((points[owner] - self.seeds[part]) / self.scale)
         share = self.networks.code_share(codes[:, None] * self.code_visibility)
-        shares = share.flatten(0, 1)[frame[owner] * self.seeds.shape[0] + sorted_part]
-        chunks = []
-        for part, (x, s) in enumerate(zip(encoded.split(counts), shares.split(counts), strict=True)):
-            padding = (0, 0, 0, -counts[part] % _ROWS)
-            chunks.append(self.networks.run(part, F.pad(x, padding), F.pad(s, padding))[: counts[part]])
-        weighted = torch.cat(chunks).float() * parts.weight.flatten()[order, None]
-        blended = weighted.new_zeros(num_points, weighted.shape[1]).index_add(0, owner, weighted)
+        found = self.networks.run(encoded, frame[owner], share, runs)
+        of_point = found[torch.empty_like(slot).index_copy_(0, order, slot)].float().unflatten(0, (num_points, top))
+        blended = (of_point * parts.weight[..., None]).sum(1)
         return Deformation(self.config.offset_scale * blended[:, :3].tanh(), blended[:, 3:])
 
 
@@ -155,8 +176,8 @@ class GlobalDeformation(nn.Module):
         self, points: Float[Tensor, "points 3"], frame: Int[Tensor, "points"], codes: Float[Tensor, "frames code"]
     ) -> Deformation:
         """As `PartDeformation`, without parts."""
-        share = self.networks.code_share(codes[:, None])[:, 0]
-        predicted = self.networks.run(0, self.encoding(points / self.scale), share[frame]).float()
+        share = self.networks.code_share(codes[:, None])
+        predicted = self.networks.run(self.encoding(points / self.scale), frame, share, [len(points)]).float()
         return Deformation(self.config.offset_scale * predicted[:, :3].tanh(), predicted[:, 3:])
 
 

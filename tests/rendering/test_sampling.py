@@ -14,9 +14,12 @@ from partnerface_ns.rendering.sampling import (
     SamplingConfig,
     along,
     box_interval,
+    interpolate_even,
     invert_piecewise_linear,
+    midpoints,
     probe_edges,
-    sample_intervals,
+    propose,
+    refine,
 )
 
 # -- inverting a distribution ---------------------------------------------------------------------------------------
@@ -60,8 +63,8 @@ def test_intervals_ascend_within_the_probes_and_empty_rays_are_left_out(jitter):
     density[torch.rand(8, 20) < 0.6] = 0
     density[[2, 5]] = 0
     density[3], density[3, 7] = 0, 5.0
-    config = SamplingConfig(num_samples=6)
-    edges, ray = sample_intervals(probes(8), density, config, jitter)
+    config = SamplingConfig(num_proposals=6)
+    edges, ray = propose(probes(8), density, config, jitter)
     assert ray.tolist() == [0, 1, 3, 4, 6, 7]
     assert edges.shape == (6, 7)
     assert (edges.diff(dim=1) >= 0).all()
@@ -71,14 +74,14 @@ def test_intervals_ascend_within_the_probes_and_empty_rays_are_left_out(jitter):
 
 
 def test_rays_that_are_all_empty_give_no_intervals():
-    edges, ray = sample_intervals(probes(3), torch.zeros(3, 20), SamplingConfig(num_samples=4), jitter=True)
+    edges, ray = propose(probes(3), torch.zeros(3, 20), SamplingConfig(num_proposals=4), jitter=True)
     assert edges.shape == (0, 5) and len(ray) == 0
 
 
 def test_intervals_gather_at_the_first_surface_and_the_rest_is_still_looked_at():
     density = torch.zeros(1, 20)
     density[0, 5], density[0, 15] = 1e4, 1e4
-    edges, _ = sample_intervals(probes(1), density, SamplingConfig(num_samples=400, explore=0.2), jitter=False)
+    edges, _ = propose(probes(1), density, SamplingConfig(num_proposals=400, explore=0.2), jitter=False)
     at_first = ((edges >= 1.25) & (edges <= 1.3)).float().mean()
     at_second = ((edges >= 1.75) & (edges <= 1.8)).float().mean()
     assert at_first + at_second > 0.99
@@ -90,15 +93,46 @@ def test_a_surface_behind_the_first_dense_probe_gets_samples():
     """Remembered density is coarse: no probe hides the next one."""
     density = torch.zeros(1, 20)
     density[0, 5:7] = 1e4
-    edges, _ = sample_intervals(probes(1), density, SamplingConfig(num_samples=200, explore=0.0), jitter=False)
+    edges, _ = propose(probes(1), density, SamplingConfig(num_proposals=200, explore=0.0), jitter=False)
     assert ((edges > 1.3) & (edges <= 1.35)).float().mean() > 0.03
 
 
 def test_samples_are_the_same_in_evaluation_and_differ_in_training():
     density = torch.rand(4, 20)
-    draw = lambda jitter: sample_intervals(probes(4), density, SamplingConfig(), jitter).edges  # noqa: E731
+    draw = lambda jitter: propose(probes(4), density, SamplingConfig(), jitter).edges  # noqa: E731
     assert torch.equal(draw(False), draw(False))
     assert not torch.equal(draw(True), draw(True))
+
+
+def test_half_of_the_samples_gather_where_the_field_is_dense_and_half_stay_with_the_proposals():
+    config = SamplingConfig(num_proposals=200, num_samples=400, spread=0.5)
+    proposed = propose(probes(1), torch.full((1, 20), 1.0), config, jitter=False)
+    at = midpoints(proposed.edges)
+    dense = (at > 1.6) & (at < 1.61)
+    edges, ray = refine(proposed, torch.where(dense, 1e4, 1e-6), config, jitter=False)
+    assert ray.tolist() == [0] and edges.shape == (1, 401)
+    near = ((edges > 1.59) & (edges < 1.62)).float().mean()
+    assert 0.45 < near < 0.6
+    assert 0.2 < (edges < 1.5).float().mean() < 0.35, "the other half spreads as the proposals do"
+
+
+def test_refined_samples_belong_to_the_rays_of_the_proposals():
+    density = torch.rand(5, 20)
+    density[[0, 3]] = 0
+    proposed = propose(probes(5), density, SamplingConfig(), jitter=False)
+    at_field = torch.ones(3, 32)
+    at_field[1] = 0
+    assert refine(proposed, at_field, SamplingConfig(), jitter=False).ray.tolist() == [1, 4]
+
+
+def test_interpolation_between_even_knots_equals_numpys():
+    values, at = torch.rand(4, 9, 3), 3 * torch.rand(4, 30) - 0.5
+    first, step = torch.rand(4), 0.1 + 0.2 * torch.rand(4)
+    found = interpolate_even(values, first, step, at)
+    for row, v, f, d, t in zip(found, values, first, step, at, strict=True):
+        knots = f + d * torch.arange(9)
+        expected = np.stack([np.interp(t.numpy(), knots.numpy(), v[:, c].numpy()) for c in range(3)], -1)
+        assert_close(row, torch.from_numpy(expected).float(), atol=1e-4, rtol=0)
 
 
 # -- boxes and probes -----------------------------------------------------------------------------------------------
