@@ -151,21 +151,19 @@ def _from_text_files(root: Path, stems: Sequence[str]) -> _Parameters:
 
 
 def _from_meshes(root: Path, records: Sequence[Record], stems: Sequence[str], head: HeadModel) -> _Parameters:
+    if head.num_expr != NUM_EXPR:
+        raise SubjectError(root, "not FLAME", expected=f"{NUM_EXPR} expression directions", found=head.num_expr)
+    paths = [record.file("mesh_path", root) for record in records]
+    expressions = [single_state(_expression(root, stem)) for stem in stems]
     canonical = read_obj_verts(path_inside(root, root, "canonical.obj", root), head.num_verts)
     identity = fit_identity(head, canonical)
     shaped = ShapedHead.of(head, torch.from_numpy(identity))
-    expressions = [single_state(_expression(root, stem)) for stem in stems]
-    if head.num_expr != NUM_EXPR:
-        raise SubjectError(root, "not FLAME", expected=f"{NUM_EXPR} expression directions", found=head.num_expr)
-    meshes = (
-        read_obj_verts(record.file("mesh_path", root), head.num_verts)
-        for record in progress(records, "Fitting to meshes")
-    )
+    meshes = (read_obj_verts(path, head.num_verts) for path in progress(paths, "Fitting to meshes"))
     states, distances = fit_jaw_and_eyes(shaped, HeadState.stack(expressions), meshes)
     worst = int(distances.argmax())
     if distances[worst] > MAX_DISTANCE:
         raise SubjectError(
-            records[worst].file("mesh_path", root),
+            paths[worst],
             f"the head model {head.name} does not explain the mesh",
             expected=f"vertices within {1000 * MAX_DISTANCE:g} mm on average",
             found=f"{1000 * distances[worst]:.1f} mm",

@@ -65,18 +65,17 @@ def fit_identity(head: HeadModel, canonical: Float[np.ndarray, "verts 3"]) -> Fl
         head: the model.
         canonical: vertices of a mesh in its topology, metres.
     """
-    directions, template = head.identity_dirs.double().numpy(), head.template.double().numpy()
-    neutral = HeadState.neutral(head.num_expr)
-    pick = (head.skinning_weights[:, 2:].sum(-1) < 1 - _RIGID_WEIGHT).numpy()
-    rest, identity, state = canonical, np.zeros(head.num_identity), neutral
+    template, neutral = head.template.double().numpy(), HeadState.neutral(head.num_expr)
+    directions = head.identity_dirs.double().numpy()
+    skull = (head.skinning_weights[:, 2:].sum(-1) < 1 - _RIGID_WEIGHT).numpy()
+    identity = _LeastSquares(directions[skull]).coefficients((canonical - template)[skull])
+    everywhere = _LeastSquares(directions)
     for _ in range(_ROUNDS):
-        offset = (rest - template)[pick].reshape(-1)
-        before, identity = identity, _least_squares(directions[pick].reshape(-1, head.num_identity), offset)
-        if np.abs(identity - before).max() < _SETTLED:
-            break
         shaped = ShapedHead.of(head, torch.from_numpy(identity.astype(np.float32)))
         state = _Joints(shaped).turned(neutral, canonical)
-        rest, pick = _unposed(shaped, state, canonical), np.ones_like(pick)
+        before, identity = identity, everywhere.coefficients(_unposed(shaped, state, canonical) - template)
+        if np.abs(identity - before).max() < _SETTLED:
+            break
     return identity.astype(np.float32)
 
 
@@ -140,9 +139,12 @@ def _unposed(shaped: ShapedHead, state: HeadState, verts: Float[np.ndarray, "ver
     return rest - posed.offsets.double().numpy()
 
 
-def _least_squares(
-    directions: Float[np.ndarray, "rows coefficients"], target: Float[np.ndarray, "rows"]
-) -> Float[np.ndarray, "coefficients"]:
-    """Coefficients of unit variance that explain the target up to the noise."""
-    normal = directions.T @ directions + _NOISE**2 * np.eye(directions.shape[1])
-    return np.linalg.solve(normal, directions.T @ target)
+class _LeastSquares:
+    """Coefficients of unit variance whose directions explain offsets of vertices, up to the noise."""
+
+    def __init__(self, directions: Float[np.ndarray, "verts 3 coefficients"]) -> None:
+        self._rows = directions.reshape(-1, directions.shape[-1])
+        self._normal = self._rows.T @ self._rows + _NOISE**2 * np.eye(directions.shape[-1])
+
+    def coefficients(self, offsets: Float[np.ndarray, "verts 3"]) -> Float[np.ndarray, "coefficients"]:
+        return np.linalg.solve(self._normal, self._rows.T @ offsets.reshape(-1))

@@ -27,6 +27,8 @@ JOINT_NAMES = ("global", "neck", "jaw", "eye_left", "eye_right")
 JOINT_PARENTS = (-1, 0, 1, 1, 1)
 NUM_FLAME_IDENTITY = 300
 """FLAME keeps identity in the first 300 of its 400 shape directions; expression follows."""
+_MAX_NUMBER = 2.0**32
+"""No length, weight or index of a head model is larger; the root's missing parent is one less."""
 
 
 @dataclass(frozen=True)
@@ -161,10 +163,9 @@ def _array(arrays: dict[str, np.ndarray], path: Path, key: str, shape: tuple[int
         raise SubjectError(path, "wrong shape", key=key, expected=wanted, found=array.shape)
     if array.dtype.kind not in "fiu":
         raise SubjectError(path, "not a number array", key=key, found=array.dtype)
-    array = array.astype(np.float32)
-    if not np.isfinite(array).all():
-        raise SubjectError(path, "holds values that are not finite", key=key)
-    return array
+    if array.size and not np.abs(array.astype(np.float64)).max() <= _MAX_NUMBER:
+        raise SubjectError(path, "holds values that are not finite or too large", key=key, expected=f"{_MAX_NUMBER:g}")
+    return array.astype(np.float32)
 
 
 def _check_tree(arrays: dict[str, np.ndarray], path: Path) -> None:

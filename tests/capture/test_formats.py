@@ -14,7 +14,7 @@ from format_writers.imavatar import write_imavatar
 from format_writers.insta import write_insta
 from format_writers.metrical_tracker import write_metrical_tracker
 from format_writers.truth import flame_like_arrays, make_truth
-from format_writers.vhap import write_vhap_export
+from format_writers.vhap import write_vhap_export, write_vhap_tracks
 from partnerface_ns.capture.images import load_picture
 from partnerface_ns.capture.load import load_capture
 from partnerface_ns.capture.splits import split_off_last
@@ -85,6 +85,14 @@ def test_insta_with_meshes_alone_needs_the_head_model(truth, tmp_path, head_path
         load_capture(root, head_model=tmp_path / "other.npz")
 
 
+def test_a_missing_mesh_is_named_before_any_is_fitted(truth, tmp_path, head_path, monkeypatch):
+    root = write_insta(tmp_path / "a", truth)
+    (root / "meshes" / "00007.obj").unlink()
+    monkeypatch.setattr("partnerface_ns.capture.insta.fit_identity", lambda *_: pytest.fail("it fits already"))
+    with pytest.raises(SubjectError, match=r"mesh_path(.|\n)*00007\.obj"):
+        load_capture(root, head_model=head_path)
+
+
 def test_insta_without_split_files_holds_out_the_end(truth, tmp_path):
     root = write_insta(tmp_path / "a", truth, parameters="txt")
     for split in ("train", "test", "val"):
@@ -142,25 +150,14 @@ def test_flame_head_tracker_takes_the_mean_of_uneven_identities(truth, tmp_path)
 
 
 def test_raw_vhap_tracks_drive_without_pictures(truth, tmp_path):
-    track = truth.track
-    arrays = {
-        "translation": track.translation,
-        "rotation": track.rotation,
-        "neck_pose": track.neck,
-        "jaw_pose": track.jaw,
-        "eyes_pose": track.eyes,
-        "expr": track.expression,
-        "shape": truth.identity,
-    }
-    arrays = {key: value.numpy() for key, value in arrays.items()} | {"focal_length": np.array([2.0])}
-    np.savez(tmp_path / "tracked_flame_params_0.npz", **(arrays | {"expr": np.zeros((2, 100))}))
-    np.savez(tmp_path / "tracked_flame_params_30.npz", **arrays)
+    write_vhap_tracks(tmp_path, truth)
     capture = load_capture(tmp_path)
     assert capture.format == "vhap-tracker" and capture.num_timesteps == 8
-    assert np.array_equal(capture.track.full_pose, track.full_pose)
+    assert np.array_equal(capture.track.full_pose, truth.track.full_pose)
     assert capture.frames[0].image_path is None
     assert capture.frames[0].camera.T_world_camera[2, 3] == 1, "the head is at the origin, the camera before it"
-    np.savez(tmp_path / "tracked_flame_params_30.npz", **(arrays | {"jaw_pose": np.zeros((7, 3))}))
+    last = tmp_path / "tracked_flame_params_30.npz"
+    np.savez(last, **(dict(np.load(last)) | {"jaw_pose": np.zeros((7, 3))}))
     with pytest.raises(SubjectError, match="jaw_pose"):
         load_capture(tmp_path)
 

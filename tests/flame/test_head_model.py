@@ -91,6 +91,7 @@ BAD = {
     "four joints": ({"weights": lambda a: a[:, :4]}, "weights", "wrong shape"),
     "weights of zero": ({"weights": np.zeros_like}, "weights", "sum"),
     "NaN": ({"posedirs": nan_at}, "posedirs", "not finite"),
+    "too large": ({"posedirs": lambda a: np.full_like(a, 1e300)}, "posedirs", "too large"),
     "text": ({"posedirs": lambda a: a.astype(str)}, "posedirs", "not a number"),
     "faces too high": ({"f": lambda a: a + 10**6}, "f", "outside"),
     "faces too low": ({"f": lambda a: a - 1}, "f", "outside"),

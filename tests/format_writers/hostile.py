@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import pickle
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from format_writers.flame_pickle import bombs, hostile_opcodes
+from format_writers.flame_pickle import bombs, hostile_calls, hostile_opcodes
 
 Undo = Callable[[], None]
 VALUES: tuple[Any, ...] = (
@@ -86,6 +87,8 @@ def break_something(root: Path, secret: Path, marker: str, rng: np.random.Genera
         way = _break_json
     elif path.suffix in (".npz", ".frame") and rng.random() < 0.6:
         way = _break_npz if path.suffix == ".npz" else _break_frame
+    elif path.suffix == ".pkl" and rng.random() < 0.3:
+        way = _replace_pickle
     for link, target in (("loop.png", "loop.png"), ("out.png", str(secret))):
         if not os.path.lexists(root / link):
             os.symlink(target, root / link)
@@ -197,8 +200,8 @@ def _break_npz(path: Path, content: bytes, secret: Path, marker: str, rng: np.ra
         np.full(array.shape, 1e300),
         array.reshape(-1),
         array[..., :-1] if array.ndim else array,
-        array.astype(complex),
-        array.astype(bool),
+        np.zeros(array.shape, complex),
+        np.zeros(array.shape, bool),
         np.zeros(2, [("a", "f4")]),
         np.zeros((1,) * 30),
     ]
@@ -223,9 +226,8 @@ def _break_frame(path: Path, content: bytes, secret: Path, marker: str, rng: np.
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     name = next(name for name in members if name.endswith("data.pkl"))
-    foreign = [*hostile_opcodes(marker).values(), *bombs().values()]
     if rng.random() < 0.5:
-        members[name] = foreign[rng.integers(len(foreign))]
+        members[name] = _hostile_pickle(marker, rng)
     else:
         flipped = bytearray(members[name])
         for _ in range(int(rng.integers(1, 6))):
@@ -234,6 +236,16 @@ def _break_frame(path: Path, content: bytes, secret: Path, marker: str, rng: np.
     with zipfile.ZipFile(path, "w") as archive:
         for name, member in members.items():
             archive.writestr(name, member)
+
+
+def _replace_pickle(path: Path, content: bytes, secret: Path, marker: str, rng: np.random.Generator) -> None:
+    path.write_bytes(_hostile_pickle(marker, rng))
+
+
+def _hostile_pickle(marker: str, rng: np.random.Generator) -> bytes:
+    calls = [pickle.dumps({"flame": [call]}, int(rng.integers(6))) for call in hostile_calls(marker).values()]
+    foreign = [*calls, *hostile_opcodes(marker).values(), *bombs().values()]
+    return foreign[rng.integers(len(foreign))]
 
 
 @cache

@@ -40,6 +40,25 @@ def write_vhap_export(root: Path, truth: Truth, num_train: int = 5, num_cameras:
     return root
 
 
+def write_vhap_tracks(root: Path, truth: Truth) -> Path:
+    """The tracker's own output after two epochs, of which the first is of no use any more."""
+    root.mkdir(parents=True, exist_ok=True)
+    track = truth.track
+    arrays = {
+        "translation": track.translation,
+        "rotation": track.rotation,
+        "neck_pose": track.neck,
+        "jaw_pose": track.jaw,
+        "eyes_pose": track.eyes,
+        "expr": track.expression,
+        "shape": truth.identity,
+    }
+    arrays = {key: value.numpy() for key, value in arrays.items()} | {"focal_length": np.array([2.0])}
+    np.savez(root / "tracked_flame_params_0.npz", **(arrays | {"expr": np.zeros((2, 100))}))
+    np.savez(root / "tracked_flame_params_30.npz", **arrays)
+    return root
+
+
 def _params(truth: Truth, t: int, teeth: bool) -> dict[str, np.ndarray]:
     state = truth.track[t]
     extra = TEETH_VERTS if teeth else 0
