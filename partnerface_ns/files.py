@@ -43,7 +43,7 @@ def path_inside(boundary: Path, base: Path, name: object, source: Path, key: str
     try:
         real = (base / name).resolve()
         inside = not name.startswith("/") and real.is_relative_to(boundary)
-    except (OSError, RuntimeError) as error:  # a loop of symbolic links, or a name that the system refuses
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, or a name that the system cannot have
         raise SubjectError(source, "the path leads nowhere", key=key, found=shortened(name)) from error
     if not inside:
         raise SubjectError(
@@ -56,7 +56,8 @@ def require_file(path: Path, source: Path | None = None, key: str | None = None,
     """Size of a regular file in bytes.
 
     Raises:
-        SubjectError: there is none (a folder, pipe or device is not one), it is empty, or larger than allowed.
+        SubjectError: there is none (a folder, pipe or device is not one), it may not be read, is empty, or larger
+            than allowed.
     """
     try:
         regular, size = path.is_file(), os.stat(path).st_size
@@ -64,6 +65,8 @@ def require_file(path: Path, source: Path | None = None, key: str | None = None,
         regular, size = False, 0
     if not regular:
         raise SubjectError(source or path, "the file does not exist", key=key, expected=path if source else None)
+    if not os.access(path, os.R_OK):
+        raise SubjectError(path, "the file may not be read: its permissions forbid it")
     if size == 0:
         raise SubjectError(path, "the file is empty")
     if max_bytes is not None and size > max_bytes:
@@ -183,12 +186,12 @@ def _npy_header(stream: io.BufferedIOBase) -> tuple[tuple[int, ...], bool, np.dt
 
 
 def shortened(value: object, length: int = 120) -> str:
-    """The value as one short line, for messages."""
+    """The value as one short line that a terminal can show, for messages."""
     if isinstance(value, (list, dict, tuple, set)):  # their text can be long to make, or nested without end
         return f"a {type(value).__name__} of {len(value)}"
     if isinstance(value, int) and value.bit_length() > 256:
         return "a very large number"
-    text = " ".join(str(value).split())
+    text = "".join(c if c.isprintable() else "?" for c in " ".join(str(value)[: 16 * length].split()))
     return text if len(text) <= length else text[: length - 3] + "..."
 
 

@@ -158,3 +158,4 @@ def test_messages_stay_short():
     for value in (deep, "x" * 10_000, 10**100_000, {"a": deep}, "a\n b"):
         assert len(shortened(value)) <= 120 and "\n" not in shortened(value)
     assert shortened(1.5) == "1.5"
+    assert shortened("a\x1b[2J\ud800ü") == "a?[2J?ü"

@@ -16,14 +16,29 @@ OPENCV_TO_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 """From OpenCV camera axes (x right, y down, looking along z) to OpenGL's, and back."""
 _ROTATION_TOLERANCE = 1e-3
 MAX_FOCAL = 1e5
+_MAX_CENTER = 2.0 * MAX_SIDE
+"""Largest focal length, and farthest principal point of a cropped picture, in pixels."""
 
 
 def read_intrinsics(record: Record) -> tuple[float, float, float, float, int, int]:
     """fl_x, fl_y, cx, cy in pixels, and w, h, as written by transforms files (w and h may be floats there)."""
     width, height = (round(record.number(key, 1.0, float(MAX_SIDE))) for key in ("w", "h"))
     fl_x, fl_y = (record.number(key, 1.0, MAX_FOCAL) for key in ("fl_x", "fl_y"))
-    cx, cy = (record.number(key, -2.0 * MAX_SIDE, 2.0 * MAX_SIDE) for key in ("cx", "cy"))
+    cx, cy = (record.number(key, -_MAX_CENTER, _MAX_CENTER) for key in ("cx", "cy"))
     return fl_x, fl_y, cx, cy, width, height
+
+
+def intrinsics_of(K: Float[np.ndarray, "3 3"], source: Path, key: str) -> tuple[float, float, float, float]:
+    """fl_x, fl_y, cx, cy in pixels out of a matrix of intrinsics.
+
+    Raises:
+        SubjectError: focal lengths or a centre that no picture has.
+    """
+    fl_x, fl_y, cx, cy = K[[0, 1, 0, 1], [0, 1, 2, 2]].tolist()
+    if not (1 <= min(fl_x, fl_y) <= max(fl_x, fl_y) <= MAX_FOCAL and max(abs(cx), abs(cy)) <= _MAX_CENTER):
+        expected = "focal lengths and the centre in pixels"
+        raise SubjectError(source, "wrong value", key=key, expected=expected, found=f"{fl_x:g} {fl_y:g} {cx:g} {cy:g}")
+    return fl_x, fl_y, cx, cy
 
 
 def checked_camera_to_world(matrix: Float[np.ndarray, "4 4"], source: Path, key: str) -> Float[np.ndarray, "4 4"]:

@@ -25,13 +25,14 @@ from partnerface_ns.capture.overlap import (
     rows_to_chin,
     silhouette,
     small_mask,
+    small_size,
 )
 from partnerface_ns.flame.head_model import HeadModel
 
 GOOD_UNION, GOOD_OUTSIDE, GOOD_ABOVE = 0.6, 0.05, 0.033
 """A head that fits has at least this union with the masks, at most this share outside of them, and leaves them at the
 top by at most this share of its size."""
-_BALD, _NARROW = 0.02, 0.08
+_BALD, _NARROW = 0.03, 0.08
 """Hair that makes a person wider than the head makes them higher too: with less than this above, a head that leaves
 this share of the cheeks' width is another's."""
 _COMPARABLE_UNION = 0.45
@@ -52,6 +53,8 @@ _SCALES = (0.5, 2 / 3, 0.8, 1.0, 1.25, 1.5, 2.0)
 
 
 _NOT_SEEN = "the head is not in the pictures: the poses of head and camera do not belong together"
+_NO_ONE = "the masks show no one: all are black (0 and 1 where 0 and 255 are expected?)"
+_INVERTED = "inverted masks: they are white where the person is not"
 _OTHER_HEAD = "another head: this is not the head model that was tracked with (FLAME version?), or the tracking is bad"
 
 
@@ -86,7 +89,8 @@ def diagnose(capture: Capture, model: HeadModel) -> Verdict:
     Raises:
         SubjectError: a picture cannot be decoded.
     """
-    frames = evenly([frame for frame in capture.frames if frame.image_path is not None], NUM_FRAMES)
+    capture = _of_one_size(capture)
+    frames = evenly(capture.frames, NUM_FRAMES)
     if not frames:
         return Verdict(None, None, "there are no pictures to compare with")
     masks = tuple(small_mask(frame) for frame in frames)
@@ -94,6 +98,8 @@ def diagnose(capture: Capture, model: HeadModel) -> Verdict:
     if all(mask.all() for mask in masks):
         return _verdict_without_masks(capture, model, frames, heads)
     seen = _Seen(heads, masks)
+    if not any(mask.any() for mask in masks):
+        return Verdict(False, seen.overlap, _NO_ONE)
     cause = _other_moments(capture, model) if seen.overlap.union >= _COMPARABLE_UNION else None
     if cause is not None:
         return Verdict(False, seen.overlap, cause)
@@ -107,6 +113,14 @@ def evenly(frames: Sequence[Frame], count: int) -> list[Frame]:
     if len(frames) <= count:
         return list(frames)
     return [frames[i] for i in np.linspace(0, len(frames) - 1, count).round().astype(int)]
+
+
+def _of_one_size(capture: Capture) -> Capture:
+    """The frames with pictures, of the size that most have: others cannot be compared with them."""
+    frames = [frame for frame in capture.frames if frame.image_path is not None]
+    sizes = [small_size(frame.camera) for frame in frames]
+    most = max(set(sizes), key=sizes.count, default=None)
+    return replace(capture, frames=tuple(f for f, size in zip(frames, sizes, strict=True) if size == most))
 
 
 def _is_good(overlap: Overlap) -> bool:
@@ -151,6 +165,8 @@ def _in_view(heads: Sequence[Bool[np.ndarray, "h w"]]) -> bool:
 
 def _cause(capture: Capture, model: HeadModel, frames: Sequence[Frame], seen: _Seen) -> tuple[str, MendName | None]:
     """The mistake whose undoing brings most, if that is enough."""
+    if _is_good(_Seen(seen.heads, tuple(~mask for mask in seen.masks)).overlap):
+        return _INVERTED, None
     overlaps = {
         name: _Seen(_silhouettes(*_with_model(_mended_frames(capture, name, frames), model)), seen.masks).overlap
         for name in MENDS
@@ -169,10 +185,7 @@ def _cause(capture: Capture, model: HeadModel, frames: Sequence[Frame], seen: _S
         )
     if not any(head.any() for head in seen.heads):
         return _NOT_SEEN, None
-    return (
-        "another head: the head model is not the one that was tracked with (FLAME version?), or the tracking is bad",
-        None,
-    )
+    return _OTHER_HEAD, None
 
 
 def _best_crop(seen: _Seen) -> tuple[float, float, tuple[float, float]]:
@@ -221,11 +234,11 @@ def _correlation(head: Bool[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"]) -
 def _other_moments(capture: Capture, model: HeadModel) -> str | None:
     """The cause, if poses fit the masks of other moments better than their own."""
     first = capture.frames[0]
-    camera_frames = [f for f in capture.frames if f.camera_index == first.camera_index and f.image_path is not None]
+    camera_frames = [frame for frame in capture.frames if frame.camera_index == first.camera_index]
     frames = evenly(sorted(camera_frames, key=lambda f: f.timestep), NUM_MOVING)
     heads = np.stack(_silhouettes(capture, model, frames))
     masks = np.stack([small_mask(frame) for frame in frames])
-    if len(frames) < 6 or min(_motion(heads, heads), _motion(masks, heads)) < _MIN_MOTION:
+    if len(frames) < 6 or not heads.any() or min(_motion(heads, heads), _motion(masks, heads)) < _MIN_MOTION:
         return None
     preference = _preference(heads, masks)
     own = float(np.diagonal(preference).mean())
@@ -248,7 +261,7 @@ def _preference(
     rows = np.stack([rows_to_chin(head) for head in heads])
     flat = lambda images: images.reshape(len(images), -1).astype(np.float32)  # noqa: E731
     both = flat(heads) @ flat(masks).T
-    union = both / (flat(heads).sum(1)[:, None] + flat(rows) @ flat(masks).T - both)
+    union = both / (flat(heads).sum(1)[:, None] + flat(rows) @ flat(masks).T - both).clip(1)
     centered = union - union.mean(0, keepdims=True) - union.mean(1, keepdims=True) + union.mean()
     return centered / (centered.std() + 1e-12)
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 
-from partnerface_ns.capture.cameras import MAX_FOCAL
+from partnerface_ns.capture.cameras import intrinsics_of
 from partnerface_ns.capture.capture import Camera, Capture, Frame, HeadModelRef
 from partnerface_ns.capture.images import Header, read_header
 from partnerface_ns.capture.metrical_tracker import FLAME_2020, NUM_EXPR, NUM_IDENTITY
@@ -26,7 +26,7 @@ from partnerface_ns.progress import progress
 
 _K_SIZE = 256
 """Pixels a side that the tracker's intrinsics are meant for."""
-_MAX_FRAME = 10_000_000
+_MAX_FRAME = 1_000_000
 _REQUIRED = ("shape", "exp", "jaw_pose", "eye_pose", "cam", "K")
 _OPTIONAL = ("neck_pose", "head_pose")
 
@@ -92,13 +92,9 @@ def _camera(arrays: dict[str, np.ndarray], picture: Header, path: Path) -> Camer
     yaw, pitch, roll = cam[:3]
     T_world_camera[:3, :3] = Rotation.from_euler("ZYX", [roll, yaw, pitch]).as_matrix()
     T_world_camera[:3, 3] = cam[3:]
-    K = shaped(arrays, "K", (3, 3), path)
-    if not (1 <= K[0, 0] <= MAX_FOCAL and 1 <= K[1, 1] <= MAX_FOCAL):
-        raise SubjectError(path, "wrong value", key="K", expected="focal lengths in pixels", found=(K[0, 0], K[1, 1]))
+    fl_x, fl_y, cx, cy = intrinsics_of(shaped(arrays, "K", (3, 3), path), path, "K")
     x, y = picture.width / _K_SIZE, picture.height / _K_SIZE
-    intrinsics = (K[0, 0] * x, K[1, 1] * y, K[0, 2] * x, K[1, 2] * y)
-    fl_x, fl_y, cx, cy = (float(value) for value in intrinsics)
-    return Camera(T_world_camera, fl_x, fl_y, cx, cy, picture.width, picture.height)
+    return Camera(T_world_camera, fl_x * x, fl_y * y, cx * x, cy * y, picture.width, picture.height)
 
 
 def looks_like_flame_head_tracker(root: Path) -> bool:

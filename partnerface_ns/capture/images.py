@@ -152,7 +152,10 @@ def _npz_picture(path: Path) -> tuple[np.ndarray, np.ndarray | None] | None:
         raise SubjectError(path, "unknown kind of pixels", key="img", expected="0 to 255", found=rgb.dtype)
     if rgb.dtype.kind == "f" and rgb.max() <= 1:
         rgb = rgb * 255
-    mask = arrays["parsing"][0] != 0 if "parsing" in arrays else None
+    parsing = arrays.get("parsing")
+    if parsing is not None and parsing.dtype.kind not in "fiub":
+        raise SubjectError(path, "unknown kind of pixels", key="parsing", expected="numbers", found=parsing.dtype)
+    mask = None if parsing is None else parsing[0] != 0
     return rgb.clip(0, 255).astype(np.uint8), None if mask is None else mask.astype(np.uint8) * 255
 
 

@@ -23,7 +23,7 @@ from partnerface_ns.capture.parameters import check_identity, padded, single_sta
 from partnerface_ns.capture.record import Record
 from partnerface_ns.capture.splits import split_off_last
 from partnerface_ns.errors import SubjectError
-from partnerface_ns.files import path_inside
+from partnerface_ns.files import path_inside, require_file
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.progress import progress
 
@@ -65,7 +65,10 @@ def read_imavatar(root: Path) -> Capture:
         identity = this if identity is None else identity
         check_identity(this, identity, file, "shape_params")
         intrinsics = _read_intrinsics(document)
-        for record in progress(document.records("frames"), f"Reading {file.parent.name}"):
+        records = document.records("frames")
+        if not records:
+            raise SubjectError(file, "the video is empty", key="frames", expected="frames", found=0)
+        for record in progress(records, f"Reading {file.parent.name}"):
             frame = _read_frame(record, root, intrinsics, len(frames))
             check_pictures(frame)
             frames.append(frame)
@@ -120,6 +123,9 @@ def _read_intrinsics(document: Record) -> _Intrinsics:
 def _read_frame(record: Record, root: Path, intrinsics: _Intrinsics, timestep: int) -> Frame:
     picture = record.file("file_path", root, suffix=".png")
     mask = path_inside(root, record.source.parent, f"mask/{picture.name}", record.source, record.key("file_path"))
+    masked = (record.source.parent / "mask").exists()
+    if masked:
+        require_file(mask, record.source, record.key("file_path"))
     width, height, _ = read_header(picture)
     camera = Camera(
         _camera_to_world(record, intrinsics.x_sign),
@@ -130,7 +136,7 @@ def _read_frame(record: Record, root: Path, intrinsics: _Intrinsics, timestep: i
         width,
         height,
     )
-    return Frame(timestep, 0, camera, picture, mask if mask.exists() else None)
+    return Frame(timestep, 0, camera, picture, mask if masked else None)
 
 
 def _camera_to_world(record: Record, x_sign: float) -> np.ndarray:

@@ -68,7 +68,9 @@ def read_insta(root: Path, load_head: Callable[[], HeadModel]) -> Capture:
     for split, document in documents.items():
         frames = document.records("frames")
         listed[split] = [frame.text("file_path") for frame in frames]
-        unique.update(zip(listed[split], frames, strict=True))
+        for name, frame in zip(listed[split], frames, strict=True):
+            if unique.setdefault(name, frame).values != frame.values:
+                raise frame.error("file_path", "the same values wherever a picture is listed", name)
     names = sorted(unique)
     intrinsics = next(iter(documents.values()))
     frames = tuple(_frame(unique[name], intrinsics, root, t) for t, name in enumerate(names))

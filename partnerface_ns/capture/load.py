@@ -16,7 +16,7 @@ from partnerface_ns.capture.record import Record
 from partnerface_ns.capture.vhap import looks_like_vhap, read_vhap
 from partnerface_ns.capture.vhap_tracker import looks_like_vhap_tracker, read_vhap_tracker
 from partnerface_ns.errors import SubjectError
-from partnerface_ns.files import path_inside
+from partnerface_ns.files import path_inside, shortened
 from partnerface_ns.flame.head_model import HeadModel
 
 _RECOGNISERS: dict[CaptureFormat, Callable[[Path], bool]] = {
@@ -44,10 +44,16 @@ def load_capture(path: Path, layout: CaptureFormat | None = None, head_model: Pa
         SubjectError: no such folder, an unknown layout, or something in it cannot be used.
     """
     root = Path(path)
-    if not root.is_dir():
-        kind = "a file" if root.exists() else "nothing"
-        raise SubjectError(root, "the subject's folder does not exist", expected="a folder", found=kind)
-    root = root.resolve()
+    try:
+        if not root.is_dir():
+            kind = "a file" if root.exists() else "nothing"
+            raise SubjectError(root, "the subject's folder does not exist", expected="a folder", found=kind)
+        return _read(root.resolve(), layout, head_model)
+    except OSError as error:  # a folder that may not be looked into, a disk that fails
+        raise SubjectError(shortened(error.filename or root), "cannot be read", found=error.strerror) from error
+
+
+def _read(root: Path, layout: CaptureFormat | None, head_model: Path | None) -> Capture:
     readers: dict[CaptureFormat, Callable[[], Capture]] = {
         "vhap": lambda: read_vhap(root),
         "insta": lambda: read_insta(root, lambda: _head_for_meshes(root, head_model)),

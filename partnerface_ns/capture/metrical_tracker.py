@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from partnerface_ns.capture.cameras import MAX_FOCAL, OPENCV_TO_OPENGL, checked_camera_to_world
+from partnerface_ns.capture.cameras import OPENCV_TO_OPENGL, checked_camera_to_world, intrinsics_of
 from partnerface_ns.capture.capture import Camera, Capture, Frame, HeadModelRef
 from partnerface_ns.capture.images import MAX_SIDE, check_pictures
 from partnerface_ns.capture.parameters import check_identity, numbers, padded, shaped, single_state, track_of, vector
@@ -140,13 +140,10 @@ def _camera(opencv: dict[str, np.ndarray], size: tuple[int, int], path: Path) ->
     T_camera_world[:3, :3] = shaped(opencv, "R", (3, 3), path)
     T_camera_world[:3, 3] = shaped(opencv, "t", (3,), path)
     checked_camera_to_world(T_camera_world, path, "opencv.R")
-    K = shaped(opencv, "K", (3, 3), path)
-    if not (1 <= K[0, 0] <= MAX_FOCAL and 1 <= K[1, 1] <= MAX_FOCAL):
-        raise SubjectError(path, "wrong value", key="opencv.K", expected="focal lengths in pixels", found=K[0, 0])
+    intrinsics = intrinsics_of(shaped(opencv, "K", (3, 3), path), path, "opencv.K")
     T_world_camera = np.linalg.inv(T_camera_world) @ OPENCV_TO_OPENGL
     height, width = size
-    fl_x, fl_y, cx, cy = K[[0, 1, 0, 1], [0, 1, 2, 2]].tolist()
-    return Camera(T_world_camera, fl_x, fl_y, cx, cy, width, height)
+    return Camera(T_world_camera, *intrinsics, width, height)
 
 
 def looks_like_metrical_tracker(root: Path) -> bool:

@@ -98,10 +98,10 @@ def check_identity(identity: np.ndarray, first: np.ndarray, source: Path, key: s
     """One capture is one person.
 
     Raises:
-        SubjectError: another identity than the first frame's.
+        SubjectError: other coefficients, or other offsets of vertices, than the first frame's.
     """
     if identity.shape != first.shape or np.abs(identity - first).max() > IDENTITY_TOLERANCE:
-        raise SubjectError(source, "another identity than in the first frame", key=key, expected="one for all frames")
+        raise SubjectError(source, "another person than in the first frame", key=key, expected="one for all frames")
 
 
 def shaped(arrays: Mapping[str, np.ndarray], key: str, shape: tuple[int, ...], source: Path) -> np.ndarray:

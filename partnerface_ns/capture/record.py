@@ -57,7 +57,7 @@ class Record:
 
     def text(self, name: str) -> str:
         value = self._value(name)
-        if not isinstance(value, str) or len(value) > 4096:
+        if not isinstance(value, str) or len(value) > 4096 or not value.isprintable():
             raise self.error(name, "a text", value)
         return value
 

@@ -142,7 +142,9 @@ def _written_background(document: Record) -> tuple[float, float, float] | None:
     """What this project's writer says; null where pictures have their own background."""
     if not document.has("background"):
         return None
-    red, green, blue = document.numbers("background", 3).clip(0, 1).tolist()
+    red, green, blue = document.numbers("background", 3).tolist()
+    if not 0 <= min(red, green, blue) <= max(red, green, blue) <= 1:
+        raise document.error("background", "a colour, 0 to 1 each", f"{red:g}, {green:g}, {blue:g}")
     return red, green, blue
 
 
@@ -160,11 +162,16 @@ def _read_track(paths: Sequence[Path]) -> _Tracked:
     for path in progress(paths, "Reading head states"):
         arrays = read_npz(path)
         identity = vector(arrays, "shape", None, path)
+        this_offset = static_offset(arrays, path)
         if first is None:
-            first, offset = identity, static_offset(arrays, path)
+            first, offset = identity, this_offset
         check_identity(identity, first, path, "shape")
+        if (offset is None) != (this_offset is None):
+            raise SubjectError(path, "only some frames have it", key="static_offset", expected="all frames, or none")
+        if offset is not None and this_offset is not None:
+            check_identity(this_offset.numpy(), offset.numpy(), path, "static_offset")
         states.append(_state(arrays, path))
-        dynamic = dynamic or bool(np.any(arrays.get("dynamic_offset", 0)))
+        dynamic = dynamic or ("dynamic_offset" in arrays and bool(numbers(arrays, "dynamic_offset", path).any()))
     assert first is not None
     notes = ("dynamic_offset (vertex offsets of single frames) is not used",) if dynamic else ()
     return _Tracked(torch.from_numpy(first), offset, track_of(states, paths), notes)

@@ -67,7 +67,10 @@ def read_vhap_tracker(root: Path) -> Capture:
 
 def _last(root: Path) -> Path:
     """The file of the highest epoch."""
-    return max(_files(root), key=lambda path: int(_NAME.fullmatch(path.name).group(1)))  # type: ignore[union-attr]
+    files = _files(root)
+    if not files:
+        raise SubjectError(root, "no tracker output", expected="tracked_flame_params_{epoch}.npz", found="none")
+    return max(files, key=lambda path: int(_NAME.fullmatch(path.name).group(1)))  # type: ignore[union-attr]
 
 
 def _files(root: Path) -> list[Path]:

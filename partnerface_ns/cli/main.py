@@ -47,6 +47,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except SubjectError as error:
         print(f"Error: {error}", file=sys.stderr)
         raise SystemExit(USER_MISTAKE) from None
+    except OSError as error:  # readers say what is wrong with their files: this is where something is to be written
+        if error.filename is None:
+            raise
+        print(f"Error: {error.filename}: {error.strerror}", file=sys.stderr)
+        raise SystemExit(USER_MISTAKE) from None
     except KeyboardInterrupt:
         print("\nStopped by Ctrl-C.", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None

@@ -27,6 +27,9 @@ JOINT_NAMES = ("global", "neck", "jaw", "eye_left", "eye_right")
 JOINT_PARENTS = (-1, 0, 1, 1, 1)
 NUM_FLAME_IDENTITY = 300
 """FLAME keeps identity in the first 300 of its 400 shape directions; expression follows."""
+_SIZE = (0.05, 5.0)
+"""Largest extent of a head, with shoulders or without, in metres."""
+_REGRESSOR_TOLERANCE = 0.01
 _MAX_NUMBER = 2.0**32
 """No length, weight or index of a head model is larger; the root's missing parent is one less."""
 
@@ -113,42 +116,40 @@ def head_model_from_arrays(arrays: dict[str, np.ndarray], path: Path) -> HeadMod
     """
     template = _array(arrays, path, "v_template", (None, 3))
     num_verts = template.shape[0]
-    faces = _array(arrays, path, "f", (None, 3)).astype(np.int64)
-    if faces.size == 0 or faces.min() < 0 or faces.max() >= num_verts:
-        raise SubjectError(path, "faces point outside the vertices", key="f", expected=f"0 to {num_verts - 1}")
+    if num_verts == 0 or not _SIZE[0] < np.ptp(template, axis=0).max() < _SIZE[1]:
+        raise SubjectError(path, "not a head in metres", key="v_template", expected="{} to {} m".format(*_SIZE))
+    faces = _faces(arrays, path, num_verts)
     shape_dirs = _array(arrays, path, "shapedirs", (num_verts, 3, None))
-    weights = _array(arrays, path, "weights", (num_verts, len(JOINT_NAMES)))
-    if (weights < 0).any() or (weights.sum(-1) <= 0).any():
-        raise SubjectError(path, "skinning weights are shares of a positive sum", key="weights")
-    num_identity = int(_array(arrays, path, "n_id", ())) if "n_id" in arrays else NUM_FLAME_IDENTITY
+    weights = _weights(arrays, path, num_verts)
+    num_identity = float(_array(arrays, path, "n_id", ())) if "n_id" in arrays else NUM_FLAME_IDENTITY
     num_shape = shape_dirs.shape[-1]
-    if not 0 < num_identity < num_shape:
+    if not 0 < num_identity < num_shape or num_identity != int(num_identity):
         raise SubjectError(
             path, "identity and expression cannot be told apart", key="n_id", expected=f"1 to {num_shape - 1}"
         )
+    num_identity = int(num_identity)
     num_expr = num_shape - num_identity
     _check_tree(arrays, path)
-    names = tuple(str(n) for n in arrays.get("expr_names", [f"expr_{i:02d}" for i in range(num_expr)]))
+    names = _texts(arrays, path, "expr_names") if "expr_names" in arrays else [f"expr_{i:02d}" for i in range(num_expr)]
     if len(names) != num_expr:
         raise SubjectError(path, "one name an expression", key="expr_names", expected=num_expr, found=len(names))
+    regressor = _array(arrays, path, "J_regressor", (len(JOINT_NAMES), num_verts))
+    if np.abs(regressor.sum(-1) - 1).max() > _REGRESSOR_TOLERANCE:
+        raise SubjectError(path, "joints are no means of vertices", key="J_regressor", expected="rows that sum to 1")
     num_correctives = 9 * (len(JOINT_NAMES) - 1)
     pose_dirs = _array(arrays, path, "posedirs", (num_verts, 3, num_correctives))
-    masks = {
-        name: _array(arrays, path, f"mask_{name}", (num_verts,)) / 255.0
-        for name in REGION_NAMES
-        if f"mask_{name}" in arrays
-    }
+    masks = {name: _mask(arrays, path, f"mask_{name}", num_verts) for name in REGION_NAMES if f"mask_{name}" in arrays}
     to_tensor = lambda a: torch.from_numpy(np.ascontiguousarray(a, dtype=np.float32))  # noqa: E731
     return HeadModel(
-        name=str(arrays["name"]) if "name" in arrays else path.stem,
+        name=_texts(arrays, path, "name")[0] if "name" in arrays else path.stem,
         template=to_tensor(template),
         faces=torch.from_numpy(faces),
         identity_dirs=to_tensor(shape_dirs[..., :num_identity]),
         expression_dirs=to_tensor(shape_dirs[..., num_identity:]),
         pose_dirs=to_tensor(pose_dirs.reshape(-1, num_correctives).T),
-        joint_regressor=to_tensor(_array(arrays, path, "J_regressor", (len(JOINT_NAMES), num_verts))),
+        joint_regressor=to_tensor(regressor),
         skinning_weights=to_tensor(weights / weights.sum(-1, keepdims=True)),
-        expression_names=names,
+        expression_names=tuple(names),
         regions={k: to_tensor(v) for k, v in derive_regions(template, faces, weights, masks).items()},
     )
 
@@ -166,6 +167,40 @@ def _array(arrays: dict[str, np.ndarray], path: Path, key: str, shape: tuple[int
     if array.size and not np.abs(array.astype(np.float64)).max() <= _MAX_NUMBER:
         raise SubjectError(path, "holds values that are not finite or too large", key=key, expected=f"{_MAX_NUMBER:g}")
     return array.astype(np.float32)
+
+
+def _faces(arrays: dict[str, np.ndarray], path: Path, num_verts: int) -> np.ndarray:
+    given = _array(arrays, path, "f", (None, 3))
+    faces = given.astype(np.int64)
+    if faces.size == 0 or faces.min() < 0 or faces.max() >= num_verts or (faces != given).any():
+        raise SubjectError(path, "faces point outside the vertices", key="f", expected=f"0 to {num_verts - 1}")
+    return faces
+
+
+def _weights(arrays: dict[str, np.ndarray], path: Path, num_verts: int) -> np.ndarray:
+    weights = _array(arrays, path, "weights", (num_verts, len(JOINT_NAMES)))
+    if (weights < 0).any() or (weights.sum(-1) <= 0).any():
+        raise SubjectError(path, "skinning weights are shares of a positive sum", key="weights")
+    if (weights[:, 0] > 0.5 * weights.sum(-1)).all():
+        raise SubjectError(path, "nothing follows the joints of the head", key="weights")
+    return weights
+
+
+def _mask(arrays: dict[str, np.ndarray], path: Path, key: str, num_verts: int) -> np.ndarray:
+    mask = _array(arrays, path, key, (num_verts,))
+    if mask.min() < 0 or mask.max() > 255:
+        raise SubjectError(
+            path, "wrong values", key=key, expected="0 to 255", found=f"{mask.min():g} to {mask.max():g}"
+        )
+    return mask / 255.0
+
+
+def _texts(arrays: dict[str, np.ndarray], path: Path, key: str) -> list[str]:
+    """A text, or a list of them, fit to be shown."""
+    texts = arrays[key].reshape(-1).tolist() if arrays[key].ndim < 2 else []
+    if not texts or not all(isinstance(text, str) and text.isprintable() and 0 < len(text) <= 200 for text in texts):
+        raise SubjectError(path, "not a text", key=key, expected="names of 1 to 200 printable characters")
+    return texts
 
 
 def _check_tree(arrays: dict[str, np.ndarray], path: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from format_writers.layouts import LAYOUTS
 from format_writers.truth import flame_like_arrays, flame_like_head, make_truth
@@ -18,6 +19,8 @@ from partnerface_ns.capture.overlap import Overlap, overlap_of, silhouette, smal
 from partnerface_ns.flame.state import HeadState
 
 NUM_FRAMES = 20
+MASKED = [layout for layout in LAYOUTS if layout != "metrical-tracker"]
+"""Without masks only a head out of the picture is told."""
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +72,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-@pytest.mark.parametrize("layout", ["vhap", "imavatar", "flame-head-tracker"])
+@pytest.mark.parametrize("layout", MASKED)
 def test_a_wrong_convention_is_named_with_what_mends_it(captures, truth, layout, wrong):
     mistaken = MENDS[wrong].apply(captures[layout])
     verdict = diagnose(mistaken, truth.head)
@@ -85,9 +88,10 @@ def test_without_masks_a_head_out_of_the_picture_is_explained(captures, truth, w
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_shuffled_frames_are_found(capture, truth, seed):
+@pytest.mark.parametrize("layout", MASKED)
+def test_shuffled_frames_are_found(captures, truth, layout, seed):
     order = np.random.default_rng(seed).permutation(NUM_FRAMES)
-    verdict = diagnose(with_pictures_of(capture, order), truth.head)
+    verdict = diagnose(with_pictures_of(captures[layout], order), truth.head)
     assert verdict.fits is False and "order of the frames" in verdict.cause
 
 
@@ -103,8 +107,9 @@ def test_a_shift_of_the_pictures_is_measured(capture, truth, shift, words):
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_another_head_is_found(capture, seed):
-    verdict = diagnose(capture, flame_like_head(seed))
+@pytest.mark.parametrize("layout", MASKED)
+def test_another_head_is_found(captures, layout, seed):
+    verdict = diagnose(captures[layout], flame_like_head(seed))
     assert verdict.fits is False and "another head" in verdict.cause and verdict.mend is None
 
 
@@ -118,6 +123,37 @@ def test_a_crop_is_found(capture, truth):
     assert "a crop" in moved.cause and "moved by (-16, " in moved.cause
     larger = cropped(fl_x=lambda camera: 1.5 * camera.fl_x, fl_y=lambda camera: 1.5 * camera.fl_y)
     assert "a crop" in larger.cause and "0.667 times" in larger.cause
+
+
+def repainted(capture, folder, paint):
+    """The capture with other masks, made of its own."""
+    frames = []
+    for frame in capture.frames:
+        with Image.open(frame.mask_path) as mask:
+            Image.fromarray(paint(np.array(mask))).save(folder / frame.mask_path.name)
+        frames.append(replace(frame, mask_path=folder / frame.mask_path.name))
+    return replace(capture, frames=tuple(frames))
+
+
+@pytest.mark.parametrize(
+    ("paint", "words"),
+    [
+        (lambda mask: 255 - mask, "inverted masks"),
+        (lambda mask: (mask > 0).astype(np.uint8), "show no one"),
+        (np.zeros_like, "show no one"),
+    ],
+    ids=["inverted", "0 and 1", "black"],
+)
+def test_wrong_masks_are_not_taken_for_wrong_poses(capture, truth, tmp_path, paint, words):
+    verdict = diagnose(repainted(capture, tmp_path, paint), truth.head)
+    assert verdict.fits is False and verdict.mend is None and words in verdict.cause
+
+
+def test_pictures_of_several_sizes_are_judged_by_most(capture, truth):
+    """The last is a strip that could not be compared with the others."""
+    *most, last = capture.frames
+    strip = replace(last, camera=replace(last.camera, height=16))
+    assert diagnose(replace(capture, frames=(*most, strip)), truth.head).fits is True
 
 
 def test_a_head_that_is_nowhere_is_said(capture, truth):

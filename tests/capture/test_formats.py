@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,11 +14,14 @@ from format_writers.compare import assert_same, errors_of
 from format_writers.flame_head_tracker import write_flame_head_tracker
 from format_writers.imavatar import write_imavatar
 from format_writers.insta import write_insta
+from format_writers.layouts import LAYOUTS
 from format_writers.metrical_tracker import write_metrical_tracker
 from format_writers.truth import flame_like_arrays, make_truth
 from format_writers.vhap import write_vhap_export, write_vhap_tracks
 from partnerface_ns.capture.images import load_picture
+from partnerface_ns.capture.imavatar import FILE_NAME
 from partnerface_ns.capture.load import load_capture
+from partnerface_ns.capture.names import CaptureFormat
 from partnerface_ns.capture.splits import split_off_last
 from partnerface_ns.errors import SubjectError
 
@@ -115,6 +120,26 @@ def test_imavatar(tmp_path, mirrored):
     assert_same(single, truth)
 
 
+def test_imavatar_a_missing_mask_and_an_empty_video_are_named(truth, tmp_path):
+    root = write_imavatar(tmp_path / "a", truth, {"v": range(5), "w": range(5, 8)})
+    (root / "v" / "mask" / "3.png").rename(root / "v" / "mask" / "three.png")
+    with pytest.raises(SubjectError, match=r"frames\[2\](.|\n)*mask/3\.png"):
+        load_capture(root)
+    shutil.rmtree(root / "v" / "mask")
+    assert load_capture(root).frames[0].mask_path is None, "a video may have no masks at all"
+    path = root / "v" / FILE_NAME
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"frames": []}))
+    with pytest.raises(SubjectError, match="the video is empty"):
+        load_capture(root)
+
+
+def test_insta_a_picture_with_two_poses_is_named(truth, tmp_path):
+    path = write_insta(tmp_path / "a", truth, parameters="txt") / "transforms_train.json"
+    path.write_text(path.read_text().replace("images/00002.png", "images/00001.png"))
+    with pytest.raises(SubjectError, match=r"frames\[2\]\.file_path"):
+        load_capture(tmp_path / "a")
+
+
 def test_imavatar_videos_named_test_are_held_out(truth, tmp_path):
     videos = {"MVI_test": range(2), "MVI_train": range(2, 8)}
     capture = load_capture(write_imavatar(tmp_path / "a", truth, videos))
@@ -138,6 +163,22 @@ def test_flame_head_tracker(tmp_path):
     assert_pictures(capture, truth)
     assert capture.format == "flame-head-tracker" and counts(capture) == {"train": 6, "val": 0, "test": 2}
     assert len(capture.skipped) == 93 and "3.npz" in capture.skipped
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("parsing", np.full((1, 64, 64), "a")),
+        ("img", np.full((1, 64, 64, 3), np.nan)),
+        ("K", np.array([[[100, 0, 1e5], [0, 100, 0], [0, 0, 1.0]]])),
+    ],
+)
+def test_flame_head_tracker_bad_values_are_named(truth, tmp_path, key, value):
+    root = write_flame_head_tracker(tmp_path / "a", truth, list(range(8)))
+    np.savez(root / "3.npz", **(dict(np.load(root / "3.npz")) | {key: value}))
+    with pytest.raises(SubjectError, match=rf"3\.npz \[{key}\]"):
+        for frame in load_capture(root).frames:
+            load_picture(frame, GREEN)
 
 
 def test_flame_head_tracker_takes_the_mean_of_uneven_identities(truth, tmp_path):
@@ -169,6 +210,15 @@ def test_a_named_layout_is_read_as_such(truth, tmp_path):
     assert_same(load_capture(root, "metrical-tracker"), truth)
     with pytest.raises(SubjectError, match="flame_params"):
         load_capture(root, "imavatar")
+
+
+@pytest.mark.parametrize("other", get_args(CaptureFormat))
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_layout_read_as_another_is_one_error(truth, tmp_path, layout, other):
+    root = LAYOUTS[layout](tmp_path / "a", truth)
+    if other != layout.removesuffix("-meshes"):
+        with pytest.raises(SubjectError):
+            load_capture(root, other)
 
 
 @pytest.mark.parametrize(

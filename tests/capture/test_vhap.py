@@ -148,6 +148,7 @@ BAD_FRAMES = {
     "absolute path": {"file_path": "/etc/hostname"},
     "path that leads out": {"fg_mask_path": "../../secret.png"},
     "path of zero bytes": {"file_path": "images/\0.png"},
+    "path of half a character": {"file_path": "images/\ud800.png"},
     "path is a list": {"file_path": ["images/00000_00.png"]},
     "timestep is text": {"timestep_index": "two"},
     "half a timestep": {"timestep_index": 1.5},
@@ -166,6 +167,9 @@ def test_a_bad_frame_is_named(broken, values):
 
 
 BAD_PARAMS = {
+    "offsets of a later frame": {"static_offset": np.full((1, 5023, 3), 0.01)},
+    "offsets of some frames": {"static_offset": None},
+    "text that is not used": {"dynamic_offset": np.array(["a"])},
     "missing": {"expr": None},
     "NaN": {"jaw_pose": np.array([[0, np.nan, 0]])},
     "infinite": {"translation": np.array([[0, np.inf, 0]])},
@@ -235,6 +239,29 @@ def test_links_out_of_the_folder_and_loops_are_refused(broken):
         edit_frame(broken, file_path="images/loop.png")
         with pytest.raises(SubjectError, match="the path leads"):
             load_capture(broken)
+
+
+def test_a_background_that_is_no_colour_is_named(broken):
+    edit(broken / "transforms_train.json", lambda document: document.update(background=[128, 128, 128]))
+    with pytest.raises(SubjectError, match=r"\[background\](.|\n)*0 to 1"):
+        load_capture(broken)
+
+
+def test_head_models_names_can_be_shown(broken):
+    edit(broken / "transforms_train.json", lambda document: document.update(head_model={"name": "a\x1b[2J"}))
+    with pytest.raises(SubjectError, match=r"head_model\.name") as error:
+        load_capture(broken)
+    assert str(error.value).replace("\n", "").isprintable()
+
+
+def test_what_may_not_be_read_is_named(broken, monkeypatch):
+    real = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: "00001" not in str(path) and real(path, mode))
+    with pytest.raises(SubjectError, match="permissions"):
+        load_capture(broken)
+    monkeypatch.setattr(Path, "is_dir", lambda path: os.stat("x" * 5000))
+    with pytest.raises(SubjectError, match=r"cannot be read(.|\n)*name too long"):
+        load_capture(broken)
 
 
 def test_a_pipe_is_not_waited_for(broken):

@@ -55,6 +55,15 @@ def test_a_users_mistake_is_told_alone_and_exits_with_1(add_command, capsys):
     assert out == "" and err == f"Error: {error}\n"
 
 
+def test_a_place_that_cannot_be_written_to_is_told_alone_and_exits_with_1(add_command, tmp_path, capsys):
+    place = tmp_path / "nowhere" / "a.png"
+    add_command(lambda word: place.write_text("a"))
+    with pytest.raises(SystemExit) as exit_:
+        main(["probe"])
+    assert exit_.value.code == 1
+    assert capsys.readouterr().err == f"Error: {place}: No such file or directory\n"
+
+
 def test_an_error_of_ours_is_not_hidden(add_command):
     def fail(word: str) -> None:
         raise KeyError(word)
