@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 class Drive:
     """Drive a trained avatar by a capture, a recording of blendshapes, keyframes or a built-in performance.
 
-    Stopped and called again, a folder of pictures is gone on with.
+    Stopped and called again, a clip or a folder of pictures is gone on with.
     """
 
     run: Annotated[Path, tyro.conf.Positional]
     """The run's folder, or an avatar file."""
     source: Annotated[Path | None, tyro.conf.Positional] = None
-    """A capture folder of any layout, a Live Link Face CSV, or keyframes (.json, or .csv with a column time)."""
+    """A capture folder of any layout, a video (it is tracked first; a clip keeps its sound), a Live Link Face CSV, or
+    keyframes (.json, or .csv with a column time)."""
     performance: Literal["talk", "range", "visemes"] | None = None
     """A built-in performance in place of a source."""
     output: Path = Path("driven.mp4")
@@ -73,11 +74,15 @@ class Drive:
 
     def _motion(self, model: HeadModel) -> Motion:
         from partnerface_ns.driving.motion import load_motion, performance
+        from partnerface_ns.driving.video import VIDEO_SUFFIXES, motion_of_video
 
         if (self.source is None) == (self.performance is None):
             raise SubjectError("drive", "needs one motion", expected="SOURCE or --performance, not both or neither")
         if self.fps is not None and not 0 < self.fps <= 1000:
             raise SubjectError("--fps", "out of range", expected="above 0, at most 1000", found=self.fps)
+        if self.source is not None and self.source.suffix.lower() in VIDEO_SUFFIXES:
+            motion = motion_of_video(self.source, self.output.parent, model)
+            return motion if self.fps is None else replace(motion, fps=self.fps, sound=None)
         if self.source is not None:
             return load_motion(self.source, model, self.fps, self.source_head_model)
         assert self.performance is not None

@@ -55,6 +55,8 @@ class Motion:
     """The source's picture of each moment, where it has any."""
     background: tuple[float, float, float] = (1.0, 1.0, 1.0)
     """Colour behind the source's person, in [0, 1]."""
+    sound: Path | None = None
+    """A video whose sound goes with the motion."""
     notes: tuple[str, ...] = ()
     """What a user should know about the reading."""
 
@@ -91,7 +93,7 @@ def load_motion(
             "not a motion that can be read",
             expected="a capture folder, a .csv (Live Link Face or keyframes) or a .json (keyframes)",
             found=source.suffix or "no suffix",
-            hint="a video is first tracked: partnerface track VIDEO FOLDER",
+            hint="partnerface drive tracks a video by itself; elsewhere: partnerface track VIDEO FOLDER",
         )
     with source.open(encoding="utf-8-sig", errors="replace") as file:
         columns = [name.strip().lower() for name in file.readline().split(",")]

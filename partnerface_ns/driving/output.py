@@ -1,12 +1,15 @@
 """Where driven pictures go: an MP4, a folder of PNGs with alpha, or one `.npz`. Memory does not grow with length.
 
-Files appear under their names when they are whole. A folder that was stopped is gone on with.
+Files appear under their names when they are whole. A folder or a clip that was stopped is gone on with: the pictures of
+an unfinished `NAME.mp4` lie in the hidden folder `.NAME.mp4.pictures` beside it.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
+import subprocess
 import zipfile
 from collections.abc import Iterator
 from dataclasses import fields
@@ -54,15 +57,15 @@ def write_plan(path: Path, player: Player, plan: Plan) -> None:
         plan: what to render.
 
     Raises:
-        SubjectError: as `check_output`, or the folder holds something else.
+        SubjectError: as `check_output`, the folder holds something else, or the disk is full.
     """
     check_output(path)
-    if path.suffix.lower() == ".mp4":
-        save_clip(path, (picture.rgb for picture in _rendered(player, plan)), plan.fps)
-    elif path.suffix.lower() == ".npz":
-        _write_npz(path, player, plan)
-    else:
-        _write_folder(path, player, plan)
+    write = {".mp4": _write_clip, ".npz": _write_npz}.get(path.suffix.lower(), _write_folder)
+    try:
+        write(path, player, plan)
+    except OSError as error:
+        hint = "make room or choose another place; for a clip or a folder the same command goes on from what is there"
+        raise SubjectError(path, "cannot be written", found=error, hint=hint) from error
 
 
 def _rendered(player: Player, plan: Plan) -> Iterator[Shown]:
@@ -71,10 +74,63 @@ def _rendered(player: Player, plan: Plan) -> Iterator[Shown]:
 
 def _write_folder(folder: Path, player: Player, plan: Plan) -> None:
     _claim(folder, digest(player, plan), plan.fps)
-    names = {index: folder / f"{index:05d}.png" for index in range(len(plan))}
-    missing = [index for index, name in names.items() if not name.exists()]
-    for index in progress(missing, "Rendering"):
-        _save_rgba(names[index], _rgba(shown(player, plan, index), player))
+    for index, path in _missing(folder, len(plan)):
+        _save_png(path, _rgba(shown(player, plan, index), player))
+
+
+def _write_clip(path: Path, player: Player, plan: Plan) -> None:
+    """Render pictures into a hidden folder, then the clip from them."""
+    folder = path.with_name(f".{path.name}.pictures")
+    mark = digest(player, plan)
+    if folder.is_dir() and not _is_of(folder, mark):
+        shutil.rmtree(folder)  # of another avatar, motion or option
+    _claim(folder, mark, plan.fps)
+    for index, picture in _missing(folder, len(plan)):
+        _save_png(picture, shown(player, plan, index).rgb)
+    silent = folder / "silent.mp4"
+    pictures = (np.array(Image.open(folder / f"{index:05d}.png")) for index in range(len(plan)))
+    save_clip(silent, progress(pictures, "Writing the clip", len(plan)), plan.fps)
+    _join(silent, plan.sound, path)
+    shutil.rmtree(folder)
+
+
+def _join(silent: Path, sound: Path | None, path: Path) -> None:
+    """Copy a clip to its final name, with the sound of a video as long as the clip lasts, if there is any."""
+    import imageio_ffmpeg
+
+    partial = path.with_name(f"{path.stem}.partial{path.suffix}")
+    source = ["-i", sound, "-map", "1:a:0?", "-c:a", "aac", "-shortest"] if sound is not None else []
+    command = [
+        imageio_ffmpeg.get_ffmpeg_exe(),
+        "-y",
+        "-v",
+        "error",
+        "-i",
+        silent,
+        *source,
+        "-map",
+        "0:v",
+        "-c:v",
+        "copy",
+    ]
+    try:
+        done = subprocess.run([*command, partial], capture_output=True, text=True)
+        if done.returncode != 0:
+            raise OSError(done.stderr.strip()[-300:])
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _missing(folder: Path, count: int) -> Iterator[tuple[int, Path]]:
+    """Numbers and names of the pictures that are still to be rendered, with a progress bar."""
+    names = {index: folder / f"{index:05d}.png" for index in range(count)}
+    yield from progress([item for item in names.items() if not item[1].exists()], "Rendering")
+
+
+def _is_of(folder: Path, plan: str) -> bool:
+    mark = folder / _MARK
+    return mark.is_file() and Record.read(mark).text("plan") == plan
 
 
 def _claim(folder: Path, plan: str, fps: float) -> None:
@@ -103,10 +159,10 @@ def _rgba(picture: Shown, player: Player) -> UInt8[np.ndarray, "height width 4"]
     return np.concatenate([(rgb.clip(0, 255) + 0.5).astype(np.uint8), picture.alpha[..., None]], -1)
 
 
-def _save_rgba(path: Path, picture: UInt8[np.ndarray, "height width 4"]) -> None:
+def _save_png(path: Path, picture: UInt8[np.ndarray, "height width channels"]) -> None:
     partial = path.with_name(f"{path.name}.partial")
     try:
-        Image.fromarray(picture, "RGBA").save(partial, format="PNG")
+        Image.fromarray(picture).save(partial, format="PNG")
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)

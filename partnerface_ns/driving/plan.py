@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -71,6 +72,8 @@ class Plan:
     """How far the motion went beyond training before it was clamped."""
     source: Motion | None
     """Where pictures at the left come from; None for none."""
+    sound: Path | None = None
+    """A video whose sound a clip keeps."""
 
     def __len__(self) -> int:
         return len(self.states)
@@ -104,7 +107,7 @@ def make_plan(player: Player, motion: Motion, config: PlanConfig) -> Plan:
     cameras = _cameras(player, head, motion, config, A)
     if config.size is not None:
         cameras = tuple(scaled_camera(camera, config.size) for camera in cameras)
-    return Plan(states, cameras, motion.fps, found, motion if config.side_by_side else None)
+    return Plan(states, cameras, motion.fps, found, motion if config.side_by_side else None, motion.sound)
 
 
 def shown(player: Player, plan: Plan, index: int) -> Shown:

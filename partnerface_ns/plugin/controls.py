@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Float
 from nerfstudio.viewer.viewer_elements import ViewerButton, ViewerDropdown, ViewerSlider, ViewerText
 from torch import Tensor, nn
+from viser import ViserServer
 
 from partnerface_ns.avatar_file import AvatarInfo
 from partnerface_ns.capture.record import Record
@@ -73,7 +74,7 @@ class HeadControls(nn.Module):
         self.g_save = ViewerButton("Save this expression", cb_hook=lambda _: self.save(self.f_name.value))
 
     def _add(self, attribute: str, name: str, ends: tuple[float, float]) -> None:
-        slider = ViewerSlider(name, 0.0, *ends, 0.01, cb_hook=self._slider_moved, hint=self._seen(name))
+        slider = SeenSlider(name, ends, self._seen(name), self._slider_moved)
         setattr(self, attribute, slider)
         self._sliders[name] = slider
 
@@ -131,21 +132,52 @@ class HeadControls(nn.Module):
         if element.value and self.a_motion.value != SLIDERS:
             self.a_motion.value = SLIDERS
 
-    def _seen(self, name: str) -> str:
-        """What training saw of a channel, as far as the head model names it."""
+    def show_tracked(self) -> None:
+        """Show the tracked motion again: someone moved its frame slider."""
+        if self.a_motion.value != TRACKED:
+            self.a_motion.value = TRACKED
+
+    def _seen(self, name: str) -> tuple[float, float] | None:
+        """What training saw of a channel, from the neutral face on, as far as the head model names it."""
         info = self._info
         names = self._model.expression_names
         index = [names.index(side) for side in (name, f"{name}Left", f"{name}Right") if side in names]
         if name == "jaw":
-            low, high = (float((end.jaw - info.neutral.jaw)[0]) for end in (info.lowest, info.highest))
+            ends = ((end.jaw - info.neutral.jaw)[0] for end in (info.lowest, info.highest))
         elif index:
-            low, high = (
-                float((end.expression - info.neutral.expression)[index].mean()) for end in (info.lowest, info.highest)
-            )
+            ends = ((end.expression - info.neutral.expression)[index].mean() for end in (info.lowest, info.highest))
         else:
-            return "0 is this person's neutral face"
-        low, high = (round(end, 2) + 0.0 for end in (low, high))  # no minus before a zero
-        return f"Training saw {low:.2f} to {high:.2f}; 0 is this person's neutral face"
+            return None
+        low, high = (round(float(end), 2) + 0.0 for end in ends)  # no minus before a zero
+        return low, high
+
+
+class SeenSlider(ViewerSlider):
+    """A slider from a neutral 0 that marks what training saw."""
+
+    def __init__(
+        self,
+        name: str,
+        ends: tuple[float, float],
+        seen: tuple[float, float] | None,
+        moved: Callable[[ViewerSlider], None],
+    ) -> None:
+        """
+        Args:
+            ends: of the slider.
+            seen: range of training, where it is known.
+            moved: called when the slider moves.
+        """
+        hint = "0 is this person's neutral face"
+        if seen is not None:
+            hint = f"Training saw {seen[0]:.2f} to {seen[1]:.2f}; {hint}"
+        super().__init__(name, 0.0, *ends, 0.01, cb_hook=moved, hint=hint)
+        self.marks = tuple(sorted({min(ends[1], max(ends[0], end)) for end in seen})) if seen is not None else None
+
+    def _create_gui_handle(self, viser_server: ViserServer) -> None:
+        self.gui_handle = viser_server.gui.add_slider(
+            self.name, self.min, self.max, self.step, self.default_value, marks=self.marks, hint=self.hint
+        )
 
 
 def strongest_expressions(model: HeadModel, count: int = _NUM_EXPRESSIONS) -> list[str]:

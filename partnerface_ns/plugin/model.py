@@ -29,6 +29,7 @@ from partnerface_ns.flame.state import HeadState
 from partnerface_ns.plugin.controls import HeadControls
 from partnerface_ns.plugin.course import Course
 from partnerface_ns.plugin.dataparser import Recording
+from partnerface_ns.plugin.page import MutedPart, PageView
 from partnerface_ns.plugin.viewer import FaceView
 
 OUTPUTS = ("rgb", "accumulation", "depth", "parts", "deformation", "canonical")
@@ -80,10 +81,14 @@ class PartnerfaceModel(Model):
             self._shown.timestep,
         )
         self.frame_slider = self.face_view.slider
+        self.frame_slider_play = self.face_view.play
         info = AvatarInfo.of(capture, self._recording.head_model, self._recording.head_model.name)
         self.head_controls = HeadControls(
             self._recording.head_model, info, lambda: self.avatar.skinning.head.verts_rest
         )
+        self.face_view.slider.cb_hook = lambda _: self.head_controls.show_tracked()
+        self.page_view = PageView(self.avatar)
+        self._muted = MutedPart(self.avatar)
 
     # -- training ------------------------------------------------------------------------------------------------
 
@@ -130,6 +135,8 @@ class PartnerfaceModel(Model):
             obb_box: taken for nerfstudio's sake; the avatar ends where the head does and is not cropped.
         """
         states, residuals = self._moment_of_camera(camera)
+        of_page = self._of_page(camera)
+        muted = self.page_view.muted_part if of_page else None
         bundle = camera.generate_rays(camera_indices=0, keep_shape=True)
         origins = bundle.origins.reshape(-1, 3).to(self.device)
         directions = bundle.directions.reshape(-1, 3).to(self.device)
@@ -137,9 +144,10 @@ class PartnerfaceModel(Model):
         for start in range(0, origins.shape[0], self.config.eval_num_rays_per_chunk):
             part = slice(start, start + self.config.eval_num_rays_per_chunk)
             frame = torch.zeros(origins[part].shape[0], dtype=torch.long, device=self.device)
-            chunks.append(self._render(origins[part], directions[part], frame, states, residuals))
+            chunks.append(self._render(origins[part], directions[part], frame, states, residuals, muted))
         shape = (*bundle.origins.shape[:2], -1)
-        return {name: torch.cat([chunk[name] for chunk in chunks]).reshape(shape) for name in OUTPUTS}
+        outputs = {name: torch.cat([chunk[name] for chunk in chunks]).reshape(shape) for name in OUTPUTS}
+        return self.page_view.dressed(outputs, camera, states) if of_page else outputs
 
     def get_rgba_image(self, outputs: dict[str, Tensor], output_name: str = "rgb") -> Tensor:
         """Colours without the background, and opacity."""
@@ -167,7 +175,7 @@ class PartnerfaceModel(Model):
 
     def _moment_of_camera(self, camera: Cameras) -> tuple[HeadState, Int[Tensor, frames] | None]:
         """The one head state that an image shows, and its timestep if it has a torso of its own."""
-        if "timestep" not in (camera.metadata or {}) and self.face_view.decides:
+        if self._of_page(camera):
             asked = self.head_controls.state()
             if asked is not None:
                 return asked.to(self.device), None
@@ -176,6 +184,10 @@ class PartnerfaceModel(Model):
             return self._neutral(), None
         present = torch.tensor([timestep], device=self.device)
         return self._states(present), self._residuals_of(present)
+
+    def _of_page(self, camera: Cameras) -> bool:
+        """Whether an image is a viewer page's own, neither a frame of a capture nor a camera path's."""
+        return "timestep" not in (camera.metadata or {}) and self.face_view.decides
 
     def _timestep_of_camera(self, camera: Cameras) -> int | None:
         metadata, last = camera.metadata or {}, len(self._track) - 1
@@ -209,8 +221,15 @@ class PartnerfaceModel(Model):
     # -- the avatar ----------------------------------------------------------------------------------------------
 
     def _render(
-        self, origins: Tensor, directions: Tensor, frame: Tensor, states: HeadState, residuals: Tensor | None
+        self,
+        origins: Tensor,
+        directions: Tensor,
+        frame: Tensor,
+        states: HeadState,
+        residuals: Tensor | None,
+        muted: int | None = None,
     ) -> dict[str, Tensor]:
+        self._muted.part = muted
         return self.avatar.render(Rays(origins, directions, frame), states, residuals)
 
     def _pose(self, timestep: int) -> Tensor:

@@ -56,6 +56,7 @@ class PartnerfacePipeline(VanillaPipeline):
         provide_ffmpeg()
         if config.run_folder is not None:
             self.model.head_controls.use_folder(config.run_folder)
+            self.model.page_view.use_folder(config.run_folder)
 
     def load_pipeline(self, loaded_state: dict[str, Any], step: int) -> None:
         """Load a checkpoint; unlike nerfstudio's own, never in part.

@@ -6,14 +6,20 @@ nerfstudio finds both by a scan of the model's public attributes. The viewer's s
 from __future__ import annotations
 
 import math
+import threading
+import time
 
 import numpy as np
 from jaxtyping import Float
 from nerfstudio.viewer.viewer import VISER_NERFSTUDIO_SCALE_RATIO, Viewer
-from nerfstudio.viewer.viewer_elements import ViewerControl, ViewerSlider
+from nerfstudio.viewer.viewer_elements import ViewerCheckbox, ViewerControl, ViewerSlider
 from viser import ClientHandle
 
 from partnerface_ns.capture.capture import Camera
+
+_FPS, _NAP = 25.0, 0.04
+"""Frames a second while playing, and seconds between two moves of the slider; what is rendered is what there is time
+for."""
 
 
 class FaceView(ViewerControl):
@@ -33,6 +39,7 @@ class FaceView(ViewerControl):
         self.slider = ViewerSlider(
             "Frame", timestep, 0, max(1, num_timesteps - 1), 1, hint="Which frame's expression and pose to show"
         )
+        self.play = ViewerCheckbox("Play", False, cb_hook=self._start, hint="Let the frames run")
 
     @property
     def decides(self) -> bool:
@@ -43,6 +50,17 @@ class FaceView(ViewerControl):
     def timestep(self) -> int | None:
         """The frame that the slider asks for; None where the page does not decide."""
         return int(self.slider.value) if self.decides else None
+
+    def _start(self, element: ViewerCheckbox) -> None:
+        if element.value:
+            threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        """Move the slider in real time until play is switched off."""
+        num, first, began = self.slider.max + 1, self.slider.value, time.monotonic()
+        while self.play.value:
+            self.slider.value = (first + int((time.monotonic() - began) * _FPS)) % num
+            time.sleep(_NAP)
 
     def _setup(self, viewer: Viewer) -> None:
         super()._setup(viewer)

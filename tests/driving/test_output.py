@@ -35,7 +35,8 @@ def test_a_folder_of_pictures_with_alpha(player, plan, tmp_path):
     assert picture[..., 3].min() == 0 and picture[..., 3].max() > 100
 
 
-def test_a_stopped_folder_is_gone_on_with(player, plan, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["out", "out.mp4"])
+def test_what_was_stopped_is_gone_on_with(player, plan, tmp_path, monkeypatch, name):
     rendered = []
 
     def stopping(player, plan, index):
@@ -46,10 +47,47 @@ def test_a_stopped_folder_is_gone_on_with(player, plan, tmp_path, monkeypatch):
 
     monkeypatch.setattr(output_module, "shown", stopping)
     with pytest.raises(KeyboardInterrupt):
-        write_plan(tmp_path / "out", player, plan)
+        write_plan(tmp_path / name, player, plan)
     rendered.append(-1)
-    write_plan(tmp_path / "out", player, plan)
+    write_plan(tmp_path / name, player, plan)
     assert rendered == [0, 1, -1, 2, 3]
+    assert [p.name for p in tmp_path.glob("*out*")] == [name], "nothing of the way is left"
+
+
+def test_a_stopped_clip_of_another_plan_begins_again(player, plan, tmp_path):
+    left = tmp_path / ".out.mp4.pictures"
+    left.mkdir()
+    (left / "drive.json").write_text('{"plan": "another", "fps": 25}')
+    Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(left / "00000.png")
+    write_plan(tmp_path / "out.mp4", player, plan)
+    assert frames_of(tmp_path / "out.mp4")[0].mean() > 50 and not left.exists()
+
+
+def frames_of(path):
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-i", path, "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    decoded = subprocess.run(command, capture_output=True, check=True).stdout
+    return np.frombuffer(decoded, np.uint8).reshape(-1, 16, 16, 3)
+
+
+def test_a_clip_keeps_the_sound_of_its_video(player, plan, tmp_path):
+    ffmpeg = imageio_ffmpeg.get_ffmpeg_exe()
+    picture, tone = ["-f", "lavfi", "-i", "color=s=16x16:r=25"], ["-f", "lavfi", "-i", "sine"]
+    for name, sources in (("spoken.mp4", picture + tone), ("silent.mp4", picture)):
+        subprocess.run([ffmpeg, "-v", "error", *sources, "-t", "1", tmp_path / name], check=True)
+        write_plan(tmp_path / "out.mp4", player, replace(plan, sound=tmp_path / name))
+        streams = subprocess.run([ffmpeg, "-i", tmp_path / "out.mp4"], capture_output=True, text=True).stderr
+        assert ("Audio: aac" in streams) == (name == "spoken.mp4")
+        assert len(frames_of(tmp_path / "out.mp4")) == 4
+
+
+def test_a_clip_that_breaks_off_gets_no_final_name(player, plan, tmp_path, monkeypatch):
+    def truncated(path, pictures, fps):
+        path.write_bytes(b"\0" * 100 + bytes(len(list(pictures))))
+
+    monkeypatch.setattr(output_module, "save_clip", truncated)
+    with pytest.raises(SubjectError, match="cannot be written"):
+        write_plan(tmp_path / "out.mp4", player, plan)
+    assert [p.name for p in tmp_path.glob("*out*")] == [".out.mp4.pictures"]
 
 
 def test_a_folder_of_something_else_is_left_alone(player, plan, tmp_path):
@@ -88,10 +126,10 @@ def test_what_fails_leaves_nothing_under_a_final_name(player, plan, tmp_path, mo
         return shown(player, plan, index)
 
     monkeypatch.setattr(output_module, "shown", failing)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(SubjectError, match="No space"):
         write_plan(tmp_path / name, player, plan)
     left = sorted(p.name for p in tmp_path.rglob("*") if p.name.startswith(("out", "0")))
-    assert left == (["00000.png", "out"] if name == "out" else [])
+    assert left == {"out": ["00000.png", "out"], "out.mp4": ["00000.png"], "out.npz": []}[name]
 
 
 def test_outputs_that_cannot_be_written_are_refused(player, plan, tmp_path):

@@ -94,9 +94,14 @@ def test_expressions_are_saved_and_offered_again(controls, head, info, tmp_path)
         again.use_folder(tmp_path)
 
 
-def test_the_hint_says_what_training_saw(controls, info):
+def test_the_hint_and_the_marks_say_what_training_saw(controls, info):
     low, high = (round(float((end.jaw - info.neutral.jaw)[0]), 2) + 0.0 for end in (info.lowest, info.highest))
-    assert controls._sliders["jaw"].hint.startswith(f"Training saw {low:.2f} to {high:.2f}")
+    slider = controls._sliders["jaw"]
+    assert slider.hint.startswith(f"Training saw {low:.2f} to {high:.2f}")
+    assert slider.marks == (max(0.0, low), high) and controls._sliders["yaw"].marks is None
+    controls.set_channels({"jaw": 0.1})
+    controls.show_tracked()
+    assert controls.a_motion.value == "tracked"
 
 
 def test_sliders_decide_what_the_page_shows_and_nothing_else(make_config, start):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from types import SimpleNamespace
 from unittest.mock import Mock
 
@@ -30,3 +31,15 @@ def test_a_page_opens_where_the_captures_camera_stood():
     assert client.camera.fov == 2 * math.atan(24 / 100)
     assert hidden == [False], "frustums are hidden once; a user may show them again"
     assert view.slider.default_value == 3 and view.slider.max == 9
+
+
+def test_play_moves_the_frame_slider_until_it_is_switched_off():
+    view = FaceView(Camera(np.eye(4), 100.0, 100.0, 32.0, 24.0, 64, 48), np.zeros(3), 5, 0)
+    view.play.value = True
+    view.play.cb_hook(view.play)
+    seen, end = set(), time.monotonic() + 10
+    while len(seen) < 5 and time.monotonic() < end:
+        seen.add(view.slider.value)
+        time.sleep(0.01)
+    view.play.value = False
+    assert seen == {0, 1, 2, 3, 4}, "it begins again at the end"
