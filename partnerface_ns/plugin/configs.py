@@ -46,7 +46,7 @@ def full() -> PartnerfaceTrainerConfig:
     avatar.canonical.resolutions = (128, 256, 512)
     avatar.canonical.num_channels, avatar.canonical.hidden = 16, 128
     avatar.parts.hidden, avatar.parts.num_layers = 128, 3
-    avatar.sampling.num_samples, avatar.sampling.num_probes = 32, 64
+    avatar.sampling.num_samples, avatar.sampling.num_probes, avatar.sampling.num_proposals = 32, 64, 64
     return config
 
 

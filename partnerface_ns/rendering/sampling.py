@@ -34,7 +34,7 @@ _MAX_PROPOSED = 300.0
 class SamplingConfig:
     """How many samples a ray gets and how density is remembered."""
 
-    num_samples: int = 16
+    num_samples: int = 24
     """Intervals a ray is rendered from."""
     num_probes: int = 32
     """Even steps at which a ray looks up remembered density."""
