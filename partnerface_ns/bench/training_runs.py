@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -23,6 +23,11 @@ from partnerface_ns.geometry.camera import Intrinsics, rays_through_pixels
 from partnerface_ns.rendering.metrics import image_metrics, metric_regions
 from partnerface_ns.training import FitConfig, Pictures, ScheduleConfig, fit, region_boxes
 
+HeldOut = Literal["test", "tune", "none"]
+"""What is measured: the test split; the last fifth of the training frames, which settings may be chosen by; or the
+test split that was trained on as well, which shows what is missed for other reasons than that it was never seen."""
+_TUNE_SHARE = 5
+
 
 @dataclass(frozen=True)
 class Job:
@@ -33,7 +38,8 @@ class Job:
     seed: int
     seconds: float
     num_test: int
-    """Test pictures to measure, spread evenly over the split."""
+    """Pictures to measure, spread evenly over those held out."""
+    held_out: HeldOut = "test"
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,8 @@ class Outcome:
     seconds: float
     """Seconds of one thread that training took."""
     metrics: dict[str, float]
-    """Means over the measured test pictures."""
+    """Means over the measured pictures."""
+    held_out: HeldOut = "test"
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -60,16 +67,26 @@ def run(job: Job) -> Outcome:
     capture = load_capture(job.subject)
     model = resolve_head_model(capture, None)
     background = capture.background or (1.0, 1.0, 1.0)
-    avatar = Avatar(VARIANTS[job.variant](), Subject.of(capture, model))
-    frames = capture.frames_of("train")
+    frames, measured = split(capture, job.held_out)
+    states = capture.track[torch.tensor(sorted({frame.timestep for frame in frames}))]
+    avatar = Avatar(VARIANTS[job.variant](), replace(Subject.of(capture, model), states=states))
     pictures = [load_picture(frame, background) for frame in frames]
     head = ShapedHead.of(model, capture.identity, capture.static_offset)
     boxes = region_boxes(head, capture.track, frames)
     schedule = ScheduleConfig(max_steps=1_000_000, max_minutes=job.seconds / 60)
     train = Pictures([rgb for rgb, _ in pictures], [mask for _, mask in pictures], frames, boxes)
     steps = fit(avatar, train, capture.track, FitConfig(schedule, seed=job.seed), clock=time.process_time)
-    metrics = measure(avatar, capture, model, head, spread(capture.frames_of("test"), job.num_test))
-    return Outcome(capture.name, job.variant, job.seed, steps, job.seconds, metrics)
+    metrics = measure(avatar, capture, model, head, spread(measured, job.num_test))
+    return Outcome(capture.name, job.variant, job.seed, steps, job.seconds, metrics, job.held_out)
+
+
+def split(capture: Capture, held_out: HeldOut) -> tuple[list[Frame], list[Frame]]:
+    """Frames to train on, and frames to measure."""
+    train, test = list(capture.frames_of("train")), list(capture.frames_of("test"))
+    if held_out == "tune":
+        last = max(1, len(train) // _TUNE_SHARE)
+        return train[:-last], train[-last:]
+    return (train + test if held_out == "none" else train), test
 
 
 def spread(frames: Sequence[Frame], num: int) -> list[Frame]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from partnerface_ns.avatar import AvatarConfig
+from partnerface_ns.rendering.sampling import SamplingConfig
 
-VARIANTS: dict[str, Callable[[], AvatarConfig]] = {
+ABLATION: dict[str, Callable[[], AvatarConfig]] = {
     "two-stage": AvatarConfig,
     "hard": lambda: AvatarConfig(schedule="hard"),
     "soft": lambda: AvatarConfig(schedule="soft"),
@@ -15,4 +16,13 @@ VARIANTS: dict[str, Callable[[], AvatarConfig]] = {
     "two-stage, K=4": lambda: AvatarConfig(num_parts=4),
     "two-stage, K=16": lambda: AvatarConfig(num_parts=16),
 }
+"""What the parts bring."""
+SAMPLING: dict[str, Callable[[], AvatarConfig]] = {
+    "16 samples": lambda: AvatarConfig(sampling=SamplingConfig(num_samples=16)),
+    "32 samples": lambda: AvatarConfig(sampling=SamplingConfig(num_samples=32)),
+    "samples by memory alone": lambda: AvatarConfig(sampling=SamplingConfig(spread=1.0)),
+    "16 samples by memory alone": lambda: AvatarConfig(sampling=SamplingConfig(num_samples=16, spread=1.0)),
+}
+"""What it brings to ask the field where samples should go."""
+VARIANTS = ABLATION | SAMPLING
 """Each variant's configuration; all else is the default, learning rates included."""

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from partnerface_ns.errors import SubjectError
 
@@ -31,9 +31,12 @@ class Bench:
     seeds: int = 3
     """Runs of each variant, with seeds counted from 0."""
     variants: tuple[str, ...] = ()
-    """Variants to run; none runs all of them."""
+    """Variants to run; none runs those that take a piece of the method away."""
+    held_out: Literal["test", "tune", "none"] = "test"
+    """Pictures to measure: the test split, to report; the last fifth of the training frames, to choose settings by; or
+    the test split after training on it too, to see what is missed though it was seen."""
     num_test: int = 15
-    """Test pictures measured in each run, spread evenly over the split."""
+    """Pictures measured in each run, spread evenly over those held out."""
     jobs: int = field(default_factory=lambda: os.cpu_count() or 1)
     """Runs side by side, each on one thread."""
 
@@ -62,7 +65,7 @@ class Bench:
 
     def _missing(self, outcomes: Sequence[Outcome]) -> list[Job]:
         from partnerface_ns.bench.training_runs import Job
-        from partnerface_ns.bench.variants import VARIANTS
+        from partnerface_ns.bench.variants import ABLATION, VARIANTS
         from partnerface_ns.capture.load import load_capture
 
         unknown = [name for name in self.variants if name not in VARIANTS]
@@ -71,10 +74,10 @@ class Bench:
         subjects = {load_capture(folder).name: folder for folder in self.subjects or (self._demo_subject(),)}
         done = {(outcome.subject, outcome.variant, outcome.seed) for outcome in outcomes}
         return [
-            Job(folder, variant, seed, self.seconds, self.num_test)
+            Job(folder, variant, seed, self.seconds, self.num_test, self.held_out)
             for seed in range(self.seeds)
             for name, folder in subjects.items()
-            for variant in self.variants or VARIANTS
+            for variant in self.variants or ABLATION
             if (name, variant, seed) not in done
         ]
 
@@ -93,7 +96,7 @@ class Bench:
         if not path.is_file():
             return []
         stored = [Outcome(**row) for row in json.loads(path.read_text(encoding="utf8"))["runs"]]
-        return [outcome for outcome in stored if outcome.seconds == self.seconds]
+        return [outcome for outcome in stored if (outcome.seconds, outcome.held_out) == (self.seconds, self.held_out)]
 
     def _write(self, outcomes: Sequence[Outcome]) -> str:
         from partnerface_ns.bench.tables import ablation_table

@@ -46,6 +46,16 @@ def test_a_run_measures_frames_that_it_was_not_trained_on(subject, monkeypatch):
     assert outcome.steps >= 1 and np.isfinite(outcome.metrics["psnr"])
 
 
+def test_settings_are_chosen_by_training_frames_alone(subject):
+    capture = load_capture(subject)
+    of = {name: set(f.timestep for f in capture.frames_of(name)) for name in ("train", "test")}
+    times = lambda frames: {f.timestep for f in frames}  # noqa: E731
+    kept, tuned = map(times, training_runs.split(capture, "tune"))
+    assert kept | tuned == of["train"] and not kept & tuned and min(tuned) > max(kept)
+    assert tuple(map(times, training_runs.split(capture, "test"))) == (of["train"], of["test"])
+    assert tuple(map(times, training_runs.split(capture, "none"))) == (of["train"] | of["test"], of["test"])
+
+
 def test_every_variant_differs_from_the_method_in_one_setting():
     method = vars(AvatarConfig())
     for name, make in variants.VARIANTS.items():
@@ -72,7 +82,8 @@ def test_finished_runs_are_not_run_again(subject, tmp_path, capsys):
     (tmp_path / "bench.json").write_text(json.dumps({"runs": [done.to_dict()]}))
     Bench(tmp_path, (subject,), seeds=1, variants=("none",))()
     assert "| subject | none | 1 | 7 | 20.00 |" in capsys.readouterr().out
-    assert len(Bench(tmp_path, (subject,), seconds=5.0, seeds=1, variants=("none",))._missing([])) == 1
+    other_time, other_pictures = Bench(tmp_path, (subject,), seconds=5.0), Bench(tmp_path, (subject,), held_out="tune")
+    assert other_time._finished() == other_pictures._finished() == []
 
 
 def test_an_unknown_variant_is_named(subject, tmp_path):
