@@ -20,14 +20,14 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from partnerface_ns.capture.capture import Capture
 from partnerface_ns.errors import SubjectError
 from partnerface_ns.fields.canonical_field import CanonicalField, CanonicalFieldConfig
-from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.rigid import transform_points
+from partnerface_ns.rendering.inspection import colors_of_parts
 from partnerface_ns.rendering.losses import LossConfig, color_loss, mask_loss
+from partnerface_ns.rendering.rays import Rays
 from partnerface_ns.rendering.sampling import (
     DensityGrid,
     RayIntervals,
@@ -41,6 +41,7 @@ from partnerface_ns.rendering.sampling import (
     refine,
 )
 from partnerface_ns.rendering.volume import weights_from_density
+from partnerface_ns.subject import Subject
 from partnerface_ns.warp.canonical_space import CanonicalSpaceConfig
 from partnerface_ns.warp.displacement_grid import DisplacementGridConfig
 from partnerface_ns.warp.driving_code import DrivingCode, code_visibility
@@ -109,47 +110,6 @@ class MovedPoints(NamedTuple):
     """What the deformation added, metres."""
     parts: tuple[Int[Tensor, "on_head"], PartWeights] | None
     """The points that have parts, and those."""
-
-
-@dataclass(frozen=True)
-class Rays:
-    """Rays of a few frames."""
-
-    origins: Float[Tensor, "rays 3"]
-    """World frame, metres."""
-    directions: Float[Tensor, "rays 3"]
-    """World frame, unit length."""
-    frame: Int[Tensor, "rays"]
-    """Index of each ray's frame on the batch axis of the head states that come with the rays."""
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What an avatar needs to know of a person before training."""
-
-    model: HeadModel
-    identity: Float[Tensor, "identity"]
-    static_offset: Float[Tensor, "verts 3"]
-    """Personal offsets in the rest frame, metres; zero where the tracker gives none."""
-    states: HeadState
-    """Head states that training may see, batch axes (timesteps,)."""
-    num_timesteps: int
-    """Length of the whole track, which the torso's residuals are indexed by."""
-    background: tuple[float, float, float]
-    """Colour behind the person, in [0, 1]."""
-
-    @staticmethod
-    def of(capture: Capture, model: HeadModel, background: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> Subject:
-        """The person of a capture; `background` counts where the capture's pictures do not bring their own."""
-        offset = capture.static_offset
-        return Subject(
-            model=model,
-            identity=capture.identity,
-            static_offset=torch.zeros_like(model.template) if offset is None else offset,
-            states=capture.states_of("train") if capture.splits["train"] else capture.track,
-            num_timesteps=capture.num_timesteps,
-            background=capture.background or background,
-        )
 
 
 class Avatar(nn.Module):
@@ -406,14 +366,9 @@ class Avatar(nn.Module):
     def _inspect(self, points: Tensor, moved: MovedPoints) -> dict[str, Tensor]:
         """Values of each point to look at, as colours."""
         lower, upper = self.field.lower, self.field.upper
-        part_color = torch.full_like(points, 0.5)
-        if moved.parts is not None:
-            which, parts = moved.parts
-            colors = part_colors(self.config.num_parts, points.device)[parts.index]
-            part_color = part_color.index_copy(0, which, (colors * parts.weight[..., None]).sum(1))
         size = moved.offset.norm(dim=-1, keepdim=True) / self.config.parts.offset_scale
         return {
-            "parts": part_color,
+            "parts": colors_of_parts(moved.parts, self.config.num_parts, points),
             "deformation": size.clamp(max=1).expand(-1, 3),
             "canonical": ((points - lower) / (upper - lower)).clamp(0, 1),
         }
@@ -464,14 +419,6 @@ class Avatar(nn.Module):
         if stored != self._model.fingerprint:
             given = f"{self._model.name} ({self._model.fingerprint})"
             raise SubjectError(source, "trained with another head model", expected=stored, found=given)
-
-
-def part_colors(num_parts: int, device: torch.device | str = "cpu") -> Float[Tensor, "parts 3"]:
-    """A distinct colour in [0, 1] for each part: hues by the golden ratio, two brightnesses."""
-    hue = torch.arange(num_parts, device=device) * 0.618034 % 1
-    phase = torch.stack([hue, hue + 2 / 3, hue + 1 / 3], -1)
-    brightness = torch.where(torch.arange(num_parts, device=device) % 2 == 0, 1.0, 0.7)
-    return ((0.5 + 0.5 * torch.cos(2 * torch.pi * phase)) * brightness[:, None]).clamp(0, 1)
 
 
 def _half_size(lower: Float[Tensor, "3"], upper: Float[Tensor, "3"]) -> float:

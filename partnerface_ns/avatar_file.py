@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from partnerface_ns.avatar import Avatar, AvatarConfig, Subject
+from partnerface_ns.avatar import Avatar, AvatarConfig
 from partnerface_ns.capture.capture import Camera, Capture
 from partnerface_ns.capture.head_models import named_head_model
 from partnerface_ns.errors import SubjectError
@@ -24,6 +24,7 @@ from partnerface_ns.files import require_file, shortened
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.neutral import measured_neutral
 from partnerface_ns.flame.state import HeadState
+from partnerface_ns.subject import Subject
 
 AVATAR_NAME = "avatar.pt"
 """The file's name in a run folder."""

@@ -15,12 +15,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from partnerface_ns.avatar import Avatar, Rays
+from partnerface_ns.avatar import Avatar
 from partnerface_ns.capture.capture import Frame
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.camera import Intrinsics, project_points, rays_through_pixels
 from partnerface_ns.rendering.metrics import above_neck
+from partnerface_ns.rendering.rays import Rays
 
 
 @dataclass

@@ -11,14 +11,17 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from partnerface_ns.avatar import HARD, SOFT, Avatar, Rays, Subject, part_colors
+from partnerface_ns.avatar import HARD, SOFT, Avatar
 from partnerface_ns.capture.capture import Camera, Capture, Frame, HeadModelRef
 from partnerface_ns.errors import SubjectError
 from partnerface_ns.flame.head_model import head_model_from_arrays
 from partnerface_ns.flame.open_head import load_open_head
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.rigid import rotation_from_axis_angle
+from partnerface_ns.rendering.inspection import part_colors
+from partnerface_ns.rendering.rays import Rays
 from partnerface_ns.rendering.sampling import SamplingConfig
+from partnerface_ns.subject import Subject
 from partnerface_ns.warp.canonical_space import CanonicalSpaceConfig
 from partnerface_ns.warp.displacement_grid import DisplacementGridConfig
 

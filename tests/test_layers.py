@@ -20,6 +20,7 @@ LAYERS = (
     ("warp",),
     ("fields",),
     ("rendering",),
+    ("subject",),
     ("avatar", "avatar_file", "training"),
     ("driving",),
     ("demo",),

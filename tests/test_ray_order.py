@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from partnerface_ns.avatar import Avatar, AvatarConfig, Rays, Subject
+from partnerface_ns.avatar import Avatar, AvatarConfig
 from partnerface_ns.flame.head_model import load_head_model
 from partnerface_ns.flame.state import HeadState
+from partnerface_ns.rendering.rays import Rays
+from partnerface_ns.subject import Subject
 
 
 @pytest.fixture

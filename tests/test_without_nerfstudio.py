@@ -12,7 +12,9 @@ for name in ("nerfstudio", "nerfacc", "viser"):
 
 import numpy as np
 import torch
-from partnerface_ns.avatar import Avatar, AvatarConfig, Rays, Subject
+from partnerface_ns.avatar import Avatar, AvatarConfig
+from partnerface_ns.rendering.rays import Rays
+from partnerface_ns.subject import Subject
 from partnerface_ns.capture.capture import Camera, Frame
 from partnerface_ns.flame.head_model import load_head_model
 from partnerface_ns.flame.posing import ShapedHead

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from partnerface_ns.avatar import Avatar, Rays, Subject
+from partnerface_ns.avatar import Avatar
 from partnerface_ns.bench.variants import VARIANTS
 from partnerface_ns.capture.capture import Capture, Frame
 from partnerface_ns.capture.head_models import resolve_head_model
@@ -21,6 +21,8 @@ from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.geometry.camera import Intrinsics, rays_through_pixels
 from partnerface_ns.rendering.metrics import image_metrics, metric_regions
+from partnerface_ns.rendering.rays import Rays
+from partnerface_ns.subject import Subject
 from partnerface_ns.training import FitConfig, Pictures, ScheduleConfig, fit, region_boxes
 
 HeldOut = Literal["test", "tune", "none"]

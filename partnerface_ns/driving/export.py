@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 
-from partnerface_ns.avatar import Rays
 from partnerface_ns.driving.player import Player
 from partnerface_ns.flame.open_head import load_open_head
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.progress import progress
+from partnerface_ns.rendering.rays import Rays
 from partnerface_ns.warp.canonical_space import vertex_normals
 
 _START = 0.05

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from partnerface_ns.avatar import Avatar, Rays
+from partnerface_ns.avatar import Avatar
 from partnerface_ns.avatar_file import AVATAR_NAME, AvatarInfo, load_avatar
 from partnerface_ns.capture.capture import Camera
 from partnerface_ns.driving.motion import motion_of_channels
@@ -23,6 +23,7 @@ from partnerface_ns.errors import SubjectError
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.camera import Intrinsics, rays_through_pixels
+from partnerface_ns.rendering.rays import Rays
 
 _RAYS = 1 << 14
 """Rays rendered at once: enough to keep a processor busy, few enough for a small memory."""

@@ -22,7 +22,7 @@ from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttrib
 from nerfstudio.models.base_model import Model, ModelConfig
 from torch import Tensor, nn
 
-from partnerface_ns.avatar import Avatar, AvatarConfig, Rays, Subject
+from partnerface_ns.avatar import Avatar, AvatarConfig
 from partnerface_ns.avatar_file import AvatarInfo
 from partnerface_ns.capture.capture import Capture, Frame
 from partnerface_ns.flame.state import HeadState
@@ -31,6 +31,8 @@ from partnerface_ns.plugin.course import Course
 from partnerface_ns.plugin.dataparser import Recording
 from partnerface_ns.plugin.page import MutedPart, PageView
 from partnerface_ns.plugin.viewer import FaceView
+from partnerface_ns.rendering.rays import Rays
+from partnerface_ns.subject import Subject
 
 OUTPUTS = ("rgb", "accumulation", "depth", "parts", "deformation", "canonical")
 """What every rendered image holds, in the viewer's order."""
