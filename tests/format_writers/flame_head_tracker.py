@@ -8,14 +8,14 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from format_writers.metrical_tracker import camera_to_still_head
-from format_writers.truth import SIZE, Truth
+from format_writers.truth import Truth
 
 
 def write_flame_head_tracker(root: Path, truth: Truth, numbers: list[int]) -> Path:
     """Frames of these numbers, one for each moment; the truth's focal lengths are one for both axes."""
     root.mkdir(parents=True)
     cameras = camera_to_still_head(truth)
-    scale = 256 / SIZE
+    scale = 256 / truth.size
     K = (
         np.array([[truth.focal[0], 0, truth.center[0]], [0, truth.focal[1], truth.center[1]], [0, 0, 1 / scale]])
         * scale

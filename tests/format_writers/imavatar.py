@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from format_writers.truth import SIZE, USED_EXPR, USED_IDENTITY, Truth
+from format_writers.truth import USED_EXPR, USED_IDENTITY, Truth
 
 
 def write_imavatar(root: Path, truth: Truth, videos: dict[str, range], mirrored: bool = False) -> Path:
@@ -20,8 +20,8 @@ def write_imavatar(root: Path, truth: Truth, videos: dict[str, range], mirrored:
         videos: for each video's name the moments that it shows.
         mirrored: whether the focal length is positive, and x mirrored to make up for it.
     """
-    w, h = truth.focal[0] / SIZE, truth.focal[1] / SIZE
-    intrinsics = [w if mirrored else -w, h, truth.center[0] / SIZE, truth.center[1] / SIZE]
+    w, h = truth.focal[0] / truth.size, truth.focal[1] / truth.size
+    intrinsics = [w if mirrored else -w, h, truth.center[0] / truth.size, truth.center[1] / truth.size]
     for name, steps in videos.items():
         for folder in ("image", "mask"):
             (root / name / folder).mkdir(parents=True)

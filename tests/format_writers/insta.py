@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from format_writers.metrical_tracker import FLIP, camera_to_still_head, frame_content, sixes
-from format_writers.truth import SIZE, Truth
+from format_writers.truth import Truth
 from partnerface_ns.flame.state import HeadState
 
 
@@ -48,8 +48,8 @@ def write_insta(root: Path, truth: Truth, num_train: int = 5, parameters: str = 
 
 def intrinsics(truth: Truth) -> dict:
     return {
-        "w": float(SIZE),
-        "h": float(SIZE),
+        "w": float(truth.size),
+        "h": float(truth.size),
         "fl_x": truth.focal[0],
         "fl_y": truth.focal[1],
         "cx": truth.center[0],

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from format_writers.truth import SIZE, Truth
+from format_writers.truth import Truth
 
 FLIP = np.diag([1.0, -1.0, -1.0, 1.0])
 
@@ -42,7 +42,7 @@ def frame_content(truth: Truth, t: int, T_world_camera: np.ndarray, eyelids: flo
             "jaw": sixes(state.jaw.numpy())[None],
         },
         "opencv": {"R": T_camera_world[None, :3, :3], "t": T_camera_world[None, :3, 3], "K": K[None]},
-        "img_size": np.array([SIZE, SIZE]),
+        "img_size": np.array([truth.size, truth.size]),
         "frame_id": t,
     }
 

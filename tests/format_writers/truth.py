@@ -36,6 +36,11 @@ class Truth:
     mask: tuple[np.ndarray, ...]
 
     @property
+    def size(self) -> int:
+        """Pixels a side of the pictures."""
+        return len(self.rgb[0])
+
+    @property
     def num_frames(self) -> int:
         return len(self.track)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from format_writers.truth import SIZE, Truth
+from format_writers.truth import Truth
 
 TEETH_VERTS = 120
 
@@ -34,7 +34,7 @@ def write_vhap_export(root: Path, truth: Truth, num_train: int = 5, num_cameras:
     for split, pairs in splits.items():
         frames = [_frame(truth, t, c) for t, c in pairs]
         document = {"frames": frames, "timestep_indices": [t for t, _ in pairs], "camera_indices": list(cameras)}
-        stale = {"w": SIZE * 2, "h": SIZE * 2, "fl_x": 1.0, "fl_y": 1.0, "cx": 0.0, "cy": 0.0}
+        stale = {"w": truth.size * 2, "h": truth.size * 2, "fl_x": 1.0, "fl_y": 1.0, "cx": 0.0, "cy": 0.0}
         name = f"transforms_{split}.json" if split else "transforms.json"
         (root / name).write_text(json.dumps((stale if frames else {}) | document))
     return root
@@ -84,8 +84,8 @@ def _frame(truth: Truth, t: int, camera: int) -> dict:
         "cy": truth.center[1],
         "fl_x": truth.focal[0],
         "fl_y": truth.focal[1],
-        "w": SIZE,
-        "h": SIZE,
+        "w": truth.size,
+        "h": truth.size,
         "transform_matrix": truth.T_world_camera.tolist(),
         "file_path": f"images/{t:05d}_{camera:02d}.png",
         "fg_mask_path": f"fg_masks/{t:05d}_{camera:02d}.png",
