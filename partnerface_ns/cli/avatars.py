@@ -1,14 +1,18 @@
-"""Opening a run's avatar for commands that need no nerfstudio."""
+"""Opening a run's avatar, and what moves it, for commands that need no nerfstudio."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from partnerface_ns.errors import SubjectError
 
 if TYPE_CHECKING:
+    from partnerface_ns.driving.motion import Motion
+    from partnerface_ns.driving.performances import PerformanceName
     from partnerface_ns.driving.player import Player
+    from partnerface_ns.flame.head_model import HeadModel
 
 
 def open_player(run: Path, head_model: Path | None = None, device: str = "auto") -> Player:
@@ -38,6 +42,43 @@ def open_player(run: Path, head_model: Path | None = None, device: str = "auto")
     if (run / "config.yml").is_file() and not (run / AVATAR_NAME).is_file():
         _write_avatar_of(run)
     return load(run, head_model, device)
+
+
+def motion_for(
+    source: Path | None,
+    name: PerformanceName | None,
+    model: HeadModel,
+    fps: float | None,
+    source_head_model: Path | None,
+    beside: Path,
+) -> Motion:
+    """What a source or a built-in performance does.
+
+    Args:
+        source: a capture folder, a video, a recording or keyframes.
+        name: of a performance, in place of a source.
+        model: the avatar's head model.
+        fps: moments a second; None takes the source's own. A video's sound is kept only at its own.
+        source_head_model: a capture's head model file, where the capture does not hold it.
+        beside: folder for the subject that a video is tracked into.
+
+    Raises:
+        SubjectError: neither or both are given, or the source cannot be used.
+    """
+    from partnerface_ns.driving.motion import load_motion, performance
+    from partnerface_ns.driving.video import VIDEO_SUFFIXES, motion_of_video
+
+    if (source is None) == (name is None):
+        raise SubjectError("motion", "needs one source", expected="SOURCE or --performance, not both or neither")
+    if fps is not None and not 0 < fps <= 1000:
+        raise SubjectError("--fps", "out of range", expected="above 0, at most 1000", found=fps)
+    if name is not None:
+        return performance(name, model, fps)
+    assert source is not None
+    if source.suffix.lower() not in VIDEO_SUFFIXES:
+        return load_motion(source, model, fps, source_head_model)
+    motion = motion_of_video(source, beside, model)
+    return motion if fps is None else replace(motion, fps=fps, sound=None)
 
 
 def _write_avatar_of(folder: Path) -> None:

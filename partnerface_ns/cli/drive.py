@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import tyro
-
-from partnerface_ns.errors import SubjectError
-
-if TYPE_CHECKING:
-    from partnerface_ns.driving.motion import Motion
-    from partnerface_ns.flame.head_model import HeadModel
 
 
 @dataclass
@@ -56,13 +50,15 @@ class Drive:
     """Where to render: auto, cpu, cuda or cuda:N."""
 
     def __call__(self) -> None:
-        from partnerface_ns.cli.avatars import open_player
+        from partnerface_ns.cli.avatars import motion_for, open_player
         from partnerface_ns.driving.output import check_output, write_plan
         from partnerface_ns.driving.plan import PlanConfig, make_plan
 
         check_output(self.output)
         player = open_player(self.run, self.head_model, self.device)
-        motion = self._motion(player.person.model)
+        beside = self.output.parent
+        model, theirs = player.person.model, self.source_head_model
+        motion = motion_for(self.source, self.performance, model, self.fps, theirs, beside)
         config = PlanConfig(
             self.transfer, self.camera, self.size, self.smoothing, self.clamp, self.side_by_side, self.max_frames
         )
@@ -71,19 +67,3 @@ class Drive:
             print(line)
         write_plan(self.output, player, plan)
         print(f"{len(plan)} pictures, {plan.fps:g} a second, in {self.output}")
-
-    def _motion(self, model: HeadModel) -> Motion:
-        from partnerface_ns.driving.motion import load_motion, performance
-        from partnerface_ns.driving.video import VIDEO_SUFFIXES, motion_of_video
-
-        if (self.source is None) == (self.performance is None):
-            raise SubjectError("drive", "needs one motion", expected="SOURCE or --performance, not both or neither")
-        if self.fps is not None and not 0 < self.fps <= 1000:
-            raise SubjectError("--fps", "out of range", expected="above 0, at most 1000", found=self.fps)
-        if self.source is not None and self.source.suffix.lower() in VIDEO_SUFFIXES:
-            motion = motion_of_video(self.source, self.output.parent, model)
-            return motion if self.fps is None else replace(motion, fps=self.fps, sound=None)
-        if self.source is not None:
-            return load_motion(self.source, model, self.fps, self.source_head_model)
-        assert self.performance is not None
-        return performance(self.performance, model, self.fps)

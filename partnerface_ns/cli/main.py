@@ -25,6 +25,7 @@ COMMANDS = {
     "head-model": "partnerface_ns.cli.head_model:ShowHeadModel",
     "report": "partnerface_ns.cli.report:Report",
     "drive": "partnerface_ns.cli.drive:Drive",
+    "live": "partnerface_ns.cli.live:Live",
     "export": "partnerface_ns.cli.export:Export",
     "bench": "partnerface_ns.cli.bench:Bench",
 }

@@ -149,7 +149,10 @@ class PartnerfaceModel(Model):
             chunks.append(self._render(origins[part], directions[part], frame, states, residuals, muted))
         shape = (*bundle.origins.shape[:2], -1)
         outputs = {name: torch.cat([chunk[name] for chunk in chunks]).reshape(shape) for name in OUTPUTS}
-        return self.page_view.dressed(outputs, camera, states) if of_page else outputs
+        if not of_page:
+            return outputs
+        self.face_view.rendered.set()
+        return self.page_view.dressed(outputs, camera, states)
 
     def get_rgba_image(self, outputs: dict[str, Tensor], output_name: str = "rgb") -> Tensor:
         """Colours without the background, and opacity."""

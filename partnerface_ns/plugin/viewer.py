@@ -17,9 +17,8 @@ from viser import ClientHandle
 
 from partnerface_ns.capture.capture import Camera
 
-_FPS, _NAP = 25.0, 0.04
-"""Frames a second while playing, and seconds between two moves of the slider; what is rendered is what there is time
-for."""
+_FPS, _PATIENCE = 25.0, 5.0
+"""Frames a second while playing; seconds after which the slider moves on although nothing was rendered."""
 
 
 class FaceView(ViewerControl):
@@ -36,6 +35,8 @@ class FaceView(ViewerControl):
         self._camera, self._face = camera, face
         self._viewer: Viewer | None = None
         self._frustums_hidden = False
+        self.rendered = threading.Event()
+        """Set by the model when it has rendered a page."""
         self.slider = ViewerSlider(
             "Frame", timestep, 0, max(1, num_timesteps - 1), 1, hint="Which frame's expression and pose to show"
         )
@@ -56,11 +57,14 @@ class FaceView(ViewerControl):
             threading.Thread(target=self._run, daemon=True).start()
 
     def _run(self) -> None:
-        """Move the slider in real time until play is switched off."""
+        """Move the slider in real time until play is switched off; what there is no time for is skipped."""
         num, first, began = self.slider.max + 1, self.slider.value, time.monotonic()
         while self.play.value:
+            self.rendered.clear()
             self.slider.value = (first + int((time.monotonic() - began) * _FPS)) % num
-            time.sleep(_NAP)
+            # Moves that pile up would keep the page's other controls waiting.
+            self.rendered.wait(_PATIENCE)
+            time.sleep(1 / _FPS)
 
     def _setup(self, viewer: Viewer) -> None:
         super()._setup(viewer)

