@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from format_writers.layouts import LAYOUTS
 from format_writers.truth import flame_like_arrays, make_truth
 from partnerface_ns.capture.load import load_capture
 from partnerface_ns.capture.mends import MENDS
+from partnerface_ns.capture.names import WrittenFormat
 from partnerface_ns.cli.convert import Convert
 from partnerface_ns.cli.head_model import ShowHeadModel
 from partnerface_ns.cli.inspect import Inspect
@@ -89,14 +91,16 @@ def test_inspect_without_a_head_model_says_what_there_is_first(folders, tmp_path
     assert "--head-model FILE" in said.err and "Traceback" not in said.err
 
 
-@pytest.mark.parametrize("to", ["vhap", "insta", "imavatar"])
-def test_convert_writes_and_measures(folders, head_path, tmp_path, capsys, to):
-    main(["convert", str(folders["vhap"]), str(tmp_path / "out"), "--to", to, "--head-model", str(head_path)])
+@pytest.mark.parametrize("to", get_args(WrittenFormat))
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_convert_writes_and_measures(folders, head_path, tmp_path, capsys, layout, to):
+    command = ["convert", str(folders[layout]), str(tmp_path / "out"), "--to", to, "--head-model", str(head_path)]
+    main(command)
     said = capsys.readouterr().out
     assert "12 frames" in said and "vertices are off by 0.00" in said
     assert load_capture(tmp_path / "out").format == to
     with pytest.raises(SystemExit, match="1"):
-        main(["convert", str(folders["vhap"]), str(tmp_path / "out"), "--head-model", str(head_path)])
+        main(command)
 
 
 def test_convert_says_when_the_result_cannot_be_measured(subject, tmp_path, capsys):
