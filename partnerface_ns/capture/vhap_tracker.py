@@ -23,7 +23,7 @@ _SIZE = 512
 """Pixels a side of the pictures that such a motion is shown in."""
 _PARTS = {"translation": 3, "rotation": 3, "neck_pose": 3, "jaw_pose": 3, "eyes_pose": 6, "expr": None}
 _OTHERS = ("shape", "focal_length", "static_offset")
-_MAX_BYTES = 128 << 20
+_MAX_BYTES = 192 << 20
 
 
 def read_vhap_tracker(root: Path) -> Capture:

@@ -28,7 +28,8 @@ from partnerface_ns.flame.inert_pickle import (
     read_inert,
 )
 
-MAX_BYTES = 256 << 20
+MAX_BYTES = 192 << 20
+"""Largest head model file, and the largest sum of its arrays: several times what FLAME's have."""
 ARRAY_KEYS = ("v_template", "f", "shapedirs", "posedirs", "J_regressor", "kintree_table", "weights")
 """What of a FLAME file makes the head model."""
 FLAME_VERSIONS = ("FLAME 2020", "FLAME 2023", "FLAME 2023 Open")

@@ -185,7 +185,7 @@ def _somewhere(document: Any, rng: np.random.Generator) -> tuple[Any, Any]:
 
 def _break_npz(path: Path, content: bytes, secret: Path, marker: str, rng: np.random.Generator) -> None:
     if rng.random() < 0.1:
-        path.write_bytes(zip_bomb())
+        path.write_bytes(zip_bomb(int(rng.choice([150, 500])) << 20))
         return
     with np.load(io.BytesIO(content)) as archive:
         arrays = {key: archive[key] for key in archive.files}
@@ -249,9 +249,9 @@ def _hostile_pickle(marker: str, rng: np.random.Generator) -> bytes:
 
 
 @cache
-def zip_bomb() -> bytes:
-    """A small npz that unpacks to much more than any capture needs, under a key that every reader wants."""
+def zip_bomb(size: int) -> bytes:
+    """A small npz that unpacks to so many bytes, under a key that every reader wants."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("shape.npy", bytes(500 << 20))
+        archive.writestr("shape.npy", bytes(size))
     return stream.getvalue()
