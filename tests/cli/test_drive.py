@@ -52,8 +52,8 @@ def test_a_performance_needs_no_source(avatar_file, tmp_path):  # noqa: F811
 
 def test_mistakes_are_told(avatar_file, keys, tmp_path, capsys):  # noqa: F811
     output = ["--output", tmp_path / "out.mp4"]
-    assert "needs one motion" in error_of(capsys, avatar_file, *output)
-    assert "needs one motion" in error_of(capsys, avatar_file, keys, "--performance", "talk", *output)
+    assert "needs one source" in error_of(capsys, avatar_file, *output)
+    assert "needs one source" in error_of(capsys, avatar_file, keys, "--performance", "talk", *output)
     assert "no avatar here" in error_of(capsys, tmp_path / "nothing", keys, *output)
     assert "--fps" in error_of(capsys, avatar_file, keys, "--fps", "0", *output)
     assert "unknown kind" in error_of(capsys, avatar_file, keys, "--output", tmp_path / "out.gif")

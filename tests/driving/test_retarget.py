@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from driving.conftest import filmed
 
+from partnerface_ns.demo.subject import Subject
 from partnerface_ns.driving.motion import Motion, Skulls, motion_of_capture
 from partnerface_ns.driving.plan import PlanConfig, digest, make_plan
 from partnerface_ns.driving.retarget import clamped, excess, retargeted, smoothed
 from partnerface_ns.errors import SubjectError
+from partnerface_ns.flame.neutral import measured_neutral
 from partnerface_ns.flame.state import HeadState
 
 NECK = 1
@@ -172,3 +175,31 @@ def test_the_digest_tells_plans_apart(player, capture, tiny_head):
     again = make_plan(player, motion, PlanConfig())
     assert digest(player, again) == digest(player, plans[0])
     assert len({digest(player, plan) for plan in plans}) == 3
+
+
+def mouth_opening(head, states) -> np.ndarray:
+    """How far the lips reach from top to bottom before the skull, metres, a number a moment."""
+    still = replace(states, rotation=0 * states.rotation, neck=0 * states.neck, translation=0 * states.translation)
+    lips = head.pose(still).verts[:, head.model.regions["lips"] > 0.5, 1]
+    return (lips.amax(1) - lips.amin(1)).numpy()
+
+
+@pytest.mark.parametrize(("source", "driven"), [(1, 4), (4, 1)])
+def test_another_persons_mouth_follows_and_the_head_keeps_its_shape(source, driven):
+    theirs, ours = (Subject.of(seed, 120, 32) for seed in (source, driven))
+    model = theirs.head.model
+    motion = motion_of_capture(theirs.capture(Path("source")), model)
+    neutral = measured_neutral(ours.performance.track, model)
+    states, _ = retargeted(motion, ours.head, neutral)
+    openings = mouth_opening(theirs.head, motion.states), mouth_opening(ours.head, states)
+    assert np.corrcoef(*openings)[0, 1] > 0.95
+
+    calm = int((motion.states.expression - motion.neutral.expression).abs().sum(1).argmin())
+    skull = model.skinning_weights[:, NECK + 1 :].sum(1) < 1e-3
+    skull &= model.expression_dirs.abs().amax((1, 2)) < 1e-4
+    skull &= model.skinning_weights[:, NECK] > 0.99
+    sides = lambda state: torch.pdist(ours.head.pose(state).verts[skull][::40])  # noqa: E731
+    torch.testing.assert_close(sides(states[calm]), sides(neutral), atol=1e-3, rtol=0)
+
+    jump = lambda head, track: head.pose(track).verts.diff(dim=0).norm(dim=-1).amax(1)  # noqa: E731
+    assert bool((jump(ours.head, states) < 1.5 * jump(theirs.head, motion.states) + 1e-3).all())

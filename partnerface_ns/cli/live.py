@@ -1,0 +1,79 @@
+"""`partnerface live`: an avatar that follows a source in real time, in the browser."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from partnerface_ns.driving.live import Pace
+    from partnerface_ns.driving.plan import Plan
+    from partnerface_ns.driving.player import Player
+
+
+@dataclass
+class Live:
+    """Play a motion in real time on a page, the source's picture beside the avatar, over and over.
+
+    What there is no time to render is skipped; the page says how many pictures a second it shows and how far they are
+    behind. A video is tracked first, which takes its time once.
+    """
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """The run's folder, or an avatar file."""
+    source: Annotated[Path | None, tyro.conf.Positional] = None
+    """The motion: what `partnerface drive` takes."""
+    performance: Literal["talk", "range", "visemes"] | None = None
+    """A built-in performance in place of a source."""
+    size: int = 256
+    """Longer side of the avatar's pictures, pixels."""
+    host: str = "127.0.0.1"
+    """Address that the page is served at; 0.0.0.0 lets other machines see it."""
+    port: int = 7007
+    """Port that the page is served at."""
+    head_model: Path | None = None
+    """The avatar's head model file, where it is no longer where training found it."""
+    source_head_model: Path | None = None
+    """The head model file of a source capture that does not hold its own."""
+    device: str = "auto"
+    """Where to render: auto, cpu, cuda or cuda:N."""
+
+    def __call__(self) -> None:
+        from partnerface_ns.cli.avatars import motion_for, open_player
+        from partnerface_ns.driving.plan import PlanConfig, make_plan
+
+        player = open_player(self.run, self.head_model, self.device)
+        motion = motion_for(self.source, self.performance, player.person.model, None, self.source_head_model, Path())
+        beside = motion.pictures is not None
+        plan = make_plan(player, motion, PlanConfig(size=self.size, side_by_side=beside))
+        for line in (*motion.notes, str(plan.excess)):
+            print(line)
+        serve(player, plan, self.host, self.port)
+
+
+def serve(player: Player, plan: Plan, host: str, port: int) -> None:
+    """Play a plan on a page until the program is stopped."""
+    import viser
+
+    from partnerface_ns.driving.live import padded, play
+
+    server = viser.ViserServer(host, port, verbose=False)
+    server.gui.configure_theme(control_layout="floating", dark_mode=True)
+    told = server.gui.add_markdown("")
+    print(f"Open http://{host}:{server.get_port()}; Ctrl-C ends it.")
+
+    def show(picture: np.ndarray, pace: Pace) -> bool:
+        told.content = str(pace)
+        for client in server.get_clients().values():
+            client.scene.set_background_image(padded(picture, client.camera.aspect), format="jpeg", jpeg_quality=85)
+        return True
+
+    try:
+        play(player, plan, show)
+    finally:
+        server.stop()

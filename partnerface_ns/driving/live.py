@@ -1,0 +1,75 @@
+"""A plan played in real time: what there is no time to render is skipped, and how far behind it runs is measured."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import UInt8
+
+from partnerface_ns.driving.plan import Plan, shown
+from partnerface_ns.driving.player import Player
+
+_WINDOW = 2.0
+"""Seconds over which figures are averaged."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How well rendering keeps up."""
+
+    fps: float
+    """Pictures a second."""
+    latency: float
+    """Mean seconds from a moment of the source to its finished picture."""
+
+    def __str__(self) -> str:
+        return f"{self.fps:.1f} pictures a second, {1000 * self.latency:.0f} ms behind the source"
+
+
+def play(
+    player: Player,
+    plan: Plan,
+    show: Callable[[UInt8[np.ndarray, "height width 3"], Pace], bool],
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Play a plan over and over until `show` says no.
+
+    Args:
+        player: the avatar.
+        plan: what to play.
+        show: takes a picture (with the source at its left, if the plan has that) and the pace; False ends it.
+        clock: seconds.
+        sleep: waits for so many seconds.
+    """
+    began, last = clock(), -1
+    recent: deque[tuple[float, float]] = deque()
+    while True:
+        moment = int((clock() - began) * plan.fps)
+        if moment == last:
+            sleep(began + (moment + 1) / plan.fps - clock())
+            continue
+        last = moment
+        picture = shown(player, plan, moment % len(plan)).rgb
+        now = clock()
+        recent.append((now, now - began - moment / plan.fps))
+        while now - recent[0][0] > _WINDOW:
+            recent.popleft()
+        seconds = max(now - max(began, now - _WINDOW), 1e-6)
+        pace = Pace(len(recent) / seconds, float(np.mean([latency for _, latency in recent])))
+        if not show(picture, pace):
+            return
+
+
+def padded(picture: UInt8[np.ndarray, "height width 3"], aspect: float) -> UInt8[np.ndarray, "rows columns 3"]:
+    """The picture in the middle of a black one of the given aspect (width over height)."""
+    height, width = picture.shape[:2]
+    rows, columns = max(height, round(width / aspect)), max(width, round(height * aspect))
+    page = np.zeros((rows, columns, 3), np.uint8)
+    top, left = (rows - height) // 2, (columns - width) // 2
+    page[top : top + height, left : left + width] = picture
+    return page

@@ -1,0 +1,354 @@
+"""A real browser before ns-viewer: what its controls do to the pixels of the page.
+
+Needs playwright (the extra `dev` brings it) and a Chromium or Chrome of the system; without them the tests are skipped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from io import BytesIO
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import imageio_ffmpeg
+import numpy as np
+import pytest
+import torch
+from nerfstudio.scripts.viewer import run_viewer
+from nerfstudio.viewer.render_state_machine import RenderStateMachine
+from PIL import Image
+from plugin.conftest import _start
+
+from partnerface_ns.demo.subject import make_subject
+from partnerface_ns.plugin.configs import lite
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+BROWSER = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+pytestmark = [
+    pytest.mark.skipif(BROWSER is None, reason=f"none of {', '.join(BROWSERS)} is installed"),
+    # Of the browser's and the viewer's threads, when they are cut off at the end.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+WITHOUT_GPU = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
+PATIENCE, QUIET = 180.0, 0.5
+"""Seconds within which the page must have done what it was asked, and after which nothing more is under way."""
+STEPS, RESOLUTION = 200, 96
+"""Of training, and pixels of the page's pictures: enough to see eyes and lips."""
+
+
+class Opened:
+    """ns-viewer in this process, and a page that shows it."""
+
+    def __init__(self, page: Any, model: Any) -> None:
+        self.page, self.model = page, model
+        self.viewer = model.face_view._viewer
+        self.controls = model.head_controls
+        self.begun = 0.0
+        """When the newest picture was begun."""
+        self.finished: tuple[float, str] = (0.0, "")
+        """The same of the newest picture that was sent, and its kind: `high` is the final one."""
+
+    def input(self, label: str) -> Any:
+        """The input beside a label."""
+        row = f'//label[text()="{label}"]/ancestor::div[contains(@class,"mantine-Flex-root")][1]'
+        return self.page.locator(f"xpath={row}//input[not(@type='hidden')]").last
+
+    def set(self, label: str, value: float) -> None:
+        """Type a slider's value."""
+        self.input(label).fill(f"{value:g}")
+        self.input(label).press("Tab")
+
+    def choose(self, label: str, option: str) -> None:
+        """Choose from a dropdown."""
+        self.input(label).click()
+        self.page.get_by_role("option", name=option, exact=True).click()
+
+    def tick(self, label: str) -> None:
+        """Switch a checkbox."""
+        self.input(label).click()
+
+    def picture(self, until: Callable[[], bool]) -> np.ndarray:
+        """The finished picture after something has happened on the server: (height, width, 3) in [0, 255]."""
+        wait(until)
+        asked = time.monotonic()
+        self.viewer._trigger_rerender()
+        wait(lambda: self.finished[0] >= asked)
+        before, now, begun = None, None, -1.0
+        while now is None or not (np.array_equal(before, now) and begun == self.begun):
+            wait(lambda: self.finished == (self.begun, "high"))
+            # The label comes after the picture on the same way: what the page has may be older than what was sent.
+            self.page.get_by_text(re.compile(rf"Resolution: \d+.{RESOLUTION}px")).wait_for()
+            time.sleep(QUIET)
+            before, now, begun = now, self._screen(), self.begun
+        return now.astype(float)
+
+    def _screen(self) -> np.ndarray:
+        box = self._canvas
+        box["height"] -= 60  # viser's axes lie in the lower corner
+        return np.array(Image.open(BytesIO(self.page.screenshot(clip=box, timeout=200_000))).convert("RGB"))
+
+    @property
+    def mouth(self) -> torch.Tensor:
+        """Middle of the neutral lips, canonical frame, metres."""
+        lips = self.controls._model.regions["lips"]
+        return self.model.avatar.skinning.canonical.verts[lips > 0.5].mean(0)
+
+    @property
+    def _canvas(self) -> dict[str, float]:
+        return self.page.locator("canvas[data-engine]").bounding_box()
+
+    def box(self, region: str, of: Callable[[np.ndarray], np.ndarray] | None = None) -> np.ndarray:
+        """Pixels (left, top, right, bottom) around a region of the neutral face."""
+        view, info = self.model.face_view, self.controls._info
+        head = self.controls._model
+        verts = self.model.avatar.skinning.head.pose(info.neutral).verts.numpy()[head.regions[region] > 0.5]
+        verts = verts if of is None else verts[of(verts)]
+        T = np.linalg.inv(view._camera.T_world_camera)
+        at = verts @ T[:3, :3].T + T[:3, 3]
+        size = self._canvas
+        focal = size["height"] * view._camera.fl_y / view._camera.height
+        x = size["width"] / 2 - focal * at[:, 0] / at[:, 2]
+        y = size["height"] / 2 + focal * at[:, 1] / at[:, 2]
+        return np.round([x.min(), y.min(), x.max(), y.max()]).astype(int)
+
+
+def wait(until: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not until():
+        assert time.monotonic() < end, "the page did not do it in time"
+        time.sleep(0.05)
+
+
+def change(a: np.ndarray, b: np.ndarray, *boxes: np.ndarray) -> float:
+    """Mean absolute difference of two pictures within boxes, 0 to 255."""
+    return float(np.mean([np.abs(a - b)[top:bottom, left:right].mean() for left, top, right, bottom in boxes]))
+
+
+def outside(picture: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """The pixels of a picture that are not in the box, (pixels, channels)."""
+    left, top, right, bottom = box
+    kept = np.ones(picture.shape[:2], bool)
+    kept[top:bottom, left:right] = False
+    return picture[kept]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The config.yml of a short run on the demo subject."""
+    folder = tmp_path_factory.mktemp("browser")
+    make_subject(folder / "subject", frames=20, size=64, seed=0)
+    config = lite()
+    avatar = config.pipeline.model.avatar
+    avatar.canonical.resolutions, avatar.sampling.num_samples = (32, 64), 12
+    config.pipeline.datamanager.sampler.rays_per_batch = 1024
+    config.machine.device_type, config.vis = "cpu", "tensorboard"
+    config.logging.local_writer.enable = False
+    config.pipeline.datamanager.data = folder / "subject"
+    config.output_dir, config.timestamp, config.max_num_iterations = folder / "out", "run", STEPS
+    config.set_timestamp()
+    config.save_config()
+    _start(config).train()
+    return config.get_base_dir() / "config.yml"
+
+
+@pytest.fixture(scope="module")
+def opened(trained: Path) -> Iterator[Opened]:
+    """ns-viewer on the run, and a page on it."""
+    with pytest.MonkeyPatch.context() as patch:
+        yield from _open(trained, patch)
+
+
+def _open(trained: Path, patch: pytest.MonkeyPatch) -> Iterator[Opened]:
+    found, end, start_viewer = [], threading.Event(), run_viewer._start_viewer
+
+    def starting(config: Any, pipeline: Any, step: int) -> None:
+        found.append(pipeline.model)
+        with suppress(KeyboardInterrupt):
+            start_viewer(config, pipeline, step)
+
+    def sleep(seconds: float) -> None:
+        if end.wait(seconds):
+            raise KeyboardInterrupt
+
+    patch.setattr(run_viewer, "_start_viewer", starting)
+    patch.setattr(run_viewer, "time", SimpleNamespace(sleep=sleep))
+    command = run_viewer.RunViewer(load_config=trained)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        command.viewer.websocket_port = free.getsockname()[1]
+    command.viewer.websocket_host, command.viewer.image_format = "127.0.0.1", "png"
+    server = threading.Thread(target=command.main, daemon=True)
+    server.start()
+    wait(lambda: bool(found) and found[0].face_view._viewer is not None and found[0].face_view._viewer.ready)
+    viewer = found[0].face_view._viewer
+    viewer.control_panel._max_res.value = RESOLUTION
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=BROWSER, args=WITHOUT_GPU)
+        page = browser.new_page(viewport={"width": 760, "height": 520})
+        page.set_default_timeout(1000 * PATIENCE)
+        result = Opened(page, found[0])
+        _watch(patch, result)
+        page.goto(f"http://127.0.0.1:{command.viewer.websocket_port}")
+        wait(lambda: bool(viewer.viser_server.get_clients()))
+        page.get_by_text("Reset", exact=True).wait_for()
+        yield result
+        renderers = list(viewer.render_statemachines.values())
+        browser.close()
+    end.set()
+    viewer.viser_server.stop()
+    for thread in (server, *renderers):
+        thread.running = False
+        thread.join(PATIENCE)
+
+
+def _watch(patch: pytest.MonkeyPatch, result: Opened) -> None:
+    """Note when pictures are begun and sent."""
+    render, send = RenderStateMachine._render_img, RenderStateMachine._send_output_to_viewer
+
+    def rendering(self: Any, camera_state: Any) -> Any:
+        result.begun = time.monotonic()
+        return render(self, camera_state)
+
+    def sending(self: Any, outputs: Any, static_render: bool = True) -> None:
+        send(self, outputs, static_render)
+        result.finished = (result.begun, self.state)
+
+    patch.setattr(RenderStateMachine, "_render_img", rendering)
+    patch.setattr(RenderStateMachine, "_send_output_to_viewer", sending)
+
+
+def at_rest(opened: Opened) -> np.ndarray:
+    """The picture of the neutral face."""
+    opened.page.get_by_text("Reset", exact=True).click()
+    return opened.picture(lambda: opened.controls.a_motion.value == "sliders" and not opened.controls.channels)
+
+
+def keep(name: str, *pictures: np.ndarray) -> None:
+    """Leave pictures and their difference in the folder PARTNERFACE_SCREENSHOTS, for people to look at."""
+    if "PARTNERFACE_SCREENSHOTS" in os.environ:
+        row = np.hstack([*pictures, np.abs(pictures[0] - pictures[1])])
+        Image.fromarray(row.astype(np.uint8)).save(Path(os.environ["PARTNERFACE_SCREENSHOTS"]) / f"{name}.png")
+
+
+def test_sliders_move_what_they_say_and_nothing_else(opened):
+    rest = at_rest(opened)
+    mouth, head = [opened.box("lips")], opened.box("head")
+    eyes = [opened.box("eyeballs", lambda v, side=side: side * (v[:, 0] - v[:, 0].mean()) > 0) for side in (1, -1)]
+    corners = [
+        opened.box("lips", lambda v, side=side: side * (v[:, 0] - v[:, 0].mean()) > 0.3 * np.ptp(v[:, 0]))
+        for side in (1, -1)
+    ]
+    for name, value, moving, still in (
+        ("jaw", 0.3, mouth, eyes),
+        ("mouthSmile", 1.0, corners, eyes),
+        ("gaze_yaw", 0.5, eyes, mouth),
+    ):
+        opened.set(name, value)
+        moved = opened.picture(lambda: opened.controls.channels == {name: value})  # noqa: B023
+        keep(name, rest, moved)
+        assert change(rest, moved, *moving) > 1, name
+        assert change(rest, moved, *still) < 0.2 * change(rest, moved, *moving), name
+        assert np.abs(outside(rest - moved, head)).mean() < 0.1 * change(rest, moved, *moving), name
+        opened.set(name, 0.0)
+    back = opened.picture(lambda: opened.controls.channels == {})
+    np.testing.assert_array_equal(back, rest)
+
+
+def test_the_frame_slider_shows_the_tracked_motion_and_plays(opened):
+    rest, slider = at_rest(opened), opened.model.face_view.slider
+    opened.set("Frame", 9)
+    frame = opened.picture(lambda: slider.value == 9 and opened.controls.a_motion.value == "tracked")
+    keep("frame", rest, frame)
+    assert change(rest, frame, opened.box("head")) > 2
+    opened.tick("Play")
+    seen = set()
+    wait(lambda: seen.add(slider.value) or len(seen) > 3)
+    opened.tick("Play")
+    wait(lambda: not opened.model.face_view.play.value)
+
+
+def test_parts_are_seen_alone_and_muted(opened):
+    rest = at_rest(opened)
+    head, mouth, eyes = opened.box("head"), opened.box("lips"), opened.box("eyeballs")
+    opened.choose("Output type", "parts")
+    parts = opened.picture(lambda: opened.viewer.control_panel.output_render == "parts")
+    keep("parts", rest, parts)
+    colors = parts[head[1] : head[3], head[0] : head[2]].reshape(-1, 3)
+    assert np.ptp(colors, axis=1).max() > 150, "bright colours"
+    opened.choose("Output type", "rgb")
+
+    page = opened.model.page_view
+    part = opened.model.avatar.deformation.seeds[:, 1:].sub(opened.mouth[1:]).norm(dim=1).argmin()
+    opened.choose("Part", str(int(part)))
+    solo = opened.picture(lambda: page.a_part.value == str(int(part)))
+    keep("solo", rest, solo)
+    saturation, colorful = np.ptp(solo, axis=2), np.ptp(rest, axis=2)
+    hair, chin = np.s_[head[1] : eyes[1]], np.s_[mouth[1] : mouth[3], mouth[0] : mouth[2]]
+    assert saturation[hair].max() < 12 < colorful[hair].max(), "the rest is grey"
+    assert saturation[chin].mean() > 0.3 * colorful[chin].mean(), "the part keeps its colours"
+
+    opened.choose("Shown", "muted")
+    muted = opened.picture(lambda: page.muted_part is not None)
+    keep("muted", rest, muted)
+    assert change(rest, muted, head) > 2 * np.abs(outside(rest - muted, head)).mean()
+    opened.choose("Part", "all")
+    opened.tick("Mesh")
+    mesh = opened.picture(lambda: page.c_mesh.value)
+    keep("mesh", rest, mesh)
+    assert change(rest, mesh, opened.box("face")) > 30
+    opened.tick("Mesh")
+    np.testing.assert_array_equal(opened.picture(lambda: not page.c_mesh.value), rest)
+
+
+def test_an_expression_is_saved_and_shown_again(opened, trained):
+    at_rest(opened)
+    opened.set("jaw", 0.25)
+    wry = opened.picture(lambda: opened.controls.channels == {"jaw": 0.25})
+    opened.input("Name").fill("wry")
+    wait(lambda: opened.controls.f_name.value == "wry")
+    opened.page.get_by_text("Save this expression", exact=True).click()
+    file = trained.parent / "expressions.json"
+    wait(file.exists)
+    assert json.loads(file.read_text()) == {"wry": {"jaw": 0.25}}
+    at_rest(opened)
+    opened.choose("Expression", "wry")
+    np.testing.assert_array_equal(opened.picture(lambda: opened.controls.channels == {"jaw": 0.25}), wry)
+
+
+def test_a_clip_of_the_page_is_recorded(opened, trained):
+    at_rest(opened)
+    opened.tick("Record")
+    wait(lambda: opened.model.page_view.d_record.value)
+    for value in (0.1, 0.3):
+        opened.set("jaw", value)
+        opened.picture(lambda: opened.controls.channels == {"jaw": value})  # noqa: B023
+    opened.tick("Record")
+    clip = trained.parent / "clips" / "clip_000.mp4"
+    wait(clip.exists)
+    decode = [
+        imageio_ffmpeg.get_ffmpeg_exe(),
+        "-i",
+        clip,
+        "-vf",
+        "scale=64:64",
+        "-f",
+        "rawvideo",
+        "-pix_fmt",
+        "gray",
+        "-",
+    ]
+    frames = np.frombuffer(subprocess.run(decode, capture_output=True, check=True).stdout, np.uint8)
+    frames = frames.reshape(-1, 64, 64).astype(float)
+    assert len(frames) > 10 and np.abs(frames[-1] - frames[0]).max() > 20
