@@ -63,7 +63,7 @@ def serve(player: Player, plan: Plan, host: str, port: int) -> None:
     from partnerface_ns.driving.live import padded, play
 
     server = viser.ViserServer(host, port, verbose=False)
-    server.gui.configure_theme(control_layout="floating", dark_mode=True)
+    server.gui.configure_theme(control_layout="collapsible", dark_mode=True)
     told = server.gui.add_markdown("")
     print(f"Open http://{host}:{server.get_port()}; Ctrl-C ends it.")
 

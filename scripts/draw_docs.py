@@ -1,0 +1,100 @@
+"""Draw the pictures of docs/driving.md and docs/viewer.md from a trained demo run.
+
+    partnerface demo --output demo
+    python scripts/draw_docs.py demo/runs/partnerface-lite/demo
+
+Writes docs/images/channels.jpg and docs/images/viewer.jpg. The demo's person is synthetic: no picture of a real one may
+lie in the repository.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+import partnerface_ns
+from partnerface_ns.driving.player import Player, scaled_camera
+from partnerface_ns.flame.state import HeadState
+from partnerface_ns.plugin.page import MutedPart, alone, share_of_part
+from partnerface_ns.rendering.figures import sheet, to_picture
+from partnerface_ns.rendering.overlay import mesh_over_picture
+
+SIZE = 192
+IMAGES = Path(__file__).parents[1] / "docs" / "images"
+Picture = UInt8[np.ndarray, "height width 3"]
+CHANNELS = {
+    "at rest": {},
+    "mouthSmile 0.8": {"mouthSmile": 0.8},
+    "jaw 0.25": {"jaw": 0.25},
+    "gaze_yaw 0.5": {"gaze_yaw": 0.5},
+    "eyeBlink 1": {"eyeBlink": 1.0},
+    "yaw 0.4": {"yaw": 0.4},
+}
+
+
+def channels(player: Player) -> list[Picture]:
+    """The face with one channel each, in rows."""
+    camera = scaled_camera(player.camera, SIZE)
+    pictures = [to_picture(player.render(camera, player.face(**values))["rgb"]) for values in CHANNELS.values()]
+    return in_two_rows(list(CHANNELS), pictures)
+
+
+def views(player: Player) -> dict[str, Picture]:
+    """What a viewer page can show of a smile."""
+    camera, state = scaled_camera(player.camera, SIZE), player.face(mouthSmile=0.8, cheekSquint=0.4)
+    muted = MutedPart(player.avatar)
+    found = player.render(camera, state)
+    part = int(np.argmax([float(share_of_part(player.avatar, found, k).sum()) for k in range(_num_parts(player))]))
+    muted.part = part
+    without = player.render(camera, state)["rgb"]
+    muted.part = None
+    return {
+        "rgb": to_picture(found["rgb"]),
+        "parts": to_picture(found["parts"]),
+        "deformation": to_picture(found["deformation"]),
+        f"part {part} solo": to_picture(alone(found["rgb"], share_of_part(player.avatar, found, part))),
+        f"part {part} muted": to_picture(without),
+        "mesh": _mesh(player, state, to_picture(found["rgb"])),
+    }
+
+
+def in_two_rows(names: list[str], pictures: list[Picture]) -> list[Picture]:
+    """Six named pictures, three in a row."""
+    return [sheet([pictures[start : start + 3]], names[start : start + 3]) for start in (0, 3)]
+
+
+def _num_parts(player: Player) -> int:
+    return player.avatar.config.num_parts
+
+
+def _mesh(player: Player, state: HeadState, picture: Picture) -> Picture:
+    head, camera = player.person, scaled_camera(player.camera, SIZE)
+    nothing = np.zeros(picture.shape[:2], np.uint8)
+    return mesh_over_picture(picture, nothing, head.pose(state).verts.numpy(), head.model.faces.numpy(), camera, SIZE)
+
+
+def save(name: str, rows: list[Picture]) -> None:
+    """Write rows below each other as a JPEG."""
+    IMAGES.mkdir(exist_ok=True)
+    partial = IMAGES / f"{name}.partial"
+    Image.fromarray(np.concatenate(rows)).save(partial, format="JPEG", quality=85)
+    os.replace(partial, IMAGES / f"{name}.jpg")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path, help="run folder of the demo's person")
+    player = partnerface_ns.load(parser.parse_args().run)
+    save("channels", channels(player))
+    shown = views(player)
+    save("viewer", in_two_rows(list(shown), list(shown.values())))
+    print(f"Drawn in {IMAGES}: channels.jpg, viewer.jpg")
+
+
+if __name__ == "__main__":
+    main()
