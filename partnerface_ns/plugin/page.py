@@ -40,8 +40,7 @@ class PageView(nn.Module):
 
     def __init__(self, avatar: Avatar) -> None:
         super().__init__()
-        # Not registered as a module of this one: it is the model's.
-        self.__dict__["_avatar"] = avatar
+        self._avatar = lambda: avatar  # a module here would be registered, and saved, a second time
         self._folder: Path | None = None
         self._recorder: ClipRecorder | None = None
         has_parts = avatar.config.deformation == "parts"
@@ -76,7 +75,7 @@ class PageView(nn.Module):
         """
         rgb = outputs["rgb"]
         if self._part is not None and self.b_shown.value == SOLO:
-            rgb = alone(rgb, share_of_part(self._avatar, outputs, self._part))
+            rgb = alone(rgb, share_of_part(self._avatar(), outputs, self._part))
         if self.c_mesh.value:
             rgb = self._with_mesh(rgb, camera, states)
         if self._recorder is not None:
@@ -84,7 +83,7 @@ class PageView(nn.Module):
         return outputs | {"rgb": rgb}
 
     def _with_mesh(self, rgb: Tensor, camera: Cameras, states: HeadState) -> Tensor:
-        head = self._avatar.skinning.head
+        head = self._avatar().skinning.head
         verts = head.pose(states).verts[0].cpu().numpy()
         nothing = np.zeros(rgb.shape[:2], np.uint8)
         faces = head.model.faces.cpu().numpy()
@@ -111,8 +110,9 @@ class ClipRecorder:
         page = getattr(threading.current_thread(), "client", None)
         if not self.pictures:
             self._page = page
-            scale = _LONGEST / max(picture.shape[:2])
-            self._size = tuple(2 * round(side * scale / 2) for side in (picture.shape[1], picture.shape[0]))
+            height, width = picture.shape[:2]
+            scale = _LONGEST / max(height, width)
+            self._size = 2 * round(width * scale / 2), 2 * round(height * scale / 2)
         if page is not self._page or len(self.pictures) >= _MOST:
             return
         self.pictures.append(np.array(Image.fromarray(picture).resize(self._size, Image.Resampling.BILINEAR)))
@@ -139,7 +139,7 @@ def alone(rgb: Float[Tensor, "height width 3"], share: Float[Tensor, "height wid
 def share_of_part(avatar: Avatar, outputs: dict[str, Tensor], part: int) -> Float[Tensor, "height width 1"]:
     """How much of each pixel belongs to a part: the part's weight at the canonical place that the pixel sees."""
     opacity = outputs["accumulation"]
-    lower, upper = avatar.field.lower, avatar.field.upper
+    lower, upper = avatar.field.get_buffer("lower"), avatar.field.get_buffer("upper")
     points = (lower + outputs["canonical"] / opacity.clamp(min=1e-3) * (upper - lower)).reshape(-1, 3)
     found = avatar.assigner.soft(points) if int(avatar.stage) == SOFT else avatar.assigner.hard(points)
     weight = (found.weight * (found.index == part)).sum(1) * (1 - avatar.skinning.space.torso_share(points))
