@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import socket
 import subprocess
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from io import BytesIO
@@ -28,6 +28,7 @@ from nerfstudio.scripts.viewer import run_viewer
 from nerfstudio.viewer.render_state_machine import RenderStateMachine
 from PIL import Image
 from plugin.conftest import _start
+from viser import SceneApi
 
 from partnerface_ns.demo.subject import make_subject
 from partnerface_ns.plugin.configs import lite
@@ -42,10 +43,12 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
 WITHOUT_GPU = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
-PATIENCE, QUIET = 180.0, 0.5
-"""Seconds within which the page must have done what it was asked, and after which nothing more is under way."""
+PATIENCE = 180.0
+"""Seconds within which the page must have done what it was asked."""
 STEPS, RESOLUTION = 200, 96
 """Of training, and pixels of the page's pictures: enough to see eyes and lips."""
+SAME = 5.0
+"""Mean difference, 0 to 255, of a screenshot and the picture that it shows; a picture of 30 pixels differs by 8."""
 
 
 class Opened:
@@ -57,8 +60,10 @@ class Opened:
         self.controls = model.head_controls
         self.begun = 0.0
         """When the newest picture was begun."""
-        self.finished: tuple[float, str] = (0.0, "")
-        """The same of the newest picture that was sent, and its kind: `high` is the final one."""
+        self.finished: tuple[float, bool] = (0.0, False)
+        """The same of the newest picture that was sent, and whether that one was in full resolution."""
+        self.sent: deque[np.ndarray] = deque(maxlen=10)
+        """The newest pictures that were sent, (height, width, 3)."""
 
     def input(self, label: str) -> Any:
         """The input beside a label."""
@@ -80,24 +85,34 @@ class Opened:
         self.input(label).click()
 
     def picture(self, until: Callable[[], bool]) -> np.ndarray:
-        """The finished picture after something has happened on the server: (height, width, 3) in [0, 255]."""
+        """The finished picture after something has happened on the server: (height, width, 3) in [0, 255].
+
+        It is what the page was sent, in the canvas's size, once the page shows just that: the page itself draws in
+        fewer pixels when its machine is busy.
+        """
         wait(until)
         asked = time.monotonic()
         self.viewer._trigger_rerender()
         wait(lambda: self.finished[0] >= asked)
-        before, now, begun = None, None, -1.0
-        while now is None or not (np.array_equal(before, now) and begun == self.begun):
-            wait(lambda: self.finished == (self.begun, "high"))
-            # The label comes after the picture on the same way: what the page has may be older than what was sent.
-            self.page.get_by_text(re.compile(rf"Resolution: \d+.{RESOLUTION}px")).wait_for()
-            time.sleep(QUIET)
-            before, now, begun = now, self._screen(), self.begun
-        return now.astype(float)
+        return wait(self._shown)[0]
+
+    def _shown(self) -> list[np.ndarray]:
+        """The finished picture, alone in a list; an empty one where the page does not show it yet."""
+        if self.finished != (self.begun, True):
+            return []
+        begun, screen, sent = self.begun, self._screen(), [self._as_canvas(image) for image in self.sent]
+        difference = [np.abs(image[: len(screen)] - screen).mean() for image in sent]
+        there = difference[-1] == min(difference) and difference[-1] < SAME and begun == self.begun
+        return sent[-1:] if there else []
+
+    def _as_canvas(self, image: np.ndarray) -> np.ndarray:
+        size = (round(self._canvas["width"]), round(self._canvas["height"]))
+        return np.array(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR), float)
 
     def _screen(self) -> np.ndarray:
         box = self._canvas
         box["height"] -= 60  # viser's axes lie in the lower corner
-        return np.array(Image.open(BytesIO(self.page.screenshot(clip=box, timeout=200_000))).convert("RGB"))
+        return np.array(Image.open(BytesIO(self.page.screenshot(clip=box, timeout=200_000))).convert("RGB"), float)
 
     @property
     def mouth(self) -> torch.Tensor:
@@ -124,11 +139,13 @@ class Opened:
         return np.round([x.min(), y.min(), x.max(), y.max()]).astype(int)
 
 
-def wait(until: Callable[[], bool]) -> None:
+def wait(until: Callable[[], Any]) -> Any:
+    """Wait for something that is not empty, false or zero, and return it."""
     end = time.monotonic() + PATIENCE
-    while not until():
+    while not (found := until()):
         assert time.monotonic() < end, "the page did not do it in time"
         time.sleep(0.05)
+    return found
 
 
 def change(a: np.ndarray, b: np.ndarray, *boxes: np.ndarray) -> float:
@@ -223,8 +240,15 @@ def _watch(patch: pytest.MonkeyPatch, result: Opened) -> None:
 
     def sending(self: Any, outputs: Any, static_render: bool = True) -> None:
         send(self, outputs, static_render)
-        result.finished = (result.begun, self.state)
+        result.finished = (result.begun, max(result.sent[-1].shape) == RESOLUTION)
 
+    show = SceneApi.set_background_image
+
+    def showing(self: Any, image: np.ndarray, *args: Any, **kwargs: Any) -> None:
+        result.sent.append(image)
+        show(self, image, *args, **kwargs)
+
+    patch.setattr(SceneApi, "set_background_image", showing)
     patch.setattr(RenderStateMachine, "_render_img", rendering)
     patch.setattr(RenderStateMachine, "_send_output_to_viewer", sending)
 
