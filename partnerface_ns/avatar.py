@@ -1,8 +1,8 @@
 """The avatar: rays and head states in, pixels out. A plain torch module that knows no framework.
 
 A sample's way (world frame, metres): ray -> probes in remembered density -> proposals in the field's density ->
-intervals -> inverse skinning to the canonical head -> part deformation -> canonical field -> volume rendering. `render`
-does it, `loss` compares with pixels, `set_progress` moves training from hard to soft parts.
+intervals -> inverse skinning to the canonical head -> correction of tracking -> part deformation -> canonical field ->
+volume rendering. `render` does it, `loss` compares with pixels, `set_progress` moves training from hard to soft parts.
 
 The state dict holds what belongs to the person (identity, part seeds, bounds, stage, the head model's fingerprint),
 never the head model's arrays: those come again from the user's file.
@@ -11,7 +11,7 @@ never the head model's arrays: those come again from the user's file.
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -49,6 +49,7 @@ from partnerface_ns.warp.inverse_skinning import CanonicalPoints, InverseSkinnin
 from partnerface_ns.warp.part_assigner import PartAssigner, PartAssignerConfig, PartWeights, seed_parts
 from partnerface_ns.warp.part_deformation import GlobalDeformation, PartDeformation, PartDeformationConfig
 from partnerface_ns.warp.torso import TorsoConfig, TorsoMotion
+from partnerface_ns.warp.tracking_correction import TrackingCorrection, TrackingCorrectionConfig
 
 HARD, SOFT = 1, 2
 _DEEP = 0.03
@@ -87,6 +88,8 @@ class AvatarConfig:
     """Where there may be matter."""
     torso: TorsoConfig = field(default_factory=TorsoConfig)
     """The torso's own motion."""
+    correction: TrackingCorrectionConfig = field(default_factory=TrackingCorrectionConfig)
+    """What tracking missed behind the face."""
     assigner: PartAssignerConfig = field(default_factory=PartAssignerConfig)
     """Soft assignment of points to parts."""
     parts: PartDeformationConfig = field(default_factory=PartDeformationConfig)
@@ -138,6 +141,8 @@ class Avatar(nn.Module):
         scale = _half_size(lower, upper)
         root = (head.model.joint_regressor @ head.verts_rest)[0]
         self.torso = TorsoMotion(subject.states, root, subject.num_timesteps)
+        middle = canonical[head.model.regions["face"] > 0.5].mean(0)
+        self.correction = TrackingCorrection(config.correction, subject.states, middle, subject.num_timesteps)
         self.code = DrivingCode(subject.states)
         num_ambient = 0 if config.deformation == "none" else config.parts.num_ambient
         if config.deformation == "parts":
@@ -191,6 +196,8 @@ class Avatar(nn.Module):
         }
         if self.config.torso.enabled:
             groups["torso"] = list(self.torso.parameters())
+        if self.config.correction.enabled:
+            groups["correction"] = list(self.correction.parameters())
         if self.config.deformation != "none":
             groups["deformation"] = list(self.deformation.parameters())
         if self.config.deformation == "parts" and self.config.schedule != "hard":
@@ -222,15 +229,16 @@ class Avatar(nn.Module):
         """
         T_world_torso = self.torso(states, timesteps) if self.config.torso.enabled else None
         frames = self.skinning.frames(states, T_world_torso)
+        T_correction = self.correction(states, timesteps) if self.config.correction.enabled else None
         order = rays.frame.argsort(stable=True)
         in_order = Rays(rays.origins[order], rays.directions[order], rays.frame[order])
         with torch.no_grad():
-            intervals = self._intervals(in_order, frames)
-        outputs = self._shade(in_order, states, timesteps, frames, intervals)
+            intervals = self._intervals(in_order, frames, T_correction)
+        outputs = self._shade(in_order, states, timesteps, frames, T_correction, intervals)
         as_given = order.argsort()
         return {name: value[as_given] if value.ndim else value for name, value in outputs.items()}
 
-    def _intervals(self, rays: Rays, frames: SkinnedFrames) -> RayIntervals:
+    def _intervals(self, rays: Rays, frames: SkinnedFrames, T_correction: Tensor | None) -> RayIntervals:
         config = self.config.sampling
         padding = max(self.config.space.reach_hair, self.config.space.reach_torso)
         lower, upper = frames.verts.amin(1) - padding, frames.verts.amax(1) + padding
@@ -242,9 +250,9 @@ class Avatar(nn.Module):
         for T in (frames.T_canonical_skull[rays.frame], frames.T_canonical_torso[rays.frame]):
             directions = torch.einsum("rab,rb->ra", T[:, :3, :3], rays.directions)
             rigid |= self.grid.near_matter(along(transform_points(T, rays.origins), directions, middle))
-        ray, probe = rigid.nonzero(as_tuple=True)
+        ray, probe = (rigid & (near < far)[:, None]).nonzero(as_tuple=True)
         points = rays.origins[ray] + middle[ray, probe, None] * rays.directions[ray]
-        found = self.skinning(points, rays.frame[ray], frames).points
+        found = self._canonical(points, rays.frame[ray], frames, T_correction).points
         density, canonical = torch.zeros_like(middle), torch.zeros(*middle.shape, 3, device=middle.device)
         density[ray, probe], canonical[ray, probe] = self.grid.probe(found), found
         proposed = propose(edges, density, config, jitter=self.training)
@@ -252,6 +260,15 @@ class Avatar(nn.Module):
         hit, step = proposed.ray, edges[proposed.ray, 1] - edges[proposed.ray, 0]
         places = interpolate_even(canonical[hit], middle[hit, 0], step, midpoints(proposed.edges))
         return refine(proposed, self._density(places.flatten(0, 1)).view(places.shape[:2]), config, self.training)
+
+    def _canonical(
+        self, points: Tensor, frame: Tensor, frames: SkinnedFrames, T_correction: Tensor | None
+    ) -> CanonicalPoints:
+        """Canonical places of points of the world, before any deformation."""
+        found = self.skinning(points, frame, frames)
+        if T_correction is None:
+            return found
+        return replace(found, points=self.correction.correct(found.points, frame, found.torso, T_correction))
 
     def _density(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points"]:
         """The field's density in 1/m at canonical places that nothing deforms."""
@@ -264,6 +281,7 @@ class Avatar(nn.Module):
         states: HeadState,
         timesteps: Tensor | None,
         frames: SkinnedFrames,
+        T_correction: Tensor | None,
         intervals: RayIntervals,
     ) -> dict[str, Tensor]:
         ray, edges = intervals.ray, intervals.edges
@@ -274,7 +292,7 @@ class Avatar(nn.Module):
         points = along(rays.origins[ray], rays.directions[ray], middle).flatten(0, 1)
         frame = rays.frame[ray].repeat_interleave(num_samples)
 
-        canonical = self.skinning(points, frame, frames)
+        canonical = self._canonical(points, frame, frames, T_correction)
         with torch.autocast(points.device.type, torch.bfloat16, enabled=self.config.bfloat16):
             moved = self._deform(canonical, frame, states)
             known, prior = self._expected(moved.points)
@@ -361,6 +379,8 @@ class Avatar(nn.Module):
             found["smoothness"] = self.assigner.roughness(points[:: max(1, len(points) // 512)])
         if self.config.torso.enabled and timesteps is not None:
             found["torso"] = self.torso.residual_loss(timesteps)
+        if self.config.correction.enabled and timesteps is not None:
+            found["correction"] = self.correction.residual_loss(timesteps)
         return found
 
     def _inspect(self, points: Tensor, moved: MovedPoints) -> dict[str, Tensor]:
@@ -397,6 +417,7 @@ class Avatar(nn.Module):
             "ambient": c.ambient_weight,
             "smoothness": c.smoothness_weight,
             "torso": self.config.torso.residual_weight,
+            "correction": self.config.correction.residual_weight,
         }
         return terms | {name: weight * rendered[name] for name, weight in weights.items() if name in rendered}
 

@@ -211,7 +211,14 @@ class Schedule:
         return warmup * (self.config.final_factor + (1 - self.config.final_factor) * cosine)
 
 
-LEARNING_RATES = {"planes": 1e-2, "field": 3e-3, "deformation": 3e-3, "assigner": 2e-3, "torso": 2e-3}
+LEARNING_RATES = {
+    "planes": 1e-2,
+    "field": 3e-3,
+    "deformation": 3e-3,
+    "assigner": 2e-3,
+    "torso": 2e-3,
+    "correction": 5e-4,
+}
 """Learning rate of each of the avatar's parameter groups, for Adam."""
 
 

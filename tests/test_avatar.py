@@ -159,9 +159,10 @@ def test_training_renders_are_shuffled_back_too(make_avatar, tiny_subject):
 
 
 def test_head_and_camera_moved_together_see_the_same(make_avatar, tiny_subject):
-    """Where the head model's root carries the torso."""
+    """Where nothing is predicted from the head's pose in the world."""
     config = make_avatar().config
-    avatar = stirred(make_avatar(torso=replace(config.torso, enabled=False)))
+    still = {name: replace(getattr(config, name), enabled=False) for name in ("torso", "correction")}
+    avatar = stirred(make_avatar(**still))
     state, rays = HeadState.neutral(4, (1,)), rays_at(0)
     turn = rotation_from_axis_angle(torch.tensor([0.3, 0.8, -0.2]))
     root = (tiny_subject.model.joint_regressor @ tiny_subject.model.template)[0]
@@ -192,7 +193,7 @@ def test_the_torsos_residual_counts_where_timesteps_are_given(make_avatar, tiny_
 
 def test_loss_terms_are_those_of_the_method(make_avatar, tiny_subject):
     terms = {kind: set(train_step(make_avatar(deformation=kind), tiny_subject.states)) for kind in KINDS}
-    assert terms["none"] == {"color", "mask", "geometry", "torso"}
+    assert terms["none"] == {"color", "mask", "geometry", "torso", "correction"}
     assert terms["parts"] == terms["global"] == {*terms["none"], "offset", "ambient"}
     assert set(train_step(make_avatar(schedule="soft"), tiny_subject.states)) == {*terms["parts"], "smoothness"}
     assert "mask" not in train_step(make_avatar(), tiny_subject.states, mask=False)
@@ -208,9 +209,10 @@ def test_every_weight_scales_its_term(make_avatar, tiny_subject):
     for term in ("mask", "geometry", "offset", "ambient", "smoothness"):
         setattr(losses, f"{term}_weight", 3 * getattr(losses, f"{term}_weight"))
     avatar.config.torso.residual_weight *= 3
+    avatar.config.correction.residual_weight *= 3
     after = avatar.loss(rendered, target, mask)
     assert_close(after.pop("color"), before.pop("color"))
-    assert before.keys() == {"mask", "geometry", "offset", "ambient", "smoothness", "torso"}
+    assert before.keys() == {"mask", "geometry", "offset", "ambient", "smoothness", "torso", "correction"}
     for name in before:
         assert before[name] > 0, name
         assert_close(after[name], 3 * before[name])
@@ -262,12 +264,13 @@ def test_the_stage_follows_from_schedule_and_progress_alone(make_avatar, schedul
     assert ("assigner" in avatar.param_groups()) == (schedule != "hard")
 
 
-def test_a_torso_that_is_switched_off_does_not_learn(make_avatar, tiny_subject):
-    config = make_avatar().config
-    avatar = make_avatar(torso=replace(config.torso, enabled=False))
-    assert "torso" not in avatar.param_groups()
-    assert "torso" not in train_step(avatar, tiny_subject.states)
-    assert not learns(avatar.torso.parameters())
+@pytest.mark.parametrize("motion", ["torso", "correction"])
+def test_a_motion_that_is_switched_off_does_not_learn(make_avatar, tiny_subject, motion):
+    config = getattr(make_avatar().config, motion)
+    avatar = make_avatar(**{motion: replace(config, enabled=False)})
+    assert motion not in avatar.param_groups()
+    assert motion not in train_step(avatar, tiny_subject.states)
+    assert not learns(getattr(avatar, motion).parameters())
 
 
 def test_the_deformation_starts_as_the_identity_and_leaves_the_torso_alone(make_avatar, tiny_subject):
