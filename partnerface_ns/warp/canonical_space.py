@@ -16,6 +16,7 @@ from torch import Tensor
 
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.geometry.neighbors import VertexIndex
+from partnerface_ns.geometry.volumes import read_volume
 
 _NUM_NEIGHBORS = 4
 
@@ -60,7 +61,7 @@ class CanonicalSpace:
         known = torch.stack(
             [height, mean(_reach(config, model)) - height, mean(model.skinning_weights[:, 0]), *heights]
         )
-        self._grid = known.reshape(1, 5, *[config.resolution] * 3)
+        self._grid = known.reshape(5, *[config.resolution] * 3)
 
     @staticmethod
     def _heights(
@@ -87,9 +88,8 @@ class CanonicalSpace:
         return self._read(slice(3 + layer, 4 + layer), points)[0]
 
     def _read(self, channels: slice, points: Tensor) -> Tensor:
-        grid = 2 * (points - self.lower) / (self.upper - self.lower) - 1
-        read = F.grid_sample(self._grid[:, channels], grid[None, None, None], align_corners=True, padding_mode="border")
-        return read[0, :, 0, 0]
+        at = 2 * (points - self.lower) / (self.upper - self.lower) - 1
+        return read_volume(self._grid[channels], at, "border")
 
 
 def has_own_joint(model: HeadModel) -> Bool[Tensor, "verts"]:

@@ -23,6 +23,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from partnerface_ns.flame.head_model import HeadModel
+from partnerface_ns.geometry.volumes import read_volume
 from partnerface_ns.warp.canonical_space import has_own_joint
 
 _SAMPLE_SPACING = 0.003
@@ -100,9 +101,7 @@ class DisplacementGrid:
 
     def read(self, field: Float[Tensor, "6 z y x"], points: Float[Tensor, "points 3"]) -> Float[Tensor, "2 points 3"]:
         """Both layers' field at points of the skull's frame; zero outside the grid."""
-        grid = self._normalized(points)[None, None, None]
-        read = F.grid_sample(field[None], grid, align_corners=True, padding_mode="zeros")[0, :, 0, 0]
-        return read.reshape(2, 3, -1).mT
+        return read_volume(field, self._normalized(points), "zeros").reshape(2, 3, -1).mT
 
     def _fill(self, known: Tensor, level: int) -> Tensor:
         """Known sums (values, weight) of a level to values everywhere."""

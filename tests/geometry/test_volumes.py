@@ -1,0 +1,35 @@
+"""Reading volumes: the same as torch's own reading, whatever the number of threads."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.testing import assert_close
+
+from partnerface_ns.geometry.volumes import read_volume
+
+
+@pytest.fixture(params=[1, 3])
+def threads(request: pytest.FixtureRequest):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("padding", ["zeros", "border"])
+@pytest.mark.parametrize("num", [0, 1, 7, 300])
+def test_every_point_gets_its_own_value(threads, padding, num):
+    volume, at = torch.randn(2, 4, 5, 6), 2.4 * torch.rand(num, 3) - 1.2
+    expected = F.grid_sample(volume[None], at[None, None, None], align_corners=True, padding_mode=padding)[0, :, 0, 0]
+    assert_close(read_volume(volume, at, padding), expected)
+
+
+def test_gradients_reach_the_points(threads):
+    volume, at = torch.randn(1, 4, 4, 4), (torch.rand(5, 3) - 0.5).requires_grad_()
+    read_volume(volume, at, "border").sum().backward()
+    once = at.grad.clone()
+    at.grad = None
+    F.grid_sample(volume[None], at[None, None, None], align_corners=True).sum().backward()
+    assert_close(once, at.grad)
