@@ -59,6 +59,10 @@ class LearnedMotion(nn.Module):
         twist = self.prediction(features.clamp(-_FEATURE_LIMIT, _FEATURE_LIMIT))
         if timesteps is not None:
             twist = twist + self.residual[timesteps]
+        return self.motion(twist)
+
+    def motion(self, twist: Float[Tensor, "frames 6"]) -> Float[Tensor, "frames 4 4"]:
+        """Transforms of twists: rotation about the fixed point (radians), then translation (tenths of metres)."""
         rotation = rotation_from_axis_angle(twist[:, :3])
         moved = self.center + _TRANSLATION_SCALE * twist[:, 3:]
         return rigid(rotation, moved - torch.einsum("fab,b->fa", rotation, self.center))
