@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from partnerface_ns.avatar import AvatarConfig
 from partnerface_ns.rendering.sampling import SamplingConfig
+from partnerface_ns.warp.tracking_correction import TrackingCorrectionConfig
 
 ABLATION: dict[str, Callable[[], AvatarConfig]] = {
     "two-stage": AvatarConfig,
@@ -24,5 +25,9 @@ SAMPLING: dict[str, Callable[[], AvatarConfig]] = {
     "16 samples by memory alone": lambda: AvatarConfig(sampling=SamplingConfig(num_samples=16, spread=1.0)),
 }
 """What it brings to ask the field where samples should go."""
-VARIANTS = ABLATION | SAMPLING
+TRACKING: dict[str, Callable[[], AvatarConfig]] = {
+    "as tracked": lambda: AvatarConfig(correction=TrackingCorrectionConfig(enabled=False)),
+}
+"""What it brings to correct tracking behind the face."""
+VARIANTS = ABLATION | SAMPLING | TRACKING
 """Each variant's configuration; all else is the default, learning rates included."""
