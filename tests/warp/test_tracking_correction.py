@@ -73,10 +73,10 @@ def test_the_torso_is_not_corrected(correction, states):
 
 
 def test_frames_do_not_mix(correction, states):
-    correction.residual.data[1, 3] = 0.5
+    correction.residual.data[2, 3] = 0.5
     points, frame = around(0.15, 6), torch.tensor([0, 0, 0, 1, 1, 2])
     moved = correction.correct(points, frame, torch.zeros(6), correction(states[:3], torch.arange(3))) - points
-    assert_close(moved, torch.tensor([0.05, 0, 0]) * (frame == 1)[:, None], atol=1e-6, rtol=0)
+    assert_close(moved, torch.tensor([0.05, 0, 0]) * (frame == 2)[:, None], atol=1e-6, rtol=0)
 
 
 def test_what_hardly_moved_in_training_predicts_hardly_anything(correction, states):
