@@ -56,13 +56,15 @@ def ranges_of(capture: Capture, model: HeadModel) -> list[Range]:
 def expression_novelty(capture: Capture) -> float | None:
     """How far test expressions lie from the nearest training frame, in units of training frames from each other.
 
-    Both are medians over frames; expression and jaw, each in its deviations over training. None with few frames.
+    Both are medians over frames; expression and jaw, each in its deviations over training, but at least a tenth of the
+    largest: what training hardly moves has no unit of its own. None with few frames.
     """
     train, test = capture.frames_of("train"), capture.frames_of("test")
     if len(train) <= 2 * _NEIGHBOURS + 1 or not test:
         return None
     ours, theirs = _expression(capture, train), _expression(capture, test)
-    scale = ours.std(0) + 1e-6
+    deviation = ours.std(0)
+    scale = np.maximum(deviation, 0.1 * deviation.max() + 1e-6)
     ours, theirs = ours / scale, theirs / scale
     order = np.arange(len(ours))
     distances, indices = cKDTree(ours).query(ours, k=2 * _NEIGHBOURS + 2)

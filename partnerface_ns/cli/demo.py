@@ -165,6 +165,7 @@ class Demo:
             if self.output.exists() and (not self.output.is_dir() or any(self.output.iterdir())):
                 raise SubjectError(self.output, "is in use", expected="a new or an empty folder, or a stopped demo's")
             self.output.mkdir(parents=True, exist_ok=True)
+            self._remember(0.0)
             return 0.0
         found = Record.read(state)
         if found.values.get("options") != self._options() and (self.output / "subject").exists():
@@ -192,8 +193,11 @@ class Demo:
         print(f"  {command('ns-viewer', '--load-config', config)}")
         print(f"  {command('ns-eval', '--load-config', config, '--output-path', self.output / 'eval.json')}")
         print(f"  {command('partnerface', 'report', run)}")
+        print(
+            f"  {command('partnerface', 'drive', run, '--performance', 'talk', '--output', self.output / 'talk.mp4')}"
+        )
         print("With your own tracked video (docs/quickstart.md):")
-        print(f"  {command('ns-train', 'partnerface-lite', '--data', 'YOUR_FOLDER')}")
+        print(f"  {command('ns-train', 'partnerface-lite', '--data', 'YOUR_FOLDER', '--max-train-minutes', '10')}")
 
 
 def _read_pictures(folder: Path, num: int) -> Iterator[np.ndarray]:

@@ -17,7 +17,7 @@ class LossConfig:
     color_beta: float = 0.1
     """Colour error (0 to 1) at which the robust colour loss turns from square to linear."""
     mask_weight: float = 0.1
-    """Weight of the squared difference of accumulated opacity and foreground mask; 0 where masks are bad."""
+    """Weight of the damped cross entropy of opacity and foreground mask; 0 where masks are bad."""
     geometry_weight: float = 5e-4
     """Weight of the (robust) correction of log density, which keeps the surface near the head model's."""
     offset_weight: float = 3e-4

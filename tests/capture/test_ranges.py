@@ -69,6 +69,15 @@ def test_new_expressions_lie_far_from_training_ones(capture, tiny_head):
     assert expression_novelty(capture_of(tiny_head, replace(track, expression=expression), 140)) > 5
 
 
+def test_an_expression_that_training_never_moves_has_no_unit_of_its_own(capture, tiny_head):
+    rng = torch.Generator().manual_seed(0)
+    expression = torch.randn(200, tiny_head.num_expr, generator=rng)
+    expression[:140, 0] = 0
+    track = HeadState.neutral(tiny_head.num_expr, (200,))
+    novelty = expression_novelty(capture_of(tiny_head, replace(track, expression=expression), 140))
+    assert 2 < novelty < 100
+
+
 def test_too_little_to_compare_is_nothing(capture, tiny_head):
     assert expression_novelty(capture) is None
     assert ranges_of(replace(capture, splits={"train": (0,), "val": (), "test": ()}), tiny_head) == []
