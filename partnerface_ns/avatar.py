@@ -11,27 +11,27 @@ never the head model's arrays: those come again from the user's file.
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from partnerface_ns.avatar_config import AvatarConfig
 from partnerface_ns.errors import SubjectError
-from partnerface_ns.fields.canonical_field import CanonicalField, CanonicalFieldConfig
+from partnerface_ns.fields.canonical_field import CanonicalField
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.rigid import transform_points
 from partnerface_ns.rendering.inspection import colors_of_parts
-from partnerface_ns.rendering.losses import LossConfig, color_loss, mask_loss
+from partnerface_ns.rendering.losses import color_loss, mask_loss
 from partnerface_ns.rendering.rays import Rays
 from partnerface_ns.rendering.sampling import (
     DensityGrid,
     RayIntervals,
-    SamplingConfig,
     along,
     box_interval,
     interpolate_even,
@@ -42,14 +42,12 @@ from partnerface_ns.rendering.sampling import (
 )
 from partnerface_ns.rendering.volume import weights_from_density
 from partnerface_ns.subject import Subject
-from partnerface_ns.warp.canonical_space import CanonicalSpaceConfig
-from partnerface_ns.warp.displacement_grid import DisplacementGridConfig
 from partnerface_ns.warp.driving_code import DrivingCode, code_visibility
-from partnerface_ns.warp.inverse_skinning import CanonicalPoints, InverseSkinning, InverseSkinningConfig, SkinnedFrames
-from partnerface_ns.warp.part_assigner import PartAssigner, PartAssignerConfig, PartWeights, seed_parts
-from partnerface_ns.warp.part_deformation import GlobalDeformation, PartDeformation, PartDeformationConfig
-from partnerface_ns.warp.torso import TorsoConfig, TorsoMotion
-from partnerface_ns.warp.tracking_correction import TrackingCorrection, TrackingCorrectionConfig
+from partnerface_ns.warp.inverse_skinning import CanonicalPoints, InverseSkinning, SkinnedFrames
+from partnerface_ns.warp.part_assigner import PartAssigner, PartWeights, seed_parts
+from partnerface_ns.warp.part_deformation import GlobalDeformation, PartDeformation
+from partnerface_ns.warp.torso import TorsoMotion
+from partnerface_ns.warp.tracking_correction import TrackingCorrection
 
 HARD, SOFT = 1, 2
 _DEEP = 0.03
@@ -60,46 +58,21 @@ _HAIR = 0.02
 """Metres, about hair's thickness: the unit in which the density network is told heights."""
 _NUM_KNOWN = 2
 """Numbers that the density network is told of a place: height above the mesh and room left."""
+_NUM_ELSEWHERE = 512
+"""Random places a step at which the deformation is kept small."""
 _SEEN = 5e-4
 """Share of a pixel below which a sample's colour is not computed."""
 
 
-@dataclass
-class AvatarConfig:
-    """Everything that shapes an avatar."""
+class Moments(NamedTuple):
+    """A few frames, ready to be rendered."""
 
-    deformation: Literal["parts", "global", "none"] = "parts"
-    """parts: K local networks; global: one network with as many parameters; none: inverse skinning alone."""
-    schedule: Literal["two-stage", "hard", "soft"] = "two-stage"
-    """Part assignment over training: hard, then soft from `stage2_start` on; or one of the two throughout."""
-    num_parts: int = 8
-    """K, the number of parts; the method's paper does not publish its own."""
-    stage2_start: float = 0.3
-    """Share of training, 0 to 1, after which the soft stage begins."""
-    code_noise: float = 0.5
-    """Standard deviation of noise on the normalised driving code in training, against learning frames by heart."""
-    bfloat16: bool = True
-    """Whether the networks compute in bfloat16."""
-    skinning: InverseSkinningConfig = field(default_factory=InverseSkinningConfig)
-    """Inverse skinning."""
-    displacement: DisplacementGridConfig = field(default_factory=DisplacementGridConfig)
-    """Grids of the face's motion."""
-    space: CanonicalSpaceConfig = field(default_factory=CanonicalSpaceConfig)
-    """Where there may be matter."""
-    torso: TorsoConfig = field(default_factory=TorsoConfig)
-    """The torso's own motion."""
-    correction: TrackingCorrectionConfig = field(default_factory=TrackingCorrectionConfig)
-    """What tracking missed behind the face."""
-    assigner: PartAssignerConfig = field(default_factory=PartAssignerConfig)
-    """Soft assignment of points to parts."""
-    parts: PartDeformationConfig = field(default_factory=PartDeformationConfig)
-    """The local deformation networks."""
-    canonical: CanonicalFieldConfig = field(default_factory=CanonicalFieldConfig)
-    """The canonical radiance field."""
-    sampling: SamplingConfig = field(default_factory=SamplingConfig)
-    """Samples along a ray."""
-    losses: LossConfig = field(default_factory=LossConfig)
-    """Weights of the training losses."""
+    states: HeadState
+    """Their head states, batch axes (frames,)."""
+    skinned: SkinnedFrames
+    """Their inverse skinning."""
+    T_correction: Float[Tensor, "frames 4 4"] | None
+    """What tracking missed in them."""
 
 
 class MovedPoints(NamedTuple):
@@ -227,19 +200,23 @@ class Avatar(nn.Module):
             along the ray; in evaluation also, as colours (rays, 3): parts, deformation (size of the offset), canonical
             (place in the canonical head). In training also the scalar regularisers that `loss` takes.
         """
-        T_world_torso = self.torso(states, timesteps) if self.config.torso.enabled else None
-        frames = self.skinning.frames(states, T_world_torso)
-        T_correction = self.correction(states, timesteps) if self.config.correction.enabled else None
+        moments = self.moments(states, timesteps)
         order = rays.frame.argsort(stable=True)
         in_order = Rays(rays.origins[order], rays.directions[order], rays.frame[order])
         with torch.no_grad():
-            intervals = self._intervals(in_order, frames, T_correction)
-        outputs = self._shade(in_order, states, timesteps, frames, T_correction, intervals)
+            intervals = self._intervals(in_order, moments)
+        outputs = self._shade(in_order, moments, timesteps, intervals)
         as_given = order.argsort()
         return {name: value[as_given] if value.ndim else value for name, value in outputs.items()}
 
-    def _intervals(self, rays: Rays, frames: SkinnedFrames, T_correction: Tensor | None) -> RayIntervals:
-        config = self.config.sampling
+    def moments(self, states: HeadState, timesteps: Int[Tensor, "frames"] | None = None) -> Moments:
+        """Prepare frames; arguments as for `render`."""
+        T_world_torso = self.torso(states, timesteps) if self.config.torso.enabled else None
+        T_correction = self.correction(states, timesteps) if self.config.correction.enabled else None
+        return Moments(states, self.skinning.frames(states, T_world_torso), T_correction)
+
+    def _intervals(self, rays: Rays, moments: Moments) -> RayIntervals:
+        config, frames = self.config.sampling, moments.skinned
         padding = max(self.config.space.reach_hair, self.config.space.reach_torso)
         lower, upper = frames.verts.amin(1) - padding, frames.verts.amax(1) + padding
         near, far = box_interval(rays.origins, rays.directions, lower[rays.frame], upper[rays.frame])
@@ -252,25 +229,25 @@ class Avatar(nn.Module):
             rigid |= self.grid.near_matter(along(transform_points(T, rays.origins), directions, middle))
         ray, probe = (rigid & (near < far)[:, None]).nonzero(as_tuple=True)
         points = rays.origins[ray] + middle[ray, probe, None] * rays.directions[ray]
-        found = self._canonical(points, rays.frame[ray], frames, T_correction).points
+        found = self.canonical(points, rays.frame[ray], moments).points
         density, canonical = torch.zeros_like(middle), torch.zeros(*middle.shape, 3, device=middle.device)
         density[ray, probe], canonical[ray, probe] = self.grid.probe(found), found
         proposed = propose(edges, density, config, jitter=self.training)
         # Inverse skinning is smooth along a ray: the proposals' places lie between the probes'.
         hit, step = proposed.ray, edges[proposed.ray, 1] - edges[proposed.ray, 0]
         places = interpolate_even(canonical[hit], middle[hit, 0], step, midpoints(proposed.edges))
-        return refine(proposed, self._density(places.flatten(0, 1)).view(places.shape[:2]), config, self.training)
+        return refine(proposed, self.density(places.flatten(0, 1)).view(places.shape[:2]), config, self.training)
 
-    def _canonical(
-        self, points: Tensor, frame: Tensor, frames: SkinnedFrames, T_correction: Tensor | None
+    def canonical(
+        self, points: Float[Tensor, "points 3"], frame: Int[Tensor, "points"], moments: Moments
     ) -> CanonicalPoints:
-        """Canonical places of points of the world, before any deformation."""
-        found = self.skinning(points, frame, frames)
-        if T_correction is None:
+        """Canonical places of points of the world, before any deformation; `frame` is ascending."""
+        found = self.skinning(points, frame, moments.skinned)
+        if moments.T_correction is None:
             return found
-        return replace(found, points=self.correction.correct(found.points, frame, found.torso, T_correction))
+        return replace(found, points=self.correction.correct(found.points, frame, found.torso, moments.T_correction))
 
-    def _density(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points"]:
+    def density(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points"]:
         """The field's density in 1/m at canonical places that nothing deforms."""
         with torch.autocast(points.device.type, torch.bfloat16, enabled=self.config.bfloat16):
             return self.field.geometry(points, *self._expected(points)).density
@@ -278,10 +255,8 @@ class Avatar(nn.Module):
     def _shade(
         self,
         rays: Rays,
-        states: HeadState,
+        moments: Moments,
         timesteps: Tensor | None,
-        frames: SkinnedFrames,
-        T_correction: Tensor | None,
         intervals: RayIntervals,
     ) -> dict[str, Tensor]:
         ray, edges = intervals.ray, intervals.edges
@@ -292,15 +267,15 @@ class Avatar(nn.Module):
         points = along(rays.origins[ray], rays.directions[ray], middle).flatten(0, 1)
         frame = rays.frame[ray].repeat_interleave(num_samples)
 
-        canonical = self._canonical(points, frame, frames, T_correction)
+        canonical = self.canonical(points, frame, moments)
         with torch.autocast(points.device.type, torch.bfloat16, enabled=self.config.bfloat16):
-            moved = self._deform(canonical, frame, states)
+            moved, elsewhere = self._deformed(canonical, frame, moments.states)
             known, prior = self._expected(moved.points)
             geometry = self.field.geometry(moved.points, known, prior)
             weights = weights_from_density(geometry.density.reshape(num_hits, num_samples), delta)
             seen = (weights.detach().flatten() > _SEEN).nonzero()[:, 0]
             ray_seen = ray[seen // num_samples]
-            T = frames.T_canonical_skull[rays.frame[ray_seen], :3, :3]
+            T = moments.skinned.T_canonical_skull[rays.frame[ray_seen], :3, :3]
             directions = torch.einsum("pab,pb->pa", T, rays.directions[ray_seen])
             color = self.field.color(geometry.features[seen], directions, moved.ambient[seen])
 
@@ -319,13 +294,27 @@ class Avatar(nn.Module):
             optical_depth = (geometry.density.reshape(num_hits, num_samples) * delta).sum(1, keepdim=True)
             outputs["optical_depth"] = _scatter(optical_depth, ray, rays)
             at_skin = known[:, 0] < _SKIN / _HAIR
-            outputs |= self._regularizers(moved, geometry.correction * at_skin, canonical.points, timesteps)
+            outputs |= self._regularizers(moved, elsewhere, geometry.correction * at_skin, canonical.points, timesteps)
             self._remember()
         else:
-            outputs |= {name: on_rays(v[seen]) for name, v in self._inspect(canonical.points, moved).items()}
+            outputs |= {name: on_rays(v[seen]) for name, v in self.inspect(canonical.points, moved).items()}
         return outputs
 
-    def _deform(self, canonical: CanonicalPoints, frame: Tensor, states: HeadState) -> MovedPoints:
+    def _deformed(
+        self, canonical: CanonicalPoints, frame: Tensor, states: HeadState
+    ) -> tuple[MovedPoints, Float[Tensor, "points 3"] | None]:
+        """Points after deformation; in training also the offsets of random possible places, where no ray may look."""
+        if not self.training or self.config.deformation == "none":
+            return self.deform(canonical, frame, states), None
+        num = len(canonical.points)
+        _, places = self.grid.draw(_NUM_ELSEWHERE)
+        torso = torch.cat([canonical.torso, self.skinning.space.torso_share(places)])
+        both = CanonicalPoints(torch.cat([canonical.points, places]), torso)
+        frames = torch.randint(len(states), (len(places),), device=frame.device)
+        moved = self.deform(both, torch.cat([frame, frames]), states)
+        return MovedPoints(moved.points[:num], moved.ambient[:num], moved.offset[:num], None), moved.offset[num:]
+
+    def deform(self, canonical: CanonicalPoints, frame: Int[Tensor, "points"], states: HeadState) -> MovedPoints:
         """Deform the points that the head carries; the torso's stay."""
         points = canonical.points
         num_ambient = 0 if self.config.deformation == "none" else self.config.parts.num_ambient
@@ -354,8 +343,8 @@ class Avatar(nn.Module):
         """Every few steps look at random places of the canonical space, without deformation."""
         config = self.config.sampling
         if int(self.step) % config.refresh_every == 0:
-            index, points = self.grid.draw(config.refresh_share)
-            self.grid.remember(index, self._density(points), config)
+            index, points = self.grid.draw(max(1, int(config.refresh_share * len(self.grid.possible))))
+            self.grid.remember(index, self.density(points), config)
         self.step += 1
 
     def _expected(self, points: Float[Tensor, "points 3"]) -> tuple[Tensor, Tensor]:
@@ -369,11 +358,17 @@ class Avatar(nn.Module):
         return known, torch.where(room > 0, (6 - 800 * height).clamp(0.5, 7), -torch.inf)
 
     def _regularizers(
-        self, moved: MovedPoints, correction: Tensor, points: Tensor, timesteps: Tensor | None
+        self,
+        moved: MovedPoints,
+        elsewhere: Tensor | None,
+        correction: Tensor,
+        points: Tensor,
+        timesteps: Tensor | None,
     ) -> dict[str, Tensor]:
         found = {"geometry": F.smooth_l1_loss(correction, torch.zeros_like(correction))}
-        if self.config.deformation != "none":
-            found["offset"] = (moved.offset / self.config.parts.offset_scale).square().sum(-1).mean()
+        if elsewhere is not None:
+            mean_squared = lambda offset: (offset / self.config.parts.offset_scale).square().sum(-1).mean()  # noqa: E731
+            found["offset"], found["elsewhere"] = mean_squared(moved.offset), mean_squared(elsewhere)
             found["ambient"] = moved.ambient.square().sum(-1).mean()
         if self.config.deformation == "parts" and int(self.stage) == SOFT:
             found["smoothness"] = self.assigner.roughness(points[:: max(1, len(points) // 512)])
@@ -383,8 +378,8 @@ class Avatar(nn.Module):
             found["correction"] = self.correction.residual_loss(timesteps)
         return found
 
-    def _inspect(self, points: Tensor, moved: MovedPoints) -> dict[str, Tensor]:
-        """Values of each point to look at, as colours."""
+    def inspect(self, points: Float[Tensor, "points 3"], moved: MovedPoints) -> dict[str, Float[Tensor, "points 3"]]:
+        """Values of canonical points to look at, as colours."""
         lower, upper = self.field.lower, self.field.upper
         size = moved.offset.norm(dim=-1, keepdim=True) / self.config.parts.offset_scale
         return {
@@ -414,6 +409,7 @@ class Avatar(nn.Module):
         weights = {
             "geometry": c.geometry_weight,
             "offset": c.offset_weight,
+            "elsewhere": c.elsewhere_weight,
             "ambient": c.ambient_weight,
             "smoothness": c.smoothness_weight,
             "torso": self.config.torso.residual_weight,

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from partnerface_ns.avatar import Avatar, AvatarConfig
+from partnerface_ns.avatar import Avatar
+from partnerface_ns.avatar_config import AvatarConfig
 from partnerface_ns.capture.capture import Camera, Capture
 from partnerface_ns.capture.head_models import named_head_model
 from partnerface_ns.errors import SubjectError

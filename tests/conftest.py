@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from partnerface_ns.avatar import Avatar, AvatarConfig
+from partnerface_ns.avatar import Avatar
+from partnerface_ns.avatar_config import AvatarConfig
 from partnerface_ns.flame.head_model import HeadModel, load_head_model
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.subject import Subject

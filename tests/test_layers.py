@@ -21,7 +21,7 @@ LAYERS = (
     ("fields",),
     ("rendering",),
     ("subject",),
-    ("avatar", "avatar_file", "training"),
+    ("avatar_config", "avatar", "avatar_file", "prepared", "training"),
     ("driving",),
     ("demo",),
     ("bench",),

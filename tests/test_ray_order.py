@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from partnerface_ns.avatar import Avatar, AvatarConfig
+from partnerface_ns.avatar import Avatar
+from partnerface_ns.avatar_config import AvatarConfig
 from partnerface_ns.flame.head_model import load_head_model
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.rendering.rays import Rays

@@ -12,7 +12,8 @@ for name in ("nerfstudio", "nerfacc", "viser"):
 
 import numpy as np
 import torch
-from partnerface_ns.avatar import Avatar, AvatarConfig
+from partnerface_ns.avatar import Avatar
+from partnerface_ns.avatar_config import AvatarConfig
 from partnerface_ns.rendering.rays import Rays
 from partnerface_ns.subject import Subject
 from partnerface_ns.capture.capture import Camera, Frame

@@ -1,10 +1,11 @@
-"""The benchmark's results as a markdown table: mean and spread over seeds."""
+"""The benchmark's results as markdown tables."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
 
+from partnerface_ns.bench.driving import Quality, Speed
 from partnerface_ns.bench.training_runs import Outcome
 
 COLUMNS = ("psnr", "psnr_head", "psnr_mouth", "psnr_eyes", "ssim_head")
@@ -23,6 +24,17 @@ def ablation_table(outcomes: Sequence[Outcome]) -> str:
         steps = round(statistics.mean(outcome.steps for outcome in group))
         cells = [_mean_and_spread([outcome.metrics[name] for outcome in group]) for name in COLUMNS]
         lines.append(f"| {subject} | {variant} | {len(group)} | {steps} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def driving_table(speeds: Sequence[Speed], quality: Quality | None) -> str:
+    """Seconds a picture by size, exact and fast; below it the metrics of both, where they were measured."""
+    lines = ["| longer side | seconds exact | seconds fast | times as fast |", "|---|---|---|---|"]
+    lines += [f"| {s.size} | {s.exact:.2f} | {s.fast:.3f} | {s.exact / s.fast:.1f} |" for s in speeds]
+    if quality is not None:
+        lines += ["", "| pictures | " + " | ".join(COLUMNS) + " |", "|---" * (1 + len(COLUMNS)) + "|"]
+        for name, metrics in (("exact", quality.exact), ("fast", quality.fast)):
+            lines.append(f"| {name} | " + " | ".join(f"{metrics[column]:.3f}" for column in COLUMNS) + " |")
     return "\n".join(lines) + "\n"
 
 

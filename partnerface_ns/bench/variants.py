@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from partnerface_ns.avatar import AvatarConfig
+from partnerface_ns.avatar_config import AvatarConfig
 from partnerface_ns.rendering.sampling import SamplingConfig
 from partnerface_ns.warp.tracking_correction import TrackingCorrectionConfig
 

@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from partnerface_ns.flame.head_model import HeadModel
 
 
-def open_player(run: Path, head_model: Path | None = None, device: str = "auto") -> Player:
+def open_player(run: Path, head_model: Path | None = None, device: str = "auto", fast: bool = False) -> Player:
     """The avatar of a run folder, of the `config.yml` in one, or of an avatar file.
 
     Args:
         run: where.
         head_model: the head model's file, where it is no longer where training found it.
         device: auto, or as torch names it.
+        fast: many times as fast, nearly the same pictures.
 
     Raises:
         SubjectError: there is no avatar, or no such device.
@@ -41,7 +42,7 @@ def open_player(run: Path, head_model: Path | None = None, device: str = "auto")
     run = run.parent if run.name == "config.yml" else run
     if (run / "config.yml").is_file() and not (run / AVATAR_NAME).is_file():
         _write_avatar_of(run)
-    return load(run, head_model, device)
+    return load(run, head_model, device, fast)
 
 
 def motion_for(
@@ -69,7 +70,7 @@ def motion_for(
     from partnerface_ns.driving.video import VIDEO_SUFFIXES, motion_of_video
 
     if (source is None) == (name is None):
-        raise SubjectError("motion", "needs one source", expected="SOURCE or --performance, not both or neither")
+        raise SubjectError("motion", "needs one source", expected="SOURCE, or --performance talk")
     if fps is not None and not 0 < fps <= 1000:
         raise SubjectError("--fps", "out of range", expected="above 0, at most 1000", found=fps)
     if name is not None:

@@ -20,6 +20,7 @@ class Bench:
     """Compare the method with itself less one piece: equal time of one thread, test frames only reported.
 
     Writes bench.json after every run and bench.md at the end. Stopped, the same command goes on with the missing runs.
+    With --avatar nothing is trained: a trained avatar's pictures are timed, exact and fast.
     """
 
     output: Path
@@ -35,12 +36,37 @@ class Bench:
     held_out: Literal["test", "tune", "none"] = "test"
     """Pictures to measure: the test split, to report; the last fifth of the training frames, to choose settings by; or
     the test split after training on it too, to see what is missed though it was seen."""
+    avatar: Path | None = None
+    """A run's folder or an avatar file, whose pictures are timed and, with its capture in --subjects, measured."""
+    head_model: Path | None = None
+    """The avatar's head model file, where it is no longer where training found it."""
     num_test: int = 15
     """Pictures measured in each run, spread evenly over those held out."""
     jobs: int = field(default_factory=lambda: os.cpu_count() or 1)
     """Runs side by side, each on one thread."""
 
     def __call__(self) -> None:
+        if self.avatar is None:
+            self._train_and_measure()
+        else:
+            self._time(self.avatar)
+
+    def _time(self, avatar: Path) -> None:
+        from partnerface_ns.bench.driving import quality, speeds
+        from partnerface_ns.bench.tables import driving_table
+        from partnerface_ns.cli.avatars import open_player
+        from partnerface_ns.files import write_text
+
+        if len(self.subjects) > 1:
+            raise SubjectError("--subjects", "one avatar has one capture", expected=1, found=len(self.subjects))
+        player = open_player(avatar, self.head_model)
+        measured = quality(player, self.subjects[0], self.num_test) if self.subjects else None
+        table = driving_table(speeds(player), measured)
+        self.output.mkdir(parents=True, exist_ok=True)
+        write_text(self.output / "driving.md", table)
+        print(f"{self.output / 'driving.md'}:\n\n{table}")
+
+    def _train_and_measure(self) -> None:
         import multiprocessing
         from concurrent.futures import ProcessPoolExecutor, as_completed
 

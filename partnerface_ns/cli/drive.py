@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from partnerface_ns.cli.runs import command
+
 
 @dataclass
 class Drive:
@@ -38,6 +40,8 @@ class Drive:
     """Pictures a second; by default the source's own, or 25."""
     smoothing: float = 0.0
     """Seconds over which the motion is smoothed; 0.05 calms a shaky track."""
+    exact: bool = False
+    """Follow every sample, as evaluation does: many times as slow, and hardly to be told apart."""
     clamp: bool = True
     """Keep the face softly near what training saw."""
     max_frames: int | None = None
@@ -55,7 +59,7 @@ class Drive:
         from partnerface_ns.driving.plan import PlanConfig, make_plan
 
         check_output(self.output)
-        player = open_player(self.run, self.head_model, self.device)
+        player = open_player(self.run, self.head_model, self.device, fast=not self.exact)
         beside = self.output.parent
         model, theirs = player.person.model, self.source_head_model
         motion = motion_for(self.source, self.performance, model, self.fps, theirs, beside)
@@ -66,4 +70,6 @@ class Drive:
         for line in (*motion.notes, str(plan.excess)):
             print(line)
         write_plan(self.output, player, plan)
-        print(f"{len(plan)} pictures, {plan.fps:g} a second, in {self.output}")
+        print(f"{len(plan)} pictures, {plan.fps:g} a second, in {self.output}. In the browser:")
+        driven_by = ("--performance", self.performance) if self.source is None else (self.source,)
+        print(f"  {command('partnerface', 'live', self.run, *driven_by)}")

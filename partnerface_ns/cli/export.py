@@ -22,7 +22,9 @@ class Export:
     run: Annotated[Path, tyro.conf.Positional]
     """The run's folder, or an avatar file."""
     source: Annotated[Path | None, tyro.conf.Positional] = None
-    """The motion, for mesh and track: what `partnerface drive` takes."""
+    """The motion, for mesh and track: a capture folder, a video, a Live Link Face CSV, or keyframes."""
+    performance: Literal["talk", "range", "visemes"] | None = None
+    """A built-in performance in place of a source."""
     what: Literal["mesh", "parts", "track"] = "parts"
     """What to write."""
     output: Path = Path("export")
@@ -39,20 +41,21 @@ class Export:
     """Where to compute: auto, cpu, cuda or cuda:N."""
 
     def __call__(self) -> None:
-        from partnerface_ns.cli.avatars import open_player
+        from partnerface_ns.cli.avatars import motion_for, open_player
         from partnerface_ns.driving.export import export_meshes, export_parts, export_track
-        from partnerface_ns.driving.motion import load_motion
         from partnerface_ns.driving.plan import PlanConfig, make_plan
 
-        if self.what != "parts" and self.source is None:
-            raise SubjectError("export", f"--what {self.what} needs a motion", expected="RUN SOURCE", found="RUN alone")
+        if self.what != "parts" and self.source is None and self.performance is None:
+            expected = "RUN SOURCE, or RUN --performance talk"
+            raise SubjectError("export", f"--what {self.what} needs a motion", expected=expected, found="RUN alone")
         if self.output.is_file():
             raise SubjectError(self.output, "is a file", expected="a folder's name")
         player = open_player(self.run, self.head_model, self.device)
-        if self.source is None or self.what == "parts":
+        if self.what == "parts":
             export_parts(self.output, player)
         else:
-            motion = load_motion(self.source, player.person.model, self.fps, self.source_head_model)
+            model, theirs = player.person.model, self.source_head_model
+            motion = motion_for(self.source, self.performance, model, self.fps, theirs, self.output.parent)
             plan = make_plan(player, motion, PlanConfig(self.transfer, clamp=False))
             if self.what == "mesh":
                 export_meshes(self.output, player, plan.states)

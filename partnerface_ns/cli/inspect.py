@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from partnerface_ns.capture.names import CaptureFormat
+from partnerface_ns.cli.runs import command
 from partnerface_ns.errors import SubjectError
 
 if TYPE_CHECKING:
@@ -63,6 +64,10 @@ class Inspect:
         _print(_verdict_lines(verdict, self.dir, self.output))
         if verdict.fits is False:
             raise SystemExit(1)
+        given = {"--head-model": self.head_model, "--format": self.format}
+        options = [word for name, value in given.items() if value is not None for word in (name, value)]
+        training = ("partnerface-lite", "--max-train-minutes", 10, "flame-data", "--data", self.dir, *options)
+        print(f"next        {command('ns-train', *training)}")
 
 
 def _print(lines: list[str]) -> None:
@@ -82,11 +87,15 @@ def _contents(capture: Capture) -> list[str]:
         f"layout      {capture.format}",
         f"frames      {len(capture.frames)} ({splits}), {capture.num_timesteps} timesteps",
         f"pictures    {', '.join(f'{w} x {h}' for w, h in sizes)}",
-        f"cameras     {len(cameras)}, focal length {min(focal):.3g} to {max(focal):.3g} of the longer side",
+        f"cameras     {len(cameras)}, focal length {_span(min(focal), max(focal))} of the longer side",
         f"tracked     with {tracked}: {capture.identity.shape[-1]} identity, "
         f"{capture.track.expression.shape[-1]} expression coefficients",
         *(f"note        {remark}" for remark in capture.remarks),
     ]
+
+
+def _span(low: float, high: float) -> str:
+    return f"{low:.3g}" if f"{low:.3g}" == f"{high:.3g}" else f"{low:.3g} to {high:.3g}"
 
 
 def _range_lines(capture: Capture, model: HeadModel) -> list[str]:

@@ -47,7 +47,7 @@ class Live:
         from partnerface_ns.cli.avatars import motion_for, open_player
         from partnerface_ns.driving.plan import PlanConfig, make_plan
 
-        player = open_player(self.run, self.head_model, self.device)
+        player = open_player(self.run, self.head_model, self.device, fast=True)
         motion = motion_for(self.source, self.performance, player.person.model, None, self.source_head_model, Path())
         beside = motion.pictures is not None
         plan = make_plan(player, motion, PlanConfig(size=self.size, side_by_side=beside))

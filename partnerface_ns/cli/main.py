@@ -44,7 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         SystemExit: with code 1 after a user's mistake, whose message alone is printed, and with 130 after Ctrl-C.
     """
     try:
-        _parse(arguments)()
+        words = sys.argv[1:] if arguments is None else arguments
+        _parse(words or ["--help"])()
     except SubjectError as error:
         print(f"Error: {error}", file=sys.stderr)
         raise SystemExit(USER_MISTAKE) from None
@@ -58,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(INTERRUPTED) from None
 
 
-def _parse(arguments: Sequence[str] | None) -> Callable[[], None]:
+def _parse(arguments: Sequence[str]) -> Callable[[], None]:
     types = [Annotated[load_command(place), tyro.conf.subcommand(name=name)] for name, place in COMMANDS.items()]
     return tyro.cli(
         Union[tuple(types)],  # type: ignore[arg-type]  # noqa: UP007 (made at run time)

@@ -61,7 +61,7 @@ class Run:
     def show(self, index: int) -> dict[str, Tensor]:
         """Truth and all outputs of a test picture, (height, width, channels) in [0, 1]."""
         dataset = self.pipeline.datamanager.eval_dataset
-        outputs = self.pipeline.model.get_outputs_for_camera(dataset.cameras[index : index + 1])
+        outputs = self.pipeline.model.get_outputs_for_camera(dataset.cameras[index : index + 1], exact=True)
         return {"truth": dataset[index]["image"], **{name: value.cpu() for name, value in outputs.items()}}
 
 

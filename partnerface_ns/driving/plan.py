@@ -124,7 +124,7 @@ def shown(player: Player, plan: Plan, index: int) -> Shown:
 
 def digest(player: Player, plan: Plan) -> str:
     """A hash of all that decides the pictures: equal plans of equal avatars give equal pictures."""
-    found = hashlib.sha256(str((plan.fps, plan.source is not None)).encode())
+    found = hashlib.sha256(str((plan.fps, plan.source is not None, player.fast)).encode())
     for block in _blocks(player, plan):
         found.update(np.ascontiguousarray(block).tobytes())
     return found.hexdigest()[:16]

@@ -114,8 +114,8 @@ class CanonicalField(nn.Module):
             known: numbers of about one, known before training.
             log_density_prior: logarithm of the density in 1/m that is expected before training.
         """
-        spaced = self._spaced(points)
-        features = self._features(spaced)
+        spaced = self.spaced(points)
+        features = self.features(spaced)
         seen = torch.cat([features, spaced.to(features.dtype), known.to(features.dtype)], -1)
         correction = self.density_network(seen)[:, 0].float()
         inside = ((points > self.lower) & (points < self.upper)).all(-1)
@@ -145,15 +145,23 @@ class CanonicalField(nn.Module):
         mirrored = torch.stack([planes[0].flip(-1), planes[1], planes[2].flip(-1)])
         return planes + self.config.symmetry * mirrored
 
-    def _spaced(self, points: Tensor) -> Float[Tensor, "points 3"]:
-        """Points in [-1, 1], with more room near the centre of the box's face."""
-        center = (self.lower + self.upper) / 2
-        warp = lambda x: torch.asinh((x - center) / _SPACING)  # noqa: E731
-        low, high = warp(self.lower), warp(self.upper)
-        return 2 * (warp(points) - low) / (high - low) - 1
+    def spaced(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points 3"]:
+        """Points of the canonical box in [-1, 1], with more room near its centre."""
+        center, low, high = self._spacing()
+        return 2 * (torch.asinh((points - center) / _SPACING) - low) / (high - low) - 1
 
-    def _features(self, spaced: Float[Tensor, "points 3"]) -> Float[Tensor, "points features"]:
-        """Features of all planes, coarse to fine."""
+    def places(self, spaced: Float[Tensor, "points 3"]) -> Float[Tensor, "points 3"]:
+        """Canonical points, metres: `spaced` the other way."""
+        center, low, high = self._spacing()
+        return center + _SPACING * torch.sinh(low + (spaced + 1) / 2 * (high - low))
+
+    def _spacing(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The box's centre, and its corners in units of the spacing."""
+        center = (self.lower + self.upper) / 2
+        return center, *(torch.asinh((corner - center) / _SPACING) for corner in (self.lower, self.upper))
+
+    def features(self, spaced: Float[Tensor, "points 3"]) -> Float[Tensor, "points features"]:
+        """Features of all planes, coarse to fine, at points from `spaced`."""
         planes = [self._shared_across_sides(self.planes[0]), *self.planes[1:]]
         grid = torch.stack([spaced[:, list(axes)] for axes in _PLANE_AXES])[:, None]
         read = [F.grid_sample(p, grid, align_corners=True, padding_mode="border")[:, :, 0] for p in planes]

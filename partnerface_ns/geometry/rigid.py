@@ -59,6 +59,11 @@ def rigid(rotation: Float[Tensor, "*batch 3 3"], translation: Float[Tensor, "*ba
     return torch.cat([top, bottom], -2)
 
 
+def move_points(T: Float[Tensor, "4 4"], points: Float[Tensor, "points 3"]) -> Float[Tensor, "points 3"]:
+    """Apply the same transform to all points."""
+    return points @ T[:3, :3].T + T[:3, 3]
+
+
 def transform_points(T: Float[Tensor, "*batch 4 4"], points: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3"]:
     """Apply one transform to each point."""
     return torch.einsum("...ab,...b->...a", T[..., :3, :3], points) + T[..., :3, 3]

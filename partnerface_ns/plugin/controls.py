@@ -113,10 +113,13 @@ class HeadControls(nn.Module):
             self.b_preset.set_options(list(self._presets))
 
     def save(self, name: str) -> None:
-        """Keep what the sliders say under a name, in the run folder where there is one."""
-        name = name.strip()
-        if not name or name in PRESETS:
-            return
+        """Keep what the sliders say under a name, in the run folder where there is one.
+
+        The presets' names stay theirs: a number is added to them.
+        """
+        name = name.strip() or "mine"
+        name = f"{name} 2" if name in PRESETS else name
+        self.f_name.value = name
         self._presets[name] = self.channels
         self.b_preset.set_options(list(self._presets))
         if self._saved_path is not None:

@@ -22,7 +22,8 @@ from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttrib
 from nerfstudio.models.base_model import Model, ModelConfig
 from torch import Tensor, nn
 
-from partnerface_ns.avatar import Avatar, AvatarConfig
+from partnerface_ns.avatar import Avatar
+from partnerface_ns.avatar_config import AvatarConfig
 from partnerface_ns.avatar_file import AvatarInfo
 from partnerface_ns.capture.capture import Capture, Frame
 from partnerface_ns.flame.state import HeadState
@@ -31,6 +32,7 @@ from partnerface_ns.plugin.course import Course
 from partnerface_ns.plugin.dataparser import Recording
 from partnerface_ns.plugin.page import MutedPart, PageView
 from partnerface_ns.plugin.viewer import FaceView
+from partnerface_ns.prepared import PreparedAvatar
 from partnerface_ns.rendering.rays import Rays
 from partnerface_ns.subject import Subject
 
@@ -91,6 +93,13 @@ class PartnerfaceModel(Model):
         self.face_view.slider.cb_hook = lambda _: self.head_controls.show_tracked()
         self.page_view = PageView(self.avatar)
         self._muted = MutedPart(self.avatar)
+        self._prepared: PreparedAvatar | None = None
+        self.register_load_state_dict_post_hook(lambda module, _: module._forget_prepared())
+        self.fast = False
+        """Whether images are made as `prepared.py` does; the pipeline sets it where nothing is trained."""
+
+    def _forget_prepared(self) -> None:
+        self._prepared = None
 
     # -- training ------------------------------------------------------------------------------------------------
 
@@ -112,10 +121,10 @@ class PartnerfaceModel(Model):
         timesteps = _timesteps_of_rays(ray_bundle, len(self._track))
         if timesteps is None:
             frame = torch.zeros(ray_bundle.origins.shape[0], dtype=torch.long, device=self.device)
-            return self._render(ray_bundle.origins, ray_bundle.directions, frame, self._neutral(), None)
+            return self.avatar.render(Rays(ray_bundle.origins, ray_bundle.directions, frame), self._neutral())
         present, frame = timesteps.to(self.device).unique(return_inverse=True)
-        states = self._states(present)
-        return self._render(ray_bundle.origins, ray_bundle.directions, frame, states, self._residuals_of(present))
+        rays = Rays(ray_bundle.origins, ray_bundle.directions, frame)
+        return self.avatar.render(rays, self._states(present), self._residuals_of(present))
 
     def get_metrics_dict(self, outputs: dict[str, Tensor], batch: dict[str, Any]) -> dict[str, Tensor]:
         """PSNR of the batch's rays, which are not spread evenly over the picture."""
@@ -129,30 +138,45 @@ class PartnerfaceModel(Model):
     # -- images --------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def get_outputs_for_camera(self, camera: Cameras, obb_box: OrientedBox | None = None) -> dict[str, Tensor]:
+    def get_outputs_for_camera(
+        self, camera: Cameras, obb_box: OrientedBox | None = None, exact: bool = False
+    ) -> dict[str, Tensor]:
         """Render one camera's image (height, width, channels) of one head state.
 
         Args:
             camera: one camera, shape (1,).
             obb_box: taken for nerfstudio's sake; the avatar ends where the head does and is not cropped.
+            exact: follow every sample even where `fast` is set.
         """
         states, residuals = self._moment_of_camera(camera)
         of_page = self._of_page(camera)
-        muted = self.page_view.muted_part if of_page else None
         bundle = camera.generate_rays(camera_indices=0, keep_shape=True)
         origins = bundle.origins.reshape(-1, 3).to(self.device)
         directions = bundle.directions.reshape(-1, 3).to(self.device)
-        chunks = []
-        for start in range(0, origins.shape[0], self.config.eval_num_rays_per_chunk):
-            part = slice(start, start + self.config.eval_num_rays_per_chunk)
-            frame = torch.zeros(origins[part].shape[0], dtype=torch.long, device=self.device)
-            chunks.append(self._render(origins[part], directions[part], frame, states, residuals, muted))
-        shape = (*bundle.origins.shape[:2], -1)
-        outputs = {name: torch.cat([chunk[name] for chunk in chunks]).reshape(shape) for name in OUTPUTS}
+        self._muted.part = self.page_view.muted_part if of_page else None
+        fast = self.fast and not exact and bool((origins == origins[0]).all())
+        flat = (self._fast if fast else self._in_chunks)(origins, directions, states, residuals)
+        self._muted.part = None
+        outputs = {name: flat[name].reshape(*bundle.origins.shape[:2], -1) for name in OUTPUTS}
         if not of_page:
             return outputs
         self.face_view.rendered.set()
         return self.page_view.dressed(outputs, camera, states)
+
+    def _fast(
+        self, origins: Tensor, directions: Tensor, states: HeadState, residuals: Tensor | None
+    ) -> dict[str, Tensor]:
+        self._prepared = self._prepared or PreparedAvatar(self.avatar)
+        return self._prepared.render(origins[0], directions, states, residuals)
+
+    def _in_chunks(
+        self, origins: Tensor, directions: Tensor, states: HeadState, residuals: Tensor | None
+    ) -> dict[str, Tensor]:
+        chunks, size = [], self.config.eval_num_rays_per_chunk
+        for part in zip(origins.split(size), directions.split(size), strict=True):
+            frame = torch.zeros(len(part[0]), dtype=torch.long, device=self.device)
+            chunks.append(self.avatar.render(Rays(*part, frame), states, residuals))
+        return {name: torch.cat([chunk[name] for chunk in chunks]) for name in OUTPUTS}
 
     def get_rgba_image(self, outputs: dict[str, Tensor], output_name: str = "rgb") -> Tensor:
         """Colours without the background, and opacity."""
@@ -224,18 +248,6 @@ class PartnerfaceModel(Model):
         return timesteps if own and bool(self._trained[timesteps.cpu()].all()) else None
 
     # -- the avatar ----------------------------------------------------------------------------------------------
-
-    def _render(
-        self,
-        origins: Tensor,
-        directions: Tensor,
-        frame: Tensor,
-        states: HeadState,
-        residuals: Tensor | None,
-        muted: int | None = None,
-    ) -> dict[str, Tensor]:
-        self._muted.part = muted
-        return self.avatar.render(Rays(origins, directions, frame), states, residuals)
 
     def _pose(self, timestep: int) -> Tensor:
         """Posed vertices of the recorded head, on the CPU."""

@@ -17,7 +17,6 @@ import torch
 import tyro
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
 from PIL import Image
-from rich.progress import track
 from torch import Tensor
 
 from partnerface_ns.capture.capture import Frame
@@ -25,6 +24,7 @@ from partnerface_ns.errors import SubjectError
 from partnerface_ns.plugin.datamanager import PartnerfaceDataManager, PartnerfaceDataManagerConfig
 from partnerface_ns.plugin.model import PartnerfaceModel, PartnerfaceModelConfig
 from partnerface_ns.plugin.process import provide_ffmpeg
+from partnerface_ns.progress import progress
 
 PER_IMAGE_NAME = "per_image.csv"
 """File in the run folder that holds the last evaluation's values of every picture."""
@@ -54,6 +54,7 @@ class PartnerfacePipeline(VanillaPipeline):
     def __init__(self, config: PartnerfacePipelineConfig, device: Any, **kwargs: Any) -> None:
         super().__init__(config, device, **kwargs)
         provide_ffmpeg()
+        self.model.fast = self.test_mode != "val"
         if config.run_folder is not None:
             self.model.head_controls.use_folder(config.run_folder)
             self.model.page_view.use_folder(config.run_folder)
@@ -100,9 +101,9 @@ class PartnerfacePipeline(VanillaPipeline):
     def _evaluate(self, output_path: Path | None) -> Iterable[dict[str, Any]]:
         loader = self.datamanager.fixed_indices_eval_dataloader
         lpips = self._lpips()
-        for index, (camera, batch) in enumerate(track(loader, "Evaluating", total=len(loader.image_indices))):
+        for index, (camera, batch) in enumerate(progress(loader, "Evaluating", len(loader.image_indices))):
             began = time.perf_counter()
-            outputs = self.model.get_outputs_for_camera(camera)
+            outputs = self.model.get_outputs_for_camera(camera, exact=True)
             seconds = time.perf_counter() - began
             metrics, images = self.model.get_image_metrics_and_images(outputs, batch)
             if lpips is not None:

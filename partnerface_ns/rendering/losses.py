@@ -22,6 +22,8 @@ class LossConfig:
     """Weight of the (robust) correction of log density, which keeps the surface near the head model's."""
     offset_weight: float = 3e-4
     """Weight of the mean squared deformation (in units of `offset_scale`), which keeps parts near skinning."""
+    elsewhere_weight: float = 1e-3
+    """Weight of the same at random possible places, which keeps the deformation still where no ray looks."""
     ambient_weight: float = 1e-4
     """Weight of the mean squared ambient coordinates, which keeps appearance from following the expression
     needlessly."""

@@ -111,9 +111,8 @@ class DensityGrid(nn.Module):
         cube = F.max_pool3d(self.widened.reshape(1, 1, *[self.resolution] * 3), _COARSE)
         return F.max_pool3d(cube, 5, stride=1, padding=2).flatten()
 
-    def draw(self, share: float) -> tuple[Int[Tensor, "cells"], Float[Tensor, "cells 3"]]:
-        """A random share of the possible cells, and a random point in each."""
-        num = max(1, int(share * self.possible.shape[0]))
+    def draw(self, num: int) -> tuple[Int[Tensor, "cells"], Float[Tensor, "cells 3"]]:
+        """Random possible cells, and a random point in each."""
         index = self.possible[torch.randint(self.possible.shape[0], (num,), device=self.possible.device)]
         r = self.resolution
         corner = torch.stack([index // (r * r), index // r % r, index % r], -1)

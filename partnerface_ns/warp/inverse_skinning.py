@@ -31,7 +31,7 @@ from torch import Tensor
 
 from partnerface_ns.flame.posing import PosedHead, ShapedHead
 from partnerface_ns.flame.state import HeadState
-from partnerface_ns.geometry.rigid import invert_rigid, transform_points
+from partnerface_ns.geometry.rigid import invert_rigid, move_points, transform_points
 from partnerface_ns.warp.canonical_space import CanonicalSpace, CanonicalSpaceConfig, has_own_joint
 from partnerface_ns.warp.displacement_grid import DisplacementGrid, DisplacementGridConfig
 
@@ -130,7 +130,7 @@ class InverseSkinning:
         with torch.no_grad():
             at_skull = torch.cat([self._undo_face(frames, i, run) for i, run in runs])
             low = (at_skull[:, 1] < self._torso_top).nonzero()[:, 0]
-        at_torso = torch.cat([_transform(frames.T_canonical_torso[i], run) for i, run in runs])[low]
+        at_torso = torch.cat([move_points(frames.T_canonical_torso[i], run) for i, run in runs])[low]
         with torch.no_grad():
             # The share is a smooth function of the place that it leads to: two rounds find both.
             share = self.space.torso_share(at_skull[low])[:, None]
@@ -140,7 +140,7 @@ class InverseSkinning:
 
     def _undo_face(self, frames: SkinnedFrames, i: int, points: Tensor) -> Float[Tensor, "points 3"]:
         """Canonical place of points of frame i as far as the skull carries them."""
-        in_skull = _transform(frames.T_canonical_skull[i], points)
+        in_skull = move_points(frames.T_canonical_skull[i], points)
         candidates = in_skull + self._grid.read(frames.displacement[i], in_skull)
         lower, upper = self._loose_box
         unsure = ((in_skull > lower) & (in_skull < upper)).all(1).nonzero()[:, 0]
@@ -174,7 +174,3 @@ class InverseSkinning:
         T_skull = torch.einsum("fab,fjbc->fjac", T_canonical_skull, posed.T_world_rest)
         G = torch.einsum("vj,fjab->fvab", self._weights, T_skull)
         return transform_points(G, self.head.verts_rest + posed.offsets)
-
-
-def _transform(T: Float[Tensor, "4 4"], points: Float[Tensor, "points 3"]) -> Float[Tensor, "points 3"]:
-    return points @ T[:3, :3].T + T[:3, 3]

@@ -20,6 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from partnerface_ns.flame.state import HeadState
+from partnerface_ns.geometry.rigid import move_points
 from partnerface_ns.warp.learned_motion import LearnedMotion
 
 _POSE_UNIT = 0.1
@@ -72,7 +73,7 @@ class TrackingCorrection(LearnedMotion):
             T: the motion of each frame.
         """
         runs = points.split(torch.bincount(frame, minlength=len(T)).tolist())
-        moved = torch.cat([run @ E[:3, :3].T + E[:3, 3] for run, E in zip(runs, T, strict=True)])
+        moved = torch.cat([move_points(E, run) for run, E in zip(runs, T, strict=True)])
         distance = (points - self.center).norm(dim=-1)
         way = ((distance - self.config.inner) / (self.config.outer - self.config.inner)).clamp(0, 1)
         share = way * way * (3 - 2 * way) * (1 - torso)

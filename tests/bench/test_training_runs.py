@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from partnerface_ns.avatar import AvatarConfig
+from partnerface_ns.avatar_config import AvatarConfig
 from partnerface_ns.bench import training_runs, variants
 from partnerface_ns.bench.tables import ablation_table
 from partnerface_ns.bench.training_runs import Job, Outcome, run, spread

@@ -34,6 +34,13 @@ def add_command(monkeypatch):
     return add
 
 
+def test_without_words_help_is_shown(add_command, capsys):
+    add_command(lambda word: None)
+    with pytest.raises(SystemExit) as exit_:
+        main([])
+    assert exit_.value.code == 0 and "probe" in capsys.readouterr().out
+
+
 def test_a_command_is_called_with_its_options(add_command):
     said = []
     add_command(said.append)

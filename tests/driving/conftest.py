@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from partnerface_ns.avatar import Avatar, AvatarConfig
+from partnerface_ns.avatar import Avatar
+from partnerface_ns.avatar_config import AvatarConfig
 from partnerface_ns.avatar_file import AVATAR_NAME, AvatarInfo, save_avatar
 from partnerface_ns.capture.capture import Camera, Capture, Frame, HeadModelRef
 from partnerface_ns.driving.player import Player

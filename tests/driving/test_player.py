@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import partnerface_ns
-from partnerface_ns.avatar import AvatarConfig
+from partnerface_ns.avatar_config import AvatarConfig
 from partnerface_ns.avatar_file import AvatarInfo, config_from_plain, load_avatar
 from partnerface_ns.driving.player import Player, scaled_camera
 from partnerface_ns.errors import SubjectError
@@ -31,6 +31,15 @@ def test_a_loaded_avatar_shows_what_the_saved_one_did(avatar_file, player, captu
     assert torch.equal(loaded.neutral.expression, player.neutral.expression)
     np.testing.assert_array_equal(loaded.camera.T_world_camera, player.camera.T_world_camera)
     assert not list(avatar_file.parent.glob("*.partial"))
+
+
+def test_a_fast_player_shows_nearly_the_same(avatar_file, player, capture):
+    fast = partnerface_ns.load(avatar_file, fast=True)
+    for moment in (0, 3):
+        found, expected = fast.render(state=capture.track[moment]), player.render(state=capture.track[moment])
+        assert {name: value.shape for name, value in found.items()} == {n: v.shape for n, v in expected.items()}
+        assert (found["rgb"] - expected["rgb"]).abs().mean() < 0.02 < found["rgb"].std()
+    assert fast.prepared is fast.prepared, "made once"
 
 
 def test_the_file_holds_no_head_model(avatar_file, tiny_head):

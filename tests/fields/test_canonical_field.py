@@ -128,11 +128,11 @@ def test_features_are_bilinear_in_the_spaced_planes(field):
     axis = torch.linspace(-1, 1, 8)
     target = torch.tensor([axis[2], (axis[3] + axis[4]) / 2, axis[5]])
     point = unspaced(field, target)[None]
-    assert_close(field._spaced(point)[0], target, atol=1e-5, rtol=0)
+    assert_close(field.spaced(point)[0], target, atol=1e-5, rtol=0)
     with torch.no_grad():
         field.planes[0].copy_(plane)
     field.config.symmetry = 0.0
-    features = field._features(field._spaced(point))[0, :6]
+    features = field.features(field.spaced(point))[0, :6]
     xy = (plane[0, :, 3, 2] + plane[0, :, 4, 2]) / 2
     yz = (plane[1, :, 5, 3] + plane[1, :, 5, 4]) / 2
     xz = plane[2, :, 5, 2]
@@ -144,14 +144,14 @@ def unspaced(field: CanonicalField, target: torch.Tensor) -> torch.Tensor:
     low, high = LOWER.clone(), UPPER.clone()
     for _ in range(60):
         half = (low + high) / 2
-        below = field._spaced(half[None])[0] < target
+        below = field.spaced(half[None])[0] < target
         low, high = torch.where(below, half, low), torch.where(below, high, half)
     return half
 
 
 def test_spacing_is_monotone_fills_the_planes_and_is_finer_in_the_middle(field):
     line = torch.lerp(LOWER, UPPER, torch.linspace(0, 1, 101)[:, None])
-    spaced = field._spaced(line)
+    spaced = field.spaced(line)
     assert_close(spaced[[0, -1]], torch.tensor([[-1.0] * 3, [1.0] * 3]))
     steps = spaced.diff(dim=0)
     assert (steps > 0).all()

@@ -17,7 +17,7 @@ from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 from nerfstudio.plugins.types import MethodSpecification
 
 import partnerface_ns
-from partnerface_ns.avatar import AvatarConfig
+from partnerface_ns.avatar_config import AvatarConfig
 from partnerface_ns.plugin import configs, registration
 from partnerface_ns.plugin.datamanager import PartnerfaceDataManagerConfig
 from partnerface_ns.plugin.dataparser import FlameDataParserConfig

@@ -82,10 +82,12 @@ def test_expressions_are_saved_and_offered_again(controls, head, info, tmp_path)
     controls.f_name.value = "wry"
     controls.g_save.cb_hook(controls.g_save)
     controls.save("neutral")
-    assert json.loads((tmp_path / "expressions.json").read_text()) == {"wry": {"mouthSmile": 0.3, "yaw": -0.1}}
+    wry = {"mouthSmile": 0.3, "yaw": -0.1}
+    assert json.loads((tmp_path / "expressions.json").read_text()) == {"wry": wry, "neutral 2": wry}
+    assert controls.f_name.value == "neutral 2", "the page says under which name"
     again = HeadControls(head, info, controls._verts_rest)
     again.use_folder(tmp_path)
-    assert again.b_preset.options == ["neutral", "smile", "surprise", "wry"]
+    assert again.b_preset.options == ["neutral", "smile", "surprise", "wry", "neutral 2"]
     again.b_preset.value = "wry"
     again.b_preset.cb_hook(again.b_preset)
     assert again.channels == {"mouthSmile": 0.3, "yaw": -0.1}

@@ -1,0 +1,55 @@
+"""Everything that shapes an avatar, in one tree of settings; what each part of it means stands with the part."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from partnerface_ns.fields.canonical_field import CanonicalFieldConfig
+from partnerface_ns.rendering.losses import LossConfig
+from partnerface_ns.rendering.sampling import SamplingConfig
+from partnerface_ns.warp.canonical_space import CanonicalSpaceConfig
+from partnerface_ns.warp.displacement_grid import DisplacementGridConfig
+from partnerface_ns.warp.inverse_skinning import InverseSkinningConfig
+from partnerface_ns.warp.part_assigner import PartAssignerConfig
+from partnerface_ns.warp.part_deformation import PartDeformationConfig
+from partnerface_ns.warp.torso import TorsoConfig
+from partnerface_ns.warp.tracking_correction import TrackingCorrectionConfig
+
+
+@dataclass
+class AvatarConfig:
+    """Everything that shapes an avatar."""
+
+    deformation: Literal["parts", "global", "none"] = "parts"
+    """parts: K local networks; global: one network with as many parameters; none: inverse skinning alone."""
+    schedule: Literal["two-stage", "hard", "soft"] = "two-stage"
+    """Part assignment over training: hard, then soft from `stage2_start` on; or one of the two throughout."""
+    num_parts: int = 8
+    """K, the number of parts; the method's paper does not publish its own."""
+    stage2_start: float = 0.3
+    """Share of training, 0 to 1, after which the soft stage begins."""
+    code_noise: float = 0.5
+    """Standard deviation of noise on the normalised driving code in training, against learning frames by heart."""
+    bfloat16: bool = True
+    """Whether the networks compute in bfloat16."""
+    skinning: InverseSkinningConfig = field(default_factory=InverseSkinningConfig)
+    """Inverse skinning."""
+    displacement: DisplacementGridConfig = field(default_factory=DisplacementGridConfig)
+    """Grids of the face's motion."""
+    space: CanonicalSpaceConfig = field(default_factory=CanonicalSpaceConfig)
+    """Where there may be matter."""
+    torso: TorsoConfig = field(default_factory=TorsoConfig)
+    """The torso's own motion."""
+    correction: TrackingCorrectionConfig = field(default_factory=TrackingCorrectionConfig)
+    """What tracking missed behind the face."""
+    assigner: PartAssignerConfig = field(default_factory=PartAssignerConfig)
+    """Soft assignment of points to parts."""
+    parts: PartDeformationConfig = field(default_factory=PartDeformationConfig)
+    """The local deformation networks."""
+    canonical: CanonicalFieldConfig = field(default_factory=CanonicalFieldConfig)
+    """The canonical radiance field."""
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    """Samples along a ray."""
+    losses: LossConfig = field(default_factory=LossConfig)
+    """Weights of the training losses."""

@@ -1,0 +1,100 @@
+"""What preparing an avatar brings and costs: seconds a picture and metrics, exact and fast, in one run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+
+from partnerface_ns.bench.training_runs import spread
+from partnerface_ns.capture.capture import Camera, Frame
+from partnerface_ns.capture.images import load_picture
+from partnerface_ns.capture.load import load_capture
+from partnerface_ns.driving.player import Player, scaled_camera
+from partnerface_ns.errors import SubjectError
+from partnerface_ns.flame.state import HeadState
+from partnerface_ns.progress import progress
+from partnerface_ns.rendering.metrics import image_metrics, metric_regions
+
+SIZES = (128, 256, 512)
+"""Longer sides of the pictures that are timed."""
+_REPEATS = 3
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds a picture takes."""
+
+    size: int
+    exact: float
+    fast: float
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Means over test pictures."""
+
+    exact: dict[str, float]
+    fast: dict[str, float]
+
+
+def speeds(player: Player, sizes: Sequence[int] = SIZES) -> list[Speed]:
+    """Median seconds of pictures of the neutral face; both ways take turns, so that a busy machine slows both."""
+    found = []
+    for size in progress(sizes, "Timing"):
+        camera = scaled_camera(player.camera, size)
+        taken: dict[bool, list[float]] = {False: [], True: []}
+        for _ in range(_REPEATS + 1):
+            for fast, seconds in taken.items():
+                seconds.append(_seconds(player, fast, camera))
+        # The first of each prepares the avatar, and builds kernels for shapes not met before.
+        found.append(Speed(size, *(median(seconds[1:]) for seconds in taken.values())))
+    return found
+
+
+def quality(player: Player, folder: Path, num: int) -> Quality:
+    """Metrics of test pictures, exact and fast.
+
+    Args:
+        folder: the capture that the avatar was trained on.
+        num: pictures at most, spread evenly over the test split.
+
+    Raises:
+        SubjectError: the capture was tracked with another head model than the avatar's.
+    """
+    capture = load_capture(folder)
+    model = player.person.model
+    if capture.track.expression.shape[-1] != model.num_expr:
+        raise SubjectError(
+            folder, "not tracked with the avatar's head model", expected=model.name, found=capture.head_model.name
+        )
+    rows: dict[bool, list[dict[str, float]]] = {False: [], True: []}
+    for frame in progress(spread(capture.frames_of("test"), num), "Measuring"):
+        truth = torch.from_numpy(load_picture(frame, capture.background or (1.0, 1.0, 1.0))[0]).float() / 255
+        state = capture.track[frame.timestep]
+        regions = metric_regions(player.person.pose(state).verts, model, frame.camera)
+        for fast, measured in rows.items():
+            measured.append(image_metrics(_picture(player, fast, frame, state), truth, regions))
+    return Quality(*({name: float(np.nanmean([m[name] for m in ms])) for name in ms[0]} for ms in rows.values()))
+
+
+def _picture(player: Player, fast: bool, frame: Frame, state: HeadState) -> torch.Tensor:
+    return _shown(player, fast, camera=frame.camera, state=state)["rgb"].cpu()
+
+
+def _shown(player: Player, fast: bool, **moment: object) -> dict[str, torch.Tensor]:
+    player.fast = fast
+    return player.render(**moment)  # type: ignore[arg-type]
+
+
+def _seconds(player: Player, fast: bool, camera: Camera) -> float:
+    began = time.perf_counter()
+    _shown(player, fast, camera=camera)
+    if player.device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - began

@@ -1,0 +1,304 @@
+"""An avatar prepared for driving: pictures of one head state from one camera, in a tenth of the time.
+
+`Avatar.render` follows every sample of every ray through skinning, deformation and field. Here
+
+1. density is computed once, on a fine volume over the canonical head, and read;
+2. canonical places and ambient coordinates are computed on a lattice around what the camera sees, coarse first, fine
+   where there is something in sight, then interpolated; rays at mouth and eyes, where lips part and lids slide, follow
+   every sample themselves;
+3. colour is computed at a few places of a ray, the quantiles of what it sees.
+
+What that costs in quality is measured by `partnerface bench` (docs/benchmarks.md). Metrics, and `ns-eval`, use
+`Avatar.render`. Points are metres, in the canonical frame where nothing else is said; volumes have axes (z, y, x).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from partnerface_ns.avatar import Avatar, Moments, MovedPoints
+from partnerface_ns.flame.state import HeadState
+from partnerface_ns.geometry.rigid import move_points
+from partnerface_ns.geometry.volumes import read_volume
+from partnerface_ns.rendering.lattice import ViewLattice
+from partnerface_ns.rendering.sampling import along, invert_piecewise_linear
+from partnerface_ns.rendering.volume import weights_from_density
+from partnerface_ns.warp.inverse_skinning import CanonicalPoints
+
+_RAYS = 1 << 16
+"""Rays rendered at once: enough to keep a processor busy, few enough for a small memory."""
+_THIN, _HIDDEN = 1.0, 1e-3
+"""Density in 1/m, and share of light, below which a coarse cell is empty, or hidden."""
+_UNSEEN = 5e-4
+"""Share of a column's light below which a cell of it gets no samples."""
+_EXPLORE = 0.3
+"""Share of a column's samples spread evenly over all cells that get any: the lattice only guesses what a ray sees."""
+_MARGIN = 0.005
+"""Metres around mouth and eyes within which rays follow every sample."""
+_POOLED = 4
+"""Nodes of the density volume, along a side, whose mean a coarse cell of the lattice takes for its own; half as many
+for a fine cell."""
+
+
+@dataclass
+class PreparedConfig:
+    """What is traded for speed."""
+
+    resolution: int = 256
+    """Nodes a side of the density volume, a multiple of 4."""
+    spacing: float = 0.008
+    """Metres between nodes of the lattice that samples are interpolated from."""
+    num_samples: int = 20
+    """Places of a ray at which density is read."""
+    num_colors: int = 4
+    """Places of a ray at which colour is computed."""
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """What one camera sees of one moment."""
+
+    lattice: ViewLattice
+    values: Float[Tensor, "channels rows columns depths"]
+    """Canonical places after deformation, in the field's spacing; colours of parts, sizes of deformation, ambient
+    coordinates."""
+    row: Int[Tensor, "all"]
+    """Row of each of the lattice's columns in `distance`, -1 where it holds nothing."""
+    distance: Float[Tensor, "held samples"]
+    """Where the samples of a column's rays lie."""
+    length: Float[Tensor, "held samples"]
+    """Metres that each of them stands for."""
+    exact: Bool[Tensor, "all"]
+    """Columns whose rays follow every sample."""
+
+
+class PreparedAvatar:
+    """Renders an avatar that is no longer trained."""
+
+    def __init__(self, avatar: Avatar, config: PreparedConfig | None = None) -> None:
+        """Compute the density volume, which takes seconds; later changes of the avatar are not seen."""
+        self.config, self._avatar = config or PreparedConfig(), avatar.eval()
+        density = self._baked()
+        # Between nodes the logarithm is nearer to the field's than density itself.
+        self._log_density = torch.log1p(density)
+        self._means = [F.avg_pool3d(density, kernel) for kernel in (_POOLED, _POOLED // 2)]
+        regions = avatar.skinning.head.model.regions
+        lids, x = regions["eyelids"] > 0.5, avatar.skinning.canonical.verts[:, 0]
+        self._split = [regions["lips"] > 0.5, lids & (x > 0), lids & (x < 0)]
+
+    @torch.no_grad()
+    def render(
+        self,
+        origin: Float[Tensor, "3"],
+        directions: Float[Tensor, "rays 3"],
+        state: HeadState,
+        timesteps: Int[Tensor, "1"] | None = None,
+    ) -> dict[str, Float[Tensor, "rays channels"]]:
+        """Render rays from one place.
+
+        Args:
+            origin: world frame, metres.
+            directions: world frame, unit length.
+            state: one head state, batch axes (1,).
+            timesteps: as for `Avatar.render`.
+
+        Returns:
+            As `Avatar.render` in evaluation; canonical is the place after deformation.
+        """
+        moments = self._avatar.moments(state, timesteps)
+        scene = self._scene(origin, directions, moments)
+        chunks = [self._shaded(origin, part, moments, scene) for part in directions.split(_RAYS)]
+        return {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
+
+    def _baked(self) -> Float[Tensor, "1 z y x"]:
+        """The field's density in 1/m on nodes that are even in its own spacing; 0 where training found nothing."""
+        field, num = self._avatar.field, self.config.resolution
+        even = torch.linspace(-1, 1, num, device=field.lower.device)
+        y, x = torch.meshgrid(even, even, indexing="ij")
+        volume = x.new_zeros(num, num * num)
+        with torch.no_grad():
+            for slab, z in zip(volume, even, strict=True):
+                points = field.places(torch.stack([x, y, z.expand_as(x)], -1).view(-1, 3))
+                dense = (self._avatar.grid.probe(points) > 0).nonzero()[:, 0]
+                if len(dense):
+                    slab[dense] = self._avatar.density(points[dense])
+        return volume.view(1, num, num, num)
+
+    def _density(self, spaced: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch"]:
+        return torch.expm1(read_volume(self._log_density, spaced.reshape(-1, 3), "border")[0]).view(spaced.shape[:-1])
+
+    def _mean_density(self, level: int, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points"]:
+        return read_volume(self._means[level], self._avatar.field.spaced(points), "border")[0]
+
+    # -- what is in sight ----------------------------------------------------------------------------------------
+
+    def _scene(self, origin: Tensor, directions: Tensor, moments: Moments) -> _Scene:
+        avatar, verts = self._avatar, moments.skinned.verts[0]
+        space = avatar.config.space
+        padding = max(space.reach_hair, space.reach_torso)
+        coarse = ViewLattice.around(verts, padding, 2 * self.config.spacing, origin, directions)
+        points = coarse.points(torch.arange(_size(coarse), device=origin.device))
+        near = torch.zeros_like(points[:, 0], dtype=torch.bool)
+        for T in (moments.skinned.T_canonical_skull[0], moments.skinned.T_canonical_torso[0]):
+            near |= avatar.grid.near_matter(move_points(T, points))
+        near = near.nonzero()[:, 0]
+        density = points.new_zeros(len(points))
+        density[near] = self._mean_density(0, avatar.canonical(points[near], _one_frame(near), moments).points)
+        density = density.view(coarse.shape)
+        through = density * coarse.size[2]
+        light = _dilated(torch.exp(through - through.cumsum(2)))  # its neighbours' too: rays may pass beside it
+        known = _grown((density > _THIN) & (light > _HIDDEN))
+
+        lattice = coarse.finer()
+        for axis in range(3):
+            known = known.repeat_interleave(2, axis)
+        node = known.flatten().nonzero()[:, 0]
+        canonical, moved = self._moved(lattice.points(node), moments)
+        shown = avatar.inspect(canonical.points, moved)
+        spaced = avatar.field.spaced(moved.points)
+        found = torch.cat([spaced, shown["parts"], shown["deformation"][:, :1], moved.ambient.float()], 1)
+        values = found.new_zeros(found.shape[1], _size(lattice))
+        values[:3] = 1  # a corner of the box, where there is nothing
+        values[:, node] = found.T
+        density = points.new_zeros(_size(lattice))
+        # Training never looked where remembered density is zero; the deformation may be anything there.
+        density[node] = self._mean_density(1, canonical.points)
+        looked_at = torch.zeros_like(known)
+        looked_at.view(-1)[node] = avatar.grid.probe(canonical.points) > 0
+        samples = self._samples(density.view(lattice.shape), known, looked_at, lattice)
+        return _Scene(lattice, values.view(-1, *lattice.shape), *samples, self._exact_columns(verts, lattice))
+
+    def _moved(self, points: Float[Tensor, "points 3"], moments: Moments) -> tuple[CanonicalPoints, MovedPoints]:
+        """Points of the world after inverse skinning, and after deformation."""
+        frame = _one_frame(points)
+        canonical = self._avatar.canonical(points, frame, moments)
+        with torch.autocast(points.device.type, torch.bfloat16, enabled=self._avatar.config.bfloat16):
+            return canonical, self._avatar.deform(canonical, frame, moments.states)
+
+    def _samples(
+        self, density: Tensor, known: Tensor, looked_at: Tensor, lattice: ViewLattice
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Where the samples of each column go: `row`, `distance` and `length` of a scene."""
+        depths = lattice.shape[2]
+        weights = weights_from_density(
+            density.view(-1, depths), lattice.size[2].expand(density.numel() // depths, depths)
+        )
+        # A cell's neighbours may see as much; interpolation needs all nodes around a place.
+        share = _dilated(weights.view(lattice.shape)) * (looked_at & ~_grown(~known))
+        share = (share * (share > _UNSEEN)).view(-1, depths)
+        column = share.any(1).nonzero()[:, 0]
+        pdf, sampled = share[column], (share[column] > 0).float()
+        pdf = (1 - _EXPLORE) * pdf / pdf.sum(1, keepdim=True) + _EXPLORE * sampled / sampled.sum(1, keepdim=True)
+        cdf = F.pad(pdf.cumsum(1), (1, 0))
+        # Edges of equal shares, and between them the places themselves, which never fall into a gap.
+        u = torch.linspace(0, 1, 2 * self.config.num_samples + 1, device=pdf.device).expand(len(column), -1)
+        at = invert_piecewise_linear(lattice.edges.expand(len(column), -1).contiguous(), cdf, u.contiguous())
+        row = torch.full((len(share),), -1, device=pdf.device)
+        row[column] = torch.arange(len(column), device=pdf.device)
+        longest = self._avatar.config.sampling.max_interval
+        return row, at[:, 1::2], at[:, ::2].diff(dim=1).clamp(max=longest)
+
+    def _exact_columns(self, verts: Float[Tensor, "verts 3"], lattice: ViewLattice) -> Bool[Tensor, "all"]:
+        """Columns at mouth and eyes."""
+        rows, columns, _ = lattice.shape
+        exact = torch.zeros(rows, columns, dtype=torch.bool, device=verts.device)
+        for region in self._split:
+            if not region.any():
+                continue
+            away = verts[region] - lattice.origin
+            _, place = lattice.columns(F.normalize(away, dim=1))
+            margin = _MARGIN / self.config.spacing
+            (left, top), (right, bottom) = place.amin(0) - margin, place.amax(0) + margin + 1
+            exact[max(0, int(top)) : max(0, int(bottom) + 1), max(0, int(left)) : max(0, int(right) + 1)] = True
+        return exact.flatten()
+
+    # -- what rays see -------------------------------------------------------------------------------------------
+
+    def _shaded(self, origin: Tensor, directions: Tensor, moments: Moments, scene: _Scene) -> dict[str, Tensor]:
+        avatar, lattice = self._avatar, scene.lattice
+        num_ambient = scene.values.shape[0] - 7
+        column, place = lattice.columns(directions)
+        row = torch.where(column < 0, -1, scene.row[column])
+        hit = (row >= 0).nonzero()[:, 0]
+        row, place, directions_hit = row[hit], place[hit], directions[hit]
+        distance, length = scene.distance[row], scene.length[row]
+        spaced = lattice.read(scene.values[:3], place, distance)
+        exact = scene.exact[column[hit]].nonzero()[:, 0]
+        if len(exact):
+            at = along(origin.expand(len(exact), -1), directions_hit[exact], distance[exact])
+            spaced[exact] = avatar.field.spaced(self._moved(at.flatten(0, 1), moments)[1].points).view_as(at)
+        weights = weights_from_density(self._density(spaced), length)
+        opacity = weights.sum(1, keepdim=True)
+        depth = (weights * distance).sum(1, keepdim=True) / opacity.clamp(min=1e-4)
+        # What varies slowly is read where a ray sees most.
+        parts, size, ambient = lattice.read(scene.values[3:], place, depth)[:, 0].split([3, 1, num_ambient], 1)
+        spaced = quantiles(spaced, weights, self.config.num_colors)
+        color = self._color(spaced, ambient, directions_hit, moments)
+
+        on_rays = lambda values: values.new_zeros(len(directions), values.shape[1]).index_copy(0, hit, values)  # noqa: E731
+        accumulation = on_rays(opacity)
+        rgb = on_rays(opacity * color) + (1 - accumulation) * avatar.get_buffer("background")
+        field = avatar.field
+        shown = {
+            "parts": parts,
+            "deformation": size.expand(-1, 3),
+            "canonical": (field.places(spaced.mean(1)) - field.lower) / (field.upper - field.lower),
+        }
+        return {"rgb": rgb, "accumulation": accumulation, "depth": on_rays(depth)} | {
+            name: on_rays(opacity * values) for name, values in shown.items()
+        }
+
+    def _color(
+        self,
+        spaced: Float[Tensor, "rays colors 3"],
+        ambient: Float[Tensor, "rays ambient"],
+        directions: Float[Tensor, "rays 3"],
+        moments: Moments,
+    ) -> Float[Tensor, "rays 3"]:
+        """Mean colour of each ray's places."""
+        field, num = self._avatar.field, spaced.shape[1]
+        seen_along = directions @ moments.skinned.T_canonical_skull[0, :3, :3].T
+        with torch.autocast(spaced.device.type, torch.bfloat16, enabled=self._avatar.config.bfloat16):
+            features = field.features(spaced.flatten(0, 1))
+            color = field.color(features, *(x.repeat_interleave(num, 0) for x in (seen_along, ambient)))
+        return color.view(-1, num, 3).mean(1)
+
+
+def quantiles(
+    points: Float[Tensor, "rays samples 3"], weights: Float[Tensor, "rays samples"], num: int
+) -> Float[Tensor, "rays num 3"]:
+    """Places along each ray that stand for equal shares of what it sees, interpolated between its samples'."""
+    cdf = F.pad(weights.cumsum(1), (1, 0))
+    total = cdf[:, -1:].clamp(min=1e-9)
+    shares = (torch.arange(num, device=points.device) + 0.5) / num * total
+    edges = torch.arange(cdf.shape[1], device=points.device, dtype=cdf.dtype) - 0.5
+    at = invert_piecewise_linear(edges.expand_as(cdf).contiguous(), cdf, shares).clamp(0, weights.shape[1] - 1)
+    below = at.long().clamp(max=weights.shape[1] - 2)
+    rows = torch.arange(len(points), device=points.device)[:, None]
+    return torch.lerp(points[rows, below], points[rows, below + 1], (at - below)[..., None])
+
+
+def _dilated(values: Float[Tensor, "rows columns depths"]) -> Tensor:
+    """The largest value of each cell and its neighbours."""
+    values = values[None]
+    for kernel, padding in (((3, 1, 1), (1, 0, 0)), ((1, 3, 1), (0, 1, 0)), ((1, 1, 3), (0, 0, 1))):
+        values = F.max_pool3d(values, kernel, stride=1, padding=padding)
+    return values[0]
+
+
+def _grown(cells: Bool[Tensor, "rows columns depths"]) -> Bool[Tensor, "rows columns depths"]:
+    return _dilated(cells.float()) > 0
+
+
+def _one_frame(rows: Tensor) -> Int[Tensor, "rows"]:
+    return torch.zeros(len(rows), dtype=torch.long, device=rows.device)
+
+
+def _size(lattice: ViewLattice) -> int:
+    rows, columns, depths = lattice.shape
+    return rows * columns * depths

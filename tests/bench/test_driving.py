@@ -1,0 +1,53 @@
+"""Timing an avatar's pictures, and what fast ones cost."""
+
+from __future__ import annotations
+
+import pytest
+
+from partnerface_ns.bench.driving import Quality, Speed, quality, speeds
+from partnerface_ns.bench.tables import COLUMNS, driving_table
+from partnerface_ns.cli.main import main
+from partnerface_ns.demo.subject import make_subject
+from partnerface_ns.driving.player import Player
+from partnerface_ns.flame.open_head import load_open_head
+
+
+@pytest.fixture(scope="module")
+def subject(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bench") / "subject"
+    make_subject(folder, frames=10, size=32)
+    return folder
+
+
+@pytest.fixture
+def player(make_avatar, subject):
+    """An untrained avatar of the demo person, without a file."""
+    from partnerface_ns.avatar_file import AvatarInfo
+    from partnerface_ns.capture.load import load_capture
+    from partnerface_ns.subject import Subject
+
+    capture, model = load_capture(subject), load_open_head()
+    return Player(make_avatar(Subject.of(capture, model)), AvatarInfo.of(capture, model, "open-head"))
+
+
+def test_both_ways_are_timed_and_measured(player, subject, monkeypatch):
+    monkeypatch.setattr("partnerface_ns.bench.driving._REPEATS", 1)
+    (speed,) = speeds(player, [32])
+    assert speed.size == 32 and speed.exact > 0 and speed.fast > 0
+    found = quality(player, subject, 2)
+    assert found.exact.keys() == found.fast.keys() >= set(COLUMNS)
+    assert 0 < abs(found.exact["psnr"] - found.fast["psnr"]) < 3, "both show the person, in two ways"
+
+
+def test_the_table_holds_speed_and_quality():
+    measured = Quality(dict.fromkeys(COLUMNS, 20.0), dict.fromkeys(COLUMNS, 19.5))
+    table = driving_table([Speed(128, 1.0, 0.1), Speed(256, 3.0, 0.25)], measured)
+    assert "| 128 | 1.00 | 0.100 | 10.0 |" in table and "| 256 | 3.00 | 0.250 | 12.0 |" in table
+    assert "| exact | 20.000" in table and "| fast | 19.500" in table
+    assert "exact |" not in driving_table([Speed(128, 1.0, 0.1)], None).splitlines()[-1]
+
+
+def test_one_avatar_has_one_capture(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["bench", "--output", str(tmp_path), "--avatar", str(tmp_path), "--subjects", "a", "b"])
+    assert "one avatar has one capture" in capsys.readouterr().err

@@ -1,0 +1,107 @@
+"""Pictures of a prepared avatar against those of the avatar itself."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from partnerface_ns.avatar import SOFT, Avatar
+from partnerface_ns.flame.state import HeadState
+from partnerface_ns.geometry.camera import Intrinsics, rays_through_pixels
+from partnerface_ns.prepared import PreparedAvatar, PreparedConfig, quantiles
+from partnerface_ns.rendering.rays import Rays
+
+SIDE = 32
+SMALL = PreparedConfig(resolution=96)
+
+
+@pytest.fixture
+def avatar(make_avatar) -> Avatar:
+    """An untrained avatar with colours, whose deformation moves points by millimetres."""
+    avatar = make_avatar()
+    for planes in avatar.field.planes:
+        planes.data.normal_(std=0.7)
+    avatar.deformation.networks.output.data.normal_(std=0.2)
+    avatar.config.sampling.num_samples, avatar.config.sampling.num_proposals = 48, 64
+    avatar.config.sampling.num_probes = 48
+    avatar.stage.fill_(SOFT)
+    return avatar.eval()
+
+
+@pytest.fixture
+def rays() -> tuple[torch.Tensor, torch.Tensor]:
+    """Origin and directions of a camera half a metre in front of the tiny head."""
+    y, x = torch.meshgrid(torch.arange(SIDE), torch.arange(SIDE), indexing="ij")
+    T = torch.eye(4)
+    T[2, 3] = 0.6
+    pixels = torch.stack([x, y], -1).reshape(-1, 2) + 0.5
+    origins, directions = rays_through_pixels(pixels, Intrinsics(40.0, 40.0, SIDE / 2, SIDE / 2), T)
+    return origins[0], directions
+
+
+def exactly(avatar: Avatar, rays, state: HeadState, timesteps: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+    origin, directions = rays
+    frame = torch.zeros(len(directions), dtype=torch.long)
+    with torch.no_grad():
+        return avatar.render(Rays(origin.expand_as(directions), directions, frame), state, timesteps)
+
+
+@pytest.mark.parametrize("moment", range(3))
+def test_it_shows_nearly_what_the_avatar_shows(avatar, rays, tiny_subject, moment):
+    state = tiny_subject.states[moment : moment + 1]
+    expected = exactly(avatar, rays, state)
+    found = PreparedAvatar(avatar, SMALL).render(*rays, state)
+    assert list(found) == list(expected)
+    seen = expected["accumulation"][:, 0] > 0.99
+    assert 0.2 < seen.float().mean() < 0.9
+    for name in ("rgb", "depth", "parts", "deformation", "canonical"):
+        error = (found[name] - expected[name])[seen].abs()
+        assert error.mean() < 0.2 * expected[name][seen].std(), name
+    assert (found["accumulation"] - expected["accumulation"]).abs().mean() < 0.015
+    assert (found["depth"] - expected["depth"])[seen].abs().median() < 1e-3
+
+
+def test_expression_and_timestep_count(avatar, rays, tiny_subject):
+    prepared = PreparedAvatar(avatar, SMALL)
+    rest, speaking = (prepared.render(*rays, tiny_subject.states[i : i + 1])["rgb"] for i in (0, 1))
+    assert (rest - speaking).abs().max() > 0.05
+    avatar.torso.residual.data.normal_(std=0.3)
+    own = prepared.render(*rays, tiny_subject.states[:1], torch.tensor([0]))["rgb"]
+    assert (rest - own).abs().max() > 0.05
+
+
+def test_rays_beside_the_head_show_the_background(avatar, rays, tiny_subject):
+    origin, directions = rays
+    away = PreparedAvatar(avatar, SMALL).render(
+        origin, directions * torch.tensor([1.0, 1.0, -1.0]), tiny_subject.states[:1]
+    )
+    assert_close(away["rgb"], avatar.background.expand(len(directions), 3))
+    assert not away["accumulation"].any()
+
+
+def test_rays_are_independent_of_each_other(avatar, rays, tiny_subject, monkeypatch):
+    prepared, state = PreparedAvatar(avatar, SMALL), tiny_subject.states[1:2]
+    whole = prepared.render(*rays, state)["rgb"]
+    monkeypatch.setattr("partnerface_ns.prepared._RAYS", 1000)
+    assert_close(prepared.render(*rays, state)["rgb"], whole, atol=1e-5, rtol=0)
+
+
+def test_more_samples_come_nearer(avatar, rays, tiny_subject):
+    state = tiny_subject.states[1:2]
+    expected = exactly(avatar, rays, state)["rgb"]
+    errors = [
+        (PreparedAvatar(avatar, PreparedConfig(96, spacing, samples, colors)).render(*rays, state)["rgb"] - expected)
+        .square()
+        .mean()
+        for spacing, samples, colors in ((0.02, 6, 1), (0.005, 48, 12))
+    ]
+    assert errors[1] < 0.5 * errors[0]
+
+
+def test_quantiles_stand_for_equal_shares():
+    points = torch.arange(5.0)[None, :, None].expand(2, 5, 3)
+    weights = torch.tensor([[0.0, 0.3, 0.3, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0, 0.8]])
+    found = quantiles(points, weights, 2)[..., 0]
+    assert_close(found, torch.tensor([[1.0, 2.0], [3.75, 4.0]]), atol=1e-5, rtol=0)
+    assert_close(quantiles(points, torch.zeros(2, 5), 3).isfinite().all(), torch.tensor(True))
