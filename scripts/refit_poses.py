@@ -22,6 +22,7 @@ from partnerface_ns.capture.capture import Capture, Frame
 from partnerface_ns.capture.head_models import resolve_head_model
 from partnerface_ns.capture.images import load_picture
 from partnerface_ns.capture.load import load_capture
+from partnerface_ns.errors import SubjectError
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.geometry.camera import Intrinsics, rays_through_pixels
@@ -81,4 +82,7 @@ def main(avatar: Path, folder: Path, num_frames: int = 5) -> None:
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    try:
+        tyro.cli(main)
+    except SubjectError as error:
+        raise SystemExit(f"Error: {error}") from None

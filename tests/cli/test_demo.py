@@ -82,6 +82,22 @@ def test_a_stopped_demo_goes_on_and_writes_everything(tmp_path, monkeypatch, cap
     assert "demo of other options" in capsys.readouterr().err
 
 
+def test_a_killed_demo_goes_on_too(tmp_path, monkeypatch, capsys):
+    output, remember, claimed = tmp_path / "demo", Demo._remember, []
+
+    def die(self: Demo, *_: object) -> None:
+        claimed.append((output / "demo.json").is_file())
+        (output / "subject").mkdir(exist_ok=True)
+        monkeypatch.setattr(Demo, "_remember", lambda *_: None)  # a killed process writes nothing more
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Demo, "_run", die)
+    assert exit_code("--output", output, *OPTIONS) == 130
+    monkeypatch.setattr(Demo, "_remember", remember)
+    assert exit_code("--output", output, *OPTIONS) == 130
+    assert claimed == [True, True] and "is in use" not in capsys.readouterr().err
+
+
 def test_a_folder_that_holds_something_else_is_left_alone(tmp_path, capsys):
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "dear.txt").write_text("x")
