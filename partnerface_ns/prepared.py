@@ -142,19 +142,7 @@ class PreparedAvatar:
         space = avatar.config.space
         padding = max(space.reach_hair, space.reach_torso)
         coarse = ViewLattice.around(verts, padding, 2 * self.config.spacing, origin, directions)
-        points = coarse.points(torch.arange(_size(coarse), device=origin.device))
-        near = torch.zeros_like(points[:, 0], dtype=torch.bool)
-        for T in (moments.skinned.T_canonical_skull[0], moments.skinned.T_canonical_torso[0]):
-            near |= avatar.grid.near_matter(move_points(T, points))
-        near = near.nonzero()[:, 0]
-        density = points.new_zeros(len(points))
-        density[near] = self._mean_density(0, avatar.canonical(points[near], _one_frame(near), moments).points)
-        density = density.view(coarse.shape)
-        through = density * coarse.size[2]
-        light = _dilated(torch.exp(through - through.cumsum(2)))  # its neighbours' too: rays may pass beside it
-        known = _grown((density > _THIN) & (light > _HIDDEN))
-
-        lattice = coarse.finer()
+        lattice, known = coarse.finer(), self._in_sight(coarse, moments)
         for axis in range(3):
             known = known.repeat_interleave(2, axis)
         node = known.flatten().nonzero()[:, 0]
@@ -165,13 +153,29 @@ class PreparedAvatar:
         values = found.new_zeros(found.shape[1], _size(lattice))
         values[:3] = 1  # a corner of the box, where there is nothing
         values[:, node] = found.T
-        density = points.new_zeros(_size(lattice))
+        density = found.new_zeros(_size(lattice))
         # Training never looked where remembered density is zero; the deformation may be anything there.
         density[node] = self._mean_density(1, canonical.points)
         looked_at = torch.zeros_like(known)
         looked_at.view(-1)[node] = avatar.grid.probe(canonical.points) > 0
         samples = self._samples(density.view(lattice.shape), known, looked_at, lattice)
         return _Scene(lattice, values.view(-1, *lattice.shape), *samples, self._exact_columns(verts, lattice))
+
+    def _in_sight(self, coarse: ViewLattice, moments: Moments) -> Bool[Tensor, "rows columns depths"]:
+        """Which cells are neither empty nor hidden, and their neighbours."""
+        avatar = self._avatar
+        points = coarse.points(torch.arange(_size(coarse), device=coarse.lower.device))
+        near = torch.zeros_like(points[:, 0], dtype=torch.bool)
+        for T in (moments.skinned.T_canonical_skull[0], moments.skinned.T_canonical_torso[0]):
+            near |= avatar.grid.near_matter(move_points(T, points))
+        near = near.nonzero()[:, 0]
+        density = points.new_zeros(len(points))
+        density[near] = self._mean_density(0, avatar.canonical(points[near], _one_frame(near), moments).points)
+        density = density.view(coarse.shape)
+        through = density * coarse.size[2]
+        # Rays may pass beside a cell's middle, where more light gets through.
+        light = _dilated(torch.exp(through - through.cumsum(2)))
+        return _grown((density > _THIN) & (light > _HIDDEN))
 
     def _moved(self, points: Float[Tensor, "points 3"], moments: Moments) -> tuple[CanonicalPoints, MovedPoints]:
         """Points of the world after inverse skinning, and after deformation."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch.testing import assert_close
 
 from partnerface_ns.avatar import SOFT, Avatar
@@ -78,6 +79,14 @@ def test_rays_beside_the_head_show_the_background(avatar, rays, tiny_subject):
     )
     assert_close(away["rgb"], avatar.background.expand(len(directions), 3))
     assert not away["accumulation"].any()
+
+
+@pytest.mark.parametrize("place", [(0.0, 0.0, 0.0), (0.0, 0.0, 0.13), (0.0, 0.1, 40.0), (0.3, 0.2, -0.5)], ids=str)
+def test_a_camera_anywhere_gives_a_picture(avatar, tiny_subject, place):
+    directions = F.normalize(torch.randn(500, 3), dim=1)
+    found = PreparedAvatar(avatar, SMALL).render(torch.tensor(place), directions, tiny_subject.states[:1])
+    assert all(value.isfinite().all() for value in found.values())
+    assert found["rgb"].min() >= 0 and found["rgb"].max() < 1.001 and found["accumulation"].max() < 1.001
 
 
 def test_rays_are_independent_of_each_other(avatar, rays, tiny_subject, monkeypatch):

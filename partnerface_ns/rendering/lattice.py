@@ -15,6 +15,9 @@ from torch import Tensor
 
 from partnerface_ns.geometry.volumes import read_volume
 
+_WIDEST = 3.0
+"""How far from its axis a lattice reaches at most, in the tangent plane: only a camera in the head looks farther."""
+
 
 @dataclass(frozen=True)
 class ViewLattice:
@@ -109,7 +112,7 @@ class ViewLattice:
 
 def _in_tangent_plane(directions: Tensor, axes: Tensor) -> Float[Tensor, "rays 2"]:
     local = directions @ axes.T
-    return local[:, :2] / local[:, 2:].clamp(min=1e-3)
+    return (local[:, :2] / local[:, 2:].clamp(min=1e-3)).clamp(-_WIDEST, _WIDEST)
 
 
 def _axes_towards(forward: Float[Tensor, "3"]) -> Float[Tensor, "3 3"]:
