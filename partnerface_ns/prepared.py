@@ -1,15 +1,16 @@
-"""An avatar prepared for driving: pictures of one head state from one camera, in a tenth of the time.
+"""An avatar prepared for driving: pictures of one head state from one camera, many times as fast.
 
 `Avatar.render` follows every sample of every ray through skinning, deformation and field. Here
 
 1. density is computed once, on a fine volume over the canonical head, and read;
 2. canonical places and ambient coordinates are computed on a lattice around what the camera sees, coarse first, fine
-   where there is something in sight, then interpolated; rays at mouth and eyes, where lips part and lids slide, follow
-   every sample themselves;
+   where there is something in sight, then interpolated; rays at mouth and eyes, where lips part and lids slide, take
+   their samples through skinning and deformation themselves, and look twice;
 3. colour is computed at a few places of a ray, the quantiles of what it sees.
 
 What that costs in quality is measured by `partnerface bench` (docs/benchmarks.md). Metrics, and `ns-eval`, use
-`Avatar.render`. Points are metres, in the canonical frame where nothing else is said; volumes have axes (z, y, x).
+`Avatar.render`, and so do cameras nearer than a lattice can see around. Points are metres, in the canonical frame where
+nothing else is said; volumes have axes (z, y, x).
 """
 
 from __future__ import annotations
@@ -26,12 +27,15 @@ from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.rigid import move_points
 from partnerface_ns.geometry.volumes import read_volume
 from partnerface_ns.rendering.lattice import ViewLattice
+from partnerface_ns.rendering.rays import Rays
 from partnerface_ns.rendering.sampling import along, invert_piecewise_linear
 from partnerface_ns.rendering.volume import weights_from_density
 from partnerface_ns.warp.inverse_skinning import CanonicalPoints
 
-_RAYS = 1 << 16
-"""Rays rendered at once: enough to keep a processor busy, few enough for a small memory."""
+_RAYS, _RAYS_EXACTLY = 1 << 16, 1 << 14
+"""Rays rendered at once, the fast and the exact way: enough to keep a processor busy, few enough for a small memory."""
+_CLOSE = 0.15
+"""Metres to the surface within which a camera looks wider than a lattice reaches."""
 _THIN, _HIDDEN = 1.0, 1e-3
 """Density in 1/m, and share of light, below which a coarse cell is empty, or hidden."""
 _UNSEEN = 5e-4
@@ -111,6 +115,13 @@ class PreparedAvatar:
             As `Avatar.render` in evaluation; canonical is the place after deformation.
         """
         moments = self._avatar.moments(state, timesteps)
+        if (moments.skinned.verts[0] - origin).norm(dim=1).min() < _CLOSE:
+            frame = _one_frame(directions)
+            chunks = [
+                self._avatar.render(Rays(origin.expand_as(part), part, frame[: len(part)]), state, timesteps)
+                for part in directions.split(_RAYS_EXACTLY)
+            ]
+            return {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
         scene = self._scene(origin, directions, moments)
         chunks = [self._shaded(origin, part, moments, scene) for part in directions.split(_RAYS)]
         return {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
@@ -133,7 +144,10 @@ class PreparedAvatar:
         return torch.expm1(read_volume(self._log_density, spaced.reshape(-1, 3), "border")[0]).view(spaced.shape[:-1])
 
     def _mean_density(self, level: int, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points"]:
-        return read_volume(self._means[level], self._avatar.field.spaced(points), "border")[0]
+        # The mean of a few nodes stands in their middle, so the volume of means ends before the first and last node.
+        nodes, means = self.config.resolution, self._means[level].shape[-1]
+        at = self._avatar.field.spaced(points) * ((nodes - 1) / (nodes - nodes // means))
+        return read_volume(self._means[level], at, "border")[0]
 
     # -- what is in sight ----------------------------------------------------------------------------------------
 
@@ -154,7 +168,8 @@ class PreparedAvatar:
         values[:3] = 1  # a corner of the box, where there is nothing
         values[:, node] = found.T
         density = found.new_zeros(_size(lattice))
-        # Training never looked where remembered density is zero; the deformation may be anything there.
+        # Training drew its samples from density before deformation, and where it never looked a deformation may be
+        # anything: both decide where to look here too, while rays read density after deformation.
         density[node] = self._mean_density(1, canonical.points)
         looked_at = torch.zeros_like(known)
         looked_at.view(-1)[node] = avatar.grid.probe(canonical.points) > 0
@@ -234,8 +249,10 @@ class PreparedAvatar:
         spaced = lattice.read(scene.values[:3], place, distance)
         exact = scene.exact[column[hit]].nonzero()[:, 0]
         if len(exact):
-            at = along(origin.expand(len(exact), -1), directions_hit[exact], distance[exact])
-            spaced[exact] = avatar.field.spaced(self._moved(at.flatten(0, 1), moments)[1].points).view_as(at)
+            first = self._followed(origin, directions_hit[exact], distance[exact], moments)
+            weights = weights_from_density(self._density(first), length[exact])
+            distance[exact], length[exact] = self._looked_again(distance[exact], length[exact], weights)
+            spaced[exact] = self._followed(origin, directions_hit[exact], distance[exact], moments)
         weights = weights_from_density(self._density(spaced), length)
         opacity = weights.sum(1, keepdim=True)
         depth = (weights * distance).sum(1, keepdim=True) / opacity.clamp(min=1e-4)
@@ -256,6 +273,21 @@ class PreparedAvatar:
         return {"rgb": rgb, "accumulation": accumulation, "depth": on_rays(depth)} | {
             name: on_rays(opacity * values) for name, values in shown.items()
         }
+
+    def _followed(self, origin: Tensor, directions: Tensor, distance: Tensor, moments: Moments) -> Tensor:
+        """Places of samples after skinning and deformation of each, in the field's spacing: (rays, samples, 3)."""
+        at = along(origin.expand(len(directions), -1), directions, distance)
+        return self._avatar.field.spaced(self._moved(at.flatten(0, 1), moments)[1].points).view_as(at)
+
+    def _looked_again(self, distance: Tensor, length: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """As many places again where a ray's first ones have seen most, and what each stands for."""
+        share = weights / weights.sum(1, keepdim=True).clamp(min=1e-6) + _EXPLORE / weights.shape[1]
+        cdf = F.pad((share / share.sum(1, keepdim=True)).cumsum(1), (1, 0))
+        ends = distance[:, -1:] + length[:, -1:] / 2
+        edges = torch.cat([distance - length / 2, ends], 1)
+        u = torch.linspace(0, 1, 2 * weights.shape[1] + 1, device=cdf.device).expand(len(cdf), -1)
+        at = invert_piecewise_linear(edges, cdf, u.contiguous())
+        return at[:, 1::2], at[:, ::2].diff(dim=1).clamp(max=self._avatar.config.sampling.max_interval)
 
     def _color(
         self,

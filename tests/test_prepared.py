@@ -32,12 +32,17 @@ def avatar(make_avatar) -> Avatar:
 
 @pytest.fixture
 def rays() -> tuple[torch.Tensor, torch.Tensor]:
+    return camera_rays()
+
+
+def camera_rays(focal_length: float = 40.0) -> tuple[torch.Tensor, torch.Tensor]:
     """Origin and directions of a camera half a metre in front of the tiny head."""
     y, x = torch.meshgrid(torch.arange(SIDE), torch.arange(SIDE), indexing="ij")
     T = torch.eye(4)
     T[2, 3] = 0.6
     pixels = torch.stack([x, y], -1).reshape(-1, 2) + 0.5
-    origins, directions = rays_through_pixels(pixels, Intrinsics(40.0, 40.0, SIDE / 2, SIDE / 2), T)
+    intrinsics = Intrinsics(focal_length, focal_length, SIDE / 2, SIDE / 2)
+    origins, directions = rays_through_pixels(pixels, intrinsics, T)
     return origins[0], directions
 
 
@@ -81,15 +86,46 @@ def test_rays_beside_the_head_show_the_background(avatar, rays, tiny_subject):
     assert not away["accumulation"].any()
 
 
-@pytest.mark.parametrize("place", [(0.0, 0.0, 0.0), (0.0, 0.0, 0.13), (0.0, 0.1, 40.0), (0.3, 0.2, -0.5)], ids=str)
-def test_a_camera_anywhere_gives_a_picture(avatar, tiny_subject, place):
-    directions = F.normalize(torch.randn(500, 3), dim=1)
-    found = PreparedAvatar(avatar, SMALL).render(torch.tensor(place), directions, tiny_subject.states[:1])
-    assert all(value.isfinite().all() for value in found.values())
-    assert found["rgb"].min() >= 0 and found["rgb"].max() < 1.001 and found["accumulation"].max() < 1.001
+def test_a_picture_that_cuts_the_head_is_right_up_to_its_border(avatar, tiny_subject):
+    state, rays = tiny_subject.states[:1], camera_rays(focal_length=150.0)
+    expected = exactly(avatar, rays, state)
+    assert expected["accumulation"].min() > 0.9, "the head fills the picture"
+    error = (PreparedAvatar(avatar, SMALL).render(*rays, state)["rgb"] - expected["rgb"]).abs().view(SIDE, SIDE, 3)
+    border = torch.cat([error[0], error[-1], error[:, 0], error[:, -1]])
+    assert border.mean() < 1.5 * error[4:-4, 4:-4].mean()
 
 
-def test_rays_are_independent_of_each_other(avatar, rays, tiny_subject, monkeypatch):
+@pytest.mark.parametrize("place", [(0.0, 0.0, 0.0), (0.0, 0.0, 0.2)], ids=str)
+def test_a_camera_too_near_gets_exact_pictures(avatar, tiny_subject, place):
+    directions = F.normalize(torch.randn(300, 3), dim=1)
+    rays, state = (torch.tensor(place), directions), tiny_subject.states[:1]
+    found, expected = PreparedAvatar(avatar, SMALL).render(*rays, state), exactly(avatar, rays, state)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize("place", [(0.0, 0.1, 40.0), (0.3, 0.2, -0.5)], ids=str)
+def test_a_camera_anywhere_else_sees_the_head(avatar, tiny_subject, place):
+    middle = avatar.skinning.frames(tiny_subject.states[:1]).verts[0].mean(0)
+    towards = middle + 0.05 * torch.randn(400, 3) - torch.tensor(place)
+    rays = torch.tensor(place), F.normalize(torch.cat([towards, torch.randn(100, 3)]), dim=1)
+    found = PreparedAvatar(avatar, SMALL).render(*rays, tiny_subject.states[:1])
+    expected = exactly(avatar, rays, tiny_subject.states[:1])
+    assert (found["accumulation"] - expected["accumulation"]).abs().mean() < 0.05 < expected["accumulation"].mean()
+    assert found["rgb"].min() >= 0 and found["rgb"].max() < 1.001
+
+
+@pytest.mark.parametrize("changes", [{"deformation": "none"}, {"deformation": "global"}, {"bfloat16": True}], ids=str)
+def test_every_kind_of_avatar_can_be_prepared(make_avatar, rays, tiny_subject, changes):
+    avatar = make_avatar(**changes).eval()
+    avatar.config.torso.enabled = avatar.config.correction.enabled = False
+    found = PreparedAvatar(avatar, SMALL).render(*rays, tiny_subject.states[1:2])
+    expected = exactly(avatar, rays, tiny_subject.states[1:2])
+    for name, value in expected.items():
+        assert found[name].shape == value.shape
+    assert (found["rgb"].float() - expected["rgb"]).abs().mean() < 0.02
+
+
+def test_chunks_change_nothing(avatar, rays, tiny_subject, monkeypatch):
     prepared, state = PreparedAvatar(avatar, SMALL), tiny_subject.states[1:2]
     whole = prepared.render(*rays, state)["rgb"]
     monkeypatch.setattr("partnerface_ns.prepared._RAYS", 1000)

@@ -61,4 +61,5 @@ class Export:
                 export_meshes(self.output, player, plan.states)
             else:
                 export_track(self.output, player, plan.states, plan.fps)
-        print(f"Written to {self.output}: {', '.join(sorted(p.name for p in self.output.iterdir())[:6])} ...")
+        names = sorted(path.name for path in self.output.iterdir())
+        print(f"Written to {self.output}: {', '.join(names[:6])}{' ...' if len(names) > 6 else ''}")

@@ -16,7 +16,7 @@ from torch import Tensor
 from partnerface_ns.geometry.volumes import read_volume
 
 _WIDEST = 3.0
-"""How far from its axis a lattice reaches at most, in the tangent plane: only a camera in the head looks farther."""
+"""How far from its axis a lattice reaches at most, in the tangent plane: 72 degrees."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,11 @@ class ViewLattice:
         distance = away.norm(dim=1)
         mean = distance.mean()
         at, rays = _in_tangent_plane(away, axes), _in_tangent_plane(directions, axes)
-        low = torch.maximum(at.amin(0) - padding / mean, rays.amin(0))
-        high = torch.minimum(at.amax(0) + padding / mean, rays.amax(0))
         near = (distance.min() - padding).clamp(min=spacing)
         size = torch.stack([spacing / mean, spacing / mean, torch.full_like(mean, spacing)])
+        # A cell more than the rays need: they read between nodes, which are the cells' middles.
+        low = torch.maximum(at.amin(0) - padding / mean, rays.amin(0) - size[:2])
+        high = torch.minimum(at.amax(0) + padding / mean, rays.amax(0) + size[:2])
         lower = torch.cat([low, near[None]])
         upper = torch.cat([high, (distance.max() + padding)[None]])
         columns, rows, depths = ((upper - lower) / size).ceil().long().clamp(min=2).tolist()
