@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from partnerface_ns.avatar_config import AvatarConfig
@@ -26,6 +26,7 @@ from partnerface_ns.fields.canonical_field import CanonicalField
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.rigid import transform_points
+from partnerface_ns.geometry.rows import Rows
 from partnerface_ns.rendering.inspection import colors_of_parts
 from partnerface_ns.rendering.losses import color_loss, mask_loss
 from partnerface_ns.rendering.rays import Rays
@@ -43,7 +44,7 @@ from partnerface_ns.rendering.sampling import (
 from partnerface_ns.rendering.volume import weights_from_density
 from partnerface_ns.subject import Subject
 from partnerface_ns.warp.driving_code import DrivingCode, code_visibility
-from partnerface_ns.warp.inverse_skinning import CanonicalPoints, InverseSkinning, SkinnedFrames
+from partnerface_ns.warp.inverse_skinning import CanonicalPoints, InverseSkinning, PosedFrames, SkinnedFrames
 from partnerface_ns.warp.part_assigner import PartAssigner, PartWeights, seed_parts
 from partnerface_ns.warp.part_deformation import GlobalDeformation, PartDeformation
 from partnerface_ns.warp.torso import TorsoMotion
@@ -60,6 +61,8 @@ _NUM_KNOWN = 2
 """Numbers that the density network is told of a place: height above the mesh and room left."""
 _NUM_ELSEWHERE = 512
 """Random places a step at which the deformation is kept small."""
+_RAYS_ON_CPU, _RAYS_ON_GPU = 1 << 14, 1 << 16
+"""Rays rendered at once in evaluation: enough to keep the device busy, few enough for a small memory."""
 _SEEN = 5e-4
 """Share of a pixel below which a sample's colour is not computed."""
 
@@ -84,14 +87,29 @@ class MovedPoints(NamedTuple):
     """Coordinates of the expression-dependent appearance."""
     offset: Float[Tensor, "points 3"]
     """What the deformation added, metres."""
-    parts: tuple[Int[Tensor, "on_head"], PartWeights] | None
+    parts: tuple[Rows, PartWeights] | None
     """The points that have parts, and those."""
+
+
+class Shaded(NamedTuple):
+    """What training wants to know of the samples of its rays."""
+
+    moved: MovedPoints
+    elsewhere: Float[Tensor, "places 3"] | None
+    """Offsets, metres, at random possible places."""
+    correction: Float[Tensor, "points"]
+    """Learned difference of log density from the expected one near skin, zero elsewhere."""
+    points: Float[Tensor, "points 3"]
+    """Canonical places before deformation, metres."""
+    on_hits: Bool[Tensor, "points"]
+    """Which of them lie on rays that meet anything."""
 
 
 class Avatar(nn.Module):
     """An animatable head."""
 
     stage: Tensor
+    step: Tensor
     identity: Tensor
 
     def __init__(self, config: AvatarConfig, subject: Subject) -> None:
@@ -151,7 +169,10 @@ class Avatar(nn.Module):
 
     def _apply(self, *args: object, **kwargs: object) -> Avatar:
         self._forget_skinning()
-        return super()._apply(*args, **kwargs)
+        moved = super()._apply(*args, **kwargs)
+        # What decides what is done stays on the CPU: a GPU would have to be waited for.
+        self.stage, self.step = self.stage.cpu(), self.step.cpu()
+        return moved
 
     def _density_grid(self, lower: Tensor, upper: Tensor) -> DensityGrid:
         """The density grid; matter is possible within reach of the mesh, and not deep inside it."""
@@ -185,7 +206,11 @@ class Avatar(nn.Module):
     # -- rendering -----------------------------------------------------------------------------------------------
 
     def render(
-        self, rays: Rays, states: HeadState, timesteps: Int[Tensor, "frames"] | None = None
+        self,
+        rays: Rays,
+        states: HeadState,
+        timesteps: Int[Tensor, "frames"] | None = None,
+        rays_at_once: int | None = None,
     ) -> dict[str, Float[Tensor, "rays channels"]]:
         """Render rays.
 
@@ -194,6 +219,7 @@ class Avatar(nn.Module):
             states: head states of these frames, batch axes (frames,).
             timesteps: their timesteps in the training capture, if they were trained on; gives the torso's own
                 pose there. None predicts it from the head's pose.
+            rays_at_once: rays that share memory, in evaluation; None takes what suits the device.
 
         Returns:
             rgb (rays, 3) in [0, 1] over the background, accumulation (rays, 1) in [0, 1], depth (rays, 1) in metres
@@ -201,6 +227,18 @@ class Avatar(nn.Module):
             (place in the canonical head). In training also the scalar regularisers that `loss` takes.
         """
         moments = self.moments(states, timesteps)
+        if self.training:
+            rendered = self.rendered(rays, moments, timesteps)
+            self.remember()
+            return rendered
+        size = rays_at_once or (_RAYS_ON_GPU if rays.frame.is_cuda else _RAYS_ON_CPU)
+        found = [self.rendered(part, moments, timesteps) for part in rays.split(size)]
+        return {name: torch.cat([part[name] for part in found]) for name in found[0]}
+
+    def rendered(
+        self, rays: Rays, moments: Moments, timesteps: Int[Tensor, "frames"] | None
+    ) -> dict[str, Float[Tensor, "rays channels"]]:
+        """Render prepared frames; all else as for `render`, which also counts the step in training."""
         order = rays.frame.argsort(stable=True)
         in_order = Rays(rays.origins[order], rays.directions[order], rays.frame[order])
         with torch.no_grad():
@@ -209,11 +247,13 @@ class Avatar(nn.Module):
         as_given = order.argsort()
         return {name: value[as_given] if value.ndim else value for name, value in outputs.items()}
 
-    def moments(self, states: HeadState, timesteps: Int[Tensor, "frames"] | None = None) -> Moments:
-        """Prepare frames; arguments as for `render`."""
+    def moments(
+        self, states: HeadState, timesteps: Int[Tensor, "frames"] | None = None, posed: PosedFrames | None = None
+    ) -> Moments:
+        """Prepare frames; arguments as for `render`, and `posed` where the head was posed before."""
         T_world_torso = self.torso(states, timesteps) if self.config.torso.enabled else None
         T_correction = self.correction(states, timesteps) if self.config.correction.enabled else None
-        return Moments(states, self.skinning.frames(states, T_world_torso), T_correction)
+        return Moments(states, self.skinning.frames(posed or self.skinning.posed(states), T_world_torso), T_correction)
 
     def _intervals(self, rays: Rays, moments: Moments) -> RayIntervals:
         config, frames = self.config.sampling, moments.skinned
@@ -227,14 +267,17 @@ class Avatar(nn.Module):
         for T in (frames.T_canonical_skull[rays.frame], frames.T_canonical_torso[rays.frame]):
             directions = torch.einsum("rab,rb->ra", T[:, :3, :3], rays.directions)
             rigid |= self.grid.near_matter(along(transform_points(T, rays.origins), directions, middle))
-        ray, probe = (rigid & (near < far)[:, None]).nonzero(as_tuple=True)
-        points = rays.origins[ray] + middle[ray, probe, None] * rays.directions[ray]
-        found = self.canonical(points, rays.frame[ray], moments).points
-        density, canonical = torch.zeros_like(middle), torch.zeros(*middle.shape, 3, device=middle.device)
-        density[ray, probe], canonical[ray, probe] = self.grid.probe(found), found
+        near_person = Rows((rigid & (near < far)[:, None]).flatten())
+        points = near_person.of(along(rays.origins, rays.directions, middle).flatten(0, 1))
+        frame = near_person.of(rays.frame.repeat_interleave(middle.shape[1]))
+        found = self.canonical(points, frame, moments).points
+        nothing = middle.new_zeros(middle.numel(), 3)
+        density = near_person.into(nothing[:, 0], self.grid.probe(found)).view(middle.shape)
+        canonical = near_person.into(nothing, found).view(*middle.shape, 3)
         proposed = propose(edges, density, config, jitter=self.training)
         # Inverse skinning is smooth along a ray: the proposals' places lie between the probes'.
-        hit, step = proposed.ray, edges[proposed.ray, 1] - edges[proposed.ray, 0]
+        hit = proposed.ray
+        step = edges[hit, 1] - edges[hit, 0]
         places = interpolate_even(canonical[hit], middle[hit, 0], step, midpoints(proposed.edges))
         return refine(proposed, self.density(places.flatten(0, 1)).view(places.shape[:2]), config, self.training)
 
@@ -273,13 +316,13 @@ class Avatar(nn.Module):
             known, prior = self._expected(moved.points)
             geometry = self.field.geometry(moved.points, known, prior)
             weights = weights_from_density(geometry.density.reshape(num_hits, num_samples), delta)
-            seen = (weights.detach().flatten() > _SEEN).nonzero()[:, 0]
-            ray_seen = ray[seen // num_samples]
+            seen = Rows(weights.detach().flatten() > _SEEN)
+            ray_seen = seen.of(ray.repeat_interleave(num_samples))
             T = moments.skinned.T_canonical_skull[rays.frame[ray_seen], :3, :3]
             directions = torch.einsum("pab,pb->pa", T, rays.directions[ray_seen])
-            color = self.field.color(geometry.features[seen], directions, moved.ambient[seen])
+            color = self.field.color(seen.of(geometry.features), directions, seen.of(moved.ambient))
 
-        weight_seen = weights.flatten()[seen, None]
+        weight_seen = seen.of(weights.flatten() * seen.holds)[:, None]
         on_rays = lambda values: values.new_zeros(rays.origins.shape[0], values.shape[1]).index_add(  # noqa: E731
             0, ray_seen, weight_seen * values
         )
@@ -294,10 +337,11 @@ class Avatar(nn.Module):
             optical_depth = (geometry.density.reshape(num_hits, num_samples) * delta).sum(1, keepdim=True)
             outputs["optical_depth"] = _scatter(optical_depth, ray, rays)
             at_skin = known[:, 0] < _SKIN / _HAIR
-            outputs |= self._regularizers(moved, elsewhere, geometry.correction * at_skin, canonical.points, timesteps)
-            self._remember()
+            on_hits = (edges[:, -1:] > edges[:, :1]).expand_as(middle).flatten()
+            shaded = Shaded(moved, elsewhere, geometry.correction * at_skin, canonical.points, on_hits)
+            outputs |= self._regularizers(shaded, timesteps)
         else:
-            outputs |= {name: on_rays(v[seen]) for name, v in self.inspect(canonical.points, moved).items()}
+            outputs |= {name: on_rays(seen.of(v)) for name, v in self.inspect(canonical.points, moved).items()}
         return outputs
 
     def _deformed(
@@ -321,16 +365,17 @@ class Avatar(nn.Module):
         still = MovedPoints(points, points.new_zeros(points.shape[0], num_ambient), torch.zeros_like(points), None)
         if self.config.deformation == "none":
             return still
-        on_head = (canonical.torso < 0.99).nonzero()[:, 0]
+        on_head = Rows(canonical.torso < 0.99)
         codes = self.code(states)
         if self.training:
             codes = codes + self.config.code_noise * torch.randn_like(codes)
-        parts = self._parts(points[on_head])
-        arguments = (points[on_head], frame[on_head], codes)
+        places = on_head.of(points)
+        parts = self._parts(places)
+        arguments = (places, on_head.of(frame), codes)
         found = self.deformation(*arguments) if parts is None else self.deformation(*arguments, parts)
-        free = (1 - canonical.torso[on_head])[:, None]
-        offset = still.offset.index_copy(0, on_head, found.offset * free)
-        ambient = still.ambient.index_copy(0, on_head, found.ambient * free)
+        free = (1 - on_head.of(canonical.torso))[:, None]
+        offset = on_head.into(still.offset, found.offset * free)
+        ambient = on_head.into(still.ambient, found.ambient * free)
         return MovedPoints(points + offset, ambient, offset, None if parts is None else (on_head, parts))
 
     def _parts(self, points: Tensor) -> PartWeights | None:
@@ -339,8 +384,8 @@ class Avatar(nn.Module):
         return self.assigner.soft(points) if int(self.stage) == SOFT else self.assigner.hard(points)
 
     @torch.no_grad()
-    def _remember(self) -> None:
-        """Every few steps look at random places of the canonical space, without deformation."""
+    def remember(self) -> None:
+        """End a training step: every few steps look at random places of the canonical space, without deformation."""
         config = self.config.sampling
         if int(self.step) % config.refresh_every == 0:
             index, points = self.grid.draw(max(1, int(config.refresh_share * len(self.grid.possible))))
@@ -357,20 +402,17 @@ class Avatar(nn.Module):
         known = torch.stack([height / _HAIR, room / _HAIR], -1).clamp(-1.5, 3)
         return known, torch.where(room > 0, (6 - 800 * height).clamp(0.5, 7), -torch.inf)
 
-    def _regularizers(
-        self,
-        moved: MovedPoints,
-        elsewhere: Tensor | None,
-        correction: Tensor,
-        points: Tensor,
-        timesteps: Tensor | None,
-    ) -> dict[str, Tensor]:
-        found = {"geometry": F.smooth_l1_loss(correction, torch.zeros_like(correction))}
-        if elsewhere is not None:
-            mean_squared = lambda offset: (offset / self.config.parts.offset_scale).square().sum(-1).mean()  # noqa: E731
-            found["offset"], found["elsewhere"] = mean_squared(moved.offset), mean_squared(elsewhere)
-            found["ambient"] = moved.ambient.square().sum(-1).mean()
+    def _regularizers(self, shaded: Shaded, timesteps: Tensor | None) -> dict[str, Tensor]:
+        moved, correction = shaded.moved, shaded.correction
+        counted = shaded.on_hits / shaded.on_hits.sum().clamp(min=1)
+        mean = lambda values: (values * counted).sum()  # noqa: E731
+        found = {"geometry": mean(F.smooth_l1_loss(correction, torch.zeros_like(correction), reduction="none"))}
+        if shaded.elsewhere is not None:
+            squared = lambda offset: (offset / self.config.parts.offset_scale).square().sum(-1)  # noqa: E731
+            found["offset"], found["elsewhere"] = mean(squared(moved.offset)), squared(shaded.elsewhere).mean()
+            found["ambient"] = mean(moved.ambient.square().sum(-1))
         if self.config.deformation == "parts" and int(self.stage) == SOFT:
+            points = shaded.points
             found["smoothness"] = self.assigner.roughness(points[:: max(1, len(points) // 512)])
         if self.config.torso.enabled and timesteps is not None:
             found["torso"] = self.torso.residual_loss(timesteps)

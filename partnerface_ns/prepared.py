@@ -16,6 +16,7 @@ nothing else is said; volumes have axes (z, y, x).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -23,17 +24,22 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from partnerface_ns.avatar import Avatar, Moments, MovedPoints
+from partnerface_ns.flame.posing import PosedHead
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.rigid import move_points
+from partnerface_ns.geometry.rows import Rows, chosen_rows
 from partnerface_ns.geometry.volumes import read_volume
+from partnerface_ns.recording import Recording
 from partnerface_ns.rendering.lattice import ViewLattice
 from partnerface_ns.rendering.rays import Rays
 from partnerface_ns.rendering.sampling import along, invert_piecewise_linear
 from partnerface_ns.rendering.volume import weights_from_density
 from partnerface_ns.warp.inverse_skinning import CanonicalPoints
 
-_RAYS, _RAYS_EXACTLY = 1 << 16, 1 << 14
-"""Rays rendered at once, the fast and the exact way: enough to keep a processor busy, few enough for a small memory."""
+_RAYS_ON_CPU, _RAYS_ON_GPU = 1 << 16, 1 << 18
+"""Rays rendered at once: enough to keep the device busy, few enough for a small memory."""
+_EXACT_SHARE = 1 / 8
+"""Share of a picture's rays that follow every sample where shapes are fixed."""
 _CLOSE = 0.15
 """Metres to the surface within which a camera looks wider than a lattice reaches."""
 _THIN, _HIDDEN = 1.0, 1e-3
@@ -81,12 +87,24 @@ class _Scene:
     """Columns whose rays follow every sample."""
 
 
+class _View(NamedTuple):
+    """One picture to draw."""
+
+    origin: Float[Tensor, "3"]
+    directions: Float[Tensor, "rays 3"]
+    state: HeadState
+    head: PosedHead
+    """In this state."""
+    timesteps: Int[Tensor, "1"] | None
+
+
 class PreparedAvatar:
     """Renders an avatar that is no longer trained."""
 
     def __init__(self, avatar: Avatar, config: PreparedConfig | None = None) -> None:
         """Compute the density volume, which takes seconds; later changes of the avatar are not seen."""
         self.config, self._avatar = config or PreparedConfig(), avatar.eval()
+        self._recordings: dict[tuple[int, bool], Recording] = {}
         density = self._baked()
         # Between nodes the logarithm is nearer to the field's than density itself.
         self._log_density = torch.log1p(density)
@@ -114,17 +132,36 @@ class PreparedAvatar:
         Returns:
             As `Avatar.render` in evaluation; canonical is the place after deformation.
         """
-        moments = self._avatar.moments(state, timesteps)
-        if (moments.skinned.verts[0] - origin).norm(dim=1).min() < _CLOSE:
-            frame = _one_frame(directions)
-            chunks = [
-                self._avatar.render(Rays(origin.expand_as(part), part, frame[: len(part)]), state, timesteps)
-                for part in directions.split(_RAYS_EXACTLY)
-            ]
-            return {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
-        scene = self._scene(origin, directions, moments)
-        chunks = [self._shaded(origin, part, moments, scene) for part in directions.split(_RAYS)]
+        head = self._avatar.skinning.head.pose(state)
+        if (head.verts[0] - origin).norm(dim=1).min() < _CLOSE:
+            rays = Rays(origin.expand_as(directions), directions, _one_frame(directions))
+            return self._avatar.render(rays, state, timesteps)
+        view = _View(origin, directions, state, head, timesteps)
+        return self._recorded(view) if directions.is_cuda else self._drawn(view, None)
+
+    def _recorded(self, view: _View) -> dict[str, Tensor]:
+        """The same on a GPU, where the work on one picture is recorded and played for others of its size."""
+        kind = (len(view.directions), view.timesteps is None)
+        if kind not in self._recordings:
+            shape = self._lattice(view.origin, view.directions, view.head.verts[0], None).shape
+            self._recordings = {kind: Recording(lambda given: self._drawn(given, shape))}
+        return {name: values.clone() for name, values in self._recordings[kind](view).items()}
+
+    def _drawn(self, view: _View, shape: tuple[int, int, int] | None) -> dict[str, Tensor]:
+        avatar, num = self._avatar, _RAYS_ON_GPU if view.directions.is_cuda else _RAYS_ON_CPU
+        moments = avatar.moments(view.state, view.timesteps, avatar.skinning.posed(view.state, view.head))
+        lattice = self._lattice(view.origin, view.directions, moments.skinned.verts[0], shape)
+        scene = self._scene(lattice, moments)
+        chunks = [self._shaded(view.origin, part, moments, scene) for part in view.directions.split(num)]
         return {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
+
+    def _lattice(
+        self, origin: Tensor, directions: Tensor, verts: Tensor, shape: tuple[int, int, int] | None
+    ) -> ViewLattice:
+        """The coarse one."""
+        space = self._avatar.config.space
+        padding = max(space.reach_hair, space.reach_torso)
+        return ViewLattice.around(verts, padding, 2 * self.config.spacing, origin, directions, shape)
 
     def _baked(self) -> Float[Tensor, "1 z y x"]:
         """The field's density in 1/m on nodes that are even in its own spacing; 0 where training found nothing."""
@@ -151,29 +188,24 @@ class PreparedAvatar:
 
     # -- what is in sight ----------------------------------------------------------------------------------------
 
-    def _scene(self, origin: Tensor, directions: Tensor, moments: Moments) -> _Scene:
+    def _scene(self, coarse: ViewLattice, moments: Moments) -> _Scene:
         avatar, verts = self._avatar, moments.skinned.verts[0]
-        space = avatar.config.space
-        padding = max(space.reach_hair, space.reach_torso)
-        coarse = ViewLattice.around(verts, padding, 2 * self.config.spacing, origin, directions)
         lattice, known = coarse.finer(), self._in_sight(coarse, moments)
         for axis in range(3):
             known = known.repeat_interleave(2, axis)
-        node = known.flatten().nonzero()[:, 0]
-        canonical, moved = self._moved(lattice.points(node), moments)
+        node = Rows(known.flatten())
+        canonical, moved = self._moved(lattice.points(node.index), moments)
         shown = avatar.inspect(canonical.points, moved)
         spaced = avatar.field.spaced(moved.points)
         found = torch.cat([spaced, shown["parts"], shown["deformation"][:, :1], moved.ambient.float()], 1)
-        values = found.new_zeros(found.shape[1], _size(lattice))
-        values[:3] = 1  # a corner of the box, where there is nothing
-        values[:, node] = found.T
-        density = found.new_zeros(_size(lattice))
+        nothing = found.new_zeros(_size(lattice), found.shape[1])
+        nothing[:, :3] = 1  # a corner of the box
+        values = node.into(nothing, found).T.contiguous()
         # Training drew its samples from density before deformation, and where it never looked a deformation may be
         # anything: both decide where to look here too, while rays read density after deformation.
-        density[node] = self._mean_density(1, canonical.points)
-        looked_at = torch.zeros_like(known)
-        looked_at.view(-1)[node] = avatar.grid.probe(canonical.points) > 0
-        samples = self._samples(density.view(lattice.shape), known, looked_at, lattice)
+        density = node.into(nothing[:, -1], self._mean_density(1, canonical.points))
+        looked_at = node.into(known.flatten(), avatar.grid.probe(canonical.points) > 0) & known.flatten()
+        samples = self._samples(density.view(lattice.shape), known, looked_at.view(lattice.shape), lattice)
         return _Scene(lattice, values.view(-1, *lattice.shape), *samples, self._exact_columns(verts, lattice))
 
     def _in_sight(self, coarse: ViewLattice, moments: Moments) -> Bool[Tensor, "rows columns depths"]:
@@ -183,10 +215,9 @@ class PreparedAvatar:
         near = torch.zeros_like(points[:, 0], dtype=torch.bool)
         for T in (moments.skinned.T_canonical_skull[0], moments.skinned.T_canonical_torso[0]):
             near |= avatar.grid.near_matter(move_points(T, points))
-        near = near.nonzero()[:, 0]
-        density = points.new_zeros(len(points))
-        density[near] = self._mean_density(0, avatar.canonical(points[near], _one_frame(near), moments).points)
-        density = density.view(coarse.shape)
+        chosen = Rows(near)
+        canonical = avatar.canonical(chosen.of(points), _one_frame(chosen.index), moments).points
+        density = chosen.into(points.new_zeros(len(points)), self._mean_density(0, canonical)).view(coarse.shape)
         through = density * coarse.size[2]
         # Rays may pass beside a cell's middle, where more light gets through.
         light = _dilated(torch.exp(through - through.cumsum(2)))
@@ -210,30 +241,31 @@ class PreparedAvatar:
         # A cell's neighbours may see as much; interpolation needs all nodes around a place.
         share = _dilated(weights.view(lattice.shape)) * (looked_at & ~_grown(~known))
         share = (share * (share > _UNSEEN)).view(-1, depths)
-        column = share.any(1).nonzero()[:, 0]
-        pdf, sampled = share[column], (share[column] > 0).float()
-        pdf = (1 - _EXPLORE) * pdf / pdf.sum(1, keepdim=True) + _EXPLORE * sampled / sampled.sum(1, keepdim=True)
+        held = Rows(share.any(1))
+        pdf = held.of(share)
+        num, sampled = len(pdf), (pdf > 0).float()
+        even = sampled / sampled.sum(1, keepdim=True).clamp(min=1)
+        pdf = (1 - _EXPLORE) * pdf / pdf.sum(1, keepdim=True).clamp(min=1e-6) + _EXPLORE * even
         cdf = F.pad(pdf.cumsum(1), (1, 0))
         # Edges of equal shares, and between them the places themselves, which never fall into a gap.
-        u = torch.linspace(0, 1, 2 * self.config.num_samples + 1, device=pdf.device).expand(len(column), -1)
-        at = invert_piecewise_linear(lattice.edges.expand(len(column), -1).contiguous(), cdf, u.contiguous())
-        row = torch.full((len(share),), -1, device=pdf.device)
-        row[column] = torch.arange(len(column), device=pdf.device)
+        u = torch.linspace(0, 1, 2 * self.config.num_samples + 1, device=pdf.device).expand(num, -1)
+        at = invert_piecewise_linear(lattice.edges.expand(num, -1).contiguous(), cdf, u.contiguous())
+        row = held.into(torch.full((len(share),), -1, device=pdf.device), torch.arange(num, device=pdf.device))
         longest = self._avatar.config.sampling.max_interval
         return row, at[:, 1::2], at[:, ::2].diff(dim=1).clamp(max=longest)
 
     def _exact_columns(self, verts: Float[Tensor, "verts 3"], lattice: ViewLattice) -> Bool[Tensor, "all"]:
         """Columns at mouth and eyes."""
-        rows, columns, _ = lattice.shape
-        exact = torch.zeros(rows, columns, dtype=torch.bool, device=verts.device)
+        rows, columns = (torch.arange(n, device=verts.device) for n in lattice.shape[:2])
+        exact = torch.zeros(lattice.shape[:2], dtype=torch.bool, device=verts.device)
         for region in self._split:
             if not region.any():
                 continue
             away = verts[region] - lattice.origin
             _, place = lattice.columns(F.normalize(away, dim=1))
             margin = _MARGIN / self.config.spacing
-            (left, top), (right, bottom) = place.amin(0) - margin, place.amax(0) + margin + 1
-            exact[max(0, int(top)) : max(0, int(bottom) + 1), max(0, int(left)) : max(0, int(right) + 1)] = True
+            (left, top), (right, bottom) = (place.amin(0) - margin).floor(), (place.amax(0) + margin + 1).floor()
+            exact |= ((rows >= top) & (rows <= bottom))[:, None] & (columns >= left) & (columns <= right)
         return exact.flatten()
 
     # -- what rays see -------------------------------------------------------------------------------------------
@@ -243,11 +275,11 @@ class PreparedAvatar:
         num_ambient = scene.values.shape[0] - 7
         column, place = lattice.columns(directions)
         row = torch.where(column < 0, -1, scene.row[column])
-        hit = (row >= 0).nonzero()[:, 0]
-        row, place, directions_hit = row[hit], place[hit], directions[hit]
+        hit = Rows(row >= 0)
+        row, place, directions_hit = hit.of(row).clamp(min=0), hit.of(place), hit.of(directions)
         distance, length = scene.distance[row], scene.length[row]
         spaced = lattice.read(scene.values[:3], place, distance)
-        exact = scene.exact[column[hit]].nonzero()[:, 0]
+        exact = chosen_rows(scene.exact[hit.of(column).clamp(min=0)] & hit.of(hit.holds), _EXACT_SHARE)
         if len(exact):
             first = self._followed(origin, directions_hit[exact], distance[exact], moments)
             weights = weights_from_density(self._density(first), length[exact])
@@ -261,7 +293,7 @@ class PreparedAvatar:
         spaced = quantiles(spaced, weights, self.config.num_colors)
         color = self._color(spaced, ambient, directions_hit, moments)
 
-        on_rays = lambda values: values.new_zeros(len(directions), values.shape[1]).index_copy(0, hit, values)  # noqa: E731
+        on_rays = lambda values: hit.into(values.new_zeros(len(directions), values.shape[1]), values)  # noqa: E731
         accumulation = on_rays(opacity)
         rgb = on_rays(opacity * color) + (1 - accumulation) * avatar.get_buffer("background")
         field = avatar.field

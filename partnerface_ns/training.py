@@ -20,6 +20,7 @@ from partnerface_ns.capture.capture import Frame
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.camera import Intrinsics, project_points, rays_through_pixels
+from partnerface_ns.recorded_step import RecordedStep, StepResult, descend
 from partnerface_ns.rendering.metrics import above_neck
 from partnerface_ns.rendering.rays import Rays
 
@@ -81,7 +82,7 @@ class RaySampler:
         rng = np.random.default_rng((self.seed, step))
         num_pictures = len(self.pictures.rgb)
         num_frames = min(self.config.frames_per_batch, num_pictures)
-        chosen = rng.choice(num_pictures, num_frames, replace=False).tolist()
+        chosen = sorted(rng.choice(num_pictures, num_frames, replace=False).tolist())
         per_frame = self.config.rays_per_batch // num_frames
         pixels = np.stack([self._pixels(rng, i, per_frame) for i in chosen])
         origins, directions = zip(*(self._rays(i, p) for i, p in zip(chosen, pixels, strict=True)), strict=True)
@@ -234,6 +235,24 @@ class FitConfig:
     """Seed of ray sampling."""
 
 
+class PlainStep:
+    """Gradients of batches; `RecordedStep` is the same for a GPU."""
+
+    def __init__(self, avatar: Avatar, track: HeadState) -> None:
+        self._avatar, self._track = avatar, track
+
+    def __call__(
+        self,
+        rays: Rays,
+        timesteps: Int[Tensor, "frames"],
+        rgb: Float[Tensor, "rays 3"],
+        mask: Float[Tensor, "rays 1"],
+    ) -> StepResult:
+        """As `RecordedStep`."""
+        self._avatar.zero_grad(set_to_none=True)
+        return descend(self._avatar, self._avatar.render(rays, self._track[timesteps], timesteps), rgb, mask)
+
+
 def fit(
     avatar: Avatar,
     pictures: Pictures,
@@ -255,13 +274,12 @@ def fit(
     Returns:
         The number of steps taken.
     """
-    device = avatar.identity.device
     sampler = RaySampler(config.sampler, pictures, config.seed)
     schedule = Schedule(config.schedule, clock=clock)
     groups = [{"params": p, "base": LEARNING_RATES[n], "lr": 0.0} for n, p in avatar.param_groups().items()]
     optimizer = torch.optim.Adam(groups, eps=1e-15, fused=True)
     timesteps_of = torch.tensor([f.timestep for f in pictures.frames])
-    track = track.to(device)
+    gradients = RecordedStep(avatar, track) if avatar.identity.is_cuda else PlainStep(avatar, track)
     avatar.train()
     step = 0
     while schedule.progress(step) < 1:
@@ -270,14 +288,9 @@ def fit(
         for group in optimizer.param_groups:
             group["lr"] = group["base"] * schedule.learning_rate_factor(step)
         batch = sampler.sample(step)
-        timesteps = timesteps_of[batch.picture].to(device)
-        rays = Rays(batch.rays.origins.to(device), batch.rays.directions.to(device), batch.rays.frame.to(device))
-        rendered = avatar.render(rays, track[timesteps], timesteps)
-        terms = avatar.loss(rendered, batch.rgb.to(device), batch.mask.to(device))
-        optimizer.zero_grad(set_to_none=True)
-        torch.stack(list(terms.values())).sum().backward()
+        result = gradients(batch.rays, timesteps_of[batch.picture], batch.rgb, batch.mask)
         optimizer.step()
         step += 1
         if on_step is not None:
-            on_step(step, schedule.progress(step), {name: float(value.detach()) for name, value in terms.items()})
+            on_step(step, schedule.progress(step), {name: float(value) for name, value in result.terms.items()})
     return step

@@ -21,7 +21,7 @@ LAYERS = (
     ("fields",),
     ("rendering",),
     ("subject",),
-    ("avatar_config", "avatar", "avatar_file", "prepared", "training"),
+    ("avatar_config", "avatar", "avatar_file", "recording", "prepared", "recorded_step", "training", "presets"),
     ("driving",),
     ("demo",),
     ("bench",),

@@ -10,7 +10,8 @@ from torch.testing import assert_close
 from partnerface_ns.avatar import SOFT, Avatar
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.camera import Intrinsics, rays_through_pixels
-from partnerface_ns.prepared import PreparedAvatar, PreparedConfig, quantiles
+from partnerface_ns.geometry.rows import fixed_shapes
+from partnerface_ns.prepared import PreparedAvatar, PreparedConfig, _View, quantiles
 from partnerface_ns.rendering.rays import Rays
 
 SIDE = 32
@@ -128,7 +129,7 @@ def test_every_kind_of_avatar_can_be_prepared(make_avatar, rays, tiny_subject, c
 def test_chunks_change_nothing(avatar, rays, tiny_subject, monkeypatch):
     prepared, state = PreparedAvatar(avatar, SMALL), tiny_subject.states[1:2]
     whole = prepared.render(*rays, state)["rgb"]
-    monkeypatch.setattr("partnerface_ns.prepared._RAYS", 1000)
+    monkeypatch.setattr("partnerface_ns.prepared._RAYS_ON_CPU", 1000)
     assert_close(prepared.render(*rays, state)["rgb"], whole, atol=1e-5, rtol=0)
 
 
@@ -150,3 +151,18 @@ def test_quantiles_stand_for_equal_shares():
     found = quantiles(points, weights, 2)[..., 0]
     assert_close(found, torch.tensor([[1.0, 2.0], [3.75, 4.0]]), atol=1e-5, rtol=0)
     assert_close(quantiles(points, torch.zeros(2, 5), 3).isfinite().all(), torch.tensor(True))
+
+
+@pytest.mark.parametrize("moment", range(3))
+def test_with_fixed_shapes_it_is_as_near(avatar, rays, tiny_subject, moment):
+    """Not the same: other rays follow every sample, and the lattice has so many cells whatever their size."""
+    state, prepared = tiny_subject.states[moment : moment + 1], PreparedAvatar(avatar, SMALL)
+    expected, counted = exactly(avatar, rays, state), prepared.render(*rays, state)
+    head = avatar.skinning.head.pose(state)
+    shape = prepared._lattice(rays[0], rays[1], head.verts[0], None).shape
+    with fixed_shapes(), torch.no_grad():
+        found = prepared._drawn(_View(*rays, state, head, None), shape)
+    assert found.keys() == counted.keys()
+    for name in ("rgb", "accumulation"):
+        errors = [(picture[name] - expected[name]).abs().mean() for picture in (counted, found)]
+        assert errors[1] < 1.2 * errors[0] + 1e-4, name

@@ -12,19 +12,22 @@ COLUMNS = ("psnr", "psnr_head", "psnr_mouth", "psnr_eyes", "ssim_head")
 
 
 def ablation_table(outcomes: Sequence[Outcome]) -> str:
-    """A row for each subject and variant, in the order in which they came; mean, and standard deviation over seeds."""
-    groups: dict[tuple[str, str], list[Outcome]] = {}
+    """A row for each subject, time and variant, in the order in which they came; mean and deviation over seeds."""
+    groups: dict[tuple[str, float, str], list[Outcome]] = {}
     for outcome in outcomes:
-        groups.setdefault((outcome.subject, outcome.variant), []).append(outcome)
-    lines = [
-        "| subject | variant | seeds | steps | " + " | ".join(COLUMNS) + " |",
-        "|---" * (4 + len(COLUMNS)) + "|",
-    ]
-    for (subject, variant), group in groups.items():
-        steps = round(statistics.mean(outcome.steps for outcome in group))
-        cells = [_mean_and_spread([outcome.metrics[name] for outcome in group]) for name in COLUMNS]
-        lines.append(f"| {subject} | {variant} | {len(group)} | {steps} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        groups.setdefault((outcome.subject, outcome.seconds, outcome.variant), []).append(outcome)
+    on_gpu = any(outcome.peak_gib is not None for outcome in outcomes)
+    columns = ["subject", "variant", "seeds", "seconds", "steps", *(["GPU memory, GiB"] if on_gpu else []), *COLUMNS]
+    lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+    for (subject, seconds, variant), group in groups.items():
+        cells = [subject, variant, f"{len(group)}", f"{seconds:g}"]
+        cells.append(f"{statistics.mean(outcome.steps for outcome in group):.0f}")
+        if on_gpu:
+            cells.append(f"{max(outcome.peak_gib or 0.0 for outcome in group):.1f}")
+        cells += [_mean_and_spread([outcome.metrics[name] for outcome in group]) for name in COLUMNS]
+        lines.append("| " + " | ".join(cells) + " |")
+    machines = sorted({outcome.device for outcome in outcomes})
+    return "\n".join(lines) + f"\n\nTrained on: {', '.join(machines)}.\n"
 
 
 def driving_table(speeds: Sequence[Speed], quality: Quality | None) -> str:

@@ -1,7 +1,9 @@
-"""One training run of the benchmark: a variant, a subject and a seed, for a fixed time of one thread."""
+"""One training run of the benchmark: a variant, a subject and a seed, for a fixed time of one thread or of a GPU."""
 
 from __future__ import annotations
 
+import gc
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -10,18 +12,21 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
 
 from partnerface_ns.avatar import Avatar
+from partnerface_ns.avatar_file import AvatarInfo, save_avatar
 from partnerface_ns.bench.variants import VARIANTS
 from partnerface_ns.capture.capture import Capture, Frame
 from partnerface_ns.capture.head_models import resolve_head_model
 from partnerface_ns.capture.images import load_picture
 from partnerface_ns.capture.load import load_capture
-from partnerface_ns.flame.head_model import HeadModel
+from partnerface_ns.flame.open_head import OPEN_HEAD_NAME
 from partnerface_ns.flame.posing import ShapedHead
-from partnerface_ns.geometry.camera import Intrinsics, rays_through_pixels
+from partnerface_ns.rendering.figures import save_picture, sheet, to_picture
 from partnerface_ns.rendering.metrics import image_metrics, metric_regions
-from partnerface_ns.rendering.rays import Rays
+from partnerface_ns.rendering.rays import rays_of_picture
 from partnerface_ns.subject import Subject
 from partnerface_ns.training import FitConfig, Pictures, ScheduleConfig, fit, region_boxes
 
@@ -42,6 +47,17 @@ class Job:
     num_test: int
     """Pictures to measure, spread evenly over those held out."""
     held_out: HeldOut = "test"
+    device: str = "cpu"
+    pictures: Path | None = None
+    """Folder for a sheet of the measured pictures."""
+    avatars: Path | None = None
+    """Folder for the trained avatar."""
+
+    @property
+    def name(self) -> str:
+        """Of the run's files."""
+        words = f"{self.subject.name}-{self.variant}-{self.seconds:g}s-{self.seed}"
+        return re.sub(r"[^\w.-]+", "_", words)
 
 
 @dataclass(frozen=True)
@@ -53,33 +69,55 @@ class Outcome:
     seed: int
     steps: int
     seconds: float
-    """Seconds of one thread that training took."""
+    """Seconds that training took, of one thread or of a GPU."""
     metrics: dict[str, float]
     """Means over the measured pictures."""
     held_out: HeldOut = "test"
+    device: str = "cpu"
+    """Its kind, and a GPU's name."""
+    peak_gib: float | None = None
+    """GPU memory that training took at most, GiB."""
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
 def run(job: Job) -> Outcome:
-    """Train and measure, on one thread and by its own time, so that other work on the machine changes nothing."""
+    """Train and measure.
+
+    On a CPU it is one thread by its own time, so that other work on the machine changes nothing; on a GPU time is the
+    clock's.
+    """
     torch.set_num_threads(1)
     torch.manual_seed(job.seed)
+    preset, on_gpu = VARIANTS[job.variant](), job.device != "cpu"
     capture = load_capture(job.subject)
     model = resolve_head_model(capture, None)
     background = capture.background or (1.0, 1.0, 1.0)
     frames, measured = split(capture, job.held_out)
     states = capture.track[torch.tensor(sorted({frame.timestep for frame in frames}))]
-    avatar = Avatar(VARIANTS[job.variant](), replace(Subject.of(capture, model), states=states))
+    avatar = Avatar(preset.avatar, replace(Subject.of(capture, model), states=states)).to(job.device)
     pictures = [load_picture(frame, background) for frame in frames]
     head = ShapedHead.of(model, capture.identity, capture.static_offset)
     boxes = region_boxes(head, capture.track, frames)
     schedule = ScheduleConfig(max_steps=1_000_000, max_minutes=job.seconds / 60)
     train = Pictures([rgb for rgb, _ in pictures], [mask for _, mask in pictures], frames, boxes)
-    steps = fit(avatar, train, capture.track, FitConfig(schedule, seed=job.seed), clock=time.process_time)
-    metrics = measure(avatar, capture, model, head, spread(measured, job.num_test))
-    return Outcome(capture.name, job.variant, job.seed, steps, job.seconds, metrics, job.held_out)
+    config = FitConfig(schedule, preset.sampler, job.seed)
+    if on_gpu:
+        gc.collect()  # of the run before
+        torch.cuda.reset_peak_memory_stats(job.device)
+    steps = fit(avatar, train, capture.track, config, clock=time.perf_counter if on_gpu else time.process_time)
+    peak = torch.cuda.max_memory_allocated(job.device) / 2**30 if on_gpu else None
+    device = f"cuda ({torch.cuda.get_device_name(job.device)})" if on_gpu else "cpu"
+    metrics, rows = measure(avatar, capture, head, spread(measured, job.num_test))
+    if job.pictures is not None:
+        save_picture(job.pictures / f"{job.name}.png", sheet(rows, ("truth", "ours")))
+    if job.avatars is not None:
+        info = AvatarInfo.of(capture, model, capture.head_model.path or OPEN_HEAD_NAME)
+        save_avatar(job.avatars / f"{job.name}.pt", avatar, info)
+    return Outcome(
+        capture.name, job.variant, job.seed, steps, job.seconds, metrics, job.held_out, device=device, peak_gib=peak
+    )
 
 
 def split(capture: Capture, held_out: HeldOut) -> tuple[list[Frame], list[Frame]]:
@@ -99,31 +137,24 @@ def spread(frames: Sequence[Frame], num: int) -> list[Frame]:
 
 @torch.no_grad()
 def measure(
-    avatar: Avatar, capture: Capture, model: HeadModel, head: ShapedHead, frames: Sequence[Frame]
-) -> dict[str, float]:
-    """Mean metrics of an avatar on frames it was not trained on."""
+    avatar: Avatar, capture: Capture, head: ShapedHead, frames: Sequence[Frame]
+) -> tuple[dict[str, float], list[list[UInt8[np.ndarray, "height width 3"]]]]:
+    """Mean metrics of an avatar on frames, and for each frame the true picture and ours."""
     avatar.eval()
-    rows = []
+    metrics, shown = [], []
     for frame in frames:
         rgb, _ = load_picture(frame, capture.background or (1.0, 1.0, 1.0))
-        verts = head.pose(capture.track[frame.timestep]).verts
-        regions = metric_regions(verts, model, frame.camera)
-        rows.append(image_metrics(render(avatar, capture, frame), torch.from_numpy(rgb).float() / 255, regions))
-    return {name: float(np.nanmean([row[name] for row in rows])) for name in rows[0]}
+        regions = metric_regions(head.pose(capture.track[frame.timestep]).verts, head.model, frame.camera)
+        ours = render(avatar, capture, frame)
+        metrics.append(image_metrics(ours, torch.from_numpy(rgb).float() / 255, regions))
+        shown.append([rgb, to_picture(ours)])
+    return {name: float(np.nanmean([row[name] for row in metrics])) for name in metrics[0]}, shown
 
 
 @torch.no_grad()
-def render(avatar: Avatar, capture: Capture, frame: Frame, rays_at_once: int = 1 << 14) -> torch.Tensor:
-    """The avatar's picture of a frame, (height, width, 3) in [0, 1], its torso predicted from the head's pose."""
+def render(avatar: Avatar, capture: Capture, frame: Frame) -> Float[Tensor, "height width 3"]:
+    """The avatar's picture of a frame in [0, 1], on the CPU, its torso predicted from the head's pose."""
     camera, device = frame.camera, avatar.identity.device
-    rows, columns = torch.meshgrid(torch.arange(camera.height), torch.arange(camera.width), indexing="ij")
-    centers = torch.stack([columns, rows], -1).reshape(-1, 2) + 0.5
-    intrinsics = Intrinsics(camera.fl_x, camera.fl_y, camera.cx, camera.cy)
-    T = torch.from_numpy(camera.T_world_camera).float()
-    states = capture.track[torch.tensor([frame.timestep])].to(device)
-    parts = []
-    for chunk in centers.split(rays_at_once):
-        origins, directions = rays_through_pixels(chunk, intrinsics, T)
-        index = torch.zeros(len(chunk), dtype=torch.long, device=device)
-        parts.append(avatar.render(Rays(origins.to(device), directions.to(device), index), states)["rgb"].cpu())
-    return torch.cat(parts).reshape(camera.height, camera.width, 3)
+    rays = rays_of_picture(camera, device)
+    rgb = avatar.render(rays, capture.track[torch.tensor([frame.timestep])].to(device))["rgb"]
+    return rgb.cpu().reshape(camera.height, camera.width, 3)

@@ -4,30 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from partnerface_ns.avatar_config import AvatarConfig
+from partnerface_ns.presets import Preset, full, lite
 from partnerface_ns.rendering.sampling import SamplingConfig
 from partnerface_ns.warp.tracking_correction import TrackingCorrectionConfig
 
-ABLATION: dict[str, Callable[[], AvatarConfig]] = {
-    "two-stage": AvatarConfig,
-    "hard": lambda: AvatarConfig(schedule="hard"),
-    "soft": lambda: AvatarConfig(schedule="soft"),
-    "global": lambda: AvatarConfig(deformation="global"),
-    "none": lambda: AvatarConfig(deformation="none"),
-    "two-stage, K=4": lambda: AvatarConfig(num_parts=4),
-    "two-stage, K=16": lambda: AvatarConfig(num_parts=16),
+ABLATION: dict[str, Callable[[], Preset]] = {
+    "two-stage": lite,
+    "hard": lambda: lite(schedule="hard"),
+    "soft": lambda: lite(schedule="soft"),
+    "global": lambda: lite(deformation="global"),
+    "none": lambda: lite(deformation="none"),
+    "two-stage, K=4": lambda: lite(num_parts=4),
+    "two-stage, K=16": lambda: lite(num_parts=16),
 }
 """What the parts bring."""
-SAMPLING: dict[str, Callable[[], AvatarConfig]] = {
-    "16 samples": lambda: AvatarConfig(sampling=SamplingConfig(num_samples=16)),
-    "32 samples": lambda: AvatarConfig(sampling=SamplingConfig(num_samples=32)),
-    "samples by memory alone": lambda: AvatarConfig(sampling=SamplingConfig(spread=1.0)),
-    "16 samples by memory alone": lambda: AvatarConfig(sampling=SamplingConfig(num_samples=16, spread=1.0)),
+SAMPLING: dict[str, Callable[[], Preset]] = {
+    "16 samples": lambda: lite(sampling=SamplingConfig(num_samples=16)),
+    "32 samples": lambda: lite(sampling=SamplingConfig(num_samples=32)),
+    "samples by memory alone": lambda: lite(sampling=SamplingConfig(spread=1.0)),
+    "16 samples by memory alone": lambda: lite(sampling=SamplingConfig(num_samples=16, spread=1.0)),
 }
 """What it brings to ask the field where samples should go."""
-TRACKING: dict[str, Callable[[], AvatarConfig]] = {
-    "as tracked": lambda: AvatarConfig(correction=TrackingCorrectionConfig(enabled=False)),
+TRACKING: dict[str, Callable[[], Preset]] = {
+    "as tracked": lambda: lite(correction=TrackingCorrectionConfig(enabled=False)),
 }
 """What it brings to correct tracking behind the face."""
-VARIANTS = ABLATION | SAMPLING | TRACKING
-"""Each variant's configuration; all else is the default, learning rates included."""
+PRESETS: dict[str, Callable[[], Preset]] = {"full": full}
+"""The preset for a GPU; two-stage is the other one."""
+VARIANTS = ABLATION | SAMPLING | TRACKING | PRESETS
+"""Each variant's settings; all else is the default, learning rates included."""

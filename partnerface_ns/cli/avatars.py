@@ -27,10 +27,23 @@ def open_player(run: Path, head_model: Path | None = None, device: str = "auto",
     Raises:
         SubjectError: there is no avatar, or no such device.
     """
-    import torch
-
     from partnerface_ns.avatar_file import AVATAR_NAME
     from partnerface_ns.driving.player import load
+
+    device = usable_device(device)
+    run = run.parent if run.name == "config.yml" else run
+    if (run / "config.yml").is_file() and not (run / AVATAR_NAME).is_file():
+        _write_avatar_of(run)
+    return load(run, head_model, device, fast)
+
+
+def usable_device(device: str) -> str:
+    """The device that an option names: auto takes the GPU where there is one.
+
+    Raises:
+        SubjectError: there is no such device.
+    """
+    import torch
 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -39,10 +52,7 @@ def open_player(run: Path, head_model: Path | None = None, device: str = "auto",
     except (RuntimeError, AssertionError) as error:
         expected = "auto, cpu, cuda or cuda:N"
         raise SubjectError("--device", "cannot be used here", expected=expected, found=device) from error
-    run = run.parent if run.name == "config.yml" else run
-    if (run / "config.yml").is_file() and not (run / AVATAR_NAME).is_file():
-        _write_avatar_of(run)
-    return load(run, head_model, device, fast)
+    return device
 
 
 def motion_for(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -17,18 +17,19 @@ if TYPE_CHECKING:
 
 @dataclass
 class Bench:
-    """Compare the method with itself less one piece: equal time of one thread, test frames only reported.
+    """Compare the method with itself less one piece: equal time of one thread or a GPU, test frames only reported.
 
-    Writes bench.json after every run and bench.md at the end. Stopped, the same command goes on with the missing runs.
-    With --avatar nothing is trained: a trained avatar's pictures are timed, exact and fast.
+    Writes bench.json after every run, bench.md at the end, and pictures of the measured frames beside the truth.
+    Stopped, the same command goes on with the missing runs. With --avatar nothing is trained: a trained avatar's
+    pictures are timed, exact and fast.
     """
 
     output: Path
     """Folder to write."""
     subjects: tuple[Path, ...] = ()
     """Capture folders; none makes the demo subject in the output folder."""
-    seconds: float = 60.0
-    """Seconds of training steps of each run."""
+    seconds: tuple[float, ...] = (60.0,)
+    """Seconds of training steps of each run; several show how quality grows with time, each a run of its own."""
     seeds: int = 3
     """Runs of each variant, with seeds counted from 0."""
     variants: tuple[str, ...] = ()
@@ -42,8 +43,12 @@ class Bench:
     """The avatar's head model file, where it is no longer where training found it."""
     num_test: int = 15
     """Pictures measured in each run, spread evenly over those held out."""
-    jobs: int = field(default_factory=lambda: os.cpu_count() or 1)
-    """Runs side by side, each on one thread."""
+    device: str = "auto"
+    """Where to train and render: auto, cpu, cuda or cuda:N."""
+    jobs: int | None = None
+    """Runs side by side, each on one thread; none makes as many as there are cores, and one on a GPU."""
+    keep_avatars: bool = False
+    """Keep every run's avatar, to look at or to drive."""
 
     def __call__(self) -> None:
         if self.avatar is None:
@@ -59,7 +64,7 @@ class Bench:
 
         if len(self.subjects) > 1:
             raise SubjectError("--subjects", "one avatar has one capture", expected=1, found=len(self.subjects))
-        player = open_player(avatar, self.head_model)
+        player = open_player(avatar, self.head_model, self.device)
         measured = quality(player, self.subjects[0], self.num_test) if self.subjects else None
         table = driving_table(speeds(player), measured)
         self.output.mkdir(parents=True, exist_ok=True)
@@ -73,12 +78,16 @@ class Bench:
         from rich.progress import track
 
         from partnerface_ns.bench.training_runs import run
+        from partnerface_ns.cli.avatars import usable_device
 
-        self.output.mkdir(parents=True, exist_ok=True)
+        device = usable_device(self.device)
+        for folder in (self._pictures, self._avatars):
+            if folder is not None:
+                folder.mkdir(parents=True, exist_ok=True)
         outcomes = self._finished()
-        todo = self._missing(outcomes)
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(self.jobs, mp_context=context) as pool:
+        todo = self._missing(outcomes, device)
+        jobs = self.jobs or (1 if device != "cpu" else os.cpu_count() or 1)
+        with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
             futures = [pool.submit(run, job) for job in todo]
             try:
                 for future in track(as_completed(futures), "Training and measuring", total=len(futures)):
@@ -89,7 +98,15 @@ class Bench:
                 raise
         print(f"{self.output / 'bench.md'}:\n\n{self._write(outcomes)}")
 
-    def _missing(self, outcomes: Sequence[Outcome]) -> list[Job]:
+    @property
+    def _pictures(self) -> Path:
+        return self.output / "pictures"
+
+    @property
+    def _avatars(self) -> Path | None:
+        return self.output / "avatars" if self.keep_avatars else None
+
+    def _missing(self, outcomes: Sequence[Outcome], device: str) -> list[Job]:
         from partnerface_ns.bench.training_runs import Job
         from partnerface_ns.bench.variants import ABLATION, VARIANTS
         from partnerface_ns.capture.load import load_capture
@@ -98,13 +115,18 @@ class Bench:
         if unknown:
             raise SubjectError("--variants", "unknown variant", expected=", ".join(VARIANTS), found=unknown[0])
         subjects = {load_capture(folder).name: folder for folder in self.subjects or (self._demo_subject(),)}
-        done = {(outcome.subject, outcome.variant, outcome.seed) for outcome in outcomes}
+        done = {(outcome.subject, outcome.variant, outcome.seed, outcome.seconds) for outcome in outcomes}
         return [
-            Job(folder, variant, seed, self.seconds, self.num_test, self.held_out)
+            Job(
+                *(folder, variant, seed, seconds, self.num_test, self.held_out, device),
+                pictures=self._pictures,
+                avatars=self._avatars,
+            )
             for seed in range(self.seeds)
+            for seconds in self.seconds
             for name, folder in subjects.items()
             for variant in self.variants or ABLATION
-            if (name, variant, seed) not in done
+            if (name, variant, seed, seconds) not in done
         ]
 
     def _demo_subject(self) -> Path:
@@ -122,7 +144,7 @@ class Bench:
         if not path.is_file():
             return []
         stored = [Outcome(**row) for row in json.loads(path.read_text(encoding="utf8"))["runs"]]
-        return [outcome for outcome in stored if (outcome.seconds, outcome.held_out) == (self.seconds, self.held_out)]
+        return [outcome for outcome in stored if outcome.seconds in self.seconds and outcome.held_out == self.held_out]
 
     def _write(self, outcomes: Sequence[Outcome]) -> str:
         from partnerface_ns.bench.tables import ablation_table
@@ -130,7 +152,7 @@ class Bench:
         from partnerface_ns.files import write_text
 
         order = list(VARIANTS)
-        ordered = sorted(outcomes, key=lambda o: (o.subject, order.index(o.variant), o.seed))
+        ordered = sorted(outcomes, key=lambda o: (o.subject, o.seconds, order.index(o.variant), o.seed))
         table = ablation_table(ordered)
         write_text(self.output / "bench.json", json.dumps({"runs": [o.to_dict() for o in ordered]}, indent=1))
         write_text(self.output / "bench.md", table)

@@ -96,7 +96,8 @@ class SkinSheets:
 def paint_skin(anchors: Anchors, look: Look, rng: np.random.Generator) -> SkinSheets:
     """Draw one person's skin; `anchors` are those of the head model's template, which the sheet unrolls."""
     a, y = face_map.coordinates()
-    eye, mouth, nose = (to_sheet(p, anchors.axis_z) for p in (anchors.eyes[0], anchors.mouth, anchors.nose_tip))
+    points = (anchors.eyes[0], anchors.mouth, anchors.nose_tip)
+    eye, mouth, nose = (to_sheet(p, anchors.axis_z).astype(np.float64) for p in points)
     beard, brows = look.stubble * _beard_zone(a, y, mouth, nose), np.clip(_brows(eye, rng), 0, 1)
     stubble = beard * (0.35 + 0.55 * smoothstep(0.0, 1.8, face_map.noise(rng, (0.8, 0.55))))
     blush = 0.28 * _spots(a, y, (0.038, mouth[1] + 0.03), (0.018, 0.014))

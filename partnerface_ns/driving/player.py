@@ -23,12 +23,8 @@ from partnerface_ns.driving.retarget import retargeted
 from partnerface_ns.errors import SubjectError
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
-from partnerface_ns.geometry.camera import Intrinsics, rays_through_pixels
 from partnerface_ns.prepared import PreparedAvatar
-from partnerface_ns.rendering.rays import Rays
-
-_RAYS = 1 << 14
-"""Rays rendered at once: enough to keep a processor busy, few enough for a small memory."""
+from partnerface_ns.rendering.rays import rays_of_picture
 
 
 class Player:
@@ -101,22 +97,12 @@ class Player:
         """
         camera = camera or self.camera
         state = self._checked(self.neutral if state is None else state)
-        origins, directions = _rays_of(camera, self.device)
-        draw = self._draw_fast if self.fast else self._draw
-        return {
-            name: values.float().reshape(camera.height, camera.width, -1)
-            for name, values in draw(origins, directions, state).items()
-        }
-
-    def _draw_fast(self, origins: Tensor, directions: Tensor, state: HeadState) -> dict[str, Tensor]:
-        return self.prepared.render(origins[0], directions, state)
-
-    def _draw(self, origins: Tensor, directions: Tensor, state: HeadState) -> dict[str, Tensor]:
-        chunks = []
-        for part in zip(origins.split(_RAYS), directions.split(_RAYS), strict=True):
-            frame = torch.zeros(len(part[0]), dtype=torch.long, device=self.device)
-            chunks.append(self.avatar.render(Rays(*part, frame), state))
-        return {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
+        rays = rays_of_picture(camera, self.device)
+        if self.fast:
+            drawn = self.prepared.render(rays.origins[0], rays.directions, state)
+        else:
+            drawn = self.avatar.render(rays, state)
+        return {name: values.float().reshape(camera.height, camera.width, -1) for name, values in drawn.items()}
 
     def render_batch(
         self, cameras: Iterable[Camera], states: HeadState
@@ -177,12 +163,3 @@ def scaled_camera(camera: Camera, longest: int) -> Camera:
         width=width,
         height=height,
     )
-
-
-def _rays_of(camera: Camera, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Origins and directions through the centres of all pixels, row by row."""
-    y, x = torch.meshgrid(torch.arange(camera.height), torch.arange(camera.width), indexing="ij")
-    centers = torch.stack([x, y], -1).reshape(-1, 2).float() + 0.5
-    intrinsics = Intrinsics(camera.fl_x, camera.fl_y, camera.cx, camera.cy)
-    origins, directions = rays_through_pixels(centers, intrinsics, torch.from_numpy(camera.T_world_camera).float())
-    return origins.to(device), directions.to(device)

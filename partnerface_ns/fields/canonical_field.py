@@ -29,7 +29,6 @@ from partnerface_ns.geometry.encodings import spherical_harmonics
 _SPACING = 0.1
 """Metres from the centre at which cells begin to grow."""
 _MAX_LOG_DENSITY = 8.0
-_PLANE_AXES = ((0, 1), (1, 2), (0, 2))
 
 
 @dataclass
@@ -163,6 +162,7 @@ class CanonicalField(nn.Module):
     def features(self, spaced: Float[Tensor, "points 3"]) -> Float[Tensor, "points features"]:
         """Features of all planes, coarse to fine, at points from `spaced`."""
         planes = [self._shared_across_sides(self.planes[0]), *self.planes[1:]]
-        grid = torch.stack([spaced[:, list(axes)] for axes in _PLANE_AXES])[:, None]
+        # The planes xy, yz and xz.
+        grid = torch.stack([spaced[:, :2], spaced[:, 1:], spaced[:, ::2]])[:, None]
         read = [F.grid_sample(p, grid, align_corners=True, padding_mode="border")[:, :, 0] for p in planes]
         return torch.cat([r.flatten(0, 1) for r in read]).T

@@ -8,6 +8,7 @@ import torch
 from nerfstudio.configs.base_config import MachineConfig, ViewerConfig
 from nerfstudio.plugins.types import MethodSpecification
 
+from partnerface_ns import presets
 from partnerface_ns.plugin.trainer import FusedAdamConfig, PartnerfaceTrainerConfig
 from partnerface_ns.training import LEARNING_RATES
 
@@ -39,14 +40,9 @@ def full() -> PartnerfaceTrainerConfig:
     config = base()
     config.method_name = "partnerface"
     config.max_num_iterations = 60_000
-    sampler, model = config.pipeline.datamanager.sampler, config.pipeline.model
-    sampler.rays_per_batch, sampler.frames_per_batch = 8192, 8
-    model.eval_num_rays_per_chunk = config.viewer.num_rays_per_chunk = 1 << 16
-    avatar = model.avatar
-    avatar.canonical.resolutions = (128, 256, 512)
-    avatar.canonical.num_channels, avatar.canonical.hidden = 16, 128
-    avatar.parts.hidden, avatar.parts.num_layers = 128, 3
-    avatar.sampling.num_samples, avatar.sampling.num_probes, avatar.sampling.num_proposals = 32, 64, 64
+    preset, pipeline = presets.full(), config.pipeline
+    pipeline.datamanager.sampler, pipeline.model.avatar = preset.sampler, preset.avatar
+    pipeline.model.eval_num_rays_per_chunk = config.viewer.num_rays_per_chunk = 1 << 16
     return config
 
 

@@ -13,6 +13,7 @@ from typing import Any, Optional, Tuple, Type
 import numpy as np
 import torch
 import tyro
+from jaxtyping import Int
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.configs.dataparser_configs import AnnotatedDataParserUnion
@@ -23,6 +24,7 @@ from nerfstudio.data.pixel_samplers import PixelSamplerConfig
 from nerfstudio.data.utils.dataloaders import FixedIndicesEvalDataloader, RandIndicesEvalDataloader
 from PIL import Image
 from rich.progress import track
+from torch import Tensor
 
 from partnerface_ns.capture.capture import Frame
 from partnerface_ns.errors import SubjectError
@@ -134,10 +136,18 @@ class PartnerfaceDataManager(VanillaDataManager[FrameDataset]):
 
     def next_train(self, step: int) -> tuple[RayBundle, dict[str, Any]]:
         """The rays of a training step, and the colours and masks that they should see."""
+        batch, _ = self.next_rays(step)
+        assert self._sampler is not None
+        return self._batch(batch, self._sampler.pictures.frames)
+
+    def next_rays(self, step: int) -> tuple[RayBatch, Int[Tensor, frames]]:
+        """The same as the avatar takes it, and the timesteps of its frames; on the CPU."""
         self.load_pictures()
         self.train_count += 1
         assert self._sampler is not None
-        return self._batch(self._sampler.sample(step), self._sampler.pictures.frames)
+        batch = self._sampler.sample(step)
+        frames = self._sampler.pictures.frames
+        return batch, torch.tensor([frames[i].timestep for i in batch.picture.tolist()])
 
     def next_eval(self, step: int) -> tuple[RayBundle, dict[str, Any]]:
         """Rays of one evaluation picture, chosen by the step."""

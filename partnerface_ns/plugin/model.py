@@ -155,7 +155,7 @@ class PartnerfaceModel(Model):
         directions = bundle.directions.reshape(-1, 3).to(self.device)
         self._muted.part = self.page_view.muted_part if of_page else None
         fast = self.fast and not exact and bool((origins == origins[0]).all())
-        flat = (self._fast if fast else self._in_chunks)(origins, directions, states, residuals)
+        flat = (self._fast if fast else self._exact)(origins, directions, states, residuals)
         self._muted.part = None
         outputs = {name: flat[name].reshape(*bundle.origins.shape[:2], -1) for name in OUTPUTS}
         if not of_page:
@@ -169,14 +169,11 @@ class PartnerfaceModel(Model):
         self._prepared = self._prepared or PreparedAvatar(self.avatar)
         return self._prepared.render(origins[0], directions, states, residuals)
 
-    def _in_chunks(
+    def _exact(
         self, origins: Tensor, directions: Tensor, states: HeadState, residuals: Tensor | None
     ) -> dict[str, Tensor]:
-        chunks, size = [], self.config.eval_num_rays_per_chunk
-        for part in zip(origins.split(size), directions.split(size), strict=True):
-            frame = torch.zeros(len(part[0]), dtype=torch.long, device=self.device)
-            chunks.append(self.avatar.render(Rays(*part, frame), states, residuals))
-        return {name: torch.cat([chunk[name] for chunk in chunks]) for name in OUTPUTS}
+        rays = Rays(origins, directions, torch.zeros(len(origins), dtype=torch.long, device=self.device))
+        return self.avatar.render(rays, states, residuals, self.config.eval_num_rays_per_chunk)
 
     def get_rgba_image(self, outputs: dict[str, Tensor], output_name: str = "rgb") -> Tensor:
         """Colours without the background, and opacity."""

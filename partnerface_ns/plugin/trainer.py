@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Optional, Type
+from typing import ClassVar, Literal, Optional, Type
 
+import torch
 from nerfstudio.engine.optimizers import AdamOptimizerConfig
-from nerfstudio.engine.trainer import Trainer, TrainerConfig
+from nerfstudio.engine.trainer import TRAIN_INTERATION_OUTPUT, Trainer, TrainerConfig
 from nerfstudio.utils.rich_utils import CONSOLE
 
 from partnerface_ns.avatar_file import AVATAR_NAME, AvatarInfo, save_avatar
 from partnerface_ns.errors import SubjectError
 from partnerface_ns.plugin.dataparser import FlameDataParserConfig, absolute_head_model, head_model_source
 from partnerface_ns.plugin.pipeline import PartnerfacePipeline, PartnerfacePipelineConfig
+from partnerface_ns.recorded_step import RecordedStep
+from partnerface_ns.training import PlainStep
 
 
 @dataclass
@@ -81,6 +84,9 @@ class PartnerfaceTrainer(Trainer):
     pipeline: PartnerfacePipeline
     last_step: int = -1
     """The last step that was trained."""
+    make_step: ClassVar[type[RecordedStep] | type[PlainStep]] = RecordedStep
+    """What computes the gradients of `recorded_iteration`."""
+    _step: RecordedStep | PlainStep | None = None
 
     def setup(self, test_mode: Literal["test", "val", "inference"] = "val") -> None:
         """Also read the training pictures, so that a bad one stops the run before its first step."""
@@ -109,6 +115,24 @@ class PartnerfaceTrainer(Trainer):
                 self.save_checkpoint(self.last_step)
                 CONSOLE.print(f"Stopped. Train on with: --load-dir {self.checkpoint_dir}")
             raise SystemExit(130) from None
+
+    def train_iteration(self, step: int) -> TRAIN_INTERATION_OUTPUT:
+        """One step; on a GPU a recorded one, ten times as fast, unless gradients are to be gathered or logged."""
+        gathered = any(number != 1 for number in self.config.gradient_accumulation_steps.values())
+        if self.pipeline.model.device.type != "cuda" or gathered or self.config.log_gradients:
+            return super().train_iteration(step)
+        return self.recorded_iteration(step)
+
+    def recorded_iteration(self, step: int) -> TRAIN_INTERATION_OUTPUT:
+        """A step whose gradients the avatar computes by itself; nerfstudio's optimisers follow them."""
+        model, datamanager = self.pipeline.model, self.pipeline.datamanager
+        batch, timesteps = datamanager.next_rays(step)
+        if self._step is None:
+            self._step = self.make_step(model.avatar, datamanager.train_dataset.recording.capture.track)
+        terms, squared_error = self._step(batch.rays, timesteps, batch.rgb, batch.mask)
+        self.optimizers.optimizer_step_all()
+        metrics = {"psnr": -10 * torch.log10(squared_error)}
+        return torch.stack(list(terms.values())).sum(), terms, metrics
 
     def save_checkpoint(self, step: int) -> None:
         """Save under the last step that was trained; a run that is stopped has counted one further.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
+from partnerface_ns.geometry.rows import Rows
 from partnerface_ns.warp.part_assigner import PartWeights
 
 
@@ -18,7 +19,7 @@ def part_colors(num_parts: int, device: torch.device | str = "cpu") -> Float[Ten
 
 
 def colors_of_parts(
-    parts: tuple[Int[Tensor, "on_head"], PartWeights] | None, num_parts: int, points: Float[Tensor, "points 3"]
+    parts: tuple[Rows, PartWeights] | None, num_parts: int, points: Float[Tensor, "points 3"]
 ) -> Float[Tensor, "points 3"]:
     """Each point's mixture of its parts' colours; grey without parts.
 
@@ -32,4 +33,4 @@ def colors_of_parts(
         return grey
     which, weights = parts
     colors = part_colors(num_parts, points.device)[weights.index]
-    return grey.index_copy(0, which, (colors * weights.weight[..., None]).sum(1))
+    return which.into(grey, (colors * weights.weight[..., None]).sum(1))

@@ -41,6 +41,7 @@ class ViewLattice:
         spacing: float,
         origin: Float[Tensor, "3"],
         directions: Float[Tensor, "rays 3"],
+        shape: tuple[int, int, int] | None = None,
     ) -> ViewLattice:
         """The lattice around points as far as rays run through it.
 
@@ -50,6 +51,7 @@ class ViewLattice:
             spacing: of the nodes where the points are, metres.
             origin: of all rays.
             directions: of the rays, unit length.
+            shape: rows, columns and depths that the lattice has whatever the spacing; None takes as many as it needs.
         """
         away = points - origin
         axes = _axes_towards(away.mean(0))
@@ -63,6 +65,9 @@ class ViewLattice:
         high = torch.minimum(at.amax(0) + padding / mean, rays.amax(0) + size[:2])
         lower = torch.cat([low, near[None]])
         upper = torch.cat([high, (distance.max() + padding)[None]])
+        if shape is not None:
+            counts = torch.stack([torch.full_like(mean, shape[axis]) for axis in (1, 0, 2)])
+            return ViewLattice(origin, axes, lower, (upper - lower) / counts, shape)
         columns, rows, depths = ((upper - lower) / size).ceil().long().clamp(min=2).tolist()
         return ViewLattice(origin, axes, lower, size, (rows, columns, depths))
 
@@ -106,7 +111,8 @@ class ViewLattice:
         rows, columns, depths = self.shape
         at = place.new_empty(*distance.shape, 3)
         at[..., 0] = ((distance - self.lower[2]) / self.size[2] - 0.5) * (2 / (depths - 1)) - 1
-        at[..., 1:] = (place * (2 / torch.tensor([columns - 1, rows - 1], device=at.device)) - 1)[:, None]
+        at[..., 1] = (place[:, 0] * (2 / (columns - 1)) - 1)[:, None]
+        at[..., 2] = (place[:, 1] * (2 / (rows - 1)) - 1)[:, None]
         found = read_volume(volume, at.view(-1, 3), "border")
         return found.view(len(volume), *distance.shape).movedim(0, -1)
 
@@ -119,7 +125,6 @@ def _in_tangent_plane(directions: Tensor, axes: Tensor) -> Float[Tensor, "rays 2
 def _axes_towards(forward: Float[Tensor, "3"]) -> Float[Tensor, "3 3"]:
     """Orthonormal rows x, y, z with z along `forward`."""
     z = F.normalize(forward, dim=0)
-    other = torch.zeros_like(z)
-    other[z.abs().argmin()] = 1
+    other = F.one_hot(z.abs().argmin(), 3).to(z.dtype)
     x = F.normalize(torch.linalg.cross(other, z), dim=0)
     return torch.stack([x, torch.linalg.cross(z, x), z])

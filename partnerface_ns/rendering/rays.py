@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from partnerface_ns.capture.capture import Camera
+from partnerface_ns.geometry.camera import Intrinsics, rays_through_pixels
 
 
 @dataclass(frozen=True)
@@ -18,3 +22,20 @@ class Rays:
     """World frame, unit length."""
     frame: Int[Tensor, "rays"]
     """Index of each ray's frame on the batch axis of the head states that come with the rays."""
+
+    def split(self, size: int) -> list[Rays]:
+        """The rays in turns of at most so many, one turn at least."""
+        parts = (getattr(self, f.name).split(size) for f in fields(self))
+        return [Rays(*part) for part in zip(*parts, strict=True)]
+
+
+def rays_of_picture(camera: Camera, device: torch.device) -> Rays:
+    """Rays of one frame through the centres of all pixels, row by row."""
+    sides = (torch.arange(side, device=device) for side in (camera.height, camera.width))
+    rows, columns = torch.meshgrid(*sides, indexing="ij")
+    centers = torch.stack([columns, rows], -1).reshape(-1, 2).float() + 0.5
+    intrinsics = Intrinsics(camera.fl_x, camera.fl_y, camera.cx, camera.cy)
+    T = torch.from_numpy(camera.T_world_camera).float().to(device)
+    return Rays(
+        *rays_through_pixels(centers, intrinsics, T), torch.zeros(len(centers), dtype=torch.long, device=device)
+    )

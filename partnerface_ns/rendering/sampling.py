@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from partnerface_ns.geometry.rows import Rows
 from partnerface_ns.rendering.volume import weights_from_density
 
 _EXPECTED = 50.0
@@ -131,7 +132,7 @@ class DensityGrid(nn.Module):
 
 
 class RayIntervals(NamedTuple):
-    """Edges of the intervals of those rays that meet anything."""
+    """Edges of the intervals of those rays that meet anything; those of other rays, if they are kept, are empty."""
 
     edges: Float[Tensor, "hits edges"]
     """Distances along the ray, metres, ascending."""
@@ -162,13 +163,13 @@ def refine(
 
 def _draw(edges: Tensor, density: Tensor, num: int, evenly: float, jitter: bool) -> RayIntervals:
     """`num` intervals of each ray from its volume-rendering weights, a share `evenly` over all that is not empty."""
-    ray = (density > 0).any(1).nonzero()[:, 0]
-    edges, density = edges[ray], density[ray]
+    hit = Rows((density > 0).any(1))
+    ray, edges, density = hit.index, hit.of(edges), hit.of(density)
     weights = weights_from_density(density, edges.diff(dim=1))
     reached = (density > 0).to(weights.dtype)
     pdf = weights / weights.sum(1, keepdim=True).clamp(min=1e-6)
-    pdf = (1 - evenly) * pdf + evenly * reached / reached.sum(1, keepdim=True)
-    cdf = F.pad((pdf / pdf.sum(1, keepdim=True)).cumsum(1), (1, 0))
+    pdf = (1 - evenly) * pdf + evenly * reached / reached.sum(1, keepdim=True).clamp(min=1)
+    cdf = F.pad((pdf / pdf.sum(1, keepdim=True).clamp(min=1e-6)).cumsum(1), (1, 0))
     strata = torch.arange(num + 1, device=edges.device, dtype=edges.dtype)
     shift = torch.rand(ray.shape[0], num + 1, device=edges.device) if jitter else 0.5
     u = ((strata + shift) / (num + 1)).expand(ray.shape[0], num + 1).contiguous()
@@ -236,7 +237,7 @@ def interpolate_even(
         step: from knot to knot, metres.
         at: where to interpolate, metres.
     """
-    place = ((at - first[:, None]) / step[:, None]).clamp(0, values.shape[1] - 1)
+    place = ((at - first[:, None]) / step[:, None].clamp(min=1e-9)).clamp(0, values.shape[1] - 1)
     below = place.long().clamp(max=values.shape[1] - 2)
     rows = torch.arange(len(values), device=values.device)[:, None]
     return torch.lerp(values[rows, below], values[rows, below + 1], (place - below)[..., None])

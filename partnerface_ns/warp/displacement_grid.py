@@ -67,6 +67,8 @@ class DisplacementGrid:
         sizes = torch.tensor([len(samples.area) for samples in layers])
         self._layer = torch.arange(2).repeat_interleave(sizes).to(verts_canonical.device)
         self._weight = area / _SAMPLE_SPACING**2
+        self._sizes = torch.tensor(config.shape, device=verts_canonical.device)
+        self._corners = torch.tensor(list(product((0, 1), repeat=3)), device=verts_canonical.device)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -85,13 +87,12 @@ class DisplacementGrid:
         at = torch.einsum("sk,fskc->fsc", self._shares, verts_skull[:, self._triangles])
         value = torch.einsum("sk,fskc->fsc", self._shares, displacement[:, self._triangles])
         value = F.pad(value, (0, 1), value=1.0) * self._weight[:, None]
-        sizes = torch.tensor(self.config.shape, device=at.device)
+        sizes = self._sizes
         node = ((self._normalized(at) + 1) / 2 * (sizes - 1)).clamp(min=torch.zeros_like(sizes), max=sizes - 1.001)
         corner, part = node.long(), node.frac()
         first = (2 * torch.arange(num_frames, device=at.device)[:, None] + self._layer) * num_nodes
         total = at.new_zeros(2 * num_frames * num_nodes, 4)
-        for step in product((0, 1), repeat=3):
-            offset = torch.tensor(step, device=at.device)
+        for offset in self._corners:
             weight = torch.where(offset == 1, part, 1 - part).prod(-1, keepdim=True)
             x, y, z = (corner + offset).unbind(-1)
             index = first + (z * self.shape[1] + y) * self.shape[2] + x

@@ -32,6 +32,7 @@ from torch import Tensor
 from partnerface_ns.flame.posing import PosedHead, ShapedHead
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.rigid import invert_rigid, move_points, transform_points
+from partnerface_ns.geometry.rows import Rows, run_lengths
 from partnerface_ns.warp.canonical_space import CanonicalSpace, CanonicalSpaceConfig, has_own_joint
 from partnerface_ns.warp.displacement_grid import DisplacementGrid, DisplacementGridConfig
 
@@ -53,17 +54,25 @@ class InverseSkinningConfig:
 
 
 @dataclass(frozen=True)
-class SkinnedFrames:
-    """A few frames, ready to be asked."""
+class PosedFrames:
+    """What a few head states alone say of their frames; nothing in it is learned."""
 
     displacement: Float[Tensor, "frames 6 z y x"]
     """D of each frame on the grid's nodes, metres."""
     T_canonical_skull: Float[Tensor, "frames 4 4"]
     """Canonical from world through the skull; the frame of view directions."""
-    T_canonical_torso: Float[Tensor, "frames 4 4"]
-    """Canonical from world through the torso bone; carries the gradient of the torso's pose."""
+    T_world_root: Float[Tensor, "frames 4 4"]
+    """World from canonical through the head model's root joint."""
     verts: Float[Tensor, "frames verts 3"]
     """Posed surface, world frame."""
+
+
+@dataclass(frozen=True)
+class SkinnedFrames(PosedFrames):
+    """A few frames, ready to be asked."""
+
+    T_canonical_torso: Float[Tensor, "frames 4 4"]
+    """Canonical from world through the torso bone; carries the gradient of the torso's pose."""
 
 
 @dataclass(frozen=True)
@@ -101,20 +110,32 @@ class InverseSkinning:
         self._loose_box = (verts[loose].amin(0) - _MARGIN, verts[loose].amax(0) + _MARGIN)
         self._cache: OrderedDict[bytes, Tensor] = OrderedDict()
 
-    def frames(self, states: HeadState, T_world_torso: Float[Tensor, "frames 4 4"] | None = None) -> SkinnedFrames:
+    @torch.no_grad()
+    def posed(self, states: HeadState, head: PosedHead | None = None) -> PosedFrames:
+        """Pose the head.
+
+        Args:
+            states: batch axes (frames,).
+            head: the person's head in these states, where it is known already.
+        """
+        posed = head or self.head.pose(states)
+        T_canonical_skull = invert_rigid(posed.T_world_rest[:, _NECK])
+        displacement = self._displacement(states, posed, T_canonical_skull)
+        return PosedFrames(displacement, T_canonical_skull, posed.T_world_rest[:, _ROOT], posed.verts)
+
+    def frames(
+        self, posed: PosedFrames | HeadState, T_world_torso: Float[Tensor, "frames 4 4"] | None = None
+    ) -> SkinnedFrames:
         """Prepare frames.
 
         Args:
-            states: head states, batch axes (frames,).
+            posed: from `posed`, or the head states themselves, batch axes (frames,).
             T_world_torso: pose of the torso bone, which then replaces the head model's root joint; its
                 gradient flows through `__call__`.
         """
-        with torch.no_grad():
-            posed = self.head.pose(states)
-            T_canonical_skull = invert_rigid(posed.T_world_rest[:, _NECK])
-            displacement = self._displacement(states, posed, T_canonical_skull)
-        T_root = posed.T_world_rest[:, _ROOT] if T_world_torso is None else T_world_torso
-        return SkinnedFrames(displacement, T_canonical_skull, invert_rigid(T_root), posed.verts)
+        posed = self.posed(posed) if isinstance(posed, HeadState) else posed
+        T_canonical_torso = invert_rigid(posed.T_world_root if T_world_torso is None else T_world_torso)
+        return SkinnedFrames(**vars(posed), T_canonical_torso=T_canonical_torso)
 
     def __call__(
         self, points: Float[Tensor, "points 3"], frame: Int[Tensor, "points"], frames: SkinnedFrames
@@ -125,26 +146,27 @@ class InverseSkinning:
             points: world frame, metres.
             frame: index into `frames` of each point, ascending.
         """
-        counts = torch.bincount(frame, minlength=frames.displacement.shape[0]).tolist()
-        runs = list(enumerate(points.split(counts)))
+        runs = list(enumerate(points.split(run_lengths(frame, frames.displacement.shape[0]))))
         with torch.no_grad():
             at_skull = torch.cat([self._undo_face(frames, i, run) for i, run in runs])
-            low = (at_skull[:, 1] < self._torso_top).nonzero()[:, 0]
-        at_torso = torch.cat([move_points(frames.T_canonical_torso[i], run) for i, run in runs])[low]
+            low = Rows(at_skull[:, 1] < self._torso_top)
+            from_skull = low.of(at_skull)
+        from_torso = low.of(torch.cat([move_points(frames.T_canonical_torso[i], run) for i, run in runs]))
         with torch.no_grad():
             # The share is a smooth function of the place that it leads to: two rounds find both.
-            share = self.space.torso_share(at_skull[low])[:, None]
-            share = self.space.torso_share(torch.lerp(at_skull[low], at_torso, share))[:, None]
-        canonical = at_skull.index_copy(0, low, torch.lerp(at_skull[low], at_torso, share))
-        return CanonicalPoints(canonical, at_skull.new_zeros(len(points)).index_copy_(0, low, share[:, 0]))
+            share = self.space.torso_share(from_skull)[:, None]
+            share = self.space.torso_share(torch.lerp(from_skull, from_torso, share))[:, None]
+        canonical = low.into(at_skull, torch.lerp(from_skull, from_torso, share))
+        return CanonicalPoints(canonical, low.into(at_skull.new_zeros(len(points)), share[:, 0]))
 
     def _undo_face(self, frames: SkinnedFrames, i: int, points: Tensor) -> Float[Tensor, "points 3"]:
         """Canonical place of points of frame i as far as the skull carries them."""
         in_skull = move_points(frames.T_canonical_skull[i], points)
         candidates = in_skull + self._grid.read(frames.displacement[i], in_skull)
         lower, upper = self._loose_box
-        unsure = ((in_skull > lower) & (in_skull < upper)).all(1).nonzero()[:, 0]
-        return candidates[0].index_copy(0, unsure, self._nearer_layer(candidates[:, unsure]))
+        unsure = Rows(((in_skull > lower) & (in_skull < upper)).all(1))
+        nearer = self._nearer_layer(torch.stack([unsure.of(candidate) for candidate in candidates]))
+        return unsure.into(candidates[0], nearer)
 
     def _nearer_layer(self, candidates: Float[Tensor, "2 points 3"]) -> Float[Tensor, "points 3"]:
         """Of two places that a point may come from, the one that lies nearer to its own layer's surface.

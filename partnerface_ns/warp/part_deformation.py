@@ -17,6 +17,7 @@ split first layer, the ambient coordinates and each part's view of the code are 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -26,10 +27,14 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from partnerface_ns.geometry.encodings import FrequencyEncoding
+from partnerface_ns.geometry.rows import shapes_are_fixed
 from partnerface_ns.warp.part_assigner import PartWeights
 
 _ROWS = 512
 """Rows to which a part's points are padded: a CPU's matrix library builds a kernel for each new shape."""
+
+_TILE = 128
+"""Rows of a tile, which all belong to one part, where a GPU runs all parts at once."""
 
 
 @dataclass
@@ -73,33 +78,86 @@ class LocalNetworks(nn.Module):
         return torch.einsum("fkc,khc->khf", codes, self.code) + self.bias[:, :, None]
 
     def run(
-        self, x: Float[Tensor, "rows in"], frame: Int[Tensor, "rows"], share: Tensor, counts: list[int]
+        self, x: Float[Tensor, "rows in"], frame: Int[Tensor, "rows"], share: Tensor, parts: RowsByPart
     ) -> Float[Tensor, "rows out"]:
-        """Each network on its run of rows.
+        """Each network on its own rows.
 
         Args:
             x: encoded places, those of one part lying together.
             frame: index of each row's frame.
             share: from `code_share`.
-            counts: rows of each part.
+            parts: whose the rows are.
         """
         # A frame's share is picked by a product with its unit vector, as a part of the first layer.
         position = torch.cat([self.position, share], -1)
         rows = torch.cat([x, F.one_hot(frame, share.shape[-1]).to(x.dtype)], -1)
-        weights = [position, *self.layers, self.output]
+        weights, biases = [position, *self.layers, self.output], [None, *self.layer_biases, None]
         if torch.is_autocast_enabled(x.device.type):
             # All at once: autocast would cast each network's slice, and its gradient, by itself.
             dtype = torch.get_autocast_dtype(x.device.type)
             rows, weights = rows.to(dtype), [w.to(dtype) for w in weights]
-        first, *hidden, last = (w.unbind() for w in weights)
-        biases = [b.unbind() for b in self.layer_biases]
-        found = []
-        for part, h in enumerate(rows.split(counts)):
-            h = F.relu(F.linear(h, first[part]))
-            for weight, bias in zip(hidden, biases, strict=True):
-                h = F.relu(F.linear(h, weight[part], bias[part]))
-            found.append(F.linear(h, last[part]))
-        return torch.cat(found)
+        if parts.part_of_tile is not None:
+            return _run_tiles(rows, weights, biases, parts.part_of_tile)
+        return torch.cat(
+            [
+                _mlp(run, [w[part] for w in weights], [b if b is None else b[part] for b in biases])
+                for part, run in enumerate(rows.split(parts.runs))
+            ]
+        )
+
+
+def _mlp(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor | None]) -> Tensor:
+    for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
+        x = F.relu(F.linear(x, weight, bias))
+    return F.linear(x, weights[-1])
+
+
+def _run_tiles(
+    x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor | None], part_of_tile: Int[Tensor, "tiles"]
+) -> Tensor:
+    """All parts at once, tile by tile."""
+    owner = F.one_hot(part_of_tile, len(weights[0])).to(x.dtype)
+    # A tile's weights are picked by a product with its part's unit vector, whose gradient is a product too.
+    of_tiles = lambda w: (owner @ w.to(x.dtype).flatten(1)).unflatten(1, w.shape[1:])  # noqa: E731
+    x = x.unflatten(0, (len(owner), -1))
+    for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
+        x = x @ of_tiles(weight).mT
+        x = F.relu(x if bias is None else x + of_tiles(bias)[:, None])
+    return (x @ of_tiles(weights[-1]).mT).flatten(0, 1)
+
+
+class RowsByPart(NamedTuple):
+    """Rows sorted by part, each part's padded to whole tiles by repeating the first row."""
+
+    row: Int[Tensor, "sorted"]
+    """Which row lies at each place."""
+    place: Int[Tensor, "rows"]
+    """Where each row lies."""
+    runs: list[int]
+    """Places of each part; empty where tiles are used."""
+    part_of_tile: Int[Tensor, "tiles"] | None
+    """Whose each tile is, where no count may decide a shape."""
+
+    @staticmethod
+    def of(part: Int[Tensor, "rows"], num_parts: int) -> RowsByPart:
+        """Sort rows by the part of each."""
+        tiled = part.is_cuda or shapes_are_fixed()
+        tile = _TILE if tiled else _ROWS
+        part_in_order, order = part.sort(stable=True)
+        counts = part.new_zeros(num_parts).index_add_(0, part, torch.ones_like(part))
+        padded = counts + -counts % tile
+        skipped = (padded - counts).cumsum(0) - (padded - counts)
+        place_in_order = torch.arange(len(part), device=part.device) + skipped[part_in_order]
+        place = torch.empty_like(part).index_copy_(0, order, place_in_order)
+        # Whatever the parts' shares, their padded rows are at most so many.
+        runs = [] if tiled else padded.tolist()
+        num_places = (-(-len(part) // tile) + num_parts) * tile if tiled else sum(runs)
+        row = part.new_zeros(num_places).index_copy_(0, place_in_order, order)
+        if not tiled:
+            return RowsByPart(row, place, runs, None)
+        ends = padded.cumsum(0).div(tile, rounding_mode="floor")
+        tiles = torch.arange(num_places // tile, device=part.device)
+        return RowsByPart(row, place, [], torch.searchsorted(ends, tiles, right=True).clamp(max=num_parts - 1))
 
 
 class PartDeformation(nn.Module):
@@ -145,18 +203,13 @@ class PartDeformation(nn.Module):
         """
         num_points, top = parts.index.shape
         flat = parts.index.flatten()
-        part, order = flat.sort(stable=True)
-        counts = torch.bincount(flat, minlength=self.seeds.shape[0])
-        padded = counts + -counts % _ROWS
-        # Where the sorted rows lie when each part's run is padded; the padding repeats the first row.
-        slot = torch.arange(len(flat), device=flat.device) + ((padded - counts).cumsum(0) - (padded - counts))[part]
-        runs = padded.tolist()
-        row = slot.new_zeros(sum(runs)).index_copy_(0, slot, order)
-        owner, part = row.div(top, rounding_mode="floor"), flat[row]
-        encoded = self.encoding((points[owner] - self.seeds[part]) / self.scale)
+        sorted_rows = RowsByPart.of(flat, len(self.seeds))
+        owner = sorted_rows.row.div(top, rounding_mode="floor")
+        seeds = self.seeds[flat[sorted_rows.row]]
+        encoded = self.encoding((points.index_select(0, owner) - seeds) / self.scale)
         share = self.networks.code_share(codes[:, None] * self.code_visibility)
-        found = self.networks.run(encoded, frame[owner], share, runs)
-        of_point = found[torch.empty_like(slot).index_copy_(0, order, slot)].float().unflatten(0, (num_points, top))
+        found = self.networks.run(encoded, frame[owner], share, sorted_rows)
+        of_point = found.index_select(0, sorted_rows.place).float().unflatten(0, (num_points, top))
         blended = (of_point * parts.weight[..., None]).sum(1)
         return Deformation(self.config.offset_scale * blended[:, :3].tanh(), blended[:, 3:])
 
@@ -177,7 +230,8 @@ class GlobalDeformation(nn.Module):
     ) -> Deformation:
         """As `PartDeformation`, without parts."""
         share = self.networks.code_share(codes[:, None])
-        predicted = self.networks.run(self.encoding(points / self.scale), frame, share, [len(points)]).float()
+        everything = RowsByPart(frame, frame, [len(points)], None)
+        predicted = self.networks.run(self.encoding(points / self.scale), frame, share, everything).float()
         return Deformation(self.config.offset_scale * predicted[:, :3].tanh(), predicted[:, 3:])
 
 

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.rigid import move_points
+from partnerface_ns.geometry.rows import run_lengths
 from partnerface_ns.warp.learned_motion import LearnedMotion
 
 _POSE_UNIT = 0.1
@@ -72,7 +73,7 @@ class TrackingCorrection(LearnedMotion):
             torso: share in [0, 1] in which each point moves with the torso, which is not corrected.
             T: the motion of each frame.
         """
-        runs = points.split(torch.bincount(frame, minlength=len(T)).tolist())
+        runs = points.split(run_lengths(frame, len(T)))
         moved = torch.cat([move_points(E, run) for run, E in zip(runs, T, strict=True)])
         distance = (points - self.center).norm(dim=-1)
         way = ((distance - self.config.inner) / (self.config.outer - self.config.inner)).clamp(0, 1)

@@ -6,25 +6,29 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from partnerface_ns.avatar_config import AvatarConfig
 from partnerface_ns.bench import training_runs, variants
 from partnerface_ns.bench.tables import ablation_table
 from partnerface_ns.bench.training_runs import Job, Outcome, run, spread
 from partnerface_ns.capture.load import load_capture
 from partnerface_ns.cli.bench import Bench
 from partnerface_ns.demo.subject import make_subject
+from partnerface_ns.driving.player import load
 from partnerface_ns.errors import SubjectError
+from partnerface_ns.presets import Preset, lite
 
 METRICS = {"psnr": 20.0, "psnr_head": 21.0, "psnr_mouth": 22.0, "psnr_eyes": 23.0, "ssim_head": 0.5}
 
 
-def small(config: AvatarConfig) -> AvatarConfig:
+def small() -> Preset:
+    preset = lite()
+    config = preset.avatar
     config.canonical.resolutions, config.canonical.num_channels, config.canonical.hidden = (16, 16), 2, 8
     config.parts.hidden = config.assigner.hidden = 8
     config.sampling.grid_resolution, config.sampling.num_samples = 16, 4
     config.displacement.shape, config.space.resolution = (16, 16, 16), 16
-    return config
+    return preset
 
 
 @pytest.fixture(scope="module")
@@ -34,16 +38,19 @@ def subject(tmp_path_factory):
     return folder
 
 
-def test_a_run_measures_frames_that_it_was_not_trained_on(subject, monkeypatch):
+def test_a_run_measures_frames_that_it_was_not_trained_on(subject, monkeypatch, tmp_path):
     seen = []
-    monkeypatch.setitem(variants.VARIANTS, "two-stage", lambda: small(AvatarConfig()))
+    monkeypatch.setitem(variants.VARIANTS, "two-stage", small)
     fit, render = training_runs.fit, training_runs.render
     monkeypatch.setattr(training_runs, "fit", lambda a, p, *rest, **kw: seen.append(p.frames) or fit(a, p, *rest, **kw))
     monkeypatch.setattr(training_runs, "render", lambda a, c, f: seen.append(f) or render(a, c, f))
-    outcome = run(Job(subject, "two-stage", 0, 0.5, 2))
+    outcome = run(Job(subject, "two-stage", 0, 0.5, 2, pictures=tmp_path, avatars=tmp_path))
     trained, *measured = seen
     assert len(measured) == 2 and not {f.timestep for f in measured} & {f.timestep for f in trained}
     assert outcome.steps >= 1 and np.isfinite(outcome.metrics["psnr"])
+    with Image.open(tmp_path / "subject-two-stage-0.5s-0.png") as shown:
+        assert shown.width > 2 * 32 and shown.height > 2 * 32, "two frames, truth beside ours"
+    assert load(tmp_path / "subject-two-stage-0.5s-0.pt").render()["rgb"].shape == (32, 32, 3)
 
 
 def test_settings_are_chosen_by_training_frames_alone(subject):
@@ -57,10 +64,11 @@ def test_settings_are_chosen_by_training_frames_alone(subject):
 
 
 def test_every_variant_differs_from_the_method_in_one_setting():
-    method = vars(AvatarConfig())
-    for name, make in variants.VARIANTS.items():
-        changed = [key for key, value in vars(make()).items() if value != method[key]]
-        assert len(changed) == (name != "two-stage"), name
+    method = lite()
+    for name in variants.VARIANTS.keys() - variants.PRESETS.keys():
+        preset = variants.VARIANTS[name]()
+        changed = [key for key, value in vars(preset.avatar).items() if value != vars(method.avatar)[key]]
+        assert len(changed) == (name != "two-stage") and preset.sampler == method.sampler, name
 
 
 def test_spread_takes_both_ends(subject):
@@ -72,8 +80,8 @@ def test_spread_takes_both_ends(subject):
 def test_a_table_gives_mean_and_spread_over_seeds():
     rows = [Outcome("a", "hard", seed, 10, 1.0, {**METRICS, "psnr_head": 20.0 + seed}) for seed in (0, 1, 2)]
     table = ablation_table(rows)
-    assert "| a | hard | 3 | 10 | 20.00 ± 0.00 | 21.00 ± 1.00 |" in table
-    assert len(table.splitlines()) == 3
+    assert "| a | hard | 3 | 1 | 10 | 20.00 ± 0.00 | 21.00 ± 1.00 |" in table
+    assert len(table.splitlines()) == 5
     assert "±" not in ablation_table(rows[:1])
 
 
@@ -81,8 +89,11 @@ def test_finished_runs_are_not_run_again(subject, tmp_path, capsys):
     done = Outcome("subject", "none", 0, 7, 60.0, METRICS)
     (tmp_path / "bench.json").write_text(json.dumps({"runs": [done.to_dict()]}))
     Bench(tmp_path, (subject,), seeds=1, variants=("none",))()
-    assert "| subject | none | 1 | 7 | 20.00 |" in capsys.readouterr().out
-    other_time, other_pictures = Bench(tmp_path, (subject,), seconds=5.0), Bench(tmp_path, (subject,), held_out="tune")
+    assert "| subject | none | 1 | 60 | 7 | 20.00 |" in capsys.readouterr().out
+    other_time, other_pictures = (
+        Bench(tmp_path, (subject,), seconds=(5.0,)),
+        Bench(tmp_path, (subject,), held_out="tune"),
+    )
     assert other_time._finished() == other_pictures._finished() == []
 
 

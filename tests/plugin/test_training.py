@@ -12,7 +12,8 @@ from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocati
 from partnerface_ns.avatar import HARD, SOFT
 from partnerface_ns.errors import SubjectError
 from partnerface_ns.plugin import course
-from partnerface_ns.training import LEARNING_RATES, Schedule, ScheduleConfig
+from partnerface_ns.plugin.trainer import PartnerfaceTrainer
+from partnerface_ns.training import LEARNING_RATES, PlainStep, Schedule, ScheduleConfig
 
 
 def on_step(trainer, location, do):
@@ -44,6 +45,22 @@ def test_every_step_has_the_stage_and_the_learning_rates_of_its_progress(make_co
     schedule = Schedule(ScheduleConfig(max_steps=6))
     assert rates == pytest.approx([LEARNING_RATES["planes"] * schedule.learning_rate_factor(s) for s in range(6)])
     assert [p.name for p in trainer.checkpoint_dir.iterdir()] == ["step-000000005.ckpt"]
+
+
+def test_the_steps_of_a_gpu_are_those_of_nerfstudio(make_config, start, monkeypatch):
+    """What a GPU's steps are wired to, without the recording."""
+    monkeypatch.setattr(PartnerfaceTrainer, "make_step", PlainStep)
+    usual, other = start(make_config("usual")), start(make_config("other"))
+    usual.train()
+    results = []
+    other.train_iteration = lambda step: results.append(other.recorded_iteration(step)) or results[-1]
+    other.train()
+    expected, found = (trainer.pipeline.model.avatar.state_dict() for trainer in (usual, other))
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-6, msg=name)
+    loss, terms, metrics = results[-1]
+    assert len(results) == 6 and float(loss) == pytest.approx(sum(map(float, terms.values())))
+    assert 0 < float(metrics["psnr"]) < 60
 
 
 @pytest.mark.parametrize("broken_at", [2, 3, 4])

@@ -1,0 +1,84 @@
+"""Some rows of a table, and runs of its rows.
+
+Usually the rows that matter are counted, and only they are computed. Counts decide shapes, so a GPU has to be waited
+for, and a recording of its work (`partnerface_ns/recorded_step.py`) could not be played for other rows. Under
+`fixed_shapes` nothing is counted: all rows are computed, those that do not matter are dropped afterwards, and each
+frame has equally many. The results are the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import torch
+from jaxtyping import Bool, Int, Shaped
+from torch import Tensor
+
+_fixed: ContextVar[bool] = ContextVar("fixed_shapes", default=False)
+
+
+@contextmanager
+def fixed_shapes() -> Iterator[None]:
+    """Within it, shapes depend on nothing but the number of rays and frames."""
+    token = _fixed.set(True)
+    try:
+        yield
+    finally:
+        _fixed.reset(token)
+
+
+def shapes_are_fixed() -> bool:
+    return _fixed.get()
+
+
+class Rows:
+    """The rows of a table for which something holds."""
+
+    def __init__(self, holds: Bool[Tensor, "rows"]) -> None:
+        self.holds = holds
+        self._index = None if shapes_are_fixed() else holds.nonzero()[:, 0]
+
+    @property
+    def index(self) -> Int[Tensor, "chosen"]:
+        """Of the rows that are computed."""
+        return torch.arange(len(self.holds), device=self.holds.device) if self._index is None else self._index
+
+    def of(self, values: Shaped[Tensor, "rows *channels"]) -> Shaped[Tensor, "chosen *channels"]:
+        """The rows to compute."""
+        return values if self._index is None else values.index_select(0, self._index)
+
+    def into(
+        self, values: Shaped[Tensor, "rows *channels"], computed: Shaped[Tensor, "chosen *channels"]
+    ) -> Shaped[Tensor, "rows *channels"]:
+        """Values with the rows for which it holds replaced by those that were computed."""
+        if self._index is None:
+            return torch.where(self.holds.view(-1, *[1] * (values.ndim - 1)), computed.to(values.dtype), values)
+        return values.index_copy(0, self._index, computed.to(values.dtype))
+
+
+def chosen_rows(holds: Bool[Tensor, "rows"], share: float) -> Int[Tensor, "chosen"]:
+    """Indices of the rows for which something holds.
+
+    Args:
+        holds: for each row.
+        share: of the rows, in (0, 1], that are chosen under `fixed_shapes`: first those for which it holds, as many as
+            find room, then others.
+    """
+    if shapes_are_fixed():
+        return (~holds).byte().argsort(stable=True)[: math.ceil(share * len(holds))]
+    return holds.nonzero()[:, 0]
+
+
+def run_lengths(owner: Int[Tensor, "rows"], num_owners: int) -> list[int]:
+    """How many rows each owner has.
+
+    Args:
+        owner: of each row, ascending; each has equally many under `fixed_shapes`.
+        num_owners: owners are counted from 0.
+    """
+    if shapes_are_fixed():
+        return [len(owner) // num_owners] * num_owners
+    return torch.bincount(owner, minlength=num_owners).tolist()

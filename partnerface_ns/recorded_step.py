@@ -1,0 +1,128 @@
+"""A training step's forward and backward pass on a GPU, recorded (`recording.py`) and played for every batch.
+
+What head states alone say of a frame is not learned: it is computed once for each timestep and kept. Optimiser,
+learning rates and the density grid's memory are outside.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import fields
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from partnerface_ns.avatar import Avatar
+from partnerface_ns.flame.state import HeadState
+from partnerface_ns.recording import Recording
+from partnerface_ns.rendering.rays import Rays
+from partnerface_ns.warp.inverse_skinning import PosedFrames
+
+_KEPT_BYTES = 3 << 30
+"""Memory for posed frames."""
+
+
+class _Inputs(NamedTuple):
+    """Everything that differs from step to step."""
+
+    rays: Rays
+    states: HeadState
+    timesteps: Int[Tensor, "frames"]
+    posed: PosedFrames
+    rgb: Float[Tensor, "rays 3"]
+    mask: Float[Tensor, "rays 1"]
+
+
+class StepResult(NamedTuple):
+    """What a step was about."""
+
+    terms: dict[str, Float[Tensor, ""]]
+    """Weighted loss terms."""
+    squared_error: Float[Tensor, ""]
+    """Mean over the batch's rays."""
+
+
+def descend(avatar: Avatar, rendered: dict[str, Tensor], rgb: Tensor, mask: Tensor) -> StepResult:
+    """The backward pass of rendered rays; gradients are added to the parameters' `grad`."""
+    terms = avatar.loss(rendered, rgb, mask)
+    torch.stack(list(terms.values())).sum().backward()
+    squared_error = (rendered["rgb"].detach() - rgb).square().mean()
+    return StepResult({name: term.detach() for name, term in terms.items()}, squared_error)
+
+
+class RecordedStep:
+    """Gradients of batches, as fast as a GPU can compute them.
+
+    It must be the only one that computes gradients of its avatar: a recording is made anew when the avatar's stage or a
+    batch's size changes, and at no other time.
+    """
+
+    def __init__(self, avatar: Avatar, track: HeadState) -> None:
+        """
+        Args:
+            avatar: on a GPU, in training mode.
+            track: head states of the training capture, batch axes (timesteps,).
+        """
+        self._avatar, self._track = avatar, track.to(avatar.identity.device)
+        self._posed: OrderedDict[int, PosedFrames] = OrderedDict()
+        self._kind: tuple[int, ...] | None = None
+
+    def __call__(
+        self,
+        rays: Rays,
+        timesteps: Int[Tensor, "frames"],
+        rgb: Float[Tensor, "rays 3"],
+        mask: Float[Tensor, "rays 1"],
+    ) -> StepResult:
+        """Compute a batch's gradients, which lie in the parameters' `grad` afterwards.
+
+        Args:
+            rays: equally many of each frame, frame by frame.
+            timesteps: of the frames, in the training capture; on the CPU.
+            rgb: true colours in [0, 1].
+            mask: true foreground in [0, 1].
+
+        Returns:
+            The loss terms and the mean squared error of colours, until the next call.
+        """
+        kind = (int(self._avatar.stage), len(rgb), len(timesteps))
+        if kind != self._kind:
+            self._kind, self._recording = kind, Recording(self._gradients)
+        device = self._track.expression.device
+        on_gpu = timesteps.to(device)
+        rays = Rays(rays.origins.to(device), rays.directions.to(device), rays.frame.to(device))
+        given = _Inputs(
+            rays, self._track[on_gpu], on_gpu, self._posed_frames(timesteps), rgb.to(device), mask.to(device)
+        )
+        result = self._recording(given)
+        for parameter, gradient in self._found:  # an optimiser may have let go of it
+            parameter.grad = gradient
+        self._avatar.remember()
+        return result
+
+    def _gradients(self, given: _Inputs) -> StepResult:
+        avatar = self._avatar
+        avatar.zero_grad(set_to_none=True)
+        moments = avatar.moments(given.states, given.timesteps, given.posed)
+        rendered = avatar.rendered(given.rays, moments, given.timesteps)
+        result = descend(avatar, rendered, given.rgb, given.mask)
+        self._found = [(p, p.grad) for p in avatar.parameters() if p.grad is not None]
+        return result
+
+    def _posed_frames(self, timesteps: Int[Tensor, "frames"]) -> PosedFrames:
+        """What the states of timesteps say, from memory where it is there."""
+        found = []
+        for t in timesteps.tolist():
+            if t not in self._posed:
+                posed = self._avatar.skinning.posed(self._track[t : t + 1])
+                kept = {name: value.half() if name == "displacement" else value for name, value in vars(posed).items()}
+                self._posed[t] = PosedFrames(**kept)
+            self._posed.move_to_end(t)
+            found.append(self._posed[t])
+        one = sum(value.numel() * value.element_size() for value in vars(found[0]).values())
+        while len(self._posed) * one > _KEPT_BYTES:
+            self._posed.popitem(last=False)
+        names = [f.name for f in fields(PosedFrames)]
+        return PosedFrames(**{name: torch.cat([getattr(p, name) for p in found]).float() for name in names})

@@ -1,0 +1,96 @@
+"""Work whose shapes count nothing: the same results, and the same shapes whatever the rays see."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from partnerface_ns.geometry.rows import Rows, fixed_shapes, run_lengths
+from partnerface_ns.rendering.rays import Rays
+
+NUM_FRAMES, PER_FRAME = 3, 40
+
+
+@pytest.fixture(params=["hard", "soft", "global", "none"])
+def avatar(request, make_avatar):
+    """An avatar whose networks do something."""
+    kind = {"schedule": request.param} if request.param in ("hard", "soft") else {"deformation": request.param}
+    avatar = make_avatar(**kind)
+    for name, parameter in avatar.named_parameters():
+        if "log_border" not in name:
+            parameter.data += 0.1 * torch.randn_like(parameter)
+    avatar.config.sampling.refresh_every = 10**6
+    return avatar
+
+
+@pytest.fixture
+def rays():
+    """Rays of three frames, some of which miss the person and some of which meet the torso."""
+    origins = torch.tensor([0.0, 0.0, 0.8]).expand(NUM_FRAMES * PER_FRAME, 3)
+    aims = (torch.rand(NUM_FRAMES * PER_FRAME, 3) - torch.tensor([0.5, 0.7, 0.5])) * torch.tensor([0.6, 0.8, 0.0])
+    frame = torch.arange(NUM_FRAMES).repeat_interleave(PER_FRAME)
+    return Rays(origins, torch.nn.functional.normalize(aims - origins, dim=-1), frame)
+
+
+def losses_and_gradients(avatar, rays, states):
+    avatar.zero_grad()
+    timesteps = torch.arange(NUM_FRAMES)
+    rendered = avatar.rendered(rays, avatar.moments(states, timesteps), timesteps)
+    terms = avatar.loss(rendered, torch.full((len(rays.frame), 3), 0.3), torch.ones(len(rays.frame), 1))
+    sum(terms.values()).backward()
+    return terms, {name: p.grad for name, p in avatar.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_results_are_the_same(avatar, rays, tiny_subject, monkeypatch, training):
+    if training:  # what is drawn at random depends on how much is drawn
+        monkeypatch.setattr(torch, "rand", lambda *size, device=None: torch.full(size, 0.4))
+        monkeypatch.setattr(torch, "randn_like", lambda like: torch.full_like(like, 0.3))
+        monkeypatch.setattr(torch, "randint", lambda high, size, device=None: torch.arange(size[0]) % high)
+    avatar.train(training)
+    terms, gradients = losses_and_gradients(avatar, rays, tiny_subject.states)
+    with fixed_shapes():
+        fixed_terms, fixed_gradients = losses_and_gradients(avatar, rays, tiny_subject.states)
+    assert terms.keys() == fixed_terms.keys()
+    # How rough the assigner is, is asked at places along those rays that are computed.
+    for name in terms.keys() - {"smoothness"}:
+        torch.testing.assert_close(fixed_terms[name], terms[name], rtol=1e-4, atol=1e-7, msg=name)
+    assert gradients.keys() == fixed_gradients.keys()
+    for name in (name for name in gradients if not name.startswith("assigner")):
+        difference = (fixed_gradients[name] - gradients[name]).norm()
+        assert difference <= 1e-3 * gradients[name].norm() + 1e-8, name
+
+
+def test_no_shape_depends_on_what_rays_see(avatar, rays, tiny_subject):
+    """Shapes of all that autograd keeps are the same for rays at the face and for rays past it."""
+    away = Rays(rays.origins, rays.directions * torch.tensor([1.0, 1.0, -1.0]), rays.frame)
+    seen = []
+    for given in (rays, away):
+        shapes: list[torch.Size] = []
+        with (
+            fixed_shapes(),
+            torch.autograd.graph.saved_tensors_hooks(lambda t, s=shapes: s.append(t.shape) or t, lambda t: t),
+        ):
+            losses_and_gradients(avatar.train(), given, tiny_subject.states)
+        seen.append(shapes)
+    assert seen[0] == seen[1] and len(seen[0]) > 20
+
+
+def test_rows_are_taken_and_put_back():
+    holds, values = torch.tensor([True, False, True, False]), torch.arange(8.0).view(4, 2)
+    expected = torch.tensor([[0.0, -1.0], [2.0, 3.0], [-4.0, -5.0], [6.0, 7.0]])
+    for fixed in (False, True):
+        if fixed:
+            with fixed_shapes():
+                rows = Rows(holds)
+        else:
+            rows = Rows(holds)
+        assert len(rows.of(values)) == len(rows.index) == (4 if fixed else 2)
+        assert torch.equal(rows.into(values, -rows.of(values)), expected)
+
+
+def test_runs_are_counted_or_equal():
+    assert run_lengths(torch.tensor([0, 0, 0, 2]), 3) == [3, 0, 1]
+    with fixed_shapes():
+        assert run_lengths(torch.zeros(6, dtype=torch.long), 3) == [2, 2, 2]
+    assert run_lengths(torch.tensor([0, 0]), 2) == [2, 0], "no longer fixed"

@@ -1,0 +1,124 @@
+"""The same pictures, training and driving on a GPU as on a CPU; without a usable GPU these are left out."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from partnerface_ns.capture.load import load_capture
+from partnerface_ns.demo.subject import make_subject
+from partnerface_ns.flame.open_head import load_open_head
+from partnerface_ns.prepared import PreparedAvatar, PreparedConfig
+from partnerface_ns.recorded_step import RecordedStep
+from partnerface_ns.rendering.rays import rays_of_picture
+from partnerface_ns.subject import Subject
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+@pytest.fixture(scope="module")
+def capture(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("gpu") / "subject"
+    make_subject(folder, frames=10, size=48)
+    return load_capture(folder)
+
+
+@pytest.fixture
+def avatar(make_avatar, capture):
+    """An avatar of the demo person whose networks do something."""
+    made = make_avatar(Subject.of(capture, load_open_head()))
+    for name, parameter in made.named_parameters():
+        if not name.endswith("residual"):
+            parameter.data += 0.05 * torch.randn_like(parameter)
+    return made
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_pictures_are_the_same(avatar, capture, stage):
+    avatar.eval().stage.fill_(stage)
+    frame = capture.frames[3]
+    pictures = []
+    for device in ("cpu", "cuda"):
+        avatar.to(device)
+        state = capture.track[torch.tensor([frame.timestep])].to(device)
+        with torch.no_grad():
+            pictures.append(avatar.render(rays_of_picture(frame.camera, torch.device(device)), state))
+    for name, ours in pictures[0].items():
+        difference = (ours - pictures[1][name].cpu()).abs()
+        assert difference.mean() < 1e-3 and difference.quantile(0.999) < 0.05, name
+
+
+def test_prepared_pictures_are_the_same(avatar, capture):
+    """The first are drawn plainly, the others from a recording; one that was given out stays as it was."""
+    shown: dict[str, list] = {"cpu": [], "cuda": []}
+    for device, pictures in shown.items():
+        prepared = PreparedAvatar(avatar.to(device), PreparedConfig(resolution=64))
+        for frame in capture.frames[:8]:
+            rays = rays_of_picture(frame.camera, torch.device(device))
+            state = capture.track[torch.tensor([frame.timestep])].to(device)
+            pictures.append(prepared.render(rays.origins[0], rays.directions, state)["rgb"])
+    for ours, theirs in zip(*shown.values(), strict=True):
+        assert (ours - theirs.cpu()).abs().mean() < 3e-3
+    assert (shown["cpu"][0] - shown["cpu"][-1]).abs().mean() > 1e-2, "the pictures do differ"
+
+
+def test_gradients_are_the_same(avatar, capture):
+    """All but the noise of training: places along a ray are drawn at random on each device."""
+    frame = capture.frames[3]
+    gradients = []
+    for device in ("cpu", "cuda"):
+        avatar.to(device).eval().stage.fill_(2)
+        avatar.zero_grad()
+        state = capture.track[torch.tensor([frame.timestep])].to(device)
+        rgb = avatar.render(rays_of_picture(frame.camera, torch.device(device)), state)["rgb"]
+        rgb.square().mean().backward()
+        gradients.append({name: p.grad.cpu().clone() for name, p in avatar.named_parameters() if p.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys() and "assigner.log_border" in gradients[0]
+    for name, ours in gradients[0].items():
+        assert (ours - gradients[1][name]).norm() <= 0.02 * ours.norm() + 1e-7, name
+
+
+def test_training_lowers_the_loss(make_avatar, capture):
+    from partnerface_ns.capture.images import load_picture
+    from partnerface_ns.flame.posing import ShapedHead
+    from partnerface_ns.training import FitConfig, Pictures, ScheduleConfig, fit, region_boxes
+
+    model, frames = load_open_head(), capture.frames_of("train")
+    pictures = [load_picture(frame, (1.0, 1.0, 1.0)) for frame in frames]
+    boxes = region_boxes(ShapedHead.of(model, capture.identity, capture.static_offset), capture.track, frames)
+    train = Pictures([rgb for rgb, _ in pictures], [mask for _, mask in pictures], frames, boxes)
+    losses: list[float] = []
+    fit(
+        make_avatar(Subject.of(capture, model)).cuda(),
+        train,
+        capture.track,
+        FitConfig(ScheduleConfig(max_steps=300, warmup_steps=5)),
+        on_step=lambda step, progress, terms: losses.append(terms["color"]),
+    )
+    assert sum(losses[-10:]) < 0.7 * sum(losses[:10])
+
+
+def test_a_played_step_has_the_gradients_of_a_plain_one(avatar, capture):
+    """The first batches are worked on plainly, the others are played; batches differ, and come again."""
+    frames = capture.frames_of("train")
+    batches = [rays_of_picture(frame.camera, torch.device("cpu")) for frame in frames[:2]]
+    colors = [torch.rand(len(rays.frame), 3) for rays in batches]
+    avatar.cuda().train().stage.fill_(2)
+    avatar.config.sampling.refresh_every = 10**6
+    step = RecordedStep(avatar, capture.track)
+    found: dict[int, list] = {0: [], 1: []}
+    for turn in range(10):
+        which, rays = turn % 2, batches[turn % 2]
+        torch.manual_seed(7)
+        timesteps = torch.tensor([frames[which].timestep])
+        terms = step(rays, timesteps, colors[which], torch.ones(len(rays.frame), 1)).terms
+        gradients = {name: p.grad.clone() for name, p in avatar.named_parameters() if p.grad is not None}
+        avatar.zero_grad(set_to_none=True)
+        if turn > 1:  # after the first step density is remembered
+            found[which].append(({name: float(term) for name, term in terms.items()}, gradients))
+    for (plain, gradients), *played in found.values():
+        for terms, others in played:
+            assert terms == pytest.approx(plain, rel=1e-3) and others.keys() == gradients.keys()
+            for name, ours in gradients.items():
+                assert (ours - others[name]).norm() <= 0.02 * ours.norm() + 1e-7, name
+    assert found[0][0][0] != pytest.approx(found[1][0][0], rel=1e-3), "the batches do differ"
