@@ -38,8 +38,8 @@ from partnerface_ns.warp.inverse_skinning import CanonicalPoints
 
 _RAYS_ON_CPU, _RAYS_ON_GPU = 1 << 16, 1 << 18
 """Rays rendered at once: enough to keep the device busy, few enough for a small memory."""
-_EXACT_SHARE = 1 / 8
-"""Share of a picture's rays that follow every sample where shapes are fixed."""
+_ROOM = 1.5
+"""How many more rays may follow every sample in a recording than do in the picture that it was made for."""
 _CLOSE = 0.15
 """Metres to the surface within which a camera looks wider than a lattice reaches."""
 _THIN, _HIDDEN = 1.0, 1e-3
@@ -111,7 +111,8 @@ class PreparedAvatar:
         self._means = [F.avg_pool3d(density, kernel) for kernel in (_POOLED, _POOLED // 2)]
         regions = avatar.skinning.head.model.regions
         lids, x = regions["eyelids"] > 0.5, avatar.skinning.canonical.verts[:, 0]
-        self._split = [regions["lips"] > 0.5, lids & (x > 0), lids & (x < 0)]
+        split = (regions["lips"] > 0.5, lids & (x > 0), lids & (x < 0))
+        self._split = [region.nonzero()[:, 0] for region in split if region.any()]
 
     @torch.no_grad()
     def render(
@@ -137,22 +138,29 @@ class PreparedAvatar:
             rays = Rays(origin.expand_as(directions), directions, _one_frame(directions))
             return self._avatar.render(rays, state, timesteps)
         view = _View(origin, directions, state, head, timesteps)
-        return self._recorded(view) if directions.is_cuda else self._drawn(view, None)
+        return self._recorded(view) if directions.is_cuda else self._drawn(view)
 
     def _recorded(self, view: _View) -> dict[str, Tensor]:
         """The same on a GPU, where the work on one picture is recorded and played for others of its size."""
         kind = (len(view.directions), view.timesteps is None)
         if kind not in self._recordings:
-            shape = self._lattice(view.origin, view.directions, view.head.verts[0], None).shape
-            self._recordings = {kind: Recording(lambda given: self._drawn(given, shape))}
+            verts = view.head.verts[0]
+            lattice = self._lattice(view.origin, view.directions, verts, None)
+            column, _ = lattice.columns(view.directions)
+            exact = self._exact_columns(verts, lattice)[column] & (column >= 0)
+            share = min(1.0, _ROOM * float(exact.float().mean()) + 0.01)
+            self._recordings = {kind: Recording(lambda given: self._drawn(given, lattice.shape, share))}
         return {name: values.clone() for name, values in self._recordings[kind](view).items()}
 
-    def _drawn(self, view: _View, shape: tuple[int, int, int] | None) -> dict[str, Tensor]:
+    def _drawn(
+        self, view: _View, shape: tuple[int, int, int] | None = None, exact_share: float = 1.0
+    ) -> dict[str, Tensor]:
+        """The picture; the last two arguments say what `fixed_shapes` fixes."""
         avatar, num = self._avatar, _RAYS_ON_GPU if view.directions.is_cuda else _RAYS_ON_CPU
         moments = avatar.moments(view.state, view.timesteps, avatar.skinning.posed(view.state, view.head))
         lattice = self._lattice(view.origin, view.directions, moments.skinned.verts[0], shape)
         scene = self._scene(lattice, moments)
-        chunks = [self._shaded(view.origin, part, moments, scene) for part in view.directions.split(num)]
+        chunks = [self._shaded(view.origin, part, moments, scene, exact_share) for part in view.directions.split(num)]
         return {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
 
     def _lattice(
@@ -259,8 +267,6 @@ class PreparedAvatar:
         rows, columns = (torch.arange(n, device=verts.device) for n in lattice.shape[:2])
         exact = torch.zeros(lattice.shape[:2], dtype=torch.bool, device=verts.device)
         for region in self._split:
-            if not region.any():
-                continue
             away = verts[region] - lattice.origin
             _, place = lattice.columns(F.normalize(away, dim=1))
             margin = _MARGIN / self.config.spacing
@@ -270,7 +276,9 @@ class PreparedAvatar:
 
     # -- what rays see -------------------------------------------------------------------------------------------
 
-    def _shaded(self, origin: Tensor, directions: Tensor, moments: Moments, scene: _Scene) -> dict[str, Tensor]:
+    def _shaded(
+        self, origin: Tensor, directions: Tensor, moments: Moments, scene: _Scene, exact_share: float
+    ) -> dict[str, Tensor]:
         avatar, lattice = self._avatar, scene.lattice
         num_ambient = scene.values.shape[0] - 7
         column, place = lattice.columns(directions)
@@ -279,7 +287,7 @@ class PreparedAvatar:
         row, place, directions_hit = hit.of(row).clamp(min=0), hit.of(place), hit.of(directions)
         distance, length = scene.distance[row], scene.length[row]
         spaced = lattice.read(scene.values[:3], place, distance)
-        exact = chosen_rows(scene.exact[hit.of(column).clamp(min=0)] & hit.of(hit.holds), _EXACT_SHARE)
+        exact = chosen_rows(scene.exact[hit.of(column).clamp(min=0)] & hit.of(hit.holds), exact_share)
         if len(exact):
             first = self._followed(origin, directions_hit[exact], distance[exact], moments)
             weights = weights_from_density(self._density(first), length[exact])

@@ -58,7 +58,7 @@ def test_prepared_pictures_are_the_same(avatar, capture):
             state = capture.track[torch.tensor([frame.timestep])].to(device)
             pictures.append(prepared.render(rays.origins[0], rays.directions, state)["rgb"])
     for ours, theirs in zip(*shown.values(), strict=True):
-        assert (ours - theirs.cpu()).abs().mean() < 3e-3
+        assert (ours - theirs.cpu()).abs().mean() < 5e-3
     assert (shown["cpu"][0] - shown["cpu"][-1]).abs().mean() > 1e-2, "the pictures do differ"
 
 

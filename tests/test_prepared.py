@@ -161,7 +161,7 @@ def test_with_fixed_shapes_it_is_as_near(avatar, rays, tiny_subject, moment):
     head = avatar.skinning.head.pose(state)
     shape = prepared._lattice(rays[0], rays[1], head.verts[0], None).shape
     with fixed_shapes(), torch.no_grad():
-        found = prepared._drawn(_View(*rays, state, head, None), shape)
+        found = prepared._drawn(_View(*rays, state, head, None), shape, 0.3)
     assert found.keys() == counted.keys()
     for name in ("rgb", "accumulation"):
         errors = [(picture[name] - expected[name]).abs().mean() for picture in (counted, found)]
