@@ -55,7 +55,7 @@ _SCALES = (0.5, 2 / 3, 0.8, 1.0, 1.25, 1.5, 2.0)
 _NOT_SEEN = "the head is not in the pictures: the poses of head and camera do not belong together"
 _NO_ONE = "the masks show no one: all are black (0 and 1 where 0 and 255 are expected?)"
 _INVERTED = "inverted masks: they are white where the person is not"
-_OTHER_HEAD = "another head: this is not the head model that was tracked with (FLAME version?), or the tracking is bad"
+OTHER_HEAD = "another head: this is not the head model that was tracked with (FLAME version?), or the tracking is bad"
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,9 @@ class Verdict:
     """The likely cause, where it does not fit."""
     mend: MendName | None = None
     """The mend that makes it fit, if one does."""
+    face: float | None = None
+    """How far brows, eyes and lips are from where the pictures show them, in shares of the face's height, where that
+    was looked at."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +188,7 @@ def _cause(capture: Capture, model: HeadModel, frames: Sequence[Frame], seen: _S
         )
     if not any(head.any() for head in seen.heads):
         return _NOT_SEEN, None
-    return _OTHER_HEAD, None
+    return OTHER_HEAD, None
 
 
 def _best_crop(seen: _Seen) -> tuple[float, float, tuple[float, float]]:

@@ -60,7 +60,7 @@ class Inspect:
         if broken:
             raise SubjectError(capture.root, "pictures cannot be decoded", found=f"{len(broken)} of them, listed above")
         _draw(capture, model, self.output)
-        verdict = diagnose(capture, model)
+        verdict = _looked_at(diagnose(capture, model), capture, model)
         _print(_verdict_lines(verdict, self.dir, self.output))
         if verdict.fits is False:
             raise SystemExit(1)
@@ -133,6 +133,20 @@ def _decode_all(capture: Capture) -> Iterator[str]:
             yield f"broken      {str(error).splitlines()[0]}"
 
 
+def _looked_at(verdict: Verdict, capture: Capture, model: HeadModel) -> Verdict:
+    """The verdict after a look at the face, where what that takes is installed."""
+    from importlib.util import find_spec
+
+    from partnerface_ns.tracking.video import INSTALL_HINT
+
+    if find_spec("mediapipe") is None:
+        print(f"note        the face is not looked at: that takes the packages for tracking ({INSTALL_HINT})")
+        return verdict
+    from partnerface_ns.tracking.agreement import after_a_look_at_the_face
+
+    return after_a_look_at_the_face(verdict, capture, model)
+
+
 def _draw(capture: Capture, model: HeadModel, path: Path) -> None:
     """The posed head over some frames of training and test."""
     import numpy as np
@@ -163,6 +177,9 @@ def _verdict_lines(verdict: Verdict, root: Path, picture: Path) -> list[str]:
     if verdict.overlap is not None:
         shares = f"{100 * verdict.overlap.union:.0f}% of head and mask in common"
         lines.append(f"overlap     {shares}, {100 * verdict.overlap.outside:.1f}% of the head outside the mask")
+    if verdict.face is not None:
+        share = f"{100 * verdict.face:.1f}% of the face's height"
+        lines.append(f"face        brows, eyes and lips are {share} from where the pictures show them")
     if verdict.cause is not None:
         lines.append(f"{'reason' if verdict.fits is None else 'likely':<12}{verdict.cause}")
     if verdict.mend is not None:

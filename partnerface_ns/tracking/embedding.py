@@ -44,6 +44,10 @@ _IRIS_RIM = ((1, 0), (0, 1), (-1, 0), (0, -1))
 """Directions of the four rim landmarks in the subject's (left, up), in the detector's order."""
 
 
+class NoFaceError(SubjectError):
+    """The detector does not recognise a head model as a face."""
+
+
 @dataclass(frozen=True)
 class LandmarkEmbedding:
     """Landmarks as weighted triples of vertices."""
@@ -63,7 +67,7 @@ def landmark_embedding(model: HeadModel) -> LandmarkEmbedding:
     """The landmarks of a head model: from the package, else from the cache, else made now (seconds).
 
     Raises:
-        SubjectError: no face can be recognised in pictures of this head model.
+        NoFaceError: no face can be recognised in pictures of this head model.
     """
     stored = files("partnerface_ns.tracking") / "assets" / f"landmarks_{model.fingerprint}.npz"
     if stored.is_file():
@@ -103,7 +107,7 @@ def embed_landmarks(model: HeadModel) -> LandmarkEmbedding:
     """Find the landmarks on a head model from pictures of it.
 
     Raises:
-        SubjectError: the detector recognises a face in too few of the pictures.
+        NoFaceError: the detector recognises a face in too few of the pictures.
     """
     skin, verts = skin_faces(model), _open_mouth(model)
     views = []
@@ -113,7 +117,7 @@ def embed_landmarks(model: HeadModel) -> LandmarkEmbedding:
             if found is not None:
                 views.append(trace_landmarks(found[0][:, :2], visible, _SIZE, skin, verts))
     if len(views) < _MIN_VIEWS:
-        raise SubjectError(
+        raise NoFaceError(
             model.name,
             "no face is recognised in pictures of this head model",
             expected=f"{_MIN_VIEWS} of {len(_YAWS) * len(_PITCHES)} views",
