@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import fields
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -89,26 +90,17 @@ class RecordedStep:
         """
         kind = (int(self._avatar.stage), len(rgb), len(timesteps))
         if kind != self._kind:
-            self._kind, self._recording = kind, Recording(self._gradients)
+            self._kind, self._recording = kind, Recording(partial(_gradients, self._avatar))
         device = self._track.expression.device
         on_gpu = timesteps.to(device)
         rays = Rays(rays.origins.to(device), rays.directions.to(device), rays.frame.to(device))
         given = _Inputs(
             rays, self._track[on_gpu], on_gpu, self._posed_frames(timesteps), rgb.to(device), mask.to(device)
         )
-        result = self._recording(given)
-        for parameter, gradient in self._found:  # an optimiser may have let go of it
+        result, gradients = self._recording(given)
+        for parameter, gradient in gradients:  # an optimiser may have let go of it
             parameter.grad = gradient
         self._avatar.remember()
-        return result
-
-    def _gradients(self, given: _Inputs) -> StepResult:
-        avatar = self._avatar
-        avatar.zero_grad(set_to_none=True)
-        moments = avatar.moments(given.states, given.timesteps, given.posed)
-        rendered = avatar.rendered(given.rays, moments, given.timesteps)
-        result = descend(avatar, rendered, given.rgb, given.mask)
-        self._found = [(p, p.grad) for p in avatar.parameters() if p.grad is not None]
         return result
 
     def _posed_frames(self, timesteps: Int[Tensor, "frames"]) -> PosedFrames:
@@ -126,3 +118,12 @@ class RecordedStep:
             self._posed.popitem(last=False)
         names = [f.name for f in fields(PosedFrames)]
         return PosedFrames(**{name: torch.cat([getattr(p, name) for p in found]).float() for name in names})
+
+
+def _gradients(avatar: Avatar, given: _Inputs) -> tuple[StepResult, list[tuple[Tensor, Tensor]]]:
+    """What a step was about, and the parameters that it concerns with their gradients."""
+    avatar.zero_grad(set_to_none=True)
+    moments = avatar.moments(given.states, given.timesteps, given.posed)
+    rendered = avatar.rendered(given.rays, moments, given.timesteps)
+    result = descend(avatar, rendered, given.rgb, given.mask)
+    return result, [(p, p.grad) for p in avatar.parameters() if p.grad is not None]

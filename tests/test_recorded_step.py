@@ -1,0 +1,94 @@
+"""What a GPU's training steps do, without the recording: `tests/test_gpu.py` has that."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import pytest
+import torch
+
+from partnerface_ns import recorded_step
+from partnerface_ns.geometry.rows import fixed_shapes
+from partnerface_ns.recorded_step import RecordedStep
+from partnerface_ns.rendering.rays import Rays
+from partnerface_ns.training import PlainStep
+
+
+@pytest.fixture(autouse=True)
+def unrecorded(monkeypatch):
+    """Work in the shapes of a recording; nothing is drawn at random."""
+
+    def plainly(work):
+        def run(given):
+            with fixed_shapes():
+                return work(given)
+
+        return run
+
+    monkeypatch.setattr(recorded_step, "Recording", plainly)
+    monkeypatch.setattr(torch, "rand", lambda *size, device=None: torch.full(size, 0.4))
+    monkeypatch.setattr(torch, "randn_like", lambda like: torch.full_like(like, 0.3))
+    monkeypatch.setattr(torch, "randint", lambda high, size, device=None: torch.arange(size[0]) % high)
+
+
+@pytest.fixture
+def batch():
+    aims = torch.linspace(-0.1, 0.1, 40)[:, None] * torch.tensor([1.0, 0.7, 0.0])
+    origins = torch.tensor([0.0, 0.0, 0.8]).expand(80, 3)
+    directions = torch.nn.functional.normalize(aims.repeat(2, 1) - origins, dim=-1)
+    rays = Rays(origins, directions, torch.arange(2).repeat_interleave(40))
+    return rays, torch.tensor([0, 2]), torch.linspace(0, 1, 240).view(80, 3), torch.ones(80, 1)
+
+
+@pytest.mark.parametrize("progress", [0.0, 1.0])
+def test_a_step_is_that_of_the_plain_loop(make_avatar, tiny_subject, batch, progress):
+    avatar = make_avatar().train()
+    avatar.set_progress(progress)
+    torch.nn.init.normal_(avatar.deformation.networks.output, std=0.1)
+    avatar.step.fill_(1)  # after the first, density is remembered
+    results, gradients = [], []
+    for kind in (PlainStep, RecordedStep):
+        results.append(kind(avatar, tiny_subject.states)(*batch))
+        gradients.append({name: p.grad.clone() for name, p in avatar.named_parameters() if p.grad is not None})
+    plain, recorded = results
+    assert float(recorded.squared_error) == pytest.approx(float(plain.squared_error), rel=1e-3)
+    assert recorded.terms.keys() == plain.terms.keys() and gradients[0].keys() == gradients[1].keys()
+    assert float(recorded.terms["color"]) == pytest.approx(float(plain.terms["color"]), rel=1e-3)
+    # Grids of displacement are kept in half precision.
+    for name in ("field.planes.1", "deformation.networks.output", "torso.residual"):
+        difference = (gradients[0][name] - gradients[1][name]).norm()
+        assert difference <= 0.02 * gradients[0][name].norm(), name
+    assert int(avatar.step) == 3, "both counted"
+
+
+def test_gradients_come_back_after_an_optimiser_let_go_of_them(make_avatar, tiny_subject, batch):
+    avatar = make_avatar().train()
+    step = RecordedStep(avatar, tiny_subject.states)
+    for _ in range(2):
+        avatar.zero_grad(set_to_none=True)
+        step(*batch)
+        assert avatar.field.planes[0].grad is not None
+
+
+def test_posed_frames_are_kept_as_far_as_memory_goes(make_avatar, tiny_subject, batch, monkeypatch):
+    avatar, posed = make_avatar().train(), []
+    pose = avatar.skinning.posed
+    monkeypatch.setattr(avatar.skinning, "posed", lambda states: posed.append(len(states)) or pose(states))
+    step = RecordedStep(avatar, tiny_subject.states)
+    step(*batch)
+    step(*batch)
+    assert posed == [1, 1], "each timestep once"
+    monkeypatch.setattr(recorded_step, "_KEPT_BYTES", 0)
+    step(*batch)
+    step(*batch)
+    assert posed == [1, 1, 1, 1] and not step._posed
+
+
+def test_an_avatar_is_let_go_with_its_steps(make_avatar, tiny_subject, batch):
+    avatar = make_avatar().train()
+    RecordedStep(avatar, tiny_subject.states)(*batch)
+    gone = weakref.ref(avatar)
+    del avatar
+    gc.collect()
+    assert gone() is None
