@@ -68,12 +68,12 @@ def main(avatar: Path, folder: Path, num_frames: int = 5) -> None:
     model = resolve_head_model(capture, None)
     head = ShapedHead.of(model, capture.identity, capture.static_offset)
     frames = spread(capture.frames_of("test"), num_frames)
-    tracked = [measure(loaded, capture, model, head, [frame]) for frame in frames]
+    tracked = [measure(loaded, capture, head, [frame])[0] for frame in frames]
     loaded.correction.config = replace(loaded.correction.config, inner=-1.0, outer=0.0)
     refitted = []
     for frame, before in zip(frames, tracked, strict=True):
         twist = refit(loaded, capture, model, head, frame)[0].numpy()
-        refitted.append(measure(loaded, capture, model, head, [frame]))
+        refitted.append(measure(loaded, capture, head, [frame])[0])
         moved = f"{np.degrees(twist[:3]).round(1)} degrees, {(100 * twist[3:]).round(1)} mm"
         print(f"timestep {frame.timestep}: {before['psnr_head']:.2f} -> {refitted[-1]['psnr_head']:.2f} dB, {moved}")
     for name in ("psnr_head", "psnr_mouth", "psnr_eyes"):
