@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 from collections.abc import Sequence
+from pathlib import Path
 
 from partnerface_ns.bench.driving import Quality, Speed
 from partnerface_ns.bench.training_runs import Outcome
@@ -28,6 +30,32 @@ def ablation_table(outcomes: Sequence[Outcome]) -> str:
         lines.append("| " + " | ".join(cells) + " |")
     machines = sorted({outcome.device for outcome in outcomes})
     return "\n".join(lines) + f"\n\nTrained on: {', '.join(machines)}.\n"
+
+
+def time_plot(outcomes: Sequence[Outcome], path: Path) -> None:
+    """Draw how psnr_head grows with training time: a line for each subject and variant, its seeds' spread as bars."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    lines: dict[tuple[str, str], dict[float, list[float]]] = {}
+    for outcome in outcomes:
+        by_time = lines.setdefault((outcome.subject, outcome.variant), {})
+        by_time.setdefault(outcome.seconds, []).append(outcome.metrics["psnr_head"])
+    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    for (subject, variant), by_time in lines.items():
+        times = sorted(by_time)
+        means = [statistics.mean(by_time[t]) for t in times]
+        deviations = [statistics.stdev(by_time[t]) if len(by_time[t]) > 1 else 0.0 for t in times]
+        axes.errorbar(times, means, deviations, marker="o", capsize=3, label=f"{subject}, {variant}")
+    axes.set(xscale="log", xlabel="seconds of training", ylabel="psnr_head of pictures not trained on, dB")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    partial = path.with_name(f"{path.name}.partial")
+    figure.savefig(partial, format="png", dpi=120)
+    plt.close(figure)
+    os.replace(partial, path)
 
 
 def driving_table(speeds: Sequence[Speed], quality: Quality | None) -> str:

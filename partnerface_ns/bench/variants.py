@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from partnerface_ns.presets import Preset, full, lite
 from partnerface_ns.rendering.sampling import SamplingConfig
+from partnerface_ns.warp.inverse_skinning import InverseSkinningConfig
+from partnerface_ns.warp.part_assigner import PartAssignerConfig
 from partnerface_ns.warp.tracking_correction import TrackingCorrectionConfig
 
 ABLATION: dict[str, Callable[[], Preset]] = {
@@ -18,6 +20,17 @@ ABLATION: dict[str, Callable[[], Preset]] = {
     "two-stage, K=16": lambda: lite(num_parts=16),
 }
 """What the parts bring."""
+OTHERS: dict[str, Callable[[], Preset]] = {
+    "no skinning": lambda: lite(deformation="global", skinning=InverseSkinningConfig(undo_face=False)),
+    "dense": lambda: lite(
+        schedule="soft",
+        bfloat16=False,
+        assigner=PartAssignerConfig(top_k=8),
+        sampling=SamplingConfig(num_samples=64, explore=1.0, spread=1.0),
+    ),
+}
+"""Built as others are: a field that moves with the head and is told the expression, as NerFace is (skinning without a
+deformation field, as INSTA is, is `none`); and every part for every point, in single precision, at 64 even samples."""
 SAMPLING: dict[str, Callable[[], Preset]] = {
     "16 samples": lambda: lite(sampling=SamplingConfig(num_samples=16)),
     "32 samples": lambda: lite(sampling=SamplingConfig(num_samples=32)),
@@ -31,5 +44,5 @@ TRACKING: dict[str, Callable[[], Preset]] = {
 """What it brings to correct tracking behind the face."""
 PRESETS: dict[str, Callable[[], Preset]] = {"full": full}
 """The preset for a GPU; two-stage is the other one."""
-VARIANTS = ABLATION | SAMPLING | TRACKING | PRESETS
+VARIANTS = ABLATION | OTHERS | SAMPLING | TRACKING | PRESETS
 """Each variant's settings; all else is the default, learning rates included."""

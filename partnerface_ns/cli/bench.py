@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 class Bench:
     """Compare the method with itself less one piece: equal time of one thread or a GPU, test frames only reported.
 
-    Writes bench.json after every run, bench.md at the end, and pictures of the measured frames beside the truth.
-    Stopped, the same command goes on with the missing runs. With --avatar nothing is trained: a trained avatar's
-    pictures are timed, exact and fast.
+    Writes bench.json and bench.md after every run (and bench.png, where there are several --seconds), and pictures of
+    the measured frames beside the truth. Stopped, the same command goes on with the missing runs. With --avatar
+    nothing is trained: a trained avatar's pictures are timed, exact and fast.
     """
 
     output: Path
@@ -147,7 +147,7 @@ class Bench:
         return [outcome for outcome in stored if outcome.seconds in self.seconds and outcome.held_out == self.held_out]
 
     def _write(self, outcomes: Sequence[Outcome]) -> str:
-        from partnerface_ns.bench.tables import ablation_table
+        from partnerface_ns.bench.tables import ablation_table, time_plot
         from partnerface_ns.bench.variants import VARIANTS
         from partnerface_ns.files import write_text
 
@@ -156,4 +156,6 @@ class Bench:
         table = ablation_table(ordered)
         write_text(self.output / "bench.json", json.dumps({"runs": [o.to_dict() for o in ordered]}, indent=1))
         write_text(self.output / "bench.md", table)
+        if len({outcome.seconds for outcome in outcomes}) > 1:
+            time_plot(ordered, self.output / "bench.png")
         return table

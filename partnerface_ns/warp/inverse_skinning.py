@@ -51,6 +51,9 @@ class InverseSkinningConfig:
 
     canonical_jaw: float = 0.2
     """Opening of the canonical jaw in radians, so that the lips are apart."""
+    undo_face: bool = True
+    """Whether jaw, eyes, expression and pose correctives are undone; without it the skull's pose alone, to compare with
+    fields that are told the expression and know no skinning (NerFace)."""
 
 
 @dataclass(frozen=True)
@@ -178,6 +181,8 @@ class InverseSkinning:
         return torch.where((off[1] < off[0])[:, None], candidates[1], candidates[0])
 
     def _displacement(self, states: HeadState, posed: PosedHead, T_canonical_skull: Tensor) -> Tensor:
+        if not self.config.undo_face:
+            return posed.verts.new_zeros(len(states), 6, *self._grid.shape)
         if states.expression.is_cuda:
             return self._grid.spread(self._in_skull(posed, T_canonical_skull))
         driving = torch.cat([states.expression, states.jaw, states.eyes, states.neck], -1).numpy()

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from partnerface_ns.bench import training_runs, variants
-from partnerface_ns.bench.tables import ablation_table
+from partnerface_ns.bench.tables import ablation_table, time_plot
 from partnerface_ns.bench.training_runs import Job, Outcome, run, spread
 from partnerface_ns.capture.load import load_capture
 from partnerface_ns.cli.bench import Bench
@@ -65,7 +65,7 @@ def test_settings_are_chosen_by_training_frames_alone(subject):
 
 def test_every_variant_differs_from_the_method_in_one_setting():
     method = lite()
-    for name in variants.VARIANTS.keys() - variants.PRESETS.keys():
+    for name in variants.VARIANTS.keys() - variants.PRESETS.keys() - variants.OTHERS.keys():
         preset = variants.VARIANTS[name]()
         changed = [key for key, value in vars(preset.avatar).items() if value != vars(method.avatar)[key]]
         assert len(changed) == (name != "two-stage") and preset.sampler == method.sampler, name
@@ -83,6 +83,15 @@ def test_a_table_gives_mean_and_spread_over_seeds():
     assert "| a | hard | 3 | 1 | 10 | 20.00 ± 0.00 | 21.00 ± 1.00 |" in table
     assert len(table.splitlines()) == 5
     assert "±" not in ablation_table(rows[:1])
+
+
+def test_several_times_are_drawn(tmp_path):
+    rows = [Outcome("a", "hard", seed, 10, t, {**METRICS, "psnr_head": t}) for seed in (0, 1) for t in (10.0, 60.0)]
+    time_plot(rows, tmp_path / "bench.png")
+    with Image.open(tmp_path / "bench.png") as plot:
+        assert plot.width > 500
+    assert [path.name for path in tmp_path.iterdir()] == ["bench.png"]
+    assert "| a | hard | 2 | 10 |" in ablation_table(rows) and "| a | hard | 2 | 60 |" in ablation_table(rows)
 
 
 def test_finished_runs_are_not_run_again(subject, tmp_path, capsys):

@@ -17,7 +17,9 @@ from partnerface_ns.geometry.camera import Intrinsics
 from partnerface_ns.geometry.rasterizer import project, rasterize
 from partnerface_ns.geometry.rigid import invert_rigid, rigid, rotation_from_axis_angle, transform_points
 from partnerface_ns.warp import inverse_skinning
-from partnerface_ns.warp.inverse_skinning import InverseSkinning
+from partnerface_ns.warp.canonical_space import CanonicalSpaceConfig
+from partnerface_ns.warp.displacement_grid import DisplacementGridConfig
+from partnerface_ns.warp.inverse_skinning import InverseSkinning, InverseSkinningConfig
 
 NECK = 1
 MOMENTS: dict[str, dict[str, float | list[float]]] = {
@@ -247,6 +249,18 @@ def test_nothing_moves_at_the_canonical_moment(open_skinning, tiny_skinning):
         points = room_around(skinning.canonical.verts, 2000)
         found = skinning(points, one_frame(points), skinning.frames(state))
         assert_close(found.points, points, atol=2e-6, rtol=0)
+
+
+def test_without_the_face_points_follow_the_skull_alone(tiny_shaped, tiny_skinning):
+    config = InverseSkinningConfig(undo_face=False)
+    skinning = InverseSkinning(config, DisplacementGridConfig((16, 16, 16)), CanonicalSpaceConfig(), tiny_shaped)
+    state = moment(skinning, jaw=[0.4, 0.0, 0.0])
+    frames, face = skinning.frames(state), skinning.head.model.regions["face"] > 0.5
+    points = frames.verts[0, face]
+    found = skinning(points, one_frame(points), frames).points
+    assert_close(found, carried(frames.T_canonical_skull[0], points), atol=1e-6, rtol=0)
+    usual = tiny_skinning(points, one_frame(points), tiny_skinning.frames(state)).points
+    assert (usual - found).norm(dim=1).max() > 0.005, "the jaw does move the face"
 
 
 @pytest.mark.parametrize("name", ["open", "tiny"])
