@@ -16,6 +16,7 @@ nothing else is said; volumes have axes (z, y, x).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from threading import Lock
 from typing import NamedTuple
 
 import torch
@@ -38,6 +39,8 @@ from partnerface_ns.warp.inverse_skinning import CanonicalPoints
 
 _RAYS_ON_CPU, _RAYS_ON_GPU = 1 << 16, 1 << 18
 """Rays rendered at once: enough to keep the device busy, few enough for a small memory."""
+_NUM_RECORDINGS = 3
+"""Recordings that are kept: a viewer shows smaller pictures while something moves."""
 _ROOM = 1.5
 """How many more rays may follow every sample in a recording than do in the picture that it was made for."""
 _CLOSE = 0.15
@@ -104,7 +107,8 @@ class PreparedAvatar:
     def __init__(self, avatar: Avatar, config: PreparedConfig | None = None) -> None:
         """Compute the density volume, which takes seconds; later changes of the avatar are not seen."""
         self.config, self._avatar = config or PreparedConfig(), avatar.eval()
-        self._recordings: dict[tuple[int, bool], Recording] = {}
+        self._recordings: dict[tuple[int, bool], Recording[_View, dict[str, Tensor]]] = {}
+        self._playing = Lock()
         density = self._baked()
         # Between nodes the logarithm is nearer to the field's than density itself.
         self._log_density = torch.log1p(density)
@@ -121,6 +125,7 @@ class PreparedAvatar:
         directions: Float[Tensor, "rays 3"],
         state: HeadState,
         timesteps: Int[Tensor, "1"] | None = None,
+        recorded: bool = True,
     ) -> dict[str, Float[Tensor, "rays channels"]]:
         """Render rays from one place.
 
@@ -129,6 +134,7 @@ class PreparedAvatar:
             directions: world frame, unit length.
             state: one head state, batch axes (1,).
             timesteps: as for `Avatar.render`.
+            recorded: whether a GPU may play a recording, which knows nothing of what was changed in the avatar since.
 
         Returns:
             As `Avatar.render` in evaluation; canonical is the place after deformation.
@@ -138,19 +144,25 @@ class PreparedAvatar:
             rays = Rays(origin.expand_as(directions), directions, _one_frame(directions))
             return self._avatar.render(rays, state, timesteps)
         view = _View(origin, directions, state, head, timesteps)
-        return self._recorded(view) if directions.is_cuda else self._drawn(view)
+        return self._played(view) if recorded and directions.is_cuda else self._drawn(view)
 
-    def _recorded(self, view: _View) -> dict[str, Tensor]:
+    def _played(self, view: _View) -> dict[str, Tensor]:
         """The same on a GPU, where the work on one picture is recorded and played for others of its size."""
         kind = (len(view.directions), view.timesteps is None)
-        if kind not in self._recordings:
-            verts = view.head.verts[0]
-            lattice = self._lattice(view.origin, view.directions, verts, None)
-            column, _ = lattice.columns(view.directions)
-            exact = self._exact_columns(verts, lattice)[column] & (column >= 0)
-            share = min(1.0, _ROOM * float(exact.float().mean()) + 0.01)
-            self._recordings = {kind: Recording(lambda given: self._drawn(given, lattice.shape, share))}
-        return {name: values.clone() for name, values in self._recordings[kind](view).items()}
+        with self._playing:
+            recording = self._recordings.pop(kind, None) or self._recording_for(view)
+            self._recordings[kind] = recording  # the last is the newest
+            if len(self._recordings) > _NUM_RECORDINGS:
+                self._recordings.pop(next(iter(self._recordings)))
+            return {name: values.clone() for name, values in recording(view).items()}
+
+    def _recording_for(self, view: _View) -> Recording[_View, dict[str, Tensor]]:
+        verts = view.head.verts[0]
+        lattice = self._lattice(view.origin, view.directions, verts, None)
+        column, _ = lattice.columns(view.directions)
+        exact = self._exact_columns(verts, lattice)[column] & (column >= 0)
+        share = min(1.0, _ROOM * float(exact.float().mean()) + 0.01)
+        return Recording(lambda given: self._drawn(given, lattice.shape, share))
 
     def _drawn(
         self, view: _View, shape: tuple[int, int, int] | None = None, exact_share: float = 1.0

@@ -59,7 +59,7 @@ class Recording(Generic[Inputs, Outputs]):
 
     def _recorded(self, given: Inputs) -> Outputs:
         self._inputs, graph = _cloned(given), torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             self._outputs = self._work(self._inputs)
         self._graph = graph
         graph.replay()

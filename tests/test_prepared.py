@@ -12,6 +12,7 @@ from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.camera import Intrinsics, rays_through_pixels
 from partnerface_ns.geometry.rows import fixed_shapes
 from partnerface_ns.prepared import PreparedAvatar, PreparedConfig, _View, quantiles
+from partnerface_ns.recording import Recording
 from partnerface_ns.rendering.rays import Rays
 
 SIDE = 32
@@ -166,3 +167,28 @@ def test_with_fixed_shapes_it_is_as_near(avatar, rays, tiny_subject, moment):
     for name in ("rgb", "accumulation"):
         errors = [(picture[name] - expected[name]).abs().mean() for picture in (counted, found)]
         assert errors[1] < 1.2 * errors[0] + 1e-4, name
+
+
+def test_recordings_are_kept_for_a_few_sizes(avatar, tiny_subject, monkeypatch):
+    """Without a GPU: what is recorded is drawn plainly, in the shapes of a recording."""
+    made = []
+
+    class Unrecorded(Recording):
+        def __init__(self, work):
+            super().__init__(work)
+            made.append(self)
+
+        def __call__(self, given):
+            with fixed_shapes():
+                return self._work(given)
+
+    monkeypatch.setattr("partnerface_ns.prepared.Recording", Unrecorded)
+    prepared, state = PreparedAvatar(avatar, SMALL), tiny_subject.states[:1]
+    origin, directions = camera_rays()
+    head = avatar.skinning.head.pose(state)
+    for stride, expected in ((1, 1), (2, 2), (1, 2), (3, 3), (4, 4), (1, 4), (2, 5)):
+        view = _View(origin, directions[::stride], state, head, None)
+        with torch.no_grad():
+            found = prepared._played(view)["rgb"]
+        assert len(made) == expected
+        assert (found - prepared.render(origin, directions[::stride], state)["rgb"]).abs().mean() < 0.01

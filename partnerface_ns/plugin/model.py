@@ -167,7 +167,8 @@ class PartnerfaceModel(Model):
         self, origins: Tensor, directions: Tensor, states: HeadState, residuals: Tensor | None
     ) -> dict[str, Tensor]:
         self._prepared = self._prepared or PreparedAvatar(self.avatar)
-        return self._prepared.render(origins[0], directions, states, residuals)
+        whole = self._muted.part is None
+        return self._prepared.render(origins[0], directions, states, residuals, recorded=whole)
 
     def _exact(
         self, origins: Tensor, directions: Tensor, states: HeadState, residuals: Tensor | None
