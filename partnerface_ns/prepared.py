@@ -15,6 +15,7 @@ nothing else is said; volumes have axes (z, y, x).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from threading import Lock
 from typing import NamedTuple
@@ -30,7 +31,7 @@ from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.rigid import move_points
 from partnerface_ns.geometry.rows import Rows, chosen_rows
 from partnerface_ns.geometry.volumes import read_volume
-from partnerface_ns.recording import Recording
+from partnerface_ns.recorded_work import RecordedWork
 from partnerface_ns.rendering.lattice import ViewLattice
 from partnerface_ns.rendering.rays import Rays
 from partnerface_ns.rendering.sampling import along, invert_piecewise_linear
@@ -41,8 +42,9 @@ _RAYS_ON_CPU, _RAYS_ON_GPU = 1 << 16, 1 << 18
 """Rays rendered at once: enough to keep the device busy, few enough for a small memory."""
 _NUM_RECORDINGS = 3
 """Recordings that are kept: a viewer shows smaller pictures while something moves."""
-_ROOM = 1.5
-"""How many more rays may follow every sample in a recording than do in the picture that it was made for."""
+_ROOM_EXACT, _ROOM_CELLS = 1.5, 1.15
+"""How many more rays may follow every sample in a recording than do in the picture that it is made for, and how many
+more cells a lattice may have along a side; a picture that needs more is recorded anew."""
 _CLOSE = 0.15
 """Metres to the surface within which a camera looks wider than a lattice reaches."""
 _THIN, _HIDDEN = 1.0, 1e-3
@@ -101,13 +103,36 @@ class _View(NamedTuple):
     timesteps: Int[Tensor, "1"] | None
 
 
+class _Room(NamedTuple):
+    """What `fixed_shapes` fixes of a picture."""
+
+    shape: tuple[int, int, int]
+    """Rows, columns and depths of the coarse lattice."""
+    exact: float
+    """Share of rays that follow every sample."""
+
+    def grown(self) -> _Room:
+        rows, columns, depths = (math.ceil(_ROOM_CELLS * cells) for cells in self.shape)
+        return _Room((rows, columns, depths), min(1.0, _ROOM_EXACT * self.exact + 0.01))
+
+    def holds(self, needs: _Room) -> bool:
+        return needs.exact <= self.exact and all(n <= has for n, has in zip(needs.shape, self.shape, strict=True))
+
+
+class _Recording(NamedTuple):
+    """Work on pictures that need no more than a certain room."""
+
+    room: _Room
+    work: RecordedWork[_View, dict[str, Tensor]]
+
+
 class PreparedAvatar:
     """Renders an avatar that is no longer trained."""
 
     def __init__(self, avatar: Avatar, config: PreparedConfig | None = None) -> None:
-        """Compute the density volume, which takes seconds; later changes of the avatar are not seen."""
+        """Compute the density volume, which takes seconds; the avatar must not change afterwards."""
         self.config, self._avatar = config or PreparedConfig(), avatar.eval()
-        self._recordings: dict[tuple[int, bool], Recording[_View, dict[str, Tensor]]] = {}
+        self._recordings: dict[tuple[int, bool], _Recording] = {}
         self._playing = Lock()
         density = self._baked()
         # Between nodes the logarithm is nearer to the field's than density itself.
@@ -144,25 +169,29 @@ class PreparedAvatar:
             rays = Rays(origin.expand_as(directions), directions, _one_frame(directions))
             return self._avatar.render(rays, state, timesteps)
         view = _View(origin, directions, state, head, timesteps)
-        return self._played(view) if recorded and directions.is_cuda else self._drawn(view)
+        playable = directions.is_cuda and len(directions) <= _RAYS_ON_GPU
+        return self._played(view) if recorded and playable else self._drawn(view)
 
     def _played(self, view: _View) -> dict[str, Tensor]:
         """The same on a GPU, where the work on one picture is recorded and played for others of its size."""
         kind = (len(view.directions), view.timesteps is None)
         with self._playing:
-            recording = self._recordings.pop(kind, None) or self._recording_for(view)
+            needs, recording = self._needs(view), self._recordings.pop(kind, None)
+            if recording is None or not recording.room.holds(needs):
+                room = needs.grown()
+                recording = _Recording(room, RecordedWork(lambda given: self._drawn(given, room.shape, room.exact)))
             self._recordings[kind] = recording  # the last is the newest
             if len(self._recordings) > _NUM_RECORDINGS:
                 self._recordings.pop(next(iter(self._recordings)))
-            return {name: values.clone() for name, values in recording(view).items()}
+            return {name: values.clone() for name, values in recording.work(view).items()}
 
-    def _recording_for(self, view: _View) -> Recording[_View, dict[str, Tensor]]:
+    def _needs(self, view: _View) -> _Room:
         verts = view.head.verts[0]
         lattice = self._lattice(view.origin, view.directions, verts, None)
-        column, _ = lattice.columns(view.directions)
-        exact = self._exact_columns(verts, lattice)[column] & (column >= 0)
-        share = min(1.0, _ROOM * float(exact.float().mean()) + 0.01)
-        return Recording(lambda given: self._drawn(given, lattice.shape, share))
+        fine = lattice.finer()
+        column, _ = fine.columns(view.directions)
+        exact = self._exact_columns(verts, fine)[column] & (column >= 0)
+        return _Room(lattice.shape, float(exact.float().mean()))
 
     def _drawn(
         self, view: _View, shape: tuple[int, int, int] | None = None, exact_share: float = 1.0

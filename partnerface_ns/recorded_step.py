@@ -1,4 +1,4 @@
-"""A training step's forward and backward pass on a GPU, recorded (`recording.py`) and played for every batch.
+"""A training step's forward and backward pass on a GPU, recorded (`recorded_work.py`) and played for every batch.
 
 What head states alone say of a frame is not learned: it is computed once for each timestep and kept. Optimiser,
 learning rates and the density grid's memory are outside.
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from partnerface_ns.avatar import Avatar
 from partnerface_ns.flame.state import HeadState
-from partnerface_ns.recording import Recording
+from partnerface_ns.recorded_work import RecordedWork
 from partnerface_ns.rendering.rays import Rays
 from partnerface_ns.warp.inverse_skinning import PosedFrames
 
@@ -56,8 +56,8 @@ def descend(avatar: Avatar, rendered: dict[str, Tensor], rgb: Tensor, mask: Tens
 class RecordedStep:
     """Gradients of batches, as fast as a GPU can compute them.
 
-    It must be the only one that computes gradients of its avatar: a recording is made anew when the avatar's stage or a
-    batch's size changes, and at no other time.
+    It must be the only one that computes gradients of its avatar. A recording is made anew when the avatar's stage or
+    person or a batch's size changes, and at no other time.
     """
 
     def __init__(self, avatar: Avatar, track: HeadState) -> None:
@@ -88,9 +88,11 @@ class RecordedStep:
         Returns:
             The loss terms and the mean squared error of colours, until the next call.
         """
-        kind = (int(self._avatar.stage), len(rgb), len(timesteps))
+        kind = (int(self._avatar.stage), len(rgb), len(timesteps), id(self._avatar.skinning))
         if kind != self._kind:
-            self._kind, self._recording = kind, Recording(partial(_gradients, self._avatar))
+            if self._kind is None or kind[-1] != self._kind[-1]:
+                self._posed.clear()
+            self._kind, self._recording = kind, RecordedWork(partial(_gradients, self._avatar))
         device = self._track.expression.device
         on_gpu = timesteps.to(device)
         rays = Rays(rays.origins.to(device), rays.directions.to(device), rays.frame.to(device))

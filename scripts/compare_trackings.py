@@ -16,18 +16,17 @@ import numpy as np
 import torch
 import tyro
 
+from partnerface_ns.bench.tables import COLUMNS
 from partnerface_ns.bench.training_runs import spread
 from partnerface_ns.capture.capture import Capture
 from partnerface_ns.capture.head_models import resolve_head_model
 from partnerface_ns.capture.images import load_picture
 from partnerface_ns.capture.load import load_capture
 from partnerface_ns.driving.player import load
+from partnerface_ns.errors import SubjectError
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.progress import progress
 from partnerface_ns.rendering.metrics import image_metrics, metric_regions
-
-METRICS = ("psnr", "psnr_head", "psnr_mouth", "psnr_eyes", "ssim_head")
-WHITE = (1.0, 1.0, 1.0)
 
 
 @dataclass
@@ -44,7 +43,8 @@ class Compare:
 
 def main(options: Compare) -> None:
     captures = [load_capture(folder) for folder in options.subjects]
-    assert captures[0].splits["test"] == captures[1].splits["test"], "the captures hold other frames out"
+    if captures[0].splits["test"] != captures[1].splits["test"]:
+        raise SubjectError(options.subjects[1], "holds other frames out than the first capture")
     chosen = [spread(capture.frames_of("test"), options.num_test) for capture in captures]
     pictures = []
     for capture, avatar, frames in zip(captures, options.avatars, chosen, strict=True):
@@ -52,13 +52,13 @@ def main(options: Compare) -> None:
         pictures.append(
             [player.render(f.camera, capture.track[f.timestep])["rgb"] for f in progress(frames, "Rendering")]
         )
-    print("| pictures and regions of | avatar of | " + " | ".join(METRICS) + " |")
-    print("|---" * (2 + len(METRICS)) + "|")
+    print("| pictures and regions of | avatar of | " + " | ".join(COLUMNS) + " |")
+    print("|---" * (2 + len(COLUMNS)) + "|")
     for judge, judging in zip(options.subjects, captures, strict=True):
         truths, regions = _truths_and_regions(judging, options.num_test)
         for owner, shown in zip(options.subjects, pictures, strict=True):
             rows = [image_metrics(*row) for row in zip(shown, truths, regions, strict=True)]
-            means = [f"{np.nanmean([row[name] for row in rows]):.3f}" for name in METRICS]
+            means = [f"{np.nanmean([row[name] for row in rows]):.3f}" for name in COLUMNS]
             print(f"| {judge.name} | {owner.name} | " + " | ".join(means) + " |")
 
 
@@ -66,7 +66,10 @@ def _truths_and_regions(capture: Capture, num: int) -> tuple[list[torch.Tensor],
     model = resolve_head_model(capture, None)
     head = ShapedHead.of(model, capture.identity, capture.static_offset)
     frames = spread(capture.frames_of("test"), num)
-    truths = [torch.from_numpy(load_picture(frame, WHITE)[0]).float() / 255 for frame in frames]
+    truths = [
+        torch.from_numpy(load_picture(frame, capture.background or (1.0, 1.0, 1.0))[0]).float() / 255
+        for frame in frames
+    ]
     return truths, [metric_regions(head.pose(capture.track[f.timestep]).verts, model, f.camera) for f in frames]
 
 

@@ -21,7 +21,7 @@ LAYERS = (
     ("fields",),
     ("rendering",),
     ("subject",),
-    ("avatar_config", "avatar", "avatar_file", "recording", "prepared", "recorded_step", "training", "presets"),
+    ("avatar_config", "avatar", "avatar_file", "recorded_work", "prepared", "recorded_step", "training", "presets"),
     ("driving",),
     ("demo",),
     ("bench",),

@@ -12,7 +12,7 @@ from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.camera import Intrinsics, rays_through_pixels
 from partnerface_ns.geometry.rows import fixed_shapes
 from partnerface_ns.prepared import PreparedAvatar, PreparedConfig, _View, quantiles
-from partnerface_ns.recording import Recording
+from partnerface_ns.recorded_work import RecordedWork
 from partnerface_ns.rendering.rays import Rays
 
 SIDE = 32
@@ -173,7 +173,7 @@ def test_recordings_are_kept_for_a_few_sizes(avatar, tiny_subject, monkeypatch):
     """Without a GPU: what is recorded is drawn plainly, in the shapes of a recording."""
     made = []
 
-    class Unrecorded(Recording):
+    class Unrecorded(RecordedWork):
         def __init__(self, work):
             super().__init__(work)
             made.append(self)
@@ -182,7 +182,7 @@ def test_recordings_are_kept_for_a_few_sizes(avatar, tiny_subject, monkeypatch):
             with fixed_shapes():
                 return self._work(given)
 
-    monkeypatch.setattr("partnerface_ns.prepared.Recording", Unrecorded)
+    monkeypatch.setattr("partnerface_ns.prepared.RecordedWork", Unrecorded)
     prepared, state = PreparedAvatar(avatar, SMALL), tiny_subject.states[:1]
     origin, directions = camera_rays()
     head = avatar.skinning.head.pose(state)
@@ -192,3 +192,8 @@ def test_recordings_are_kept_for_a_few_sizes(avatar, tiny_subject, monkeypatch):
             found = prepared._played(view)["rgb"]
         assert len(made) == expected
         assert (found - prepared.render(origin, directions[::stride], state)["rgb"]).abs().mean() < 0.01
+    _, closer = camera_rays(160.0)  # eyes and mouth take more of the picture than there is room for
+    with torch.no_grad():
+        found = prepared._played(_View(origin, closer, state, head, None))["rgb"]
+    assert len(made) == 6
+    assert (found - prepared.render(origin, closer, state)["rgb"]).abs().mean() < 0.02

@@ -26,7 +26,7 @@ def unrecorded(monkeypatch):
 
         return run
 
-    monkeypatch.setattr(recorded_step, "Recording", plainly)
+    monkeypatch.setattr(recorded_step, "RecordedWork", plainly)
     monkeypatch.setattr(torch, "rand", lambda *size, device=None: torch.full(size, 0.4))
     monkeypatch.setattr(torch, "randn_like", lambda like: torch.full_like(like, 0.3))
     monkeypatch.setattr(torch, "randint", lambda high, size, device=None: torch.arange(size[0]) % high)

@@ -14,15 +14,21 @@ COLUMNS = ("psnr", "psnr_head", "psnr_mouth", "psnr_eyes", "ssim_head")
 
 
 def ablation_table(outcomes: Sequence[Outcome]) -> str:
-    """A row for each subject, time and variant, in the order in which they came; mean and deviation over seeds."""
-    groups: dict[tuple[str, float, str], list[Outcome]] = {}
-    for outcome in outcomes:
-        groups.setdefault((outcome.subject, outcome.seconds, outcome.variant), []).append(outcome)
+    """A row for each subject, time, variant and kind of run, in the order in which they came; mean and deviation over
+    seeds.
+    """
+    groups: dict[tuple[object, ...], list[Outcome]] = {}
+    for o in outcomes:
+        groups.setdefault((o.subject, o.seconds, o.variant, o.held_out, o.device, o.num_test), []).append(o)
     on_gpu = any(outcome.peak_gib is not None for outcome in outcomes)
-    columns = ["subject", "variant", "seeds", "seconds", "steps", *(["GPU memory, GiB"] if on_gpu else []), *COLUMNS]
+    names = ("subject", "variant", "pictures", "seeds", "on", "seconds", "steps")
+    columns = [*names, *(["GPU memory, GiB"] if on_gpu else []), *COLUMNS]
     lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
-    for (subject, seconds, variant), group in groups.items():
-        cells = [subject, variant, f"{len(group)}", f"{seconds:g}"]
+    for group in groups.values():
+        first = group[0]
+        pictures = f"{first.num_test} of {'test, trained on' if first.held_out == 'none' else first.held_out}"
+        machine = "GPU" if first.device.startswith("cuda") else "CPU"
+        cells = [first.subject, first.variant, pictures, f"{len(group)}", machine, f"{first.seconds:g}"]
         cells.append(f"{statistics.mean(outcome.steps for outcome in group):.0f}")
         if on_gpu:
             cells.append(f"{max(outcome.peak_gib or 0.0 for outcome in group):.1f}")

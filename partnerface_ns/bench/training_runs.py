@@ -56,7 +56,8 @@ class Job:
     @property
     def name(self) -> str:
         """Of the run's files."""
-        words = f"{self.subject.name}-{self.variant}-{self.seconds:g}s-{self.seed}"
+        kind = [] if self.held_out == "test" else [self.held_out]
+        words = "-".join([self.subject.name, self.variant, *kind, f"{self.seconds:g}s", f"{self.seed}"])
         return re.sub(r"[^\w.-]+", "_", words)
 
 
@@ -76,7 +77,9 @@ class Outcome:
     device: str = "cpu"
     """Its kind, and a GPU's name."""
     peak_gib: float | None = None
-    """GPU memory that training took at most, GiB."""
+    """GPU memory that training took at most, GiB, without what recordings keep in reserve."""
+    num_test: int = 15
+    """Pictures measured at most."""
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -90,7 +93,7 @@ def run(job: Job) -> Outcome:
     """
     torch.set_num_threads(1)
     torch.manual_seed(job.seed)
-    preset, on_gpu = VARIANTS[job.variant](), job.device != "cpu"
+    preset, on_gpu = VARIANTS[job.variant](), torch.device(job.device).type == "cuda"
     capture = load_capture(job.subject)
     model = resolve_head_model(capture, None)
     background = capture.background or (1.0, 1.0, 1.0)
@@ -116,7 +119,7 @@ def run(job: Job) -> Outcome:
         info = AvatarInfo.of(capture, model, capture.head_model.path or OPEN_HEAD_NAME)
         save_avatar(job.avatars / f"{job.name}.pt", avatar, info)
     return Outcome(
-        capture.name, job.variant, job.seed, steps, job.seconds, metrics, job.held_out, device=device, peak_gib=peak
+        capture.name, job.variant, job.seed, steps, job.seconds, metrics, job.held_out, device, peak, job.num_test
     )
 
 

@@ -47,10 +47,12 @@ def usable_device(device: str) -> str:
 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    expected = "auto, cpu, cuda or cuda:N"
+    if device != "cpu" and not device.startswith("cuda"):
+        raise SubjectError("--device", "no such device", expected=expected, found=device)
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        expected = "auto, cpu, cuda or cuda:N"
         raise SubjectError("--device", "cannot be used here", expected=expected, found=device) from error
     return device
 

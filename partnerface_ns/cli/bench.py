@@ -51,10 +51,20 @@ class Bench:
     """Keep every run's avatar, to look at or to drive."""
 
     def __call__(self) -> None:
+        self._check()
         if self.avatar is None:
             self._train_and_measure()
         else:
             self._time(self.avatar)
+
+    def _check(self) -> None:
+        """Refuse numbers that mean nothing before anything is trained."""
+        numbers = {"--seeds": self.seeds, "--num-test": self.num_test, "--jobs": 1 if self.jobs is None else self.jobs}
+        for name, number in numbers.items():
+            if number < 1:
+                raise SubjectError(name, "out of range", expected="1 or more", found=number)
+        if not self.seconds or min(self.seconds) <= 0:
+            raise SubjectError("--seconds", "out of range", expected="more than 0", found=self.seconds)
 
     def _time(self, avatar: Path) -> None:
         from partnerface_ns.bench.driving import quality, speeds
@@ -86,7 +96,7 @@ class Bench:
                 folder.mkdir(parents=True, exist_ok=True)
         outcomes = self._finished()
         todo = self._missing(outcomes, device)
-        jobs = self.jobs or (1 if device != "cpu" else os.cpu_count() or 1)
+        jobs = self.jobs or (1 if device.startswith("cuda") else os.cpu_count() or 1)
         with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
             futures = [pool.submit(run, job) for job in todo]
             try:
@@ -114,9 +124,13 @@ class Bench:
         unknown = [name for name in self.variants if name not in VARIANTS]
         if unknown:
             raise SubjectError("--variants", "unknown variant", expected=", ".join(VARIANTS), found=unknown[0])
-        subjects = {load_capture(folder).name: folder for folder in self.subjects or (self._demo_subject(),)}
-        done = {(outcome.subject, outcome.variant, outcome.seed, outcome.seconds) for outcome in outcomes}
-        return [
+        folders = self.subjects or (self._demo_subject(),)
+        subjects = {load_capture(folder).name: folder for folder in folders}
+        if len(subjects) < len(folders):
+            found = ", ".join(str(folder) for folder in folders)
+            raise SubjectError("--subjects", "runs are told apart by the folders' names", found=found)
+        done = {_key(o.subject, o.variant, o.seed, o.seconds, o.held_out, o.device, o.num_test) for o in outcomes}
+        jobs = [
             Job(
                 *(folder, variant, seed, seconds, self.num_test, self.held_out, device),
                 pictures=self._pictures,
@@ -126,8 +140,12 @@ class Bench:
             for seconds in self.seconds
             for name, folder in subjects.items()
             for variant in self.variants or ABLATION
-            if (name, variant, seed, seconds) not in done
+            if _key(name, variant, seed, seconds, self.held_out, device, self.num_test) not in done
         ]
+        asked = self.seeds * len(self.seconds) * len(subjects) * len(self.variants or ABLATION)
+        if len(jobs) < asked:
+            print(f"{asked - len(jobs)} of {asked} runs lie in {self.output} already.")
+        return jobs
 
     def _demo_subject(self) -> Path:
         from partnerface_ns.demo.subject import make_subject
@@ -138,13 +156,13 @@ class Bench:
         return folder
 
     def _finished(self) -> list[Outcome]:
+        """All runs of the folder, also those of other options."""
         from partnerface_ns.bench.training_runs import Outcome
 
         path = self.output / "bench.json"
         if not path.is_file():
             return []
-        stored = [Outcome(**row) for row in json.loads(path.read_text(encoding="utf8"))["runs"]]
-        return [outcome for outcome in stored if outcome.seconds in self.seconds and outcome.held_out == self.held_out]
+        return [Outcome(**row) for row in json.loads(path.read_text(encoding="utf8"))["runs"]]
 
     def _write(self, outcomes: Sequence[Outcome]) -> str:
         from partnerface_ns.bench.tables import ablation_table, time_plot
@@ -159,3 +177,10 @@ class Bench:
         if len({outcome.seconds for outcome in outcomes}) > 1:
             time_plot(ordered, self.output / "bench.png")
         return table
+
+
+def _key(
+    subject: str, variant: str, seed: int, seconds: float, held_out: str, device: str, num_test: int
+) -> tuple[object, ...]:
+    """What tells a run from others."""
+    return subject, variant, seed, seconds, held_out, device.startswith("cuda"), num_test

@@ -144,7 +144,12 @@ def _looked_at(verdict: Verdict, capture: Capture, model: HeadModel) -> Verdict:
         return verdict
     from partnerface_ns.tracking.agreement import after_a_look_at_the_face
 
-    return after_a_look_at_the_face(verdict, capture, model)
+    looked_at = after_a_look_at_the_face(verdict, capture, model)
+    if looked_at.face is None and verdict.fits is not False:
+        print(
+            "note        no face was recognised in the pictures or in the head model: silhouettes alone were compared"
+        )
+    return looked_at
 
 
 def _draw(capture: Capture, model: HeadModel, path: Path) -> None:

@@ -1,7 +1,7 @@
 """Some rows of a table, and runs of its rows.
 
 Usually the rows that matter are counted, and only they are computed. Counts decide shapes, so a GPU has to be waited
-for, and a recording of its work (`partnerface_ns/recorded_step.py`) could not be played for other rows. Under
+for, and a recording of its work (`partnerface_ns/recorded_work.py`) could not be played for other rows. Under
 `fixed_shapes` nothing is counted: all rows are computed, those that do not matter are dropped afterwards, and each
 frame has equally many. The results are the same.
 """

@@ -7,15 +7,12 @@ lie in the checkpoint: a resumed run goes on as if unbroken. Randomness is seede
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from nerfstudio.engine.trainer import writer
 
 from partnerface_ns.training import Schedule, ScheduleConfig
-
-if TYPE_CHECKING:
-    pass
 
 
 class Course:

@@ -140,7 +140,7 @@ class PartnerfaceDataManager(VanillaDataManager[FrameDataset]):
         assert self._sampler is not None
         return self._batch(batch, self._sampler.pictures.frames)
 
-    def next_rays(self, step: int) -> tuple[RayBatch, Int[Tensor, frames]]:
+    def next_rays(self, step: int) -> tuple[RayBatch, Int[Tensor, "frames"]]:
         """The same as the avatar takes it, and the timesteps of its frames; on the CPU."""
         self.load_pictures()
         self.train_count += 1

@@ -22,6 +22,10 @@ from partnerface_ns.tracking.landmarks import BROWS, EYE_LEFT, EYE_RIGHT, LIPS, 
 
 FAR = 0.03
 """Share of a face's height from which the face is not where the head has it: good tracking is within 1 to 2%."""
+_SOMEWHERE_ELSE = (
+    "the head is in the pictures, but its face is not where they show it: another head model, pictures cut or resized"
+    " after tracking, or frames in another order; there are no masks to tell which"
+)
 _VAGUE = 0.003
 """Median uncertainty in metres of the head model's own landmarks from which they say nothing: it has hardly a face."""
 _COMPARED = np.array([*LIPS, *EYE_LEFT, *EYE_RIGHT, *BROWS])
@@ -40,7 +44,8 @@ def after_a_look_at_the_face(verdict: Verdict, capture: Capture, model: HeadMode
     if distance is None:
         return verdict
     if distance > FAR:
-        return replace(verdict, fits=False, cause=OTHER_HEAD, face=distance)
+        cause = OTHER_HEAD if verdict.fits else _SOMEWHERE_ELSE
+        return replace(verdict, fits=False, cause=cause, face=distance)
     return replace(verdict, fits=True, cause=None, face=distance)
 
 

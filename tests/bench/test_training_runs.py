@@ -80,7 +80,7 @@ def test_spread_takes_both_ends(subject):
 def test_a_table_gives_mean_and_spread_over_seeds():
     rows = [Outcome("a", "hard", seed, 10, 1.0, {**METRICS, "psnr_head": 20.0 + seed}) for seed in (0, 1, 2)]
     table = ablation_table(rows)
-    assert "| a | hard | 3 | 1 | 10 | 20.00 ± 0.00 | 21.00 ± 1.00 |" in table
+    assert "| a | hard | 15 of test | 3 | CPU | 1 | 10 | 20.00 ± 0.00 | 21.00 ± 1.00 |" in table
     assert len(table.splitlines()) == 5
     assert "±" not in ablation_table(rows[:1])
 
@@ -91,19 +91,43 @@ def test_several_times_are_drawn(tmp_path):
     with Image.open(tmp_path / "bench.png") as plot:
         assert plot.width > 500
     assert [path.name for path in tmp_path.iterdir()] == ["bench.png"]
-    assert "| a | hard | 2 | 10 |" in ablation_table(rows) and "| a | hard | 2 | 60 |" in ablation_table(rows)
+    assert "| a | hard | 15 of test | 2 | CPU | 10 |" in ablation_table(
+        rows
+    ) and "| a | hard | 15 of test | 2 | CPU | 60 |" in ablation_table(rows)
 
 
 def test_finished_runs_are_not_run_again(subject, tmp_path, capsys):
     done = Outcome("subject", "none", 0, 7, 60.0, METRICS)
     (tmp_path / "bench.json").write_text(json.dumps({"runs": [done.to_dict()]}))
     Bench(tmp_path, (subject,), seeds=1, variants=("none",))()
-    assert "| subject | none | 1 | 60 | 7 | 20.00 |" in capsys.readouterr().out
-    other_time, other_pictures = (
-        Bench(tmp_path, (subject,), seconds=(5.0,)),
-        Bench(tmp_path, (subject,), held_out="tune"),
-    )
-    assert other_time._finished() == other_pictures._finished() == []
+    assert "| subject | none | 15 of test | 1 | CPU | 60 | 7 | 20.00 |" in capsys.readouterr().out
+    for other in ({"seconds": (5.0,)}, {"held_out": "tune"}, {"num_test": 2}, {"seeds": 2}):
+        bench = Bench(tmp_path, (subject,), **{"seeds": 1, "variants": ("none",)} | other)
+        assert len(bench._missing(bench._finished(), "cpu")) == 1, "another run"
+    assert len(bench._missing(bench._finished(), "cuda:0")) == 2, "a GPU's are others"
+
+
+def test_runs_of_other_options_stay_in_the_folder(subject, tmp_path, monkeypatch, capsys):
+    kept = Outcome("subject", "none", 0, 7, 20.0, METRICS, "tune")
+    (tmp_path / "bench.json").write_text(json.dumps({"runs": [kept.to_dict()]}))
+    monkeypatch.setattr(Bench, "_missing", lambda *_: [])
+    Bench(tmp_path, (subject,), seeds=1, variants=("none",))()
+    assert json.loads((tmp_path / "bench.json").read_text())["runs"] == [kept.to_dict()]
+    assert "15 of tune" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "changes", [{"seconds": (0.0,)}, {"seconds": (-3.0,)}, {"seconds": ()}, {"jobs": 0}, {"num_test": 0}, {"seeds": 0}]
+)
+def test_numbers_that_mean_nothing_are_refused_before_anything_is_made(tmp_path, changes):
+    with pytest.raises(SubjectError, match="out of range"):
+        Bench(tmp_path / "out", **changes)()
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_subjects_of_one_name_are_refused(subject, tmp_path):
+    with pytest.raises(SubjectError, match="told apart"):
+        Bench(tmp_path, (subject, subject))()
 
 
 def test_an_unknown_variant_is_named(subject, tmp_path):

@@ -54,7 +54,10 @@ def test_silhouettes_alone_do_not_find_it(capture):
 
 
 def test_without_masks_a_face_in_its_place_is_enough(capture):
-    assert after_a_look_at_the_face(Verdict(None, None, "no masks"), capture, load_open_head()).fits is True
+    unknown = Verdict(None, None, "no masks")
+    assert after_a_look_at_the_face(unknown, capture, load_open_head()).fits is True
+    refused = after_a_look_at_the_face(unknown, of_another(capture), load_open_head())
+    assert refused.fits is False and "no masks to tell which" in refused.cause
 
 
 def test_what_the_masks_refuse_stays_refused(capture):

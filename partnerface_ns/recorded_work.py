@@ -21,7 +21,7 @@ _WARM_UP = 3
 Inputs, Outputs = TypeVar("Inputs"), TypeVar("Outputs")
 
 
-class Recording(Generic[Inputs, Outputs]):
+class RecordedWork(Generic[Inputs, Outputs]):
     """A function of tensors on a GPU, recorded after a few calls.
 
     Inputs are tensors, or tuples and dataclasses of such, always of the same shapes. Outputs are valid until the next
@@ -34,10 +34,15 @@ class Recording(Generic[Inputs, Outputs]):
             work: whose kernels depend on the shapes of its inputs alone, under `fixed_shapes`.
         """
         self._work, self._num_warm = work, 0
+        self._aside: torch.cuda.Stream | None = None
         self._graph: torch.cuda.CUDAGraph | None = None
 
     def __call__(self, given: Inputs) -> Outputs:
         """The work's outputs."""
+        with torch.cuda.device(next(_tensors(given)).device):
+            return self._on_its_device(given)
+
+    def _on_its_device(self, given: Inputs) -> Outputs:
         with fixed_shapes():
             if self._num_warm < _WARM_UP:
                 return self._warmed_up(given)
@@ -50,7 +55,7 @@ class Recording(Generic[Inputs, Outputs]):
 
     def _warmed_up(self, given: Inputs) -> Outputs:
         self._num_warm += 1
-        aside = torch.cuda.Stream()
+        aside = self._aside = self._aside or torch.cuda.Stream()
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
             found = self._work(given)
@@ -59,7 +64,7 @@ class Recording(Generic[Inputs, Outputs]):
 
     def _recorded(self, given: Inputs) -> Outputs:
         self._inputs, graph = _cloned(given), torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, stream=self._aside, capture_error_mode="thread_local"):
             self._outputs = self._work(self._inputs)
         self._graph = graph
         graph.replay()
