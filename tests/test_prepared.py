@@ -156,7 +156,7 @@ def test_quantiles_stand_for_equal_shares():
 
 @pytest.mark.parametrize("moment", range(3))
 def test_with_fixed_shapes_it_is_as_near(avatar, rays, tiny_subject, moment):
-    """Not the same: other rays follow every sample, and the lattice has so many cells whatever their size."""
+    """Not the same: more rays follow every sample."""
     state, prepared = tiny_subject.states[moment : moment + 1], PreparedAvatar(avatar, SMALL)
     expected, counted = exactly(avatar, rays, state), prepared.render(*rays, state)
     head = avatar.skinning.head.pose(state)

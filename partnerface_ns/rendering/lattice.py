@@ -51,7 +51,7 @@ class ViewLattice:
             spacing: of the nodes where the points are, metres.
             origin: of all rays.
             directions: of the rays, unit length.
-            shape: rows, columns and depths that the lattice has whatever the spacing; None takes as many as it needs.
+            shape: rows, columns and depths that the lattice has, not fewer than it needs; None takes as many.
         """
         away = points - origin
         axes = _axes_towards(away.mean(0))
@@ -65,11 +65,10 @@ class ViewLattice:
         high = torch.minimum(at.amax(0) + padding / mean, rays.amax(0) + size[:2])
         lower = torch.cat([low, near[None]])
         upper = torch.cat([high, (distance.max() + padding)[None]])
-        if shape is not None:
-            counts = torch.stack([torch.full_like(mean, shape[axis]) for axis in (1, 0, 2)])
-            return ViewLattice(origin, axes, lower, (upper - lower) / counts, shape)
-        columns, rows, depths = ((upper - lower) / size).ceil().long().clamp(min=2).tolist()
-        return ViewLattice(origin, axes, lower, size, (rows, columns, depths))
+        if shape is None:
+            columns, rows, depths = ((upper - lower) / size).ceil().long().clamp(min=2).tolist()
+            shape = (rows, columns, depths)
+        return ViewLattice(origin, axes, lower, size, shape)
 
     def finer(self) -> ViewLattice:
         """Eight nodes in the place of each."""

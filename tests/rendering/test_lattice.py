@@ -67,3 +67,13 @@ def test_finer_nodes_lie_around_the_coarse_ones(lattice):
     _, columns, depths = fine.shape
     corner = [(y * columns + x) * depths + z for y in (0, 1) for x in (0, 1) for z in (0, 1)]
     assert_close(fine.points(torch.tensor(corner)).mean(0), lattice.points(torch.tensor([0]))[0], atol=2e-4, rtol=0)
+
+
+def test_more_cells_than_needed_change_no_node(lattice):
+    rows, columns, depths = lattice.shape
+    points = lattice.points(torch.arange(rows * columns * depths))
+    directions = F.normalize(points - lattice.origin, dim=1)
+    needed = ViewLattice.around(points, 0.0, 0.015, lattice.origin, directions)
+    larger = tuple(n + 3 for n in needed.shape)
+    given = ViewLattice.around(points, 0.0, 0.015, lattice.origin, directions, larger)
+    assert given.shape == larger and torch.equal(given.lower, needed.lower) and torch.equal(given.size, needed.size)
