@@ -10,9 +10,7 @@ never the head model's arrays: those come again from the user's file.
 
 from __future__ import annotations
 
-import os
-from dataclasses import asdict, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -21,7 +19,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from partnerface_ns.avatar_config import AvatarConfig
-from partnerface_ns.errors import SubjectError
 from partnerface_ns.fields.canonical_field import CanonicalField
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
@@ -458,26 +455,6 @@ class Avatar(nn.Module):
             "correction": self.config.correction.residual_weight,
         }
         return terms | {name: weight * rendered[name] for name, weight in weights.items() if name in rendered}
-
-    # -- files ---------------------------------------------------------------------------------------------------
-
-    def save(self, path: Path) -> None:
-        """Write the avatar without the head model's arrays (temporary name, then rename)."""
-        path = Path(path)
-        partial = path.with_name(path.name + ".partial")
-        torch.save({"config": asdict(self.config), "state": self.state_dict()}, partial)
-        os.replace(partial, path)
-
-    def check_head_model(self, source: Path | str) -> None:
-        """Refuse to go on if the loaded state belongs to another head model than the one at hand.
-
-        Raises:
-            SubjectError: names the checkpoint and both fingerprints.
-        """
-        stored = bytes(self.fingerprint.tolist()).hex()
-        if stored != self._model.fingerprint:
-            given = f"{self._model.name} ({self._model.fingerprint})"
-            raise SubjectError(source, "trained with another head model", expected=stored, found=given)
 
 
 def _half_size(lower: Float[Tensor, "3"], upper: Float[Tensor, "3"]) -> float:

@@ -103,7 +103,7 @@ def load_avatar(path: Path, head_model: Path | None = None) -> tuple[Avatar, Ava
     return _assembled(path, config, state, model, info.neutral), info
 
 
-def check_same_head_model(path: Path, state: Mapping[str, Tensor], model: HeadModel) -> None:
+def check_same_head_model(path: Path | str, state: Mapping[str, Tensor], model: HeadModel) -> None:
     """Check that a stored avatar was trained with this head model.
 
     Raises:

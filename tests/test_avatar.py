@@ -1,10 +1,9 @@
-"""The avatar on the tiny head: what rendering gives, what trains when, and what a saved one holds."""
+"""The avatar on the tiny head: what rendering gives, what trains when, and what its state holds."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,13 +11,12 @@ import torch
 from torch.testing import assert_close
 
 from partnerface_ns.avatar import HARD, SOFT, Avatar
-from partnerface_ns.capture.capture import Camera, Capture, Frame, HeadModelRef
+from partnerface_ns.avatar_file import check_same_head_model
 from partnerface_ns.errors import SubjectError
 from partnerface_ns.flame.head_model import head_model_from_arrays
 from partnerface_ns.flame.open_head import load_open_head
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.rigid import rotation_from_axis_angle
-from partnerface_ns.rendering.inspection import part_colors
 from partnerface_ns.rendering.rays import Rays
 from partnerface_ns.rendering.sampling import SamplingConfig
 from partnerface_ns.subject import Subject
@@ -317,24 +315,20 @@ def test_both_precisions_render_about_the_same(make_avatar, tiny_subject):
     assert learns(coarse.field.parameters())
 
 
-# -- files ----------------------------------------------------------------------------------------------------------
+# -- state ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_saved_avatar_renders_the_same_in_another_ones_place(make_avatar, tiny_subject, tmp_path):
+def test_an_avatar_renders_the_same_in_another_ones_place(make_avatar, tiny_subject):
     avatar = stirred(make_avatar())
     avatar.set_progress(1.0)
     train_step(avatar, tiny_subject.states)
-    avatar.save(tmp_path / "avatar.pt")
-    stored = torch.load(tmp_path / "avatar.pt", weights_only=True)
-    assert stored["config"]["num_parts"] == 3
-
     stranger = replace(tiny_subject, identity=torch.ones(3), states=tiny_subject.states[:1], num_timesteps=7)
     other = make_avatar(stranger)
     states = tiny_subject.states
     assert not torch.allclose(
         seen(other, rays_at(0), states)["rgb"], seen(avatar, rays_at(0), states)["rgb"], atol=0.01
     )
-    other.load_state_dict(stored["state"])
+    other.load_state_dict(avatar.state_dict())
     for timesteps in (None, torch.arange(3)):
         expected, found = (seen(a, rays_at(1), states, timesteps) for a in (avatar, other))
         for name in expected:
@@ -365,9 +359,8 @@ def test_training_goes_on_from_a_state_as_if_unbroken(make_avatar, tiny_subject)
         assert torch.equal(found[name], expected[name]), name
 
 
-def test_no_array_of_the_head_model_is_saved(make_avatar, tiny_head, tmp_path):
-    make_avatar().save(tmp_path / "avatar.pt")
-    stored = torch.load(tmp_path / "avatar.pt", weights_only=True)["state"]
+def test_no_array_of_the_head_model_is_in_the_state(make_avatar, tiny_head):
+    stored = make_avatar().state_dict()
     arrays = [
         tiny_head.template,
         tiny_head.faces,
@@ -386,67 +379,13 @@ def test_no_array_of_the_head_model_is_saved(make_avatar, tiny_head, tmp_path):
             assert name == "static_offset"
 
 
-def test_a_failed_save_leaves_the_old_file(make_avatar, tmp_path, monkeypatch):
-    path = tmp_path / "avatar.pt"
-    avatar = make_avatar()
-    avatar.save(path)
-    before = path.read_bytes()
-
-    def interrupted(content: object, target) -> None:
-        target.write_bytes(b"half")
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(torch, "save", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        avatar.save(path)
-    assert path.read_bytes() == before
-
-
 def test_another_head_model_is_refused_by_name(make_avatar, head_arrays, tiny_subject, tmp_path):
-    avatar = make_avatar()
-    avatar.check_head_model("run")
+    state = make_avatar().state_dict()
+    check_same_head_model("run", state, tiny_subject.model)
     head_arrays["v_template"] = head_arrays["v_template"] + 0.01
     head_arrays["name"] = np.array("other head")
     other_head = head_model_from_arrays(head_arrays, tmp_path / "other.npz")
-    other = make_avatar(replace(tiny_subject, model=other_head))
-    other.load_state_dict(avatar.state_dict())
     with pytest.raises(SubjectError) as refused:
-        other.check_head_model(tmp_path / "run")
+        check_same_head_model(tmp_path / "run", state, other_head)
     for part in (str(tmp_path / "run"), tiny_subject.model.fingerprint, other_head.fingerprint, "other head"):
         assert part in str(refused.value)
-
-
-# -- the person -----------------------------------------------------------------------------------------------------
-
-
-def capture_of(
-    root: Path, states: HeadState, train: tuple[int, ...], background: tuple[float, float, float] | None
-) -> Capture:
-    camera = Camera(np.eye(4), 50.0, 50.0, 8.0, 8.0, 16, 16)
-    frames = tuple(Frame(t, 0, camera, None, None) for t in range(3))
-    splits = {"train": train, "val": (), "test": tuple(i for i in range(3) if i not in train)}
-    return Capture(root, "x", HeadModelRef(), torch.ones(3), None, states, frames, splits, background=background)
-
-
-def test_a_capture_gives_the_person_only_its_training_moments(tiny_subject, tmp_path):
-    capture = capture_of(tmp_path, tiny_subject.states, (0, 2), None)
-    subject = Subject.of(capture, tiny_subject.model, background=(0.0, 1.0, 0.0))
-    assert torch.equal(subject.states.jaw, tiny_subject.states.jaw[[0, 2]])
-    assert subject.num_timesteps == 3
-    assert subject.static_offset.shape == tiny_subject.model.template.shape and not subject.static_offset.any()
-    assert subject.background == (0.0, 1.0, 0.0)
-
-
-def test_a_capture_that_only_drives_gives_all_its_moments_and_its_own_background(tiny_subject, tmp_path):
-    capture = capture_of(tmp_path, tiny_subject.states, (), (1.0, 0.0, 0.0))
-    subject = Subject.of(capture, tiny_subject.model)
-    assert len(subject.states) == 3
-    assert subject.background == (1.0, 0.0, 0.0)
-
-
-@pytest.mark.parametrize("num_parts", [1, 8, 16])
-def test_part_colours_can_be_told_apart(num_parts):
-    colors = part_colors(num_parts)
-    assert ((colors >= 0) & (colors <= 1)).all()
-    if num_parts > 1:
-        assert (torch.cdist(colors, colors) + torch.eye(num_parts)).min() > 0.05

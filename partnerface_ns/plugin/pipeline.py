@@ -19,6 +19,7 @@ from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineC
 from PIL import Image
 from torch import Tensor
 
+from partnerface_ns.avatar_file import check_same_head_model
 from partnerface_ns.capture.capture import Frame
 from partnerface_ns.errors import SubjectError
 from partnerface_ns.plugin.datamanager import PartnerfaceDataManager, PartnerfaceDataManagerConfig
@@ -73,7 +74,8 @@ class PartnerfacePipeline(VanillaPipeline):
             self.model.load_state_dict(state, strict=True)
         except RuntimeError as error:
             raise SubjectError(source, "the checkpoint does not fit these settings", found=error) from error
-        self.model.avatar.check_head_model(source)
+        avatar = self.model.avatar
+        check_same_head_model(source, avatar.state_dict(), avatar.skinning.head.model)
 
     def get_average_eval_image_metrics(
         self, step: int | None = None, output_path: Path | None = None, get_std: bool = False

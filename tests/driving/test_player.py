@@ -12,7 +12,7 @@ import torch
 
 import partnerface_ns
 from partnerface_ns.avatar_config import AvatarConfig
-from partnerface_ns.avatar_file import AvatarInfo, config_from_plain, load_avatar
+from partnerface_ns.avatar_file import AvatarInfo, config_from_plain, load_avatar, save_avatar
 from partnerface_ns.driving.player import Player, scaled_camera
 from partnerface_ns.errors import SubjectError
 from partnerface_ns.flame.state import HeadState
@@ -178,3 +178,18 @@ def test_a_face_is_made_of_channels(player):
     assert state.batch_shape == () and player.face() is player.neutral
     with pytest.raises(SubjectError, match="unknown channel"):
         player.face(grin=1.0)
+
+
+def test_a_failed_save_leaves_the_old_file(avatar, info, tmp_path, monkeypatch):
+    path = tmp_path / "avatar.pt"
+    save_avatar(path, avatar, info)
+    before = path.read_bytes()
+
+    def interrupted(content: object, target: Path) -> None:
+        target.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "save", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        save_avatar(path, avatar, info)
+    assert path.read_bytes() == before and list(tmp_path.glob("*.partial")) == []
