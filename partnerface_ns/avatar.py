@@ -11,14 +11,14 @@ never the head model's arrays: those come again from the user's file.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from partnerface_ns.avatar_config import AvatarConfig
+from partnerface_ns.avatar_stages import Moments, MovedPoints, Shaded
 from partnerface_ns.fields.canonical_field import CanonicalField
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
@@ -41,7 +41,7 @@ from partnerface_ns.rendering.sampling import (
 from partnerface_ns.rendering.volume import weights_from_density
 from partnerface_ns.subject import Subject
 from partnerface_ns.warp.driving_code import DrivingCode, code_visibility
-from partnerface_ns.warp.inverse_skinning import CanonicalPoints, InverseSkinning, PosedFrames, SkinnedFrames
+from partnerface_ns.warp.inverse_skinning import CanonicalPoints, InverseSkinning, PosedFrames
 from partnerface_ns.warp.part_assigner import PartAssigner, PartWeights, seed_parts
 from partnerface_ns.warp.part_deformation import GlobalDeformation, PartDeformation
 from partnerface_ns.warp.torso import TorsoMotion
@@ -62,44 +62,6 @@ _RAYS_ON_CPU, _RAYS_ON_GPU = 1 << 14, 1 << 16
 """Rays rendered at once in evaluation: enough to keep the device busy, few enough for a small memory."""
 _SEEN = 5e-4
 """Share of a pixel below which a sample's colour is not computed."""
-
-
-class Moments(NamedTuple):
-    """A few frames, ready to be rendered."""
-
-    states: HeadState
-    """Their head states, batch axes (frames,)."""
-    skinned: SkinnedFrames
-    """Their inverse skinning."""
-    T_correction: Float[Tensor, "frames 4 4"] | None
-    """What tracking missed in them."""
-
-
-class MovedPoints(NamedTuple):
-    """Canonical points after the part deformation."""
-
-    points: Float[Tensor, "points 3"]
-    """Canonical frame, metres."""
-    ambient: Float[Tensor, "points ambient"]
-    """Coordinates of the expression-dependent appearance."""
-    offset: Float[Tensor, "points 3"]
-    """What the deformation added, metres."""
-    parts: tuple[Rows, PartWeights] | None
-    """The points that have parts, and those."""
-
-
-class Shaded(NamedTuple):
-    """What training wants to know of the samples of its rays."""
-
-    moved: MovedPoints
-    elsewhere: Float[Tensor, "places 3"] | None
-    """Offsets, metres, at random possible places."""
-    correction: Float[Tensor, "points"]
-    """Learned difference of log density from the expected one near skin, zero elsewhere."""
-    points: Float[Tensor, "points 3"]
-    """Canonical places before deformation, metres."""
-    on_hits: Bool[Tensor, "points"]
-    """Which of them lie on rays that meet anything."""
 
 
 class Avatar(nn.Module):

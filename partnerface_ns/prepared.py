@@ -25,7 +25,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from partnerface_ns.avatar import Avatar, Moments, MovedPoints
+from partnerface_ns.avatar import Avatar
+from partnerface_ns.avatar_stages import Moments, MovedPoints
 from partnerface_ns.flame.posing import PosedHead
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.rigid import move_points

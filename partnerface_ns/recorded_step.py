@@ -18,7 +18,7 @@ from torch import Tensor
 from partnerface_ns.avatar import Avatar
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.recorded_work import RecordedWork
-from partnerface_ns.rendering.rays import Rays
+from partnerface_ns.rendering.rays import RayBatch, Rays
 from partnerface_ns.warp.inverse_skinning import PosedFrames
 
 _KEPT_BYTES = 3 << 30
@@ -70,34 +70,26 @@ class RecordedStep:
         self._posed: OrderedDict[int, PosedFrames] = OrderedDict()
         self._kind: tuple[int, ...] | None = None
 
-    def __call__(
-        self,
-        rays: Rays,
-        timesteps: Int[Tensor, "frames"],
-        rgb: Float[Tensor, "rays 3"],
-        mask: Float[Tensor, "rays 1"],
-    ) -> StepResult:
-        """Compute a batch's gradients, which lie in the parameters' `grad` afterwards.
-
-        Args:
-            rays: equally many of each frame, frame by frame.
-            timesteps: of the frames, in the training capture; on the CPU.
-            rgb: true colours in [0, 1].
-            mask: true foreground in [0, 1].
+    def __call__(self, batch: RayBatch) -> StepResult:
+        """Compute the gradients of a batch on the CPU; they lie in the parameters' `grad` afterwards.
 
         Returns:
             The loss terms and the mean squared error of colours, until the next call.
         """
-        kind = (int(self._avatar.stage), len(rgb), len(timesteps), id(self._avatar.skinning))
+        kind = (int(self._avatar.stage), len(batch.rgb), len(batch.timesteps), id(self._avatar.skinning))
         if kind != self._kind:
             if self._kind is None or kind[-1] != self._kind[-1]:
                 self._posed.clear()
             self._kind, self._recording = kind, RecordedWork(partial(_gradients, self._avatar))
         device = self._track.expression.device
-        on_gpu = timesteps.to(device)
-        rays = Rays(rays.origins.to(device), rays.directions.to(device), rays.frame.to(device))
+        rays, timesteps = batch.rays, batch.timesteps.to(device)
         given = _Inputs(
-            rays, self._track[on_gpu], on_gpu, self._posed_frames(timesteps), rgb.to(device), mask.to(device)
+            Rays(rays.origins.to(device), rays.directions.to(device), rays.frame.to(device)),
+            self._track[timesteps],
+            timesteps,
+            self._posed_frames(batch.timesteps),
+            batch.rgb.to(device),
+            batch.mask.to(device),
         )
         result, gradients = self._recording(given)
         for parameter, gradient in gradients:  # an optimiser may have let go of it

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from partnerface_ns.avatar import Avatar
@@ -22,7 +22,7 @@ from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.camera import Intrinsics, project_points, rays_through_pixels
 from partnerface_ns.recorded_step import RecordedStep, StepResult, descend
 from partnerface_ns.rendering.metrics import above_neck
-from partnerface_ns.rendering.rays import Rays
+from partnerface_ns.rendering.rays import RayBatch, Rays
 
 
 @dataclass
@@ -41,21 +41,6 @@ class RaySamplerConfig:
     """Share of rays aimed at the head's box."""
     foreground_share: float = 0.15
     """Share of rays aimed at the person; the rest falls anywhere in the picture."""
-
-
-@dataclass(frozen=True)
-class RayBatch:
-    """One training step's rays and what they should see."""
-
-    rays: Rays
-    picture: Int[Tensor, "frames"]
-    """Which pictures, by their place in the sampler's list, the frames of `rays` are."""
-    pixels: Int[Tensor, "rays 2"]
-    """Row and column of each ray's pixel."""
-    rgb: Float[Tensor, "rays 3"]
-    """True colours in [0, 1]."""
-    mask: Float[Tensor, "rays 1"]
-    """True foreground in [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +76,7 @@ class RaySampler:
         return RayBatch(
             rays=Rays(torch.cat(origins), torch.cat(directions), torch.arange(num_frames).repeat_interleave(per_frame)),
             picture=torch.tensor(chosen),
+            timesteps=torch.tensor([self.pictures.frames[i].timestep for i in chosen]),
             pixels=torch.from_numpy(pixels).flatten(0, 1),
             rgb=torch.from_numpy(rgb).flatten(0, 1).float() / 255,
             mask=torch.from_numpy(mask).flatten()[:, None].float() / 255,
@@ -241,16 +227,11 @@ class PlainStep:
     def __init__(self, avatar: Avatar, track: HeadState) -> None:
         self._avatar, self._track = avatar, track
 
-    def __call__(
-        self,
-        rays: Rays,
-        timesteps: Int[Tensor, "frames"],
-        rgb: Float[Tensor, "rays 3"],
-        mask: Float[Tensor, "rays 1"],
-    ) -> StepResult:
+    def __call__(self, batch: RayBatch) -> StepResult:
         """As `RecordedStep`."""
         self._avatar.zero_grad(set_to_none=True)
-        return descend(self._avatar, self._avatar.render(rays, self._track[timesteps], timesteps), rgb, mask)
+        rendered = self._avatar.render(batch.rays, self._track[batch.timesteps], batch.timesteps)
+        return descend(self._avatar, rendered, batch.rgb, batch.mask)
 
 
 def fit(
@@ -278,7 +259,6 @@ def fit(
     schedule = Schedule(config.schedule, clock=clock)
     groups = [{"params": p, "base": LEARNING_RATES[n], "lr": 0.0} for n, p in avatar.param_groups().items()]
     optimizer = torch.optim.Adam(groups, eps=1e-15, fused=True)
-    timesteps_of = torch.tensor([f.timestep for f in pictures.frames])
     gradients = RecordedStep(avatar, track) if avatar.identity.is_cuda else PlainStep(avatar, track)
     avatar.train()
     step = 0
@@ -287,8 +267,7 @@ def fit(
         avatar.set_progress(schedule.progress(step))
         for group in optimizer.param_groups:
             group["lr"] = group["base"] * schedule.learning_rate_factor(step)
-        batch = sampler.sample(step)
-        result = gradients(batch.rays, timesteps_of[batch.picture], batch.rgb, batch.mask)
+        result = gradients(sampler.sample(step))
         optimizer.step()
         step += 1
         if on_step is not None:

@@ -10,7 +10,7 @@ from partnerface_ns.demo.subject import make_subject
 from partnerface_ns.flame.open_head import load_open_head
 from partnerface_ns.prepared import PreparedAvatar, PreparedConfig
 from partnerface_ns.recorded_step import RecordedStep
-from partnerface_ns.rendering.rays import rays_of_picture
+from partnerface_ns.rendering.rays import RayBatch, rays_of_picture
 from partnerface_ns.subject import Subject
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -101,17 +101,20 @@ def test_training_lowers_the_loss(make_avatar, capture):
 def test_a_played_step_has_the_gradients_of_a_plain_one(avatar, capture):
     """The first batches are worked on plainly, the others are played; batches differ, and come again."""
     frames = capture.frames_of("train")
-    batches = [rays_of_picture(frame.camera, torch.device("cpu")) for frame in frames[:2]]
-    colors = [torch.rand(len(rays.frame), 3) for rays in batches]
+    batches = []
+    for i, frame in enumerate(frames[:2]):
+        rays = rays_of_picture(frame.camera, torch.device("cpu"))
+        num, of_frame = len(rays.frame), torch.tensor([frame.timestep])
+        pixels = torch.zeros(num, 2, dtype=torch.long)
+        batches.append(RayBatch(rays, torch.tensor([i]), of_frame, pixels, torch.rand(num, 3), torch.ones(num, 1)))
     avatar.cuda().train().stage.fill_(2)
     avatar.config.sampling.refresh_every = 10**6
     step = RecordedStep(avatar, capture.track)
     found: dict[int, list] = {0: [], 1: []}
     for turn in range(10):
-        which, rays = turn % 2, batches[turn % 2]
+        which = turn % 2
         torch.manual_seed(7)
-        timesteps = torch.tensor([frames[which].timestep])
-        terms = step(rays, timesteps, colors[which], torch.ones(len(rays.frame), 1)).terms
+        terms = step(batches[which]).terms
         gradients = {name: p.grad.clone() for name, p in avatar.named_parameters() if p.grad is not None}
         avatar.zero_grad(set_to_none=True)
         if turn > 1:  # after the first step density is remembered

@@ -11,7 +11,7 @@ import torch
 from partnerface_ns import recorded_step
 from partnerface_ns.geometry.rows import fixed_shapes
 from partnerface_ns.recorded_step import RecordedStep
-from partnerface_ns.rendering.rays import Rays
+from partnerface_ns.rendering.rays import RayBatch, Rays
 from partnerface_ns.training import PlainStep
 
 
@@ -38,7 +38,8 @@ def batch():
     origins = torch.tensor([0.0, 0.0, 0.8]).expand(80, 3)
     directions = torch.nn.functional.normalize(aims.repeat(2, 1) - origins, dim=-1)
     rays = Rays(origins, directions, torch.arange(2).repeat_interleave(40))
-    return rays, torch.tensor([0, 2]), torch.linspace(0, 1, 240).view(80, 3), torch.ones(80, 1)
+    pixels, rgb = torch.zeros(80, 2, dtype=torch.long), torch.linspace(0, 1, 240).view(80, 3)
+    return RayBatch(rays, torch.tensor([0, 1]), torch.tensor([0, 2]), pixels, rgb, torch.ones(80, 1))
 
 
 @pytest.mark.parametrize("progress", [0.0, 1.0])
@@ -49,7 +50,7 @@ def test_a_step_is_that_of_the_plain_loop(make_avatar, tiny_subject, batch, prog
     avatar.step.fill_(1)  # after the first, density is remembered
     results, gradients = [], []
     for kind in (PlainStep, RecordedStep):
-        results.append(kind(avatar, tiny_subject.states)(*batch))
+        results.append(kind(avatar, tiny_subject.states)(batch))
         gradients.append({name: p.grad.clone() for name, p in avatar.named_parameters() if p.grad is not None})
     plain, recorded = results
     assert float(recorded.squared_error) == pytest.approx(float(plain.squared_error), rel=1e-3)
@@ -67,7 +68,7 @@ def test_gradients_come_back_after_an_optimiser_let_go_of_them(make_avatar, tiny
     step = RecordedStep(avatar, tiny_subject.states)
     for _ in range(2):
         avatar.zero_grad(set_to_none=True)
-        step(*batch)
+        step(batch)
         assert avatar.field.planes[0].grad is not None
 
 
@@ -76,18 +77,18 @@ def test_posed_frames_are_kept_as_far_as_memory_goes(make_avatar, tiny_subject, 
     pose = avatar.skinning.posed
     monkeypatch.setattr(avatar.skinning, "posed", lambda states: posed.append(len(states)) or pose(states))
     step = RecordedStep(avatar, tiny_subject.states)
-    step(*batch)
-    step(*batch)
+    step(batch)
+    step(batch)
     assert posed == [1, 1], "each timestep once"
     monkeypatch.setattr(recorded_step, "_KEPT_BYTES", 0)
-    step(*batch)
-    step(*batch)
+    step(batch)
+    step(batch)
     assert posed == [1, 1, 1, 1] and not step._posed
 
 
 def test_an_avatar_is_let_go_with_its_steps(make_avatar, tiny_subject, batch):
     avatar = make_avatar().train()
-    RecordedStep(avatar, tiny_subject.states)(*batch)
+    RecordedStep(avatar, tiny_subject.states)(batch)
     gone = weakref.ref(avatar)
     del avatar
     gc.collect()

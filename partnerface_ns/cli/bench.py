@@ -91,11 +91,11 @@ class Bench:
         from partnerface_ns.cli.avatars import usable_device
 
         device = usable_device(self.device)
+        outcomes = self._finished()
+        todo = self._missing(outcomes, device)
         for folder in (self._pictures, self._avatars):
             if folder is not None:
                 folder.mkdir(parents=True, exist_ok=True)
-        outcomes = self._finished()
-        todo = self._missing(outcomes, device)
         jobs = self.jobs or (1 if device.startswith("cuda") else os.cpu_count() or 1)
         with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
             futures = [pool.submit(run, job) for job in todo]

@@ -6,14 +6,13 @@ training set. Rays of a step come from few frames and carry only their timestep:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Optional, Tuple, Type
 
 import numpy as np
 import torch
 import tyro
-from jaxtyping import Int
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.configs.dataparser_configs import AnnotatedDataParserUnion
@@ -24,13 +23,13 @@ from nerfstudio.data.pixel_samplers import PixelSamplerConfig
 from nerfstudio.data.utils.dataloaders import FixedIndicesEvalDataloader, RandIndicesEvalDataloader
 from PIL import Image
 from rich.progress import track
-from torch import Tensor
 
 from partnerface_ns.capture.capture import Frame
 from partnerface_ns.errors import SubjectError
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.plugin.dataparser import FlameDataParserConfig, Recording, scaled
-from partnerface_ns.training import Pictures, RayBatch, RaySampler, RaySamplerConfig, region_boxes
+from partnerface_ns.rendering.rays import RayBatch
+from partnerface_ns.training import Pictures, RaySampler, RaySamplerConfig, region_boxes
 
 
 @dataclass
@@ -136,25 +135,21 @@ class PartnerfaceDataManager(VanillaDataManager[FrameDataset]):
 
     def next_train(self, step: int) -> tuple[RayBundle, dict[str, Any]]:
         """The rays of a training step, and the colours and masks that they should see."""
-        batch, _ = self.next_rays(step)
-        assert self._sampler is not None
-        return self._batch(batch, self._sampler.pictures.frames)
+        return self._bundle(self.next_rays(step))
 
-    def next_rays(self, step: int) -> tuple[RayBatch, Int[Tensor, "frames"]]:
-        """The same as the avatar takes it, and the timesteps of its frames; on the CPU."""
+    def next_rays(self, step: int) -> RayBatch:
+        """The same as the avatar takes it, on the CPU."""
         self.load_pictures()
         self.train_count += 1
         assert self._sampler is not None
-        batch = self._sampler.sample(step)
-        frames = self._sampler.pictures.frames
-        return batch, torch.tensor([frames[i].timestep for i in batch.picture.tolist()])
+        return self._sampler.sample(step)
 
     def next_eval(self, step: int) -> tuple[RayBundle, dict[str, Any]]:
         """Rays of one evaluation picture, chosen by the step."""
         self.eval_count += 1
         pictures = _pictures(self.eval_dataset, [step % len(self.eval_dataset)])
         sampler = RaySampler(self.config.sampler, pictures, self.config.seed)
-        return self._batch(sampler.sample(step), pictures.frames)
+        return self._bundle(sampler.sample(step))
 
     def next_eval_image(self, step: int) -> tuple[Cameras, dict[str, Any]]:
         """A random evaluation picture."""
@@ -166,15 +161,14 @@ class PartnerfaceDataManager(VanillaDataManager[FrameDataset]):
     def get_eval_rays_per_batch(self) -> int:
         return self.config.sampler.rays_per_batch
 
-    def _batch(self, batch: RayBatch, frames: Sequence[Frame]) -> tuple[RayBundle, dict[str, Any]]:
-        picture = batch.picture[batch.rays.frame][:, None]
-        timesteps = torch.tensor([frame.timestep for frame in frames])[picture]
+    def _bundle(self, batch: RayBatch) -> tuple[RayBundle, dict[str, Any]]:
+        frame = batch.rays.frame
         bundle = RayBundle(
             origins=batch.rays.origins,
             directions=batch.rays.directions,
             pixel_area=torch.ones_like(batch.mask),
-            camera_indices=picture,
-            metadata={"timestep": timesteps},
+            camera_indices=batch.picture[frame][:, None],
+            metadata={"timestep": batch.timesteps[frame][:, None]},
         )
         return bundle.to(self.device), {"image": batch.rgb.to(self.device), "mask": batch.mask.to(self.device)}
 

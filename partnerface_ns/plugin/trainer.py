@@ -130,10 +130,9 @@ class PartnerfaceTrainer(Trainer):
     def recorded_iteration(self, step: int) -> TRAIN_INTERATION_OUTPUT:
         """A step whose gradients the avatar computes by itself; nerfstudio's optimisers follow them."""
         model, datamanager = self.pipeline.model, self.pipeline.datamanager
-        batch, timesteps = datamanager.next_rays(step)
         if self._step is None:
             self._step = self.make_step(model.avatar, datamanager.train_dataset.recording.capture.track)
-        terms, squared_error = self._step(batch.rays, timesteps, batch.rgb, batch.mask)
+        terms, squared_error = self._step(datamanager.next_rays(step))
         self.optimizers.optimizer_step_all()
         metrics = {"psnr": -10 * torch.log10(squared_error)}
         return torch.stack(list(terms.values())).sum(), terms, metrics

@@ -29,6 +29,24 @@ class Rays:
         return [Rays(*part) for part in zip(*parts, strict=True)]
 
 
+@dataclass(frozen=True)
+class RayBatch:
+    """One training step's rays and what they should see."""
+
+    rays: Rays
+    """Equally many of each frame, frame by frame."""
+    picture: Int[Tensor, "frames"]
+    """Which pictures, by their place in the sampler's list, the frames of `rays` are."""
+    timesteps: Int[Tensor, "frames"]
+    """Theirs in the training capture."""
+    pixels: Int[Tensor, "rays 2"]
+    """Row and column of each ray's pixel."""
+    rgb: Float[Tensor, "rays 3"]
+    """True colours in [0, 1]."""
+    mask: Float[Tensor, "rays 1"]
+    """True foreground in [0, 1]."""
+
+
 def rays_of_picture(camera: Camera, device: torch.device) -> Rays:
     """Rays of one frame through the centres of all pixels, row by row."""
     sides = (torch.arange(side, device=device) for side in (camera.height, camera.width))
