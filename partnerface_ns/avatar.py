@@ -366,6 +366,7 @@ class Avatar(nn.Module):
         counted = shaded.on_hits / shaded.on_hits.sum().clamp(min=1)
         mean = lambda values: (values * counted).sum()  # noqa: E731
         found = {"geometry": mean(F.smooth_l1_loss(correction, torch.zeros_like(correction), reduction="none"))}
+        found["planes"] = self.field.roughness()
         if shaded.elsewhere is not None:
             squared = lambda offset: (offset / self.config.parts.offset_scale).square().sum(-1)  # noqa: E731
             found["offset"], found["elsewhere"] = mean(squared(moved.offset)), squared(shaded.elsewhere).mean()
@@ -412,6 +413,7 @@ class Avatar(nn.Module):
             "offset": c.offset_weight,
             "elsewhere": c.elsewhere_weight,
             "ambient": c.ambient_weight,
+            "planes": c.planes_weight,
             "smoothness": c.smoothness_weight,
             "torso": self.config.torso.residual_weight,
             "correction": self.config.correction.residual_weight,

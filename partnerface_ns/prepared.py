@@ -30,22 +30,22 @@ from partnerface_ns.avatar_stages import Moments, MovedPoints
 from partnerface_ns.flame.posing import PosedHead
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.rigid import move_points
-from partnerface_ns.geometry.rows import Rows, chosen_rows
+from partnerface_ns.geometry.rows import Rows
 from partnerface_ns.geometry.volumes import read_volume
 from partnerface_ns.recorded_work import RecordedWork
 from partnerface_ns.rendering.lattice import ViewLattice
 from partnerface_ns.rendering.rays import Rays
 from partnerface_ns.rendering.sampling import along, invert_piecewise_linear
-from partnerface_ns.rendering.volume import weights_from_density
+from partnerface_ns.rendering.volume import running_sums, weights_from_density
 from partnerface_ns.warp.inverse_skinning import CanonicalPoints
 
 _RAYS_ON_CPU, _RAYS_ON_GPU = 1 << 16, 1 << 18
 """Rays rendered at once: enough to keep the device busy, few enough for a small memory."""
 _NUM_RECORDINGS = 3
 """Recordings that are kept: a viewer shows smaller pictures while something moves."""
-_ROOM_EXACT, _ROOM_CELLS = 1.5, 1.15
-"""How many more rays may follow every sample in a recording than do in the picture that it is made for, and how many
-more cells a lattice may have along a side; a picture that needs more is recorded anew."""
+_MORE_ROWS, _MORE_CELLS = 1.3, 1.15
+"""How many times as many cells and rays, and cells along a side of the lattice, a recording has room for as the picture
+that it is made for takes; a picture that takes more is recorded anew."""
 _CLOSE = 0.15
 """Metres to the surface within which a camera looks wider than a lattice reaches."""
 _THIN, _HIDDEN = 1.0, 1e-3
@@ -91,6 +91,8 @@ class _Scene:
     """Metres that each of them stands for."""
     exact: Bool[Tensor, "all"]
     """Columns whose rays follow every sample."""
+    counts: Int[Tensor, "2"]
+    """`near` and `in_sight` of a `_Room`."""
 
 
 class _View(NamedTuple):
@@ -105,26 +107,51 @@ class _View(NamedTuple):
 
 
 class _Room(NamedTuple):
-    """What `fixed_shapes` fixes of a picture."""
+    """What `fixed_shapes` fixes of a picture: all that is counted otherwise."""
 
-    shape: tuple[int, int, int]
-    """Rows, columns and depths of the coarse lattice."""
-    exact: float
-    """Share of rays that follow every sample."""
+    rows: int
+    columns: int
+    depths: int
+    """Of the coarse lattice."""
+    near: int
+    """Coarse cells near matter."""
+    in_sight: int
+    """Fine cells in sight."""
+    hit: int
+    """Rays that meet anything."""
+    exact: int
+    """Of these, rays that follow every sample."""
+
+    @staticmethod
+    def of(counts: Int[Tensor, "7"]) -> _Room:
+        return _Room(*map(int, counts.tolist()))
 
     def grown(self) -> _Room:
-        rows, columns, depths = (math.ceil(_ROOM_CELLS * cells) for cells in self.shape)
-        return _Room((rows, columns, depths), min(1.0, _ROOM_EXACT * self.exact + 0.01))
+        """With room for other pictures."""
+        cells = (math.ceil(_MORE_CELLS * n) for n in self[:3])
+        return _Room(*cells, *(math.ceil(_MORE_ROWS * n) + 1 for n in self[3:]))
+
+    def or_more(self, other: _Room) -> _Room:
+        """Room for what either has room for."""
+        return _Room(*map(max, self, other))
 
     def holds(self, needs: _Room) -> bool:
-        return needs.exact <= self.exact and all(n <= has for n, has in zip(needs.shape, self.shape, strict=True))
+        return all(need <= has for need, has in zip(needs, self, strict=True))
+
+
+class _Drawn(NamedTuple):
+    """A picture."""
+
+    shown: dict[str, Tensor]
+    counts: Int[Tensor, "7"]
+    """The `_Room` that it takes."""
 
 
 class _Recording(NamedTuple):
     """Work on pictures that need no more than a certain room."""
 
     room: _Room
-    work: RecordedWork[_View, dict[str, Tensor]]
+    work: RecordedWork[_View, _Drawn]
 
 
 class PreparedAvatar:
@@ -171,39 +198,39 @@ class PreparedAvatar:
             return self._avatar.render(rays, state, timesteps)
         view = _View(origin, directions, state, head, timesteps)
         playable = directions.is_cuda and len(directions) <= _RAYS_ON_GPU
-        return self._played(view) if recorded and playable else self._drawn(view)
+        return self._played(view) if recorded and playable else self._drawn(view).shown
 
     def _played(self, view: _View) -> dict[str, Tensor]:
         """The same on a GPU, where the work on one picture is recorded and played for others of its size."""
         kind = (len(view.directions), view.timesteps is None)
         with self._playing:
-            needs, recording = self._needs(view), self._recordings.pop(kind, None)
-            if recording is None or not recording.room.holds(needs):
-                room = needs.grown()
-                recording = _Recording(room, RecordedWork(lambda given: self._drawn(given, room.shape, room.exact)))
+            recording, room = self._recordings.pop(kind, None), None
+            if recording is not None:
+                drawn = recording.work(view)
+                if not recording.room.holds(_Room.of(drawn.counts)):
+                    recording, room = None, recording.room
+            if recording is None:
+                drawn = self._drawn(view)
+                recording = self._recording(_Room.of(drawn.counts).grown(), room)
             self._recordings[kind] = recording  # the last is the newest
             if len(self._recordings) > _NUM_RECORDINGS:
                 self._recordings.pop(next(iter(self._recordings)))
-            return {name: values.clone() for name, values in recording.work(view).items()}
+            return {name: values.clone() for name, values in drawn.shown.items()}
 
-    def _needs(self, view: _View) -> _Room:
-        verts = view.head.verts[0]
-        lattice = self._lattice(view.origin, view.directions, verts, None)
-        fine = lattice.finer()
-        column, _ = fine.columns(view.directions)
-        exact = self._exact_columns(verts, fine)[column] & (column >= 0)
-        return _Room(lattice.shape, float(exact.float().mean()))
+    def _recording(self, room: _Room, before: _Room | None) -> _Recording:
+        """For pictures that take so much room; `before` is what the last recording of the kind had."""
+        room = room if before is None else room.or_more(before)
+        return _Recording(room, RecordedWork(lambda view: self._drawn(view, room)))
 
-    def _drawn(
-        self, view: _View, shape: tuple[int, int, int] | None = None, exact_share: float = 1.0
-    ) -> dict[str, Tensor]:
-        """The picture; the last two arguments say what `fixed_shapes` fixes."""
+    def _drawn(self, view: _View, room: _Room | None = None) -> _Drawn:
+        """The picture; `room` is what `fixed_shapes` fixes of it."""
         avatar, num = self._avatar, _RAYS_ON_GPU if view.directions.is_cuda else _RAYS_ON_CPU
         moments = avatar.moments(view.state, view.timesteps, avatar.skinning.posed(view.state, view.head))
-        lattice = self._lattice(view.origin, view.directions, moments.skinned.verts[0], shape)
-        scene = self._scene(lattice, moments)
-        chunks = [self._shaded(view.origin, part, moments, scene, exact_share) for part in view.directions.split(num)]
-        return {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
+        lattice = self._lattice(view.origin, view.directions, moments.skinned.verts[0], room and room[:3])
+        scene = self._scene(lattice, moments, room)
+        chunks = [self._shaded(view.origin, part, moments, scene, room) for part in view.directions.split(num)]
+        shown = {name: torch.cat([chunk.shown[name] for chunk in chunks]) for name in chunks[0].shown}
+        return _Drawn(shown, torch.cat([lattice.needed, scene.counts, sum(chunk.counts for chunk in chunks)]))
 
     def _lattice(
         self, origin: Tensor, directions: Tensor, verts: Tensor, shape: tuple[int, int, int] | None
@@ -238,12 +265,13 @@ class PreparedAvatar:
 
     # -- what is in sight ----------------------------------------------------------------------------------------
 
-    def _scene(self, coarse: ViewLattice, moments: Moments) -> _Scene:
+    def _scene(self, coarse: ViewLattice, moments: Moments, room: _Room | None) -> _Scene:
         avatar, verts = self._avatar, moments.skinned.verts[0]
-        lattice, known = coarse.finer(), self._in_sight(coarse, moments)
+        near, known = self._in_sight(coarse, moments, room and room.near)
+        lattice = coarse.finer()
         for axis in range(3):
             known = known.repeat_interleave(2, axis)
-        node = Rows(known.flatten())
+        node = Rows(known.flatten(), room and room.in_sight)
         canonical, moved = self._moved(lattice.points(node.index), moments)
         shown = avatar.inspect(canonical.points, moved)
         spaced = avatar.field.spaced(moved.points)
@@ -256,22 +284,25 @@ class PreparedAvatar:
         density = node.into(nothing[:, -1], self._mean_density(1, canonical.points))
         looked_at = node.into(known.flatten(), avatar.grid.probe(canonical.points) > 0) & known.flatten()
         samples = self._samples(density.view(lattice.shape), known, looked_at.view(lattice.shape), lattice)
-        return _Scene(lattice, values.view(-1, *lattice.shape), *samples, self._exact_columns(verts, lattice))
+        counts = torch.stack([near.holds.sum(), node.holds.sum()])
+        return _Scene(lattice, values.view(-1, *lattice.shape), *samples, self._exact_columns(verts, lattice), counts)
 
-    def _in_sight(self, coarse: ViewLattice, moments: Moments) -> Bool[Tensor, "rows columns depths"]:
-        """Which cells are neither empty nor hidden, and their neighbours."""
+    def _in_sight(
+        self, coarse: ViewLattice, moments: Moments, room: int | None
+    ) -> tuple[Rows, Bool[Tensor, "rows columns depths"]]:
+        """Cells near matter, and which cells are neither empty nor hidden, and their neighbours."""
         avatar = self._avatar
         points = coarse.points(torch.arange(_size(coarse), device=coarse.lower.device))
         near = torch.zeros_like(points[:, 0], dtype=torch.bool)
         for T in (moments.skinned.T_canonical_skull[0], moments.skinned.T_canonical_torso[0]):
             near |= avatar.grid.near_matter(move_points(T, points))
-        chosen = Rows(near)
+        chosen = Rows(near, room)
         canonical = avatar.canonical(chosen.of(points), _one_frame(chosen.index), moments).points
         density = chosen.into(points.new_zeros(len(points)), self._mean_density(0, canonical)).view(coarse.shape)
         through = density * coarse.size[2]
         # Rays may pass beside a cell's middle, where more light gets through.
-        light = _dilated(torch.exp(through - through.cumsum(2)))
-        return _grown((density > _THIN) & (light > _HIDDEN))
+        light = _dilated(torch.exp(through - running_sums(through)))
+        return chosen, _grown((density > _THIN) & (light > _HIDDEN))
 
     def _moved(self, points: Float[Tensor, "points 3"], moments: Moments) -> tuple[CanonicalPoints, MovedPoints]:
         """Points of the world after inverse skinning, and after deformation."""
@@ -296,7 +327,7 @@ class PreparedAvatar:
         num, sampled = len(pdf), (pdf > 0).float()
         even = sampled / sampled.sum(1, keepdim=True).clamp(min=1)
         pdf = (1 - _EXPLORE) * pdf / pdf.sum(1, keepdim=True).clamp(min=1e-6) + _EXPLORE * even
-        cdf = F.pad(pdf.cumsum(1), (1, 0))
+        cdf = F.pad(running_sums(pdf), (1, 0))
         # Edges of equal shares, and between them the places themselves, which never fall into a gap.
         u = torch.linspace(0, 1, 2 * self.config.num_samples + 1, device=pdf.device).expand(num, -1)
         at = invert_piecewise_linear(lattice.edges.expand(num, -1).contiguous(), cdf, u.contiguous())
@@ -319,22 +350,25 @@ class PreparedAvatar:
     # -- what rays see -------------------------------------------------------------------------------------------
 
     def _shaded(
-        self, origin: Tensor, directions: Tensor, moments: Moments, scene: _Scene, exact_share: float
-    ) -> dict[str, Tensor]:
+        self, origin: Tensor, directions: Tensor, moments: Moments, scene: _Scene, room: _Room | None
+    ) -> _Drawn:
         avatar, lattice = self._avatar, scene.lattice
         num_ambient = scene.values.shape[0] - 7
         column, place = lattice.columns(directions)
         row = torch.where(column < 0, -1, scene.row[column])
-        hit = Rows(row >= 0)
+        hit = Rows(row >= 0, room and room.hit)
         row, place, directions_hit = hit.of(row).clamp(min=0), hit.of(place), hit.of(directions)
         distance, length = scene.distance[row], scene.length[row]
         spaced = lattice.read(scene.values[:3], place, distance)
-        exact = chosen_rows(scene.exact[hit.of(column).clamp(min=0)] & hit.of(hit.holds), exact_share)
-        if len(exact):
-            first = self._followed(origin, directions_hit[exact], distance[exact], moments)
-            weights = weights_from_density(self._density(first), length[exact])
-            distance[exact], length[exact] = self._looked_again(distance[exact], length[exact], weights)
-            spaced[exact] = self._followed(origin, directions_hit[exact], distance[exact], moments)
+        at_split = scene.exact[hit.of(column).clamp(min=0)] & hit.of(hit.holds)
+        exact = Rows(at_split, room and room.exact)
+        counts = torch.stack([hit.holds.sum(), at_split.sum()])
+        if len(exact.index):
+            followed, at, apart = exact.of(directions_hit), exact.of(distance), exact.of(length)
+            first = self._followed(origin, followed, at, moments)
+            at, apart = self._looked_again(at, apart, weights_from_density(self._density(first), apart))
+            spaced = exact.into(spaced, self._followed(origin, followed, at, moments))
+            distance, length = exact.into(distance, at), exact.into(length, apart)
         weights = weights_from_density(self._density(spaced), length)
         opacity = weights.sum(1, keepdim=True)
         depth = (weights * distance).sum(1, keepdim=True) / opacity.clamp(min=1e-4)
@@ -352,9 +386,8 @@ class PreparedAvatar:
             "deformation": size.expand(-1, 3),
             "canonical": (field.places(spaced.mean(1)) - field.lower) / (field.upper - field.lower),
         }
-        return {"rgb": rgb, "accumulation": accumulation, "depth": on_rays(depth)} | {
-            name: on_rays(opacity * values) for name, values in shown.items()
-        }
+        outputs = {"rgb": rgb, "accumulation": accumulation, "depth": on_rays(depth)}
+        return _Drawn(outputs | {name: on_rays(opacity * values) for name, values in shown.items()}, counts)
 
     def _followed(self, origin: Tensor, directions: Tensor, distance: Tensor, moments: Moments) -> Tensor:
         """Places of samples after skinning and deformation of each, in the field's spacing: (rays, samples, 3)."""
@@ -364,7 +397,7 @@ class PreparedAvatar:
     def _looked_again(self, distance: Tensor, length: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         """As many places again where a ray's first ones have seen most, and what each stands for."""
         share = weights / weights.sum(1, keepdim=True).clamp(min=1e-6) + _EXPLORE / weights.shape[1]
-        cdf = F.pad((share / share.sum(1, keepdim=True)).cumsum(1), (1, 0))
+        cdf = F.pad(running_sums(share / share.sum(1, keepdim=True)), (1, 0))
         ends = distance[:, -1:] + length[:, -1:] / 2
         edges = torch.cat([distance - length / 2, ends], 1)
         u = torch.linspace(0, 1, 2 * weights.shape[1] + 1, device=cdf.device).expand(len(cdf), -1)
@@ -391,7 +424,7 @@ def quantiles(
     points: Float[Tensor, "rays samples 3"], weights: Float[Tensor, "rays samples"], num: int
 ) -> Float[Tensor, "rays num 3"]:
     """Places along each ray that stand for equal shares of what it sees, interpolated between its samples'."""
-    cdf = F.pad(weights.cumsum(1), (1, 0))
+    cdf = F.pad(running_sums(weights), (1, 0))
     total = cdf[:, -1:].clamp(min=1e-9)
     shares = (torch.arange(num, device=points.device) + 0.5) / num * total
     edges = torch.arange(cdf.shape[1], device=points.device, dtype=cdf.dtype) - 0.5

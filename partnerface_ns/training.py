@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -234,26 +234,24 @@ class PlainStep:
         return descend(self._avatar, rendered, batch.rgb, batch.mask)
 
 
-def fit(
+def steps(
     avatar: Avatar,
     pictures: Pictures,
     track: HeadState,
     config: FitConfig,
-    on_step: Callable[[int, float, dict[str, float]], None] | None = None,
     clock: Callable[[], float] = time.perf_counter,
-) -> int:
-    """Train an avatar on pictures.
+) -> Iterator[tuple[float, StepResult]]:
+    """Train an avatar on pictures, a step at a time.
 
     Args:
         avatar: on the device to train on.
         pictures: the training pictures.
         track: head states of the capture, batch axes (timesteps,).
         config: of the run.
-        on_step: called after each step with the step, the progress and the loss terms.
         clock: measures `max_minutes`; the process's own time makes runs side by side comparable.
 
-    Returns:
-        The number of steps taken.
+    Yields:
+        The progress after each step, in [0, 1], and what came of it.
     """
     sampler = RaySampler(config.sampler, pictures, config.seed)
     schedule = Schedule(config.schedule, clock=clock)
@@ -270,6 +268,28 @@ def fit(
         result = gradients(sampler.sample(step))
         optimizer.step()
         step += 1
+        yield schedule.progress(step), result
+
+
+def fit(
+    avatar: Avatar,
+    pictures: Pictures,
+    track: HeadState,
+    config: FitConfig,
+    on_step: Callable[[int, float, dict[str, float]], None] | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> int:
+    """Train an avatar on pictures to the end; arguments as for `steps`.
+
+    Args:
+        on_step: called after each step with the number of steps taken, the progress and the loss terms.
+
+    Returns:
+        The number of steps taken.
+    """
+    taken = 0
+    for progress, result in steps(avatar, pictures, track, config, clock):
+        taken += 1
         if on_step is not None:
-            on_step(step, schedule.progress(step), {name: float(value) for name, value in result.terms.items()})
-    return step
+            on_step(taken, progress, {name: float(value) for name, value in result.terms.items()})
+    return taken

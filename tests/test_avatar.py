@@ -191,7 +191,7 @@ def test_the_torsos_residual_counts_where_timesteps_are_given(make_avatar, tiny_
 
 def test_loss_terms_are_those_of_the_method(make_avatar, tiny_subject):
     terms = {kind: set(train_step(make_avatar(deformation=kind), tiny_subject.states)) for kind in KINDS}
-    assert terms["none"] == {"color", "mask", "geometry", "torso", "correction"}
+    assert terms["none"] == {"color", "mask", "geometry", "planes", "torso", "correction"}
     assert terms["parts"] == terms["global"] == {*terms["none"], "offset", "elsewhere", "ambient"}
     assert set(train_step(make_avatar(schedule="soft"), tiny_subject.states)) == {*terms["parts"], "smoothness"}
     assert "mask" not in train_step(make_avatar(), tiny_subject.states, mask=False)
@@ -204,7 +204,7 @@ def test_every_weight_scales_its_term(make_avatar, tiny_subject):
     target, mask = torch.zeros(64, 3), torch.ones(64, 1)
     before = avatar.loss(rendered, target, mask)
     losses = avatar.config.losses
-    weighed = ("mask", "geometry", "offset", "elsewhere", "ambient", "smoothness")
+    weighed = ("mask", "geometry", "planes", "offset", "elsewhere", "ambient", "smoothness")
     for term in weighed:
         setattr(losses, f"{term}_weight", 3 * getattr(losses, f"{term}_weight"))
     avatar.config.torso.residual_weight *= 3

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 
@@ -76,17 +78,14 @@ def test_no_shape_depends_on_what_rays_see(avatar, rays, tiny_subject):
     assert seen[0] == seen[1] and len(seen[0]) > 20
 
 
-def test_rows_are_taken_and_put_back():
+@pytest.mark.parametrize(("fixed", "room", "computed"), [(False, None, 2), (True, None, 4), (True, 3, 3), (True, 2, 2)])
+def test_rows_are_taken_and_put_back(fixed, room, computed):
     holds, values = torch.tensor([True, False, True, False]), torch.arange(8.0).view(4, 2)
     expected = torch.tensor([[0.0, -1.0], [2.0, 3.0], [-4.0, -5.0], [6.0, 7.0]])
-    for fixed in (False, True):
-        if fixed:
-            with fixed_shapes():
-                rows = Rows(holds)
-        else:
-            rows = Rows(holds)
-        assert len(rows.of(values)) == len(rows.index) == (4 if fixed else 2)
-        assert torch.equal(rows.into(values, -rows.of(values)), expected)
+    with fixed_shapes() if fixed else nullcontext():
+        rows = Rows(holds, room)
+    assert len(rows.of(values)) == len(rows.index) == computed
+    assert torch.equal(rows.into(values, -rows.of(values)), expected)
 
 
 def test_runs_are_counted_or_equal():

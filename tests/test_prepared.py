@@ -11,7 +11,7 @@ from partnerface_ns.avatar import SOFT, Avatar
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.camera import Intrinsics, rays_through_pixels
 from partnerface_ns.geometry.rows import fixed_shapes
-from partnerface_ns.prepared import PreparedAvatar, PreparedConfig, _View, quantiles
+from partnerface_ns.prepared import PreparedAvatar, PreparedConfig, _Room, _View, quantiles
 from partnerface_ns.recorded_work import RecordedWork
 from partnerface_ns.rendering.rays import Rays
 
@@ -156,14 +156,16 @@ def test_quantiles_stand_for_equal_shares():
 
 @pytest.mark.parametrize("moment", range(3))
 def test_with_fixed_shapes_it_is_as_near(avatar, rays, tiny_subject, moment):
-    """Not the same: more rays follow every sample."""
+    """Not the same: the lattice is larger."""
     state, prepared = tiny_subject.states[moment : moment + 1], PreparedAvatar(avatar, SMALL)
     expected, counted = exactly(avatar, rays, state), prepared.render(*rays, state)
-    head = avatar.skinning.head.pose(state)
-    shape = prepared._lattice(rays[0], rays[1], head.verts[0], None).shape
+    view = _View(*rays, state, avatar.skinning.head.pose(state), None)
+    with torch.no_grad():
+        taken = _Room.of(prepared._drawn(view).counts)
     with fixed_shapes(), torch.no_grad():
-        found = prepared._drawn(_View(*rays, state, head, None), shape, 0.3)
-    assert found.keys() == counted.keys()
+        drawn = prepared._drawn(view, taken.grown())
+    found = drawn.shown
+    assert taken.grown().holds(_Room.of(drawn.counts)) and found.keys() == counted.keys()
     for name in ("rgb", "accumulation"):
         errors = [(picture[name] - expected[name]).abs().mean() for picture in (counted, found)]
         assert errors[1] < 1.2 * errors[0] + 1e-4, name

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from partnerface_ns.bench.driving import Quality, Speed
+from partnerface_ns.bench.scaling import StepCost
 from partnerface_ns.bench.training_runs import Outcome
 
 COLUMNS = ("psnr", "psnr_head", "psnr_mouth", "psnr_eyes", "ssim_head")
@@ -72,6 +73,15 @@ def driving_table(speeds: Sequence[Speed], quality: Quality | None) -> str:
         lines += ["", "| pictures | " + " | ".join(COLUMNS) + " |", "|---" * (1 + len(COLUMNS)) + "|"]
         for name, metrics in (("exact", quality.exact), ("fast", quality.fast)):
             lines.append(f"| {name} | " + " | ".join(f"{metrics[column]:.3f}" for column in COLUMNS) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def steps_table(costs: Sequence[StepCost], pieces: Mapping[str, float]) -> str:
+    """What a step takes by setting, and the share of each piece of it."""
+    lines = ["| what changes | value | milliseconds a step | ratio |", "|---|---|---|---|"]
+    lines += [f"| {c.changed} | {c.value} | {c.milliseconds:.1f} | {c.ratio:.2f} |" for c in costs]
+    lines += ["", "| piece of a step on the CPU | share |", "|---|---|"]
+    lines += [f"| {name} | {100 * share:.0f}% |" for name, share in pieces.items()]
     return "\n".join(lines) + "\n"
 
 

@@ -24,6 +24,7 @@ from partnerface_ns.capture.images import load_picture
 from partnerface_ns.capture.load import load_capture
 from partnerface_ns.flame.open_head import OPEN_HEAD_NAME
 from partnerface_ns.flame.posing import ShapedHead
+from partnerface_ns.presets import Preset
 from partnerface_ns.rendering.figures import save_picture, sheet, to_picture
 from partnerface_ns.rendering.metrics import image_metrics, metric_regions
 from partnerface_ns.rendering.rays import rays_of_picture
@@ -98,13 +99,12 @@ def run(job: Job) -> Outcome:
     model = resolve_head_model(capture, None)
     background = capture.background or (1.0, 1.0, 1.0)
     frames, measured = split(capture, job.held_out)
-    states = capture.track[torch.tensor(sorted({frame.timestep for frame in frames}))]
-    avatar = Avatar(preset.avatar, replace(Subject.of(capture, model), states=states)).to(job.device)
-    pictures = [load_picture(frame, background) for frame in frames]
     head = ShapedHead.of(model, capture.identity, capture.static_offset)
+    avatar = avatar_for(capture, head, frames, preset).to(job.device)
+    pictures = [load_picture(frame, background) for frame in frames]
     boxes = region_boxes(head, capture.track, frames)
-    schedule = ScheduleConfig(max_steps=1_000_000, max_minutes=job.seconds / 60)
     train = Pictures([rgb for rgb, _ in pictures], [mask for _, mask in pictures], frames, boxes)
+    schedule = ScheduleConfig(max_steps=1_000_000, max_minutes=job.seconds / 60)
     config = FitConfig(schedule, preset.sampler, job.seed)
     if on_gpu:
         gc.collect()  # of the run before
@@ -121,6 +121,12 @@ def run(job: Job) -> Outcome:
     return Outcome(
         capture.name, job.variant, job.seed, steps, job.seconds, metrics, job.held_out, device, peak, job.num_test
     )
+
+
+def avatar_for(capture: Capture, head: ShapedHead, frames: Sequence[Frame], preset: Preset) -> Avatar:
+    """An untrained avatar that may see the head states of some frames and no others."""
+    states = capture.track[torch.tensor(sorted({frame.timestep for frame in frames}))]
+    return Avatar(preset.avatar, replace(Subject.of(capture, head.model), states=states))
 
 
 def split(capture: Capture, held_out: HeldOut) -> tuple[list[Frame], list[Frame]]:

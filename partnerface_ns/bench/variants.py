@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from partnerface_ns.presets import Preset, full, lite
+from partnerface_ns.rendering.losses import LossConfig
 from partnerface_ns.rendering.sampling import SamplingConfig
 from partnerface_ns.warp.inverse_skinning import InverseSkinningConfig
 from partnerface_ns.warp.part_assigner import PartAssignerConfig
@@ -42,7 +43,13 @@ TRACKING: dict[str, Callable[[], Preset]] = {
     "as tracked": lambda: lite(correction=TrackingCorrectionConfig(enabled=False)),
 }
 """What it brings to correct tracking behind the face."""
+PLANES: dict[str, Callable[[], Preset]] = {
+    "free planes": lambda: lite(losses=LossConfig(planes_weight=0.0)),
+}
+"""What it brings to keep neighbouring cells of the feature planes alike."""
 PRESETS: dict[str, Callable[[], Preset]] = {"full": full}
 """The preset for a GPU; two-stage is the other one."""
-VARIANTS = ABLATION | OTHERS | SAMPLING | TRACKING | PRESETS
+QUICK = ("two-stage", "none", "dense")
+"""What the quick suite trains, the method first."""
+VARIANTS = ABLATION | OTHERS | SAMPLING | TRACKING | PLANES | PRESETS
 """Each variant's settings; all else is the default, learning rates included."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -14,6 +14,9 @@ from partnerface_ns.errors import SubjectError
 if TYPE_CHECKING:
     from partnerface_ns.bench.training_runs import Job, Outcome
 
+QUICK_SECONDS = 60.0
+"""Of each of the quick suite's runs."""
+
 
 @dataclass
 class Bench:
@@ -21,13 +24,18 @@ class Bench:
 
     Writes bench.json and bench.md after every run (and bench.png, where there are several --seconds), and pictures of
     the measured frames beside the truth. Stopped, the same command goes on with the missing runs. With --avatar
-    nothing is trained: a trained avatar's pictures are timed, exact and fast.
+    nothing is trained: a trained avatar's pictures are timed, exact and fast. `--suite quick` is a bit of everything,
+    in minutes.
     """
 
     output: Path
     """Folder to write."""
     subjects: tuple[Path, ...] = ()
     """Capture folders; none makes the demo subject in the output folder."""
+    suite: Literal["ablation", "quick", "scaling"] = "ablation"
+    """ablation: runs of --variants; scaling: what a training step takes, and how that grows with frames, size and
+    parts; quick: one run each of the method, of itself without deformation and with dense parts, the pictures' speed,
+    and scaling (leaves --variants, --seconds, --seeds and --num-test aside)."""
     seconds: tuple[float, ...] = (60.0,)
     """Seconds of training steps of each run; several show how quality grows with time, each a run of its own."""
     seeds: int = 3
@@ -52,10 +60,14 @@ class Bench:
 
     def __call__(self) -> None:
         self._check()
-        if self.avatar is None:
-            self._train_and_measure()
-        else:
+        if self.avatar is not None:
             self._time(self.avatar)
+        elif self.suite == "scaling":
+            self._time_steps()
+        elif self.suite == "quick":
+            self._quick()
+        else:
+            self._train_and_measure()
 
     def _check(self) -> None:
         """Refuse numbers that mean nothing before anything is trained."""
@@ -65,6 +77,37 @@ class Bench:
                 raise SubjectError(name, "out of range", expected="1 or more", found=number)
         if not self.seconds or min(self.seconds) <= 0:
             raise SubjectError("--seconds", "out of range", expected="more than 0", found=self.seconds)
+
+    def _quick(self) -> None:
+        from partnerface_ns.bench.variants import QUICK
+
+        few = replace(self, variants=QUICK, seconds=(QUICK_SECONDS,), seeds=1, num_test=4, keep_avatars=True)
+        few._train_and_measure()
+        subject = self._one_subject()
+        trained = few._job(subject, QUICK[0], 0, few.seconds[0], self._device())
+        replace(few, subjects=(subject,))._time(self.output / "avatars" / f"{trained.name}.pt")
+        self._time_steps()
+
+    def _time_steps(self) -> None:
+        from partnerface_ns.bench.scaling import pieces_of_a_step, step_costs
+        from partnerface_ns.bench.tables import steps_table
+        from partnerface_ns.files import write_text
+
+        subject = self._one_subject()
+        self.output.mkdir(parents=True, exist_ok=True)
+        table = steps_table(step_costs(subject, self._device()), pieces_of_a_step(subject))
+        write_text(self.output / "steps.md", table)
+        print(f"{self.output / 'steps.md'}:\n\n{table}")
+
+    def _one_subject(self) -> Path:
+        if len(self.subjects) > 1:
+            raise SubjectError("--subjects", "this takes one capture", expected=1, found=len(self.subjects))
+        return self.subjects[0] if self.subjects else self._demo_subject()
+
+    def _device(self) -> str:
+        from partnerface_ns.cli.avatars import usable_device
+
+        return usable_device(self.device)
 
     def _time(self, avatar: Path) -> None:
         from partnerface_ns.bench.driving import quality, speeds
@@ -88,9 +131,8 @@ class Bench:
         from rich.progress import track
 
         from partnerface_ns.bench.training_runs import run
-        from partnerface_ns.cli.avatars import usable_device
 
-        device = usable_device(self.device)
+        device = self._device()
         outcomes = self._finished()
         todo = self._missing(outcomes, device)
         for folder in (self._pictures, self._avatars):
@@ -117,7 +159,6 @@ class Bench:
         return self.output / "avatars" if self.keep_avatars else None
 
     def _missing(self, outcomes: Sequence[Outcome], device: str) -> list[Job]:
-        from partnerface_ns.bench.training_runs import Job
         from partnerface_ns.bench.variants import ABLATION, VARIANTS
         from partnerface_ns.capture.load import load_capture
 
@@ -131,11 +172,7 @@ class Bench:
             raise SubjectError("--subjects", "runs are told apart by the folders' names", found=found)
         done = {_key(o.subject, o.variant, o.seed, o.seconds, o.held_out, o.device, o.num_test) for o in outcomes}
         jobs = [
-            Job(
-                *(folder, variant, seed, seconds, self.num_test, self.held_out, device),
-                pictures=self._pictures,
-                avatars=self._avatars,
-            )
+            self._job(folder, variant, seed, seconds, device)
             for seed in range(self.seeds)
             for seconds in self.seconds
             for name, folder in subjects.items()
@@ -146,6 +183,12 @@ class Bench:
         if len(jobs) < asked:
             print(f"{asked - len(jobs)} of {asked} runs lie in {self.output} already.")
         return jobs
+
+    def _job(self, folder: Path, variant: str, seed: int, seconds: float, device: str) -> Job:
+        from partnerface_ns.bench.training_runs import Job
+
+        run = (folder, variant, seed, seconds, self.num_test, self.held_out, device)
+        return Job(*run, pictures=self._pictures, avatars=self._avatars)
 
     def _demo_subject(self) -> Path:
         from partnerface_ns.demo.subject import make_subject

@@ -139,6 +139,11 @@ class CanonicalField(nn.Module):
             parts.append(spherical_harmonics(directions).to(features.dtype))
         return self.color_network(torch.cat(parts, -1)).float().sigmoid()
 
+    def roughness(self) -> Float[Tensor, ""]:
+        """Mean squared difference of the planes' neighbouring cells, over rows and columns, added up over planes."""
+        steps = [p.diff(dim=axis).square().mean() for p in self.planes for axis in (-2, -1)]
+        return torch.stack(steps).sum()
+
     def _shared_across_sides(self, planes: Float[Tensor, "3 channels rows columns"]) -> Tensor:
         """Coarse planes to which the other side of the face adds its share; x runs along the columns of xy and xz."""
         mirrored = torch.stack([planes[0].flip(-1), planes[1], planes[2].flip(-1)])

@@ -2,13 +2,12 @@
 
 Usually the rows that matter are counted, and only they are computed. Counts decide shapes, so a GPU has to be waited
 for, and a recording of its work (`partnerface_ns/recorded_work.py`) could not be played for other rows. Under
-`fixed_shapes` nothing is counted: all rows are computed, those that do not matter are dropped afterwards, and each
-frame has equally many. The results are the same.
+`fixed_shapes` nothing is counted: all rows are computed, or a given number of them, those that do not matter are
+dropped afterwards, and each frame has equally many. The results are the same as long as there is room for what matters.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -37,39 +36,38 @@ def shapes_are_fixed() -> bool:
 class Rows:
     """The rows of a table for which something holds."""
 
-    def __init__(self, holds: Bool[Tensor, "rows"]) -> None:
-        self.holds = holds
-        self._index = None if shapes_are_fixed() else holds.nonzero()[:, 0]
+    def __init__(self, holds: Bool[Tensor, "rows"], room: int | None = None) -> None:
+        """
+        Args:
+            holds: for each row.
+            room: how many rows are computed under `fixed_shapes`, first those for which it holds, then others; None
+                computes all.
+        """
+        self.holds, self._counted = holds, not shapes_are_fixed()
+        self._chosen: Tensor | None = None
+        if self._counted:
+            self._chosen = holds.nonzero()[:, 0]
+        elif room is not None and room < len(holds):
+            self._chosen = (~holds).byte().argsort(stable=True)[:room]
 
     @property
     def index(self) -> Int[Tensor, "chosen"]:
         """Of the rows that are computed."""
-        return torch.arange(len(self.holds), device=self.holds.device) if self._index is None else self._index
+        return torch.arange(len(self.holds), device=self.holds.device) if self._chosen is None else self._chosen
 
     def of(self, values: Shaped[Tensor, "rows *channels"]) -> Shaped[Tensor, "chosen *channels"]:
         """The rows to compute."""
-        return values if self._index is None else values.index_select(0, self._index)
+        return values if self._chosen is None else values.index_select(0, self._chosen)
 
     def into(
         self, values: Shaped[Tensor, "rows *channels"], computed: Shaped[Tensor, "chosen *channels"]
     ) -> Shaped[Tensor, "rows *channels"]:
         """Values with the rows for which it holds replaced by those that were computed."""
-        if self._index is None:
-            return torch.where(self.holds.view(-1, *[1] * (values.ndim - 1)), computed.to(values.dtype), values)
-        return values.index_copy(0, self._index, computed.to(values.dtype))
-
-
-def chosen_rows(holds: Bool[Tensor, "rows"], share: float) -> Int[Tensor, "chosen"]:
-    """Indices of the rows for which something holds.
-
-    Args:
-        holds: for each row.
-        share: of the rows, in (0, 1], that are chosen under `fixed_shapes`: first those for which it holds, as many as
-            find room, then others.
-    """
-    if shapes_are_fixed():
-        return (~holds).byte().argsort(stable=True)[: math.ceil(share * len(holds))]
-    return holds.nonzero()[:, 0]
+        computed = computed.to(values.dtype)
+        if not self._counted:
+            holds = self.of(self.holds).view(-1, *[1] * (values.ndim - 1))
+            computed = torch.where(holds, computed, self.of(values))
+        return computed if self._chosen is None else values.index_copy(0, self._chosen, computed)
 
 
 def run_lengths(owner: Int[Tensor, "rows"], num_owners: int) -> list[int]:

@@ -33,6 +33,8 @@ class ViewLattice:
     """Of a cell: two sides in the tangent plane, and a distance."""
     shape: tuple[int, int, int]
     """Rows, columns and depths."""
+    needed: Int[Tensor, "3"]
+    """As many of them as it takes to reach around what it was made for."""
 
     @staticmethod
     def around(
@@ -65,15 +67,16 @@ class ViewLattice:
         high = torch.minimum(at.amax(0) + padding / mean, rays.amax(0) + size[:2])
         lower = torch.cat([low, near[None]])
         upper = torch.cat([high, (distance.max() + padding)[None]])
+        columns, rows, depths = ((upper - lower) / size).ceil().long().clamp(min=2)
+        needed = torch.stack([rows, columns, depths])
         if shape is None:
-            columns, rows, depths = ((upper - lower) / size).ceil().long().clamp(min=2).tolist()
-            shape = (rows, columns, depths)
-        return ViewLattice(origin, axes, lower, size, shape)
+            shape = tuple(needed.tolist())
+        return ViewLattice(origin, axes, lower, size, shape, needed)
 
     def finer(self) -> ViewLattice:
         """Eight nodes in the place of each."""
         rows, columns, depths = self.shape
-        return replace(self, size=self.size / 2, shape=(2 * rows, 2 * columns, 2 * depths))
+        return replace(self, size=self.size / 2, shape=(2 * rows, 2 * columns, 2 * depths), needed=2 * self.needed)
 
     @property
     def edges(self) -> Float[Tensor, "edges"]:

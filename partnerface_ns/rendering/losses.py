@@ -27,6 +27,9 @@ class LossConfig:
     ambient_weight: float = 1e-4
     """Weight of the mean squared ambient coordinates, which keeps appearance from following the expression
     needlessly."""
+    planes_weight: float = 0.03
+    """Weight of the mean squared difference of neighbouring cells of the feature planes: what training hardly saw
+    follows what lies around it."""
     smoothness_weight: float = 1e-3
     """Weight of the squared change of the part weights over a centimetre, in the soft stage."""
 

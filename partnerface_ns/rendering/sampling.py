@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from partnerface_ns.geometry.rows import Rows
-from partnerface_ns.rendering.volume import weights_from_density
+from partnerface_ns.rendering.volume import running_sums, weights_from_density
 
 _EXPECTED = 50.0
 """Density in 1/m that a possible cell is expected to have before it was ever looked at."""
@@ -169,7 +169,7 @@ def _draw(edges: Tensor, density: Tensor, num: int, evenly: float, jitter: bool)
     reached = (density > 0).to(weights.dtype)
     pdf = weights / weights.sum(1, keepdim=True).clamp(min=1e-6)
     pdf = (1 - evenly) * pdf + evenly * reached / reached.sum(1, keepdim=True).clamp(min=1)
-    cdf = F.pad((pdf / pdf.sum(1, keepdim=True).clamp(min=1e-6)).cumsum(1), (1, 0))
+    cdf = F.pad(running_sums(pdf / pdf.sum(1, keepdim=True).clamp(min=1e-6)), (1, 0))
     strata = torch.arange(num + 1, device=edges.device, dtype=edges.dtype)
     shift = torch.rand(ray.shape[0], num + 1, device=edges.device) if jitter else 0.5
     u = ((strata + shift) / (num + 1)).expand(ray.shape[0], num + 1).contiguous()

@@ -18,8 +18,20 @@ def weights_from_density(
 ) -> Float[Tensor, "rays samples"]:
     """Share of each sample in its ray's pixel; the shares of a ray sum to at most one."""
     optical_depth = density * delta
-    before = F.pad(optical_depth.cumsum(1)[:, :-1], (1, 0))
+    before = F.pad(running_sums(optical_depth)[:, :-1], (1, 0))
     return -torch.expm1(-optical_depth) * torch.exp(-before)
+
+
+def running_sums(values: Float[Tensor, "*rows entries"]) -> Float[Tensor, "*rows entries"]:
+    """Sum of each row's entries up to each of them.
+
+    On a GPU as a product with a triangle of ones: its scan works on short rows one by one.
+    """
+    if not values.is_cuda:
+        return values.cumsum(-1)
+    num = values.shape[-1]
+    with torch.autocast("cuda", enabled=False):
+        return values.float() @ torch.ones(num, num, device=values.device).triu()
 
 
 def composite(

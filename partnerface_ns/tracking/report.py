@@ -65,6 +65,7 @@ def check(
         "frames_total": len(faces.times),
         "frames_tracked": len(tracked.indices),
         **quality.figures(errors),
+        "focal_length": round(tracked.fit.focal / pictures.crop.scale(tracked.seen.size) / max(faces.shape), 4),
         "focal_length_px": round(tracked.fit.focal, 2),
         "picture_size": tracked.seen.size,
         "reference_size": REFERENCE_SIZE,

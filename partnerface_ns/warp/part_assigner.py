@@ -83,8 +83,8 @@ class PartAssigner(nn.Module):
         return self.network(self.encoding(points / self.scale)).float() - squared * (-2 * self.log_border).exp()
 
     def soft(self, points: Float[Tensor, "points 3"]) -> PartWeights:
-        """The `top_k` largest weights of each point."""
-        top = self.logits(points).topk(min(self.config.top_k, self.num_parts), dim=1)
+        """The `top_k` largest weights of each point, in any order."""
+        top = self.logits(points).topk(min(self.config.top_k, self.num_parts), dim=1, sorted=False)
         return PartWeights(top.indices, top.values.softmax(1))
 
     def roughness(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, ""]:

@@ -88,10 +88,12 @@ class LocalNetworks(nn.Module):
             share: from `code_share`.
             parts: whose the rows are.
         """
-        # A frame's share is picked by a product with its unit vector, as a part of the first layer.
-        position = torch.cat([self.position, share], -1)
-        rows = torch.cat([x, F.one_hot(frame, share.shape[-1]).to(x.dtype)], -1)
-        weights, biases = [position, *self.layers, self.output], [None, *self.layer_biases, None]
+        rows, position, first_bias = x, self.position, share[..., 0]
+        if share.shape[-1] > 1:
+            # A frame's share is picked by a product with its unit vector, as a part of the first layer.
+            rows = torch.cat([x, F.one_hot(frame, share.shape[-1]).to(x.dtype)], -1)
+            position, first_bias = torch.cat([position, share], -1), None
+        weights, biases = [position, *self.layers, self.output], [first_bias, *self.layer_biases, None]
         if torch.is_autocast_enabled(x.device.type):
             # All at once: autocast would cast each network's slice, and its gradient, by itself.
             dtype = torch.get_autocast_dtype(x.device.type)
@@ -144,7 +146,8 @@ class RowsByPart(NamedTuple):
         tiled = part.is_cuda or shapes_are_fixed()
         tile = _TILE if tiled else _ROWS
         part_in_order, order = part.sort(stable=True)
-        counts = part.new_zeros(num_parts).index_add_(0, part, torch.ones_like(part))
+        bounds = torch.searchsorted(part_in_order, torch.arange(num_parts + 1, device=part.device))
+        counts = bounds.diff()
         padded = counts + -counts % tile
         skipped = (padded - counts).cumsum(0) - (padded - counts)
         place_in_order = torch.arange(len(part), device=part.device) + skipped[part_in_order]

@@ -16,19 +16,9 @@ from partnerface_ns.cli.bench import Bench
 from partnerface_ns.demo.subject import make_subject
 from partnerface_ns.driving.player import load
 from partnerface_ns.errors import SubjectError
-from partnerface_ns.presets import Preset, lite
+from partnerface_ns.presets import lite
 
 METRICS = {"psnr": 20.0, "psnr_head": 21.0, "psnr_mouth": 22.0, "psnr_eyes": 23.0, "ssim_head": 0.5}
-
-
-def small() -> Preset:
-    preset = lite()
-    config = preset.avatar
-    config.canonical.resolutions, config.canonical.num_channels, config.canonical.hidden = (16, 16), 2, 8
-    config.parts.hidden = config.assigner.hidden = 8
-    config.sampling.grid_resolution, config.sampling.num_samples = 16, 4
-    config.displacement.shape, config.space.resolution = (16, 16, 16), 16
-    return preset
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +28,9 @@ def subject(tmp_path_factory):
     return folder
 
 
-def test_a_run_measures_frames_that_it_was_not_trained_on(subject, monkeypatch, tmp_path):
+def test_a_run_measures_frames_that_it_was_not_trained_on(subject, monkeypatch, tmp_path, small_preset):
     seen = []
-    monkeypatch.setitem(variants.VARIANTS, "two-stage", small)
+    monkeypatch.setitem(variants.VARIANTS, "two-stage", small_preset)
     fit, render = training_runs.fit, training_runs.render
     monkeypatch.setattr(training_runs, "fit", lambda a, p, *rest, **kw: seen.append(p.frames) or fit(a, p, *rest, **kw))
     monkeypatch.setattr(training_runs, "render", lambda a, c, f: seen.append(f) or render(a, c, f))

@@ -208,3 +208,14 @@ def test_a_field_without_ambient_coordinates(config):
     field = CanonicalField(config, LOWER, UPPER, NUM_KNOWN, 0)
     rgb = color_at(field, inside(4), some_directions(4), torch.zeros(4, 0))
     assert rgb.shape == (4, 3)
+
+
+def test_roughness_is_that_of_neighbouring_cells(field):
+    for planes in field.planes:
+        planes.data.fill_(0.7)
+    assert field.roughness() == 0
+    coarse = field.planes[0]
+    coarse.data[0, 0, 2, 3] += 2.0
+    num, rows, columns = coarse.shape[0] * coarse.shape[1], *coarse.shape[2:]
+    expected = 2 * 4.0 / (num * (rows - 1) * columns) + 2 * 4.0 / (num * rows * (columns - 1))
+    assert_close(field.roughness(), torch.tensor(expected))

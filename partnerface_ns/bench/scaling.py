@@ -1,0 +1,171 @@
+"""What a training step takes, piece by piece, and what it grows with.
+
+All settings take their steps in turns, so that a busy machine slows all of them: the ratios are the result.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import ParamSpec, TypeVar
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from PIL import Image
+
+from partnerface_ns.avatar import Avatar
+from partnerface_ns.bench.training_runs import avatar_for
+from partnerface_ns.capture.capture import Capture
+from partnerface_ns.capture.head_models import resolve_head_model
+from partnerface_ns.capture.images import load_picture
+from partnerface_ns.capture.load import load_capture
+from partnerface_ns.driving.player import scaled_camera
+from partnerface_ns.flame.posing import ShapedHead
+from partnerface_ns.presets import lite
+from partnerface_ns.progress import progress
+from partnerface_ns.training import FitConfig, Pictures, region_boxes, steps
+
+FRAMES, SIZES, PARTS = (100, 1000, 3000), (128, 256, 512), (4, 8, 16)
+"""Frames of a capture, longer sides of its pictures, and K; the first of each is what the others are compared with."""
+_SIZE, _NUM_PARTS = 256, 8
+"""What stays where something else changes."""
+_FIRST, _COUNTED = 8, 40
+"""Steps that are not counted (a GPU's work is recorded in them), and steps that are."""
+Given, Found = ParamSpec("Given"), TypeVar("Found")
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """Of one setting."""
+
+    changed: str
+    """What is changed: frames, size or parts."""
+    value: int
+    milliseconds: float
+    """Median of a step."""
+    ratio: float
+    """To the setting with the first value."""
+
+
+@dataclass(frozen=True)
+class _Setting:
+    changed: str
+    value: int
+    frames: int
+    size: int
+    parts: int
+
+
+def step_costs(folder: Path, device: str) -> list[StepCost]:
+    """Steps of the lite preset in its soft stage.
+
+    Args:
+        folder: a capture; its moments come again and again where more frames are asked for than it has.
+        device: where to train.
+    """
+    capture = load_capture(folder)
+    settings = [
+        *(_Setting("frames", n, n, _SIZE, _NUM_PARTS) for n in FRAMES),
+        *(_Setting("size", n, FRAMES[0], n, _NUM_PARTS) for n in SIZES),
+        *(_Setting("parts", n, FRAMES[0], _SIZE, n) for n in PARTS),
+    ]
+    runs = [(setting, _steps(capture, setting, device)) for setting in progress(settings, "Preparing")]
+    taken: dict[_Setting, list[float]] = defaultdict(list)
+    for turn in progress(range(_FIRST + _COUNTED), "Timing steps"):
+        for setting, run in runs:
+            seconds = _timed(run, device)
+            if turn >= _FIRST:
+                taken[setting].append(seconds)
+    medians = {setting: 1000 * median(seconds) for setting, seconds in taken.items()}
+    first = {setting.changed: ms for setting, ms in reversed(medians.items())}
+    return [StepCost(s.changed, s.value, ms, ms / first[s.changed]) for s, ms in medians.items()]
+
+
+def pieces_of_a_step(folder: Path) -> dict[str, float]:
+    """Share of a step's time that each piece of it takes, on the CPU; what they call in each other counts once."""
+    watch = _Stopwatch()
+    run = _steps(load_capture(folder), _Setting("", 0, FRAMES[0], _SIZE, _NUM_PARTS), "cpu", watch)
+    step = watch.around("optimiser, drawing of rays", lambda: next(run))
+    with patch.object(torch.Tensor, "backward", watch.around("backward pass", torch.Tensor.backward)):
+        for turn in progress(range(_FIRST + _COUNTED), "Timing pieces"):
+            if turn == _FIRST:
+                watch.seconds.clear()
+            step()
+    total = sum(watch.seconds.values())
+    return {name: seconds / total for name, seconds in sorted(watch.seconds.items(), key=lambda item: -item[1])}
+
+
+def _steps(capture: Capture, setting: _Setting, device: str, watch: _Stopwatch | None = None) -> Iterator[object]:
+    given = capture.frames_of("train")
+    index = np.arange(setting.frames) % len(given)
+    frames = [
+        replace(given[i], timestep=t, camera=scaled_camera(given[i].camera, setting.size)) for t, i in enumerate(index)
+    ]
+    track = capture.track[torch.tensor([given[i].timestep for i in index])]
+    longer = replace(capture, track=track, frames=tuple(frames), splits={"train": tuple(range(len(frames)))})
+    seen = [_resized(load_picture(frame, (1.0, 1.0, 1.0)), setting.size) for frame in given[: setting.frames]]
+    head = ShapedHead.of(resolve_head_model(capture, None), capture.identity, capture.static_offset)
+    boxes = region_boxes(head, track, frames[: len(seen)])[index]
+    pictures = Pictures([seen[i][0] for i in index], [seen[i][1] for i in index], frames, boxes)
+    preset = lite(schedule="soft", num_parts=setting.parts)
+    avatar = avatar_for(longer, head, frames, preset).to(device)
+    if watch is not None:
+        _watch(avatar, watch)
+    return steps(avatar, pictures, track, FitConfig(sampler=preset.sampler))
+
+
+def _watch(avatar: Avatar, watch: _Stopwatch) -> None:
+    pieces = (
+        (avatar, "moments", "posing the head"),
+        (avatar, "canonical", "inverse skinning"),
+        (avatar, "_intervals", "placing samples"),
+        (avatar, "deform", "parts"),
+        (avatar.field, "geometry", "canonical field"),
+        (avatar.field, "color", "canonical field"),
+        (avatar, "remember", "density grid"),
+        (avatar, "render", "volume rendering"),
+    )
+    for owner, method, name in pieces:
+        setattr(owner, method, watch.around(name, getattr(owner, method)))
+
+
+def _resized(picture: tuple[np.ndarray, np.ndarray], size: int) -> tuple[np.ndarray, np.ndarray]:
+    rgb, mask = (Image.fromarray(values) for values in picture)
+    share = size / max(rgb.size)
+    shape = round(rgb.width * share), round(rgb.height * share)
+    return np.asarray(rgb.resize(shape)), np.asarray(mask.resize(shape))
+
+
+def _timed(run: Iterator[object], device: str) -> float:
+    began = time.perf_counter()
+    next(run)
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - began
+
+
+class _Stopwatch:
+    """Seconds by name; what is called within something else does not count for that."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self._within: list[float] = []
+
+    def around(self, name: str, work: Callable[Given, Found]) -> Callable[Given, Found]:
+        def timed(*args: Given.args, **kwargs: Given.kwargs) -> Found:
+            self._within.append(0.0)
+            began = time.perf_counter()
+            try:
+                return work(*args, **kwargs)
+            finally:
+                seconds = time.perf_counter() - began
+                self.seconds[name] += seconds - self._within.pop()
+                if self._within:
+                    self._within[-1] += seconds
+
+        return timed

@@ -1,0 +1,89 @@
+"""What a step takes: settings are what they say, pieces are counted once, and the quick suite runs through."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from partnerface_ns.bench import scaling, variants
+from partnerface_ns.bench.scaling import StepCost, pieces_of_a_step, step_costs
+from partnerface_ns.bench.tables import steps_table
+from partnerface_ns.cli.bench import Bench
+from partnerface_ns.demo.subject import make_subject
+from partnerface_ns.errors import SubjectError
+
+
+@pytest.fixture(scope="module")
+def subject(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scaling") / "subject"
+    make_subject(folder, frames=10, size=32)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch, small_preset):
+    monkeypatch.setattr(scaling, "lite", small_preset)
+    for name, values in {"FRAMES": (5, 20), "SIZES": (16, 32), "PARTS": (2, 3)}.items():
+        monkeypatch.setattr(scaling, name, values)
+    for name, value in {"_SIZE": 32, "_NUM_PARTS": 2, "_FIRST": 1, "_COUNTED": 2}.items():
+        monkeypatch.setattr(scaling, name, value)
+
+
+def test_each_setting_is_trained_as_it_says(subject, monkeypatch):
+    seen = []
+
+    def noted(avatar, pictures, track, config):
+        seen.append((len(pictures.frames), pictures.rgb[0].shape[0], avatar.config.num_parts))
+        timesteps = {frame.timestep for frame in pictures.frames}
+        assert timesteps == set(range(len(track))) and len(pictures.rgb) == len(pictures.boxes) == len(track)
+        assert all(frame.camera.width == rgb.shape[1] for frame, rgb in zip(pictures.frames, pictures.rgb, strict=True))
+        return steps(avatar, pictures, track, config)
+
+    steps = scaling.steps
+    monkeypatch.setattr(scaling, "steps", noted)
+    costs = step_costs(subject, "cpu")
+    assert seen == [(5, 32, 2), (20, 32, 2), (5, 16, 2), (5, 32, 2), (5, 32, 2), (5, 32, 3)]
+    assert [(c.changed, c.value) for c in costs] == [(k, v) for k in ("frames", "size", "parts") for v in of(k)]
+    assert [c.ratio for c in costs[::2]] == [1.0, 1.0, 1.0] and all(c.milliseconds > 0 for c in costs)
+
+
+def of(changed: str) -> tuple[int, ...]:
+    return {"frames": scaling.FRAMES, "size": scaling.SIZES, "parts": scaling.PARTS}[changed]
+
+
+def test_pieces_add_up_and_nothing_stays_patched(subject):
+    backward = torch.Tensor.backward
+    pieces = pieces_of_a_step(subject)
+    assert sum(pieces.values()) == pytest.approx(1)
+    assert {"backward pass", "parts", "canonical field", "inverse skinning"} <= pieces.keys()
+    assert torch.Tensor.backward is backward
+
+
+def test_what_is_called_within_something_else_counts_once():
+    watch = scaling._Stopwatch()
+    inner = watch.around("inner", lambda: time.sleep(0.02))
+    watch.around("outer", lambda: [inner(), inner(), time.sleep(0.01)])()
+    assert watch.seconds["inner"] > 0.04 > 0.03 > watch.seconds["outer"] > 0.01
+
+
+def test_the_quick_suite_says_everything_once(subject, monkeypatch, tmp_path):
+    done = []
+    monkeypatch.setattr(Bench, "_train_and_measure", lambda self: done.append((self.variants, self.seeds)))
+    monkeypatch.setattr(Bench, "_time", lambda self, avatar: done.append(avatar.name))
+    monkeypatch.setattr(Bench, "_time_steps", lambda self: done.append("steps"))
+    Bench(tmp_path, (subject,), suite="quick")()
+    assert done == [(variants.QUICK, 1), "subject-two-stage-60s-0.pt", "steps"]
+
+
+def test_scaling_takes_one_capture(tmp_path):
+    with pytest.raises(SubjectError, match="one capture"):
+        Bench(tmp_path, suite="scaling", subjects=(tmp_path / "a", tmp_path / "b"))()
+
+
+def test_the_table_has_a_row_for_each():
+    rows = steps_table([StepCost("frames", 100, 12.34, 1.0)], {"parts": 0.25, "backward pass": 0.75}).splitlines()
+    assert rows[2] == "| frames | 100 | 12.3 | 1.00 |" and rows[-1] == "| backward pass | 75% |"
+    assert np.unique([row.count("|") for row in rows[:3]]).tolist() == [5]
