@@ -32,14 +32,8 @@ def matte_outline(matte: Float[np.ndarray, "rows columns"]) -> Float[np.ndarray,
     """
     cv2 = require("cv2")
     result = np.full((NUM_POINTS, 4), np.nan, dtype=np.float32)
-    smooth = cv2.GaussianBlur(matte.astype(np.float32), (0, 0), 1.5)
-    contours, _ = cv2.findContours((smooth > 0.5).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    if not contours:
-        return result
-    points = max(contours, key=len)[:, 0].astype(np.int64)
-    rows, columns = matte.shape
-    inner = (points > _BORDER).all(-1) & (points[:, 0] < columns - _BORDER) & (points[:, 1] < rows - _BORDER)
-    points = points[inner]
+    smooth = _smoothed(matte)
+    points = _border(smooth)
     if len(points) < NUM_POINTS // 4:
         return result
     points = points[np.linspace(0, len(points) - 1, min(NUM_POINTS, len(points))).astype(int)]
@@ -53,6 +47,25 @@ def matte_outline(matte: Float[np.ndarray, "rows columns"]) -> Float[np.ndarray,
     result[: len(points), :2] = points + 0.5 + normal * np.clip(step, -1.5, 1.5)[:, None]
     result[: len(points), 2:] = np.where(length > 1e-3, normal, np.nan)
     return result
+
+
+def matte_border(matte: Float[np.ndarray, "rows columns"]) -> Float[np.ndarray, "pixels 2"]:
+    """All pixels (x, y) on the border of the largest piece of a matte, to half a pixel."""
+    return _border(_smoothed(matte)) + 0.5
+
+
+def _smoothed(matte: np.ndarray) -> np.ndarray:
+    return require("cv2").GaussianBlur(matte.astype(np.float32), (0, 0), 1.5)
+
+
+def _border(smooth: np.ndarray) -> Int[np.ndarray, "pixels 2"]:
+    """Columns and rows of the border, without the picture's own."""
+    cv2 = require("cv2")
+    contours, _ = cv2.findContours((smooth > 0.5).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    points = max(contours, key=len)[:, 0].astype(np.int64) if contours else np.zeros((0, 2), np.int64)
+    rows, columns = smooth.shape
+    inner = (points > _BORDER).all(-1) & (points[:, 0] < columns - _BORDER) & (points[:, 1] < rows - _BORDER)
+    return points[inner]
 
 
 def match_outline(

@@ -17,6 +17,7 @@ from partnerface_ns.progress import progress
 from partnerface_ns.tracking import quality
 from partnerface_ns.tracking.fit_head import cut_share
 from partnerface_ns.tracking.observations import REFERENCE_SIZE
+from partnerface_ns.tracking.outline import matte_border
 from partnerface_ns.tracking.preview import draw_mesh, write_film
 from partnerface_ns.tracking.stages import Faces, Pictures, read_matte, read_picture
 from partnerface_ns.tracking.tracked import Tracked
@@ -86,10 +87,11 @@ def _draw(work: WorkFolder, capture: Capture, tracked: Tracked, stride: int) -> 
         rgb = read_picture(work, index)
         verts = shaped.pose(capture.track[timestep]).verts.numpy()
         picture, mesh_outline = draw_mesh(rgb, verts, faces, cameras[timestep], cut)
-        outline = tracked.seen.outline[timestep, :, :2].numpy()
-        outline = outline[np.isfinite(outline).all(-1)]
-        distance = quality.outline_distance(mesh_outline, outline) / tracked.seen.px
-        yield timestep, np.concatenate([picture, on_white(rgb, read_matte(work, index))], 1), distance
+        matte = read_matte(work, index)
+        distance = float("nan")
+        if tracked.seen.outline[timestep].isfinite().any():
+            distance = quality.outline_distance(mesh_outline, matte_border(matte / 255)) / tracked.seen.px
+        yield timestep, np.concatenate([picture, on_white(rgb, matte)], 1), distance
 
 
 def on_white(rgb: np.ndarray, matte: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from partnerface_ns.tracking.matting import Matter, guided_filter
-from partnerface_ns.tracking.outline import NUM_POINTS, match_outline, matte_outline
+from partnerface_ns.tracking.outline import NUM_POINTS, match_outline, matte_border, matte_outline
 
 
 def slow_guided_filter(guide: np.ndarray, values: np.ndarray, radius: int, epsilon: float) -> np.ndarray:
@@ -101,3 +101,14 @@ def test_the_outermost_surface_point_beside_an_outline_point_is_matched(gate, ex
     assert found.tolist() == [[expected, False]]
     if expected:
         assert indices[0, 0] == 1
+
+
+def test_the_border_has_every_pixel_of_the_outline():
+    """A point anywhere on the outline has one near it, which the few points that are fitted to have not."""
+    centre, radius = np.array([103.3, 96.7]), 60.0
+    border = matte_border(disc(200, tuple(centre), radius))
+    angle = np.linspace(0, 2 * np.pi, 500)
+    circle = centre + radius * np.stack([np.cos(angle), np.sin(angle)], -1)
+    nearest = np.linalg.norm(circle[:, None] - border[None], axis=-1).min(1)
+    assert nearest.mean() < 0.6 and nearest.max() < 1.5
+    assert len(matte_border(np.zeros((64, 64), dtype=np.float32))) == 0
