@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
     from partnerface_ns.driving.performances import PerformanceName
     from partnerface_ns.driving.player import Player
     from partnerface_ns.flame.head_model import HeadModel
+
+_KEPT_KERNELS = "64"
+"""Kernels that the CPU's matrix library keeps: every picture has other shapes, and a thousand kernels that none will ask
+for again take hundreds of megabytes."""
 
 
 def open_player(run: Path, head_model: Path | None = None, device: str = "auto", fast: bool = False) -> Player:
@@ -30,6 +35,7 @@ def open_player(run: Path, head_model: Path | None = None, device: str = "auto",
     from partnerface_ns.avatar_file import AVATAR_NAME
     from partnerface_ns.driving.player import load
 
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", _KEPT_KERNELS)
     device = usable_device(device)
     run = run.parent if run.name == "config.yml" else run
     if (run / "config.yml").is_file() and not (run / AVATAR_NAME).is_file():

@@ -84,6 +84,9 @@ def read_table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     require_file(path, max_bytes=MAX_BYTES)
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
+            if file.read(1) in ("{", "["):
+                raise SubjectError(path, "holds JSON", expected="a CSV", hint="name it .json if it holds keyframes")
+            file.seek(0)
             reader = csv.reader(file)
             names = [name.strip() for name in next(reader, [])]
             table = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
@@ -94,8 +97,11 @@ def read_table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
             raise SubjectError(
                 path, "a row of another length", key=f"line {line}", expected=len(names), found=f"{len(row)} cells"
             )
+    if len(names) == 1 and ";" in names[0]:
+        raise SubjectError(path, "columns are separated by semicolons", expected="commas")
     if not table:
-        raise SubjectError(path, "there are no rows", expected="a header and at least one row", found=len(names))
+        found = "nothing" if not names else f"a header of {len(names)} columns alone"
+        raise SubjectError(path, "there are no rows", expected="a header and at least one row", found=found)
     return names, table
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +25,7 @@ RECORDED_FPS = 60.0
 _LEAST = 26
 """Known columns from which a file counts as such a recording: half of the blendshapes."""
 _HEAD = {"headyaw": "yaw", "headpitch": "pitch", "headroll": "roll"}
-_TIMECODE = re.compile(r"(\d+:\d+:\d+)[:;.]\d+")
+_TIMECODE = re.compile(r"(\d+:\d+:\d+)[:;.](\d+)")
 
 
 class Recording(NamedTuple):
@@ -66,7 +67,12 @@ def read_livelink(path: Path) -> Recording:
 
 
 def _rate(timecodes: Sequence[str]) -> float:
-    """Rows a second: the median over all whole seconds of the recording."""
-    seconds = [match.group(1) for code in timecodes if (match := _TIMECODE.match(code.strip()))]
-    whole = list(Counter(seconds).values())[1:-1]
-    return float(np.median(whole)) if whole else RECORDED_FPS
+    """Rows a second: the median over all whole seconds of the recording, or what the last frame before a new second
+    says of them.
+    """
+    found = [match.groups() for code in timecodes if (match := _TIMECODE.match(code.strip()))]
+    whole = list(Counter(second for second, _ in found).values())[1:-1]
+    if whole:
+        return float(np.median(whole))
+    last = [int(frame) + 1 for (second, frame), (later, _) in pairwise(found) if later != second]
+    return float(max(last)) if last else RECORDED_FPS

@@ -64,7 +64,9 @@ def write_plan(path: Path, player: Player, plan: Plan) -> None:
     try:
         write(path, player, plan)
     except OSError as error:
-        hint = "make room or choose another place; for a clip or a folder the same command goes on from what is there"
+        hint = "make room or choose another place"
+        if write is not _write_npz:
+            hint += "; the same command goes on from what is there"
         raise SubjectError(path, "cannot be written", found=error, hint=hint) from error
 
 
@@ -125,7 +127,10 @@ def _join(silent: Path, sound: Path | None, path: Path) -> None:
 def _missing(folder: Path, count: int) -> Iterator[tuple[int, Path]]:
     """Numbers and names of the pictures that are still to be rendered, with a progress bar."""
     names = {index: folder / f"{index:05d}.png" for index in range(count)}
-    yield from progress([item for item in names.items() if not item[1].exists()], "Rendering")
+    missing = [item for item in names.items() if not item[1].exists()]
+    if len(missing) < count:
+        print(f"Going on: {count - len(missing)} of {count} pictures are there.")
+    yield from progress(missing, "Rendering")
 
 
 def _is_of(folder: Path, plan: str) -> bool:

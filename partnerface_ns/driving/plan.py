@@ -25,7 +25,9 @@ from partnerface_ns.driving.retarget import (
     excess,
     moved_camera,
     retargeted,
+    skull_at,
     smoothed,
+    with_skull,
 )
 from partnerface_ns.errors import SubjectError
 from partnerface_ns.flame.neutral import middle_place
@@ -103,7 +105,7 @@ def make_plan(player: Player, motion: Motion, config: PlanConfig) -> Plan:
     states = smoothed(states, config.smoothing * motion.fps)
     found = excess(states, player.info, head.model.expression_names)
     if config.clamp:
-        states = clamped(states, player.info)
+        states = with_skull(head, clamped(states, player.info), skull_at(head, states))
     cameras = _cameras(player, head, motion, config, A)
     if config.size is not None:
         cameras = tuple(scaled_camera(camera, config.size) for camera in cameras)

@@ -35,8 +35,24 @@ Transfer = Literal["relative", "absolute"]
 _ROOT, _NECK = 0, 1
 _FACE = ("expression", "jaw", "eyes", "neck")
 """Fields that are kept near what training saw; the head may be anywhere."""
-_LEAST_MARGIN = {"expression": 0.25, "jaw": 0.08, "eyes": 0.15, "neck": 0.15}
+_LEAST_MARGIN = {"expression": 0.25, "jaw": 0.08, "eyes": 0.05, "neck": 0.15}
 """How far beyond the range of training a channel may go at least: coefficients, radians."""
+_MARGIN = {"expression": 0.5, "jaw": 0.5, "eyes": 0.1, "neck": 0.5}
+"""How far it may go as a share of that range: an iris breaks where it comes under lids as training never saw it."""
+
+
+@dataclass(frozen=True)
+class Beyond:
+    """A channel that goes beyond what training saw."""
+
+    channel: str
+    value: float
+    """Where it goes furthest."""
+    limit: float
+    """The end of its range in training."""
+
+    def __str__(self) -> str:
+        return f"{self.channel}: {self.value:.2f}, seen up to {self.limit:.2f}"
 
 
 @dataclass(frozen=True)
@@ -45,19 +61,15 @@ class Excess:
 
     share: float
     """Share of moments at which any channel does."""
-    channel: str
-    """The channel that goes furthest, measured by its range in training."""
-    value: float
-    limit: float
-    """Its value there, and the end of its range."""
+    channels: tuple[Beyond, ...]
+    """Those that do, the one that goes furthest by its range in training first."""
 
     def __str__(self) -> str:
         if not self.share:
             return "The motion stays within what training saw."
-        return (
-            f"{100 * self.share:.0f}% of the moments go beyond what training saw, "
-            f"furthest {self.channel}: {self.value:.2f}, seen up to {self.limit:.2f}."
-        )
+        furthest, *others = self.channels
+        said = f"{100 * self.share:.0f}% of the moments go beyond what training saw, furthest {furthest}"
+        return f"{said}; and {', '.join(other.channel for other in others)}." if others else f"{said}."
 
 
 def retargeted(
@@ -77,7 +89,7 @@ def retargeted(
         A = torch.eye(4, dtype=torch.float64)
     else:
         A = skull_of(head, neutral) @ invert_rigid(skulls.neutral)
-    return _with_skull(head, face, A @ skulls.moving), A.numpy()
+    return with_skull(head, face, A @ skulls.moving), A.numpy()
 
 
 def _relative_face(motion: Motion, neutral: HeadState) -> HeadState:
@@ -88,15 +100,30 @@ def _relative_face(motion: Motion, neutral: HeadState) -> HeadState:
     return replace(source, **added, neck=_vector(turn))
 
 
-def _with_skull(head: ShapedHead, face: HeadState, T_skull: Float[Tensor, "timesteps 4 4"]) -> HeadState:
+def with_skull(head: ShapedHead, face: HeadState, T_skull: Float[Tensor, "timesteps 4 4"]) -> HeadState:
     """The states whose skull is at `T_skull`: the global rotation and translation take what the neck leaves."""
-    root, neck = _joints(head, face)
-    N = rotation_from_axis_angle(face.neck.double())
-    R = T_skull[:, :3, :3] @ N.mT
-    # T x = R (neck + N (x - neck) - root) + root + translation
-    moved = torch.einsum("tab,tb->ta", R, neck - torch.einsum("tab,tb->ta", N, neck) - root)
-    translation = T_skull[:, :3, 3] - moved - root
+    R = T_skull[:, :3, :3] @ rotation_from_axis_angle(face.neck.double()).mT
+    translation = T_skull[:, :3, 3] - _skull_origin(head, face, R)
     return replace(face, rotation=_vector(Rotation.from_matrix(R.numpy())), translation=translation.float())
+
+
+def skull_at(head: ShapedHead, states: HeadState) -> Float[Tensor, "timesteps 4 4"]:
+    """Where the skull of states is, world from rest, float64: `with_skull` the other way."""
+    R = rotation_from_axis_angle(states.rotation.double())
+    T = torch.eye(4, dtype=torch.float64).repeat(len(states), 1, 1)
+    T[:, :3, :3] = R @ rotation_from_axis_angle(states.neck.double())
+    T[:, :3, 3] = _skull_origin(head, states, R) + states.translation.double()
+    return T
+
+
+def _skull_origin(head: ShapedHead, states: HeadState, R: Float[Tensor, "timesteps 3 3"]) -> Tensor:
+    """Where global rotations R take the skull's origin, without translation, (timesteps, 3).
+
+    T x = R (neck + N (x - neck) - root) + root + translation
+    """
+    root, neck = _joints(head, states)
+    N = rotation_from_axis_angle(states.neck.double())
+    return torch.einsum("tab,tb->ta", R, neck - torch.einsum("tab,tb->ta", N, neck) - root) + root
 
 
 def _joints(head: ShapedHead, states: HeadState) -> tuple[Tensor, Tensor]:
@@ -120,11 +147,11 @@ def smoothed(states: HeadState, moments: float) -> HeadState:
 
 
 def clamped(states: HeadState, info: AvatarInfo) -> HeadState:
-    """States that approach, but never pass, half a training range beyond what training saw; within it unchanged."""
+    """States that approach, but never pass, a share of the range of training beyond it; within it unchanged."""
     changed = {}
     for name in _FACE:
         value, low, high = (getattr(s, name) for s in (states, info.lowest, info.highest))
-        margin = ((high - low) / 2).clamp(min=_LEAST_MARGIN[name])
+        margin = (_MARGIN[name] * (high - low)).clamp(min=_LEAST_MARGIN[name])
         over, under = (value - high).clamp(min=0), (low - value).clamp(min=0)
         changed[name] = value - over + margin * torch.tanh(over / margin) + under - margin * torch.tanh(under / margin)
     return replace(states, **changed)
@@ -141,14 +168,11 @@ def excess(states: HeadState, info: AvatarInfo, expression_names: tuple[str, ...
         names += expression_names if name == "expression" else [f"{name}[{i}]" for i in range(value.shape[-1])]
         values.append(value)
         ends.append(torch.where(value > high, high, low))
-    distance = torch.cat(beyond, -1)
-    moment, channel = divmod(int(distance.argmax()), distance.shape[1])
-    return Excess(
-        float((distance > 0).any(1).float().mean()),
-        names[channel],
-        float(torch.cat(values, -1)[moment, channel]),
-        float(torch.cat(ends, -1)[moment, channel]),
-    )
+    distance, value, end = torch.cat(beyond, -1), torch.cat(values, -1), torch.cat(ends, -1)
+    furthest, moment = distance.max(0)
+    order = [i for i in furthest.argsort(descending=True).tolist() if furthest[i] > 0]
+    channels = tuple(Beyond(names[i], float(value[moment[i], i]), float(end[moment[i], i])) for i in order)
+    return Excess(float((distance > 0).any(1).float().mean()), channels)
 
 
 def moved_camera(camera: Camera, T: Float[np.ndarray, "4 4"]) -> Camera:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -72,7 +74,27 @@ class FaceView(ViewerControl):
         viewer.control_panel._time_enabled = False
         viewer.control_panel._time.set_hidden(True)
         viewer.viser_server.on_client_connect(self._look_at_face)
+        viewer.init_scene = self._then_hidden(viewer.init_scene)
+        # Keyframes of a camera path see as wide as the page does.
+        for handle in viewer.viser_server.gui._gui_input_handle_from_id.values():
+            if handle._impl.label == "Default FOV":
+                handle.value = math.degrees(self._fov)
         self._viewer = viewer
+
+    def _then_hidden(self, init_scene: Callable[..., None]) -> Callable[..., None]:
+        """A page may be open before the scene is there."""
+
+        def init_then_hide(*args: Any, **kwargs: Any) -> None:
+            init_scene(*args, **kwargs)
+            if self._viewer is not None and self._viewer.viser_server.get_clients():
+                self._hide_frustums()
+
+        return init_then_hide
+
+    @property
+    def _fov(self) -> float:
+        """The camera's vertical field of view, radians."""
+        return 2 * math.atan(self._camera.height / (2 * self._camera.fl_y))
 
     def _look_at_face(self, client: ClientHandle) -> None:
         T = self._camera.T_world_camera
@@ -81,7 +103,7 @@ class FaceView(ViewerControl):
         client.camera.up_direction = up
         client.camera.position = position * VISER_NERFSTUDIO_SCALE_RATIO
         client.camera.look_at = (position + depth * forward) * VISER_NERFSTUDIO_SCALE_RATIO
-        client.camera.fov = 2 * math.atan(self._camera.height / (2 * self._camera.fl_y))
+        client.camera.fov = self._fov
         self._hide_frustums()
 
     def _hide_frustums(self) -> None:

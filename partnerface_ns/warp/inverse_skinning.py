@@ -40,7 +40,8 @@ _ROOT, _NECK = 0, 1
 _MARGIN = 0.03
 """Metres around lower face, eyeballs and torso in which points are asked whether they move with them."""
 _CACHED_BYTES = 1 << 30
-"""Memory for displacement grids of moments seen before, on a CPU; a GPU makes them anew faster than it finds them."""
+"""Memory for displacement grids of moments that training saw before, on a CPU; a GPU makes them anew faster than it
+finds them."""
 _DEPTH_COUNTS = 0.5
 """How much a metre below a layer's surface counts against a point's belonging to it; a metre above counts as one."""
 
@@ -113,17 +114,18 @@ class InverseSkinning:
         self._loose_box = (verts[loose].amin(0) - _MARGIN, verts[loose].amax(0) + _MARGIN)
         self._cache: OrderedDict[bytes, Tensor] = OrderedDict()
 
-    @torch.no_grad()
     def posed(self, states: HeadState, head: PosedHead | None = None) -> PosedFrames:
-        """Pose the head.
+        """Pose the head; nothing of it is differentiable.
 
         Args:
             states: batch axes (frames,).
             head: the person's head in these states, where it is known already.
         """
-        posed = head or self.head.pose(states)
-        T_canonical_skull = invert_rigid(posed.T_world_rest[:, _NECK])
-        displacement = self._displacement(states, posed, T_canonical_skull)
+        again = torch.is_grad_enabled()  # training sees its moments again; others pass by
+        with torch.no_grad():
+            posed = head or self.head.pose(states)
+            T_canonical_skull = invert_rigid(posed.T_world_rest[:, _NECK])
+            displacement = self._displacement(states, posed, T_canonical_skull, again)
         return PosedFrames(displacement, T_canonical_skull, posed.T_world_rest[:, _ROOT], posed.verts)
 
     def frames(
@@ -180,7 +182,8 @@ class InverseSkinning:
         off = torch.where(height > 0, height, -_DEPTH_COUNTS * height)
         return torch.where((off[1] < off[0])[:, None], candidates[1], candidates[0])
 
-    def _displacement(self, states: HeadState, posed: PosedHead, T_canonical_skull: Tensor) -> Tensor:
+    def _displacement(self, states: HeadState, posed: PosedHead, T_canonical_skull: Tensor, again: bool) -> Tensor:
+        """Grids of some moments; kept if they come again."""
         if not self.config.undo_face:
             return posed.verts.new_zeros(len(states), 6, *self._grid.shape)
         if states.expression.is_cuda:
@@ -188,10 +191,13 @@ class InverseSkinning:
         driving = torch.cat([states.expression, states.jaw, states.eyes, states.neck], -1).numpy()
         keys = [row.tobytes() for row in driving]
         missing = [i for i, key in enumerate(keys) if key not in self._cache]
+        made = {}
         if missing:
-            made = self._grid.spread(self._in_skull(posed, T_canonical_skull)[missing])
-            self._cache.update((keys[i], grid.half()) for i, grid in zip(missing, made, strict=True))
-        found = torch.stack([self._cache[key] for key in keys]).float()
+            grids = self._grid.spread(self._in_skull(posed, T_canonical_skull)[missing])
+            made = {keys[i]: grid.half() for i, grid in zip(missing, grids, strict=True)}
+        found = torch.stack([made[key] if key in made else self._cache[key] for key in keys]).float()
+        if again:
+            self._cache.update(made)
         while len(self._cache) * found[0].numel() * 2 > _CACHED_BYTES:
             self._cache.popitem(last=False)
         return found

@@ -189,6 +189,14 @@ def test_a_live_link_file_of_61_columns(tmp_path, head):
     assert motion.neutral.expression.any(), "a recording's neutral is measured"
 
 
+@pytest.mark.parametrize(("first", "num", "fps"), [(20, 40, 30), (0, 55, 30), (0, 20, 60)])
+def test_the_rate_of_a_short_recording(tmp_path, first, num, fps):
+    """At 30 a second; without a new second in it there is nothing to tell by."""
+    timecodes = [f"10:00:{i // 30:02d}:{i % 30:02d}.5" for i in range(first, first + num)]
+    names = capitalised(arkit_names())
+    assert read_livelink(write_recording(tmp_path / "t.csv", names, np.zeros((num, 52)), timecodes)).fps == fps
+
+
 def test_missing_columns_stay_at_rest_and_are_told(tmp_path):
     names = [name for name in arkit_names() if not name.startswith("brow")]
     recorded = read_livelink(write_recording(tmp_path / "take.csv", names, np.zeros((3, len(names)))))
@@ -202,6 +210,9 @@ def test_missing_columns_stay_at_rest_and_are_told(tmp_path):
         ("a,b\n1,2\n", "0 of them among 2 columns"),
         ("", "is empty"),
         ("a,b\n1\n", "line 2"),
+        ("a,b\n", "a header of 2 columns alone"),
+        ("a;b\n1;2\n", "separated by semicolons"),
+        ('{"keyframes": []}\n', "holds JSON"),
         (",".join(capitalised(arkit_names())) + "\n" + ",".join(["0"] * 51 + ["x"]) + "\n", "line 2, TongueOut"),
     ],
 )

@@ -36,7 +36,7 @@ def test_a_folder_of_pictures_with_alpha(player, plan, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["out", "out.mp4"])
-def test_what_was_stopped_is_gone_on_with(player, plan, tmp_path, monkeypatch, name):
+def test_what_was_stopped_is_gone_on_with(player, plan, tmp_path, monkeypatch, name, capsys):
     rendered = []
 
     def stopping(player, plan, index):
@@ -51,6 +51,7 @@ def test_what_was_stopped_is_gone_on_with(player, plan, tmp_path, monkeypatch, n
     rendered.append(-1)
     write_plan(tmp_path / name, player, plan)
     assert rendered == [0, 1, -1, 2, 3]
+    assert "Going on: 2 of 4 pictures are there." in capsys.readouterr().out
     assert [p.name for p in tmp_path.glob("*out*")] == [name], "nothing of the way is left"
 
 

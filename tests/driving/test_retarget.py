@@ -13,7 +13,7 @@ from driving.conftest import filmed
 from partnerface_ns.demo.subject import Subject
 from partnerface_ns.driving.motion import Motion, Skulls, motion_of_capture
 from partnerface_ns.driving.plan import PlanConfig, digest, make_plan
-from partnerface_ns.driving.retarget import clamped, excess, retargeted, smoothed
+from partnerface_ns.driving.retarget import clamped, excess, retargeted, skull_at, smoothed
 from partnerface_ns.errors import SubjectError
 from partnerface_ns.flame.neutral import measured_neutral
 from partnerface_ns.flame.state import HeadState
@@ -72,6 +72,19 @@ def test_the_skull_moves_before_the_camera_as_the_sources(player, stranger, tiny
     assert plan.cameras[0].fl_x == 30.0
 
 
+def test_the_skull_stays_where_the_source_has_it_whatever_the_clamp_does_to_the_neck(player, stranger, tiny_head):
+    turned = replace(stranger, track=replace(stranger.track, neck=5 * stranger.track.neck + 0.3))
+    motion = motion_of_capture(turned, tiny_head)
+    free, kept = (make_plan(player, motion, PlanConfig(clamp=clamp, smoothing=0.05)).states for clamp in (False, True))
+    assert (free.neck - kept.neck).abs().max() > 0.1, "the neck is clamped"
+    np.testing.assert_allclose(skull(player.head, kept), skull(player.head, free), atol=5e-6)
+
+
+def test_a_skull_is_found_where_it_was_put(player, stranger):
+    found = skull_at(player.head, stranger.track).numpy()
+    np.testing.assert_allclose(found, skull(player.head, stranger.track), atol=2e-6)
+
+
 def test_a_moving_camera_before_a_still_head_is_a_moving_head_for_a_fixed_one(player, capture, tiny_head):
     filmed_still = motion_of_capture(capture, tiny_head)
     theirs = filmed_still.skulls.moving.numpy()
@@ -128,9 +141,13 @@ def test_the_excess_names_the_channel(info, tiny_head):
     assert str(excess(state, info, tiny_head.expression_names)) == "The motion stays within what training saw."
     state.expression[2, 1] = 3.0
     found = excess(state, info, tiny_head.expression_names)
-    assert (found.share, found.channel, found.value) == (0.25, "frown", 3.0)
-    assert found.limit == pytest.approx(float(info.highest.expression[1]))
+    (frown,) = found.channels
+    assert (found.share, frown.channel, frown.value) == (0.25, "frown", 3.0)
+    assert frown.limit == pytest.approx(float(info.highest.expression[1]))
     assert "25% of the moments" in str(found) and "frown: 3.00" in str(found)
+    state.jaw[1, 0] = 1.0
+    both = excess(state, info, tiny_head.expression_names)
+    assert {beyond.channel for beyond in both.channels} == {"frown", "jaw[0]"} and "; and " in str(both)
 
 
 def test_smoothing_calms_also_across_half_a_turn(capture):

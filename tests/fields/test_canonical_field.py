@@ -216,6 +216,7 @@ def test_roughness_is_that_of_neighbouring_cells(field):
     assert field.roughness() == 0
     coarse = field.planes[0]
     coarse.data[0, 0, 2, 3] += 2.0
-    num, rows, columns = coarse.shape[0] * coarse.shape[1], *coarse.shape[2:]
-    expected = 2 * 4.0 / (num * (rows - 1) * columns) + 2 * 4.0 / (num * rows * (columns - 1))
-    assert_close(field.roughness(), torch.tensor(expected))
+    num, side = coarse.shape[0] * coarse.shape[1], coarse.shape[-1]
+    expected = 4 * 4.0 / (num * (side - 1) * side)
+    mean = torch.stack([field.roughness() for _ in range(4000)]).mean()
+    assert_close(mean, torch.tensor(expected), rtol=0.15, atol=0)

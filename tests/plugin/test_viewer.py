@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from unittest.mock import Mock
 
 import numpy as np
+from nerfstudio.viewer.viewer import Viewer
 from viser import ClientHandle
 
 from partnerface_ns.capture.capture import Camera
@@ -44,3 +45,20 @@ def test_play_moves_the_frame_slider_until_it_is_switched_off():
         time.sleep(0.01)
     view.play.value = False
     assert seen == {0, 1, 2, 3, 4}, "it begins again at the end"
+
+
+def test_a_page_that_was_open_before_the_scene_sees_no_frustums_and_keyframes_see_as_wide_as_the_page():
+    view = FaceView(Camera(np.eye(4), 100.0, 100.0, 32.0, 24.0, 64, 48), np.zeros(3), 5, 0)
+    fov = SimpleNamespace(_impl=SimpleNamespace(label="Default FOV"), value=75.0)
+    other = SimpleNamespace(_impl=SimpleNamespace(label="Default Time"), value=0.0)
+    init_scene = Mock()
+    viewer = Mock(spec=Viewer)
+    viewer.viser_server, viewer.control_panel, viewer.camera_handles = Mock(), Mock(), {}
+    viewer.init_scene = init_scene
+    viewer.viser_server.gui._gui_input_handle_from_id = {"a": other, "b": fov}
+    viewer.viser_server.get_clients.return_value = {0: Mock()}
+    view._setup(viewer)
+    viewer.init_scene(train_dataset=1)
+    init_scene.assert_called_once_with(train_dataset=1)
+    viewer.set_camera_visibility.assert_called_once_with(False)
+    assert fov.value == math.degrees(2 * math.atan(24 / 100)) and other.value == 0.0

@@ -389,6 +389,13 @@ def test_moments_are_remembered_as_far_as_memory_goes(tiny_shaped, tiny_skinning
     tiny_skinning.frames(turned)
     assert made == [], "the skull does not see its own motion"
 
+    with torch.no_grad():
+        passing = replace(tiny_states, jaw=tiny_states.jaw + 0.2)
+        for _ in range(2):
+            tiny_skinning.frames(passing)
+    assert made == [3, 3], "only training sees its moments again"
+    made.clear()
+
     monkeypatch.setattr(inverse_skinning, "_CACHED_BYTES", 0)
     other = replace(tiny_states, jaw=tiny_states.jaw + 0.1)
     tiny_skinning.frames(other)
