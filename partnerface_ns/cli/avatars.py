@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from partnerface_ns.flame.head_model import HeadModel
 
 _KEPT_KERNELS = "64"
-"""Kernels that the CPU's matrix library keeps: every picture has other shapes, and a thousand kernels that none will ask
-for again take hundreds of megabytes."""
+"""Kernels that the CPU's matrix library keeps: every picture has other shapes, and a thousand that it keeps by itself,
+none of them asked for again, take hundreds of megabytes."""
 
 
 def open_player(run: Path, head_model: Path | None = None, device: str = "auto", fast: bool = False) -> Player:
