@@ -207,8 +207,10 @@ class PreparedAvatar:
             recording, room = self._recordings.pop(kind, None), None
             if recording is not None:
                 drawn = recording.work(view)
-                if not recording.room.holds(_Room.of(drawn.counts)):
-                    recording, room = None, recording.room
+                needs = _Room.of(drawn.counts)
+                if not recording.room.holds(needs):
+                    # What it needed there: a lattice with more cells may hold more than the plain one will say.
+                    recording, room = None, recording.room.or_more(needs.grown())
             if recording is None:
                 drawn = self._drawn(view)
                 recording = self._recording(_Room.of(drawn.counts).grown(), room)
@@ -218,7 +220,7 @@ class PreparedAvatar:
             return {name: values.clone() for name, values in drawn.shown.items()}
 
     def _recording(self, room: _Room, before: _Room | None) -> _Recording:
-        """For pictures that take so much room; `before` is what the last recording of the kind had."""
+        """For pictures that take so much room; `before` is what the last recording of the kind had and lacked."""
         room = room if before is None else room.or_more(before)
         return _Recording(room, RecordedWork(lambda view: self._drawn(view, room)))
 

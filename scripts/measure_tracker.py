@@ -89,7 +89,7 @@ class Seen:
 
 
 def main(options: Measure) -> None:
-    folder = options.output / "truth"
+    folder = options.output / f"truth-{options.seed}-{options.frames}-{options.size}"
     if not folder.is_dir():
         make_subject(folder, frames=options.frames, size=options.size, seed=options.seed)
     truth = load_capture(folder)

@@ -171,9 +171,10 @@ def test_with_fixed_shapes_it_is_as_near(avatar, rays, tiny_subject, moment):
         assert errors[1] < 1.2 * errors[0] + 1e-4, name
 
 
-def test_recordings_are_kept_for_a_few_sizes(avatar, tiny_subject, monkeypatch):
-    """Without a GPU: what is recorded is drawn plainly, in the shapes of a recording."""
-    made = []
+@pytest.fixture
+def recordings(monkeypatch) -> list[RecordedWork]:
+    """All that are made; without a GPU: what is recorded is drawn plainly, in the shapes of a recording."""
+    made: list[RecordedWork] = []
 
     class Unrecorded(RecordedWork):
         def __init__(self, work):
@@ -185,6 +186,24 @@ def test_recordings_are_kept_for_a_few_sizes(avatar, tiny_subject, monkeypatch):
                 return self._work(given)
 
     monkeypatch.setattr("partnerface_ns.prepared.RecordedWork", Unrecorded)
+    return made
+
+
+def test_a_picture_finds_room_soon(avatar, tiny_subject, recordings, monkeypatch):
+    """Even where a recording's larger lattice holds more than the plain picture's said."""
+    monkeypatch.setattr("partnerface_ns.prepared._MORE_ROWS", 1.0)
+    prepared, state = PreparedAvatar(avatar, SMALL), tiny_subject.states[:1]
+    view = _View(*camera_rays(), state, avatar.skinning.head.pose(state), None)
+    found = []
+    for _ in range(8):
+        with torch.no_grad():
+            prepared._played(view)
+        found.append(len(recordings))
+    assert found[5] == found[7], "the later pictures are played"
+
+
+def test_recordings_are_kept_for_a_few_sizes(avatar, tiny_subject, recordings):
+    made = recordings
     prepared, state = PreparedAvatar(avatar, SMALL), tiny_subject.states[:1]
     origin, directions = camera_rays()
     head = avatar.skinning.head.pose(state)

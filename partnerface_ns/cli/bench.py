@@ -1,4 +1,4 @@
-"""`partnerface bench`: what each piece of the method brings, at equal training time."""
+"""`partnerface bench`: what each piece of the method brings, at equal training time, and what it takes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Bench:
     suite: Literal["ablation", "quick", "scaling"] = "ablation"
     """ablation: runs of --variants; scaling: what a training step takes, and how that grows with frames, size and
     parts; quick: one run each of the method, of itself without deformation and with dense parts, the pictures' speed,
-    and scaling (leaves --variants, --seconds, --seeds and --num-test aside)."""
+    and scaling. Only ablation looks at --variants, --seconds, --seeds and --num-test."""
     seconds: tuple[float, ...] = (60.0,)
     """Seconds of training steps of each run; several show how quality grows with time, each a run of its own."""
     seeds: int = 3
@@ -75,18 +75,20 @@ class Bench:
         for name, number in numbers.items():
             if number < 1:
                 raise SubjectError(name, "out of range", expected="1 or more", found=number)
+        if self.avatar is not None and self.suite != "ablation":
+            raise SubjectError("--suite", "trains by itself, and --avatar is trained", found=self.suite)
         if not self.seconds or min(self.seconds) <= 0:
             raise SubjectError("--seconds", "out of range", expected="more than 0", found=self.seconds)
 
     def _quick(self) -> None:
         from partnerface_ns.bench.variants import QUICK
 
+        subject = self._one_subject()
         few = replace(self, variants=QUICK, seconds=(QUICK_SECONDS,), seeds=1, num_test=4, keep_avatars=True)
         few._train_and_measure()
-        subject = self._one_subject()
+        self._time_steps()
         trained = few._job(subject, QUICK[0], 0, few.seconds[0], self._device())
         replace(few, subjects=(subject,))._time(self.output / "avatars" / f"{trained.name}.pt")
-        self._time_steps()
 
     def _time_steps(self) -> None:
         from partnerface_ns.bench.scaling import pieces_of_a_step, step_costs
@@ -158,7 +160,7 @@ class Bench:
     def _avatars(self) -> Path | None:
         return self.output / "avatars" if self.keep_avatars else None
 
-    def _missing(self, outcomes: Sequence[Outcome], device: str) -> list[Job]:
+    def _missing(self, outcomes: list[Outcome], device: str) -> list[Job]:
         from partnerface_ns.bench.variants import ABLATION, VARIANTS
         from partnerface_ns.capture.load import load_capture
 
@@ -170,19 +172,25 @@ class Bench:
         if len(subjects) < len(folders):
             found = ", ".join(str(folder) for folder in folders)
             raise SubjectError("--subjects", "runs are told apart by the folders' names", found=found)
-        done = {_key(o.subject, o.variant, o.seed, o.seconds, o.held_out, o.device, o.num_test) for o in outcomes}
-        jobs = [
-            self._job(folder, variant, seed, seconds, device)
+        asked = {
+            _key(name, variant, seed, seconds, self.held_out, device, self.num_test): self._job(
+                folder, variant, seed, seconds, device
+            )
             for seed in range(self.seeds)
             for seconds in self.seconds
             for name, folder in subjects.items()
             for variant in self.variants or ABLATION
-            if _key(name, variant, seed, seconds, self.held_out, device, self.num_test) not in done
-        ]
-        asked = self.seeds * len(self.seconds) * len(subjects) * len(self.variants or ABLATION)
-        if len(jobs) < asked:
-            print(f"{asked - len(jobs)} of {asked} runs lie in {self.output} already.")
-        return jobs
+        }
+        done = {_key_of(o) for o in outcomes}
+        missing = {key: job for key, job in asked.items() if key not in done or not self._kept(job)}
+        outcomes[:] = [o for o in outcomes if _key_of(o) not in missing]
+        if len(missing) < len(asked):
+            print(f"{len(asked) - len(missing)} of {len(asked)} runs lie in {self.output} already.")
+        return list(missing.values())
+
+    def _kept(self, job: Job) -> bool:
+        """Whether a finished job's avatar is there, if it is asked for."""
+        return job.avatars is None or (job.avatars / f"{job.name}.pt").is_file()
 
     def _job(self, folder: Path, variant: str, seed: int, seconds: float, device: str) -> Job:
         from partnerface_ns.bench.training_runs import Job
@@ -220,6 +228,10 @@ class Bench:
         if len({outcome.seconds for outcome in outcomes}) > 1:
             time_plot(ordered, self.output / "bench.png")
         return table
+
+
+def _key_of(o: Outcome) -> tuple[object, ...]:
+    return _key(o.subject, o.variant, o.seed, o.seconds, o.held_out, o.device, o.num_test)
 
 
 def _key(

@@ -92,13 +92,13 @@ def read_table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
             table = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise SubjectError(path, "not a CSV file that can be read", found=shortened(error)) from error
+    if len(names) == 1 and ";" in names[0]:
+        raise SubjectError(path, "columns are separated by semicolons", expected="commas")
     for line, row in table:
         if len(row) != len(names):
             raise SubjectError(
                 path, "a row of another length", key=f"line {line}", expected=len(names), found=f"{len(row)} cells"
             )
-    if len(names) == 1 and ";" in names[0]:
-        raise SubjectError(path, "columns are separated by semicolons", expected="commas")
     if not table:
         found = "nothing" if not names else f"a header of {len(names)} columns alone"
         raise SubjectError(path, "there are no rows", expected="a header and at least one row", found=found)

@@ -25,7 +25,7 @@ RECORDED_FPS = 60.0
 _LEAST = 26
 """Known columns from which a file counts as such a recording: half of the blendshapes."""
 _HEAD = {"headyaw": "yaw", "headpitch": "pitch", "headroll": "roll"}
-_TIMECODE = re.compile(r"(\d+:\d+:\d+)[:;.](\d+)")
+_TIMECODE = re.compile(r"(\d+:\d+:\d+)([:;.])(\d+)")
 
 
 class Recording(NamedTuple):
@@ -71,8 +71,9 @@ def _rate(timecodes: Sequence[str]) -> float:
     says of them.
     """
     found = [match.groups() for code in timecodes if (match := _TIMECODE.match(code.strip()))]
-    whole = list(Counter(second for second, _ in found).values())[1:-1]
+    whole = list(Counter(second for second, *_ in found).values())[1:-1]
     if whole:
         return float(np.median(whole))
-    last = [int(frame) + 1 for (second, frame), (later, _) in pairwise(found) if later != second]
-    return float(max(last)) if last else RECORDED_FPS
+    last = [int(frame) + 1 for (second, mark, frame), (later, *_) in pairwise(found) if later != second and mark != "."]
+    rows = max(Counter(found).values(), default=1)  # a frame may have several, told apart by fractions of it
+    return float(max(last) * rows) if last else RECORDED_FPS

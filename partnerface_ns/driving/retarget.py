@@ -31,13 +31,15 @@ from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.rigid import invert_rigid, rotation_from_axis_angle
 
+_NAMED = 12
+"""Channels that are named at most, besides the first."""
 Transfer = Literal["relative", "absolute"]
 _ROOT, _NECK = 0, 1
 _FACE = ("expression", "jaw", "eyes", "neck")
 """Fields that are kept near what training saw; the head may be anywhere."""
 _LEAST_MARGIN = {"expression": 0.25, "jaw": 0.08, "eyes": 0.05, "neck": 0.15}
 """How far beyond the range of training a channel may go at least: coefficients, radians."""
-_MARGIN = {"expression": 0.5, "jaw": 0.5, "eyes": 0.1, "neck": 0.5}
+_MARGIN_SHARE = {"expression": 0.5, "jaw": 0.5, "eyes": 0.1, "neck": 0.5}
 """How far it may go as a share of that range: an iris breaks where it comes under lids as training never saw it."""
 
 
@@ -69,7 +71,9 @@ class Excess:
             return "The motion stays within what training saw."
         furthest, *others = self.channels
         said = f"{100 * self.share:.0f}% of the moments go beyond what training saw, furthest {furthest}"
-        return f"{said}; and {', '.join(other.channel for other in others)}." if others else f"{said}."
+        named = ", ".join(other.channel for other in others[:_NAMED])
+        more = f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
+        return f"{said}; then {named}{more}." if others else f"{said}."
 
 
 def retargeted(
@@ -151,7 +155,7 @@ def clamped(states: HeadState, info: AvatarInfo) -> HeadState:
     changed = {}
     for name in _FACE:
         value, low, high = (getattr(s, name) for s in (states, info.lowest, info.highest))
-        margin = (_MARGIN[name] * (high - low)).clamp(min=_LEAST_MARGIN[name])
+        margin = (_MARGIN_SHARE[name] * (high - low)).clamp(min=_LEAST_MARGIN[name])
         over, under = (value - high).clamp(min=0), (low - value).clamp(min=0)
         changed[name] = value - over + margin * torch.tanh(over / margin) + under - margin * torch.tanh(under / margin)
     return replace(states, **changed)

@@ -142,7 +142,7 @@ class CanonicalField(nn.Module):
         return self.color_network(torch.cat(parts, -1)).float().sigmoid()
 
     def roughness(self) -> Float[Tensor, ""]:
-        """Mean squared difference of the planes' neighbouring cells, over rows and columns, added up over planes.
+        """Mean squared difference of the planes' neighbouring cells, added up over rows, columns and resolutions.
 
         Estimated from random rows and columns: all of them would take a tenth of a training step.
         """

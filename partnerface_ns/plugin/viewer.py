@@ -36,7 +36,7 @@ class FaceView(ViewerControl):
         """
         self._camera, self._face = camera, face
         self._viewer: Viewer | None = None
-        self._frustums_hidden = False
+        self._scene_ready, self._frustums_hidden, self._hiding = False, False, threading.Lock()
         self.rendered = threading.Event()
         """Set by the model when it has rendered a page."""
         self.slider = ViewerSlider(
@@ -86,6 +86,7 @@ class FaceView(ViewerControl):
 
         def init_then_hide(*args: Any, **kwargs: Any) -> None:
             init_scene(*args, **kwargs)
+            self._scene_ready = True
             if self._viewer is not None and self._viewer.viser_server.get_clients():
                 self._hide_frustums()
 
@@ -108,9 +109,9 @@ class FaceView(ViewerControl):
 
     def _hide_frustums(self) -> None:
         """Hide the training cameras once: in a monocular capture the first of them covers the face."""
-        viewer = self._viewer
-        if viewer is None or self._frustums_hidden or not hasattr(viewer, "camera_handles"):
-            return
-        self._frustums_hidden = True
-        viewer.set_camera_visibility(False)
-        viewer.toggle_cameravis_button()
+        with self._hiding:
+            if self._viewer is None or self._frustums_hidden or not self._scene_ready:
+                return
+            self._frustums_hidden = True
+            self._viewer.set_camera_visibility(False)
+            self._viewer.toggle_cameravis_button()

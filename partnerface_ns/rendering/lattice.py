@@ -53,7 +53,8 @@ class ViewLattice:
             spacing: of the nodes where the points are, metres.
             origin: of all rays.
             directions: of the rays, unit length.
-            shape: rows, columns and depths that the lattice has, not fewer than it needs; None takes as many.
+            shape: rows, columns and depths that the lattice has; fewer than `needed` cut off what lies beyond. None
+                takes as many.
         """
         away = points - origin
         axes = _axes_towards(away.mean(0))
@@ -76,7 +77,7 @@ class ViewLattice:
     def finer(self) -> ViewLattice:
         """Eight nodes in the place of each."""
         rows, columns, depths = self.shape
-        return replace(self, size=self.size / 2, shape=(2 * rows, 2 * columns, 2 * depths), needed=2 * self.needed)
+        return replace(self, size=self.size / 2, shape=(2 * rows, 2 * columns, 2 * depths))
 
     @property
     def edges(self) -> Float[Tensor, "edges"]:

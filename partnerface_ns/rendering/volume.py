@@ -25,7 +25,7 @@ def weights_from_density(
 def running_sums(values: Float[Tensor, "*rows entries"]) -> Float[Tensor, "*rows entries"]:
     """Sum of each row's entries up to each of them.
 
-    On a GPU as a product with a triangle of ones: its scan works on short rows one by one.
+    On a GPU as a product with a triangle of ones, in float32: its scan works on short rows one by one.
     """
     if not values.is_cuda:
         return values.cumsum(-1)

@@ -20,6 +20,8 @@ from partnerface_ns.tracking.landmarks import EYE_LEFT, EYE_RIGHT, IRIS_LEFT, IR
 _FEW_FRAMES = 300
 _LITTLE_YAW, _LITTLE_JAW = 15.0, 6.0
 """Degrees of turning to each side, and of opening the mouth, below which an avatar has not seen enough."""
+_TILTED = 45.0
+"""Degrees of tilt from which a video was filmed or stored lying."""
 _SMALL_FACE = 120
 """Pixels of the face's height in the video below which detail is lost."""
 _TOO_BRIGHT, _TOO_DARK = 0.10, 45
@@ -84,6 +86,8 @@ class Footage:
     num_frames: int
     yaw: Float[np.ndarray, "frames"]
     """Degrees of the head's turning to its left."""
+    tilt: Float[np.ndarray, "frames"]
+    """Degrees of the head's tilt to its left in the picture."""
     jaw: Float[np.ndarray, "frames"]
     """Degrees that the mouth is open."""
     face_height: float
@@ -99,6 +103,7 @@ class Footage:
 def warnings_about(footage: Footage) -> list[str]:
     """What about the footage keeps the avatar from being good, each with the measured figure."""
     low, high = np.quantile(footage.yaw, (0.02, 0.98))
+    tilt = float(np.median(footage.tilt))
     opened = float(np.quantile(footage.jaw, 0.98))
     checks: Mapping[str, bool] = {
         f"Only {footage.num_frames} frames were tracked; 30 seconds or more give a better avatar.": (
@@ -106,6 +111,9 @@ def warnings_about(footage: Footage) -> list[str]:
         ),
         f"The head turns {max(-low, 0):.0f} degrees to the right and {max(high, 0):.0f} to the left; turn it "
         f"{_LITTLE_YAW:.0f} or more to each side, or its sides stay unknown.": low > -_LITTLE_YAW or high < _LITTLE_YAW,
+        f"The head lies tilted by {tilt:.0f} degrees: turn the video upright, or shoulders and outline are wrong.": (
+            abs(tilt) > _TILTED
+        ),
         f"The mouth opens {opened:.1f} degrees at most; without open mouth ({_LITTLE_JAW:.0f} or more) its inside "
         "stays unknown.": opened < _LITTLE_JAW,
         f"The face is {footage.face_height:.0f} pixels high; under {_SMALL_FACE} fine detail is lost.": (

@@ -105,10 +105,11 @@ def _footage(capture: Capture, faces: Faces, pictures: Pictures, tracked: Tracke
 
     track, kept = capture.track, tracked.indices
     turn = Rotation.from_rotvec(track.rotation.numpy()) * Rotation.from_rotvec(track.neck.numpy())
-    look = turn.apply([0.0, 0.0, 1.0])
+    look, up = turn.apply([0.0, 0.0, 1.0]), turn.apply([0.0, 1.0, 0.0])
     return quality.Footage(
         num_frames=len(kept),
         yaw=np.degrees(np.arctan2(look[:, 0], look[:, 2])),
+        tilt=np.degrees(np.arctan2(up[:, 0], up[:, 1])),
         jaw=np.degrees(track.jaw[:, 0].numpy()),
         face_height=float(np.nanmedian(faces.boxes[kept, 3])),
         burnt=float(np.nanmedian(pictures.burnt[kept])),

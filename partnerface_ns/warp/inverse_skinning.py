@@ -113,6 +113,7 @@ class InverseSkinning:
         self._torso_top = verts[on_torso, 1].amax() + _MARGIN if on_torso.any() else -torch.inf
         self._loose_box = (verts[loose].amin(0) - _MARGIN, verts[loose].amax(0) + _MARGIN)
         self._cache: OrderedDict[bytes, Tensor] = OrderedDict()
+        self._latest: dict[bytes, Tensor] = {}
 
     def posed(self, states: HeadState, head: PosedHead | None = None) -> PosedFrames:
         """Pose the head; nothing of it is differentiable.
@@ -190,14 +191,16 @@ class InverseSkinning:
             return self._grid.spread(self._in_skull(posed, T_canonical_skull))
         driving = torch.cat([states.expression, states.jaw, states.eyes, states.neck], -1).numpy()
         keys = [row.tobytes() for row in driving]
-        missing = [i for i, key in enumerate(keys) if key not in self._cache]
-        made = {}
+        known = {key: grids[key] for grids in (self._latest, self._cache) for key in keys if key in grids}
+        missing = [i for i, key in enumerate(keys) if key not in known]
         if missing:
             grids = self._grid.spread(self._in_skull(posed, T_canonical_skull)[missing])
             made = {keys[i]: grid.half() for i, grid in zip(missing, grids, strict=True)}
-        found = torch.stack([made[key] if key in made else self._cache[key] for key in keys]).float()
-        if again:
-            self._cache.update(made)
+            known |= made
+            if again:
+                self._cache.update(made)
+        self._latest = known  # a page turns around one face
+        found = torch.stack([known[key] for key in keys]).float()
         while len(self._cache) * found[0].numel() * 2 > _CACHED_BYTES:
             self._cache.popitem(last=False)
         return found

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 import torch
@@ -62,11 +60,14 @@ def test_pieces_add_up_and_nothing_stays_patched(subject):
     assert torch.Tensor.backward is backward
 
 
-def test_what_is_called_within_something_else_counts_once():
+def test_what_is_called_within_something_else_counts_once(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(scaling.time, "perf_counter", lambda: clock[0])
+    takes = lambda seconds: clock.__setitem__(0, clock[0] + seconds)  # noqa: E731
     watch = scaling._Stopwatch()
-    inner = watch.around("inner", lambda: time.sleep(0.02))
-    watch.around("outer", lambda: [inner(), inner(), time.sleep(0.01)])()
-    assert watch.seconds["inner"] > 0.04 > 0.03 > watch.seconds["outer"] > 0.01
+    inner = watch.around("inner", lambda: takes(2.0))
+    watch.around("outer", lambda: [inner(), takes(1.0), inner()])()
+    assert watch.seconds == {"inner": 4.0, "outer": 1.0}
 
 
 def test_the_quick_suite_says_everything_once(subject, monkeypatch, tmp_path):
@@ -75,12 +76,15 @@ def test_the_quick_suite_says_everything_once(subject, monkeypatch, tmp_path):
     monkeypatch.setattr(Bench, "_time", lambda self, avatar: done.append(avatar.name))
     monkeypatch.setattr(Bench, "_time_steps", lambda self: done.append("steps"))
     Bench(tmp_path, (subject,), suite="quick")()
-    assert done == [(variants.QUICK, 1), "subject-two-stage-60s-0.pt", "steps"]
+    assert done == [(variants.QUICK, 1), "steps", "subject-two-stage-60s-0.pt"]
 
 
-def test_scaling_takes_one_capture(tmp_path):
+@pytest.mark.parametrize("suite", ["scaling", "quick"])
+def test_scaling_takes_one_capture_and_no_avatar(tmp_path, suite):
     with pytest.raises(SubjectError, match="one capture"):
-        Bench(tmp_path, suite="scaling", subjects=(tmp_path / "a", tmp_path / "b"))()
+        Bench(tmp_path, (tmp_path / "a", tmp_path / "b"), suite=suite)()
+    with pytest.raises(SubjectError, match="--avatar"):
+        Bench(tmp_path, (tmp_path / "a",), suite=suite, avatar=tmp_path / "avatar.pt")()
 
 
 def test_the_table_has_a_row_for_each():

@@ -189,10 +189,19 @@ def test_a_live_link_file_of_61_columns(tmp_path, head):
     assert motion.neutral.expression.any(), "a recording's neutral is measured"
 
 
-@pytest.mark.parametrize(("first", "num", "fps"), [(20, 40, 30), (0, 55, 30), (0, 20, 60)])
-def test_the_rate_of_a_short_recording(tmp_path, first, num, fps):
-    """At 30 a second; without a new second in it there is nothing to tell by."""
-    timecodes = [f"10:00:{i // 30:02d}:{i % 30:02d}.5" for i in range(first, first + num)]
+@pytest.mark.parametrize(
+    ("times", "fps"),
+    [
+        ([f"{i // 30:02d}:{i % 30:02d}.5" for i in range(20, 60)], 30),
+        ([f"{i // 60:02d}:{i // 2 % 30:02d}.{i % 2}" for i in range(40, 110)], 60),
+        ([f"{i // 30:02d}:{i % 30:02d}.5" for i in range(20)], 60),
+        ([f"{i // 60:02d}.{1000 * (i % 60) // 60:03d}" for i in range(110)], 60),
+    ],
+    ids=["frames", "two rows a frame", "within a second", "milliseconds"],
+)
+def test_the_rate_of_a_short_recording(tmp_path, times, fps):
+    """Without a new second or frames there is nothing to tell by."""
+    timecodes, num = [f"10:00:{time}" for time in times], len(times)
     names = capitalised(arkit_names())
     assert read_livelink(write_recording(tmp_path / "t.csv", names, np.zeros((num, 52)), timecodes)).fps == fps
 
@@ -211,7 +220,7 @@ def test_missing_columns_stay_at_rest_and_are_told(tmp_path):
         ("", "is empty"),
         ("a,b\n1\n", "line 2"),
         ("a,b\n", "a header of 2 columns alone"),
-        ("a;b\n1;2\n", "separated by semicolons"),
+        ("a;b\n1,5;2\n", "separated by semicolons"),
         ('{"keyframes": []}\n', "holds JSON"),
         (",".join(capitalised(arkit_names())) + "\n" + ",".join(["0"] * 51 + ["x"]) + "\n", "line 2, TongueOut"),
     ],

@@ -147,7 +147,7 @@ def test_the_excess_names_the_channel(info, tiny_head):
     assert "25% of the moments" in str(found) and "frown: 3.00" in str(found)
     state.jaw[1, 0] = 1.0
     both = excess(state, info, tiny_head.expression_names)
-    assert {beyond.channel for beyond in both.channels} == {"frown", "jaw[0]"} and "; and " in str(both)
+    assert {beyond.channel for beyond in both.channels} == {"frown", "jaw[0]"} and "; then " in str(both)
 
 
 def test_smoothing_calms_also_across_half_a_turn(capture):

@@ -20,9 +20,8 @@ def test_a_page_opens_where_the_captures_camera_stood():
     T[:3, 3] = [0.1, 0.2, 1.0]
     view = FaceView(Camera(T, 100.0, 100.0, 32.0, 24.0, 64, 48), np.array([0.1, 0.2, 0.0]), 10, 3)
     hidden = []
-    view._viewer = SimpleNamespace(
-        camera_handles={}, set_camera_visibility=hidden.append, toggle_cameravis_button=lambda: None
-    )
+    view._viewer = SimpleNamespace(set_camera_visibility=hidden.append, toggle_cameravis_button=lambda: None)
+    view._scene_ready = True
     client = Mock(spec=ClientHandle, camera=SimpleNamespace())
     view._look_at_face(client)
     view._look_at_face(client)
@@ -58,6 +57,8 @@ def test_a_page_that_was_open_before_the_scene_sees_no_frustums_and_keyframes_se
     viewer.viser_server.gui._gui_input_handle_from_id = {"a": other, "b": fov}
     viewer.viser_server.get_clients.return_value = {0: Mock()}
     view._setup(viewer)
+    viewer.viser_server.on_client_connect.call_args.args[0](Mock(spec=ClientHandle, camera=SimpleNamespace()))
+    viewer.set_camera_visibility.assert_not_called()
     viewer.init_scene(train_dataset=1)
     init_scene.assert_called_once_with(train_dataset=1)
     viewer.set_camera_visibility.assert_called_once_with(False)

@@ -24,6 +24,7 @@ from partnerface_ns.tracking.quality import (
 GOOD = Footage(
     num_frames=900,
     yaw=np.linspace(-40, 40, 900),
+    tilt=np.linspace(-20, 20, 900),
     jaw=np.linspace(0, 25, 900),
     face_height=300.0,
     burnt=0.01,
@@ -66,6 +67,7 @@ def test_good_footage_has_no_warning():
     [
         ({"num_frames": 100}, "Only 100 frames"),
         ({"yaw": np.linspace(-3, 30, 900)}, "turns 2 degrees to the right and 29 to the left"),
+        ({"tilt": np.full(900, -88.0)}, "tilted by -88 degrees"),
         ({"jaw": np.linspace(0, 3, 900)}, "mouth opens 2.9 degrees"),
         ({"face_height": 80.0}, "face is 80 pixels high"),
         ({"burnt": 0.3}, "30% of the face is burnt out"),
