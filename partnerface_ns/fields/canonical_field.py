@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from partnerface_ns.geometry.encodings import spherical_harmonics
+from partnerface_ns.geometry.encodings import asinh, spherical_harmonics
 
 _SPACING = 0.1
 """Metres from the centre at which cells begin to grow."""
@@ -162,7 +162,7 @@ class CanonicalField(nn.Module):
     def spaced(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points 3"]:
         """Points of the canonical box in [-1, 1], with more room near its centre."""
         center, low, high = self._spacing()
-        return 2 * (torch.asinh((points - center) / _SPACING) - low) / (high - low) - 1
+        return 2 * (asinh((points - center) / _SPACING) - low) / (high - low) - 1
 
     def places(self, spaced: Float[Tensor, "points 3"]) -> Float[Tensor, "points 3"]:
         """Canonical points, metres: `spaced` the other way."""
@@ -172,7 +172,7 @@ class CanonicalField(nn.Module):
     def _spacing(self) -> tuple[Tensor, Tensor, Tensor]:
         """The box's centre, and its corners in units of the spacing."""
         center = (self.lower + self.upper) / 2
-        return center, *(torch.asinh((corner - center) / _SPACING) for corner in (self.lower, self.upper))
+        return center, *(asinh((corner - center) / _SPACING) for corner in (self.lower, self.upper))
 
     def features(self, spaced: Float[Tensor, "points 3"]) -> Float[Tensor, "points features"]:
         """Features of all planes, coarse to fine, at points from `spaced`."""

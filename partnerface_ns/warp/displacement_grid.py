@@ -23,6 +23,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from partnerface_ns.flame.head_model import HeadModel
+from partnerface_ns.geometry.encodings import asinh
 from partnerface_ns.geometry.volumes import read_volume
 from partnerface_ns.warp.canonical_space import has_own_joint
 
@@ -116,7 +117,7 @@ class DisplacementGrid:
         return (weighted + 0.05 * guess) / (weight + 0.05 + 0.05 * still)
 
     def _stretch(self, points: Tensor) -> Tensor:
-        return torch.asinh((points - self._center) / self.config.spacing)
+        return asinh((points - self._center) / self.config.spacing)
 
     def _normalized(self, points: Tensor) -> Tensor:
         return 2 * (self._stretch(points) - self._low) / (self._high - self._low) - 1

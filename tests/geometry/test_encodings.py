@@ -7,7 +7,7 @@ import math
 import torch
 from torch.testing import assert_close
 
-from partnerface_ns.geometry.encodings import FrequencyEncoding, spherical_harmonics
+from partnerface_ns.geometry.encodings import FrequencyEncoding, asinh, spherical_harmonics
 
 
 def test_frequencies_are_octaves_of_pi(batch):
@@ -44,3 +44,10 @@ def test_harmonics_are_orthogonal_over_the_sphere(batch):
     assert (products.diag() > 0).all()
     assert_close(torch.einsum("i,ika->a", weights, values), torch.zeros(8), atol=1e-5, rtol=0)
     assert spherical_harmonics(torch.rand(*batch, 3)).shape == (*batch, 8)
+
+
+def test_asinh_is_torchs_and_smooth_at_zero(batch):
+    x = 10 * torch.randn(*batch, 3)
+    assert_close(asinh(x), x.asinh(), atol=1e-4, rtol=1e-5)
+    zero = torch.zeros(2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(asinh, zero)
