@@ -5,7 +5,7 @@
 1. density is computed once, on a fine volume over the canonical head, and read;
 2. canonical places and ambient coordinates are computed on a lattice around what the camera sees, coarse first, fine
    where there is something in sight, then interpolated; rays at mouth and eyes, where lips part and lids slide, take
-   their samples through skinning and deformation themselves, and look twice;
+   their samples through skinning themselves, look twice, and read the deformation from a volume over these;
 3. colour is computed at a few places of a ray, the quantiles of what it sees.
 
 What that costs in quality is measured by `partnerface bench` (docs/benchmarks.md). Metrics, and `ns-eval`, use
@@ -26,21 +26,21 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from partnerface_ns.avatar import Avatar
-from partnerface_ns.avatar_stages import Moments, MovedPoints
+from partnerface_ns.avatar_stages import Moments
+from partnerface_ns.baked import BakedDeformation, BakedDensity
 from partnerface_ns.flame.posing import PosedHead
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.rigid import move_points
 from partnerface_ns.geometry.rows import Rows
-from partnerface_ns.geometry.volumes import read_volume
+from partnerface_ns.geometry.volumes import dilated
 from partnerface_ns.recorded_work import RecordedWork
 from partnerface_ns.rendering.lattice import ViewLattice
 from partnerface_ns.rendering.rays import Rays
 from partnerface_ns.rendering.sampling import along, invert_piecewise_linear
 from partnerface_ns.rendering.volume import running_sums, weights_from_density
-from partnerface_ns.warp.inverse_skinning import CanonicalPoints
 
-_RAYS_ON_CPU, _RAYS_ON_GPU = 1 << 16, 1 << 18
-"""Rays rendered at once: enough to keep the device busy, few enough for a small memory."""
+_RAYS_ON_CPU, _RAYS_ON_GPU = 1 << 14, 1 << 18
+"""Rays rendered at once: enough to keep the device busy, few enough for a small memory (and a CPU's cache)."""
 _NUM_RECORDINGS = 3
 """Recordings that are kept: a viewer shows smaller pictures while something moves."""
 _MORE_ROWS, _MORE_CELLS = 1.3, 1.15
@@ -56,9 +56,8 @@ _EXPLORE = 0.3
 """Share of a column's samples spread evenly over all cells that get any: the lattice only guesses what a ray sees."""
 _MARGIN = 0.005
 """Metres around mouth and eyes within which rays follow every sample."""
-_POOLED = 4
-"""Nodes of the density volume, along a side, whose mean a coarse cell of the lattice takes for its own; half as many
-for a fine cell."""
+_AROUND = 0.015
+"""Metres around mouth and eyes of the canonical head within which a moment's deformation is read."""
 
 
 @dataclass
@@ -73,12 +72,16 @@ class PreparedConfig:
     """Places of a ray at which density is read."""
     num_colors: int = 4
     """Places of a ray at which colour is computed."""
+    deformation_spacing: float = 0.006
+    """Metres between the nodes that a moment's deformation is read from at mouth and eyes."""
 
 
 @dataclass(frozen=True)
 class _Scene:
     """What one camera sees of one moment."""
 
+    deformation: Float[Tensor, "3 z y x"]
+    """At mouth and eyes, from `BakedDeformation`."""
     lattice: ViewLattice
     values: Float[Tensor, "channels rows columns depths"]
     """Canonical places after deformation, in the field's spacing; colours of parts, sizes of deformation, ambient
@@ -162,14 +165,14 @@ class PreparedAvatar:
         self.config, self._avatar = config or PreparedConfig(), avatar.eval()
         self._recordings: dict[tuple[int, bool], _Recording] = {}
         self._playing = Lock()
-        density = self._baked()
-        # Between nodes the logarithm is nearer to the field's than density itself.
-        self._log_density = torch.log1p(density)
-        self._means = [F.avg_pool3d(density, kernel) for kernel in (_POOLED, _POOLED // 2)]
+        self._density = BakedDensity(avatar, self.config.resolution)
         regions = avatar.skinning.head.model.regions
         lids, x = regions["eyelids"] > 0.5, avatar.skinning.canonical.verts[:, 0]
         split = (regions["lips"] > 0.5, lids & (x > 0), lids & (x < 0))
         self._split = [region.nonzero()[:, 0] for region in split if region.any()]
+        around = avatar.skinning.canonical.verts[torch.cat(self._split) if self._split else slice(1)]
+        lower, upper = around.amin(0) - _AROUND, around.amax(0) + _AROUND
+        self._deformation = BakedDeformation(avatar, lower, upper, self.config.deformation_spacing)
 
     @torch.no_grad()
     def render(
@@ -242,29 +245,6 @@ class PreparedAvatar:
         padding = max(space.reach_hair, space.reach_torso)
         return ViewLattice.around(verts, padding, 2 * self.config.spacing, origin, directions, shape)
 
-    def _baked(self) -> Float[Tensor, "1 z y x"]:
-        """The field's density in 1/m on nodes that are even in its own spacing; 0 where training found nothing."""
-        field, num = self._avatar.field, self.config.resolution
-        even = torch.linspace(-1, 1, num, device=field.lower.device)
-        y, x = torch.meshgrid(even, even, indexing="ij")
-        volume = x.new_zeros(num, num * num)
-        with torch.no_grad():
-            for slab, z in zip(volume, even, strict=True):
-                points = field.places(torch.stack([x, y, z.expand_as(x)], -1).view(-1, 3))
-                dense = (self._avatar.grid.probe(points) > 0).nonzero()[:, 0]
-                if len(dense):
-                    slab[dense] = self._avatar.density(points[dense])
-        return volume.view(1, num, num, num)
-
-    def _density(self, spaced: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch"]:
-        return torch.expm1(read_volume(self._log_density, spaced.reshape(-1, 3), "border")[0]).view(spaced.shape[:-1])
-
-    def _mean_density(self, level: int, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points"]:
-        # The mean of a few nodes stands in their middle, so the volume of means ends before the first and last node.
-        nodes, means = self.config.resolution, self._means[level].shape[-1]
-        at = self._avatar.field.spaced(points) * ((nodes - 1) / (nodes - nodes // means))
-        return read_volume(self._means[level], at, "border")[0]
-
     # -- what is in sight ----------------------------------------------------------------------------------------
 
     def _scene(self, coarse: ViewLattice, moments: Moments, room: _Room | None) -> _Scene:
@@ -274,7 +254,10 @@ class PreparedAvatar:
         for axis in range(3):
             known = known.repeat_interleave(2, axis)
         node = Rows(known.flatten(), room and room.in_sight)
-        canonical, moved = self._moved(lattice.points(node.index), moments)
+        points = lattice.points(node.index)
+        canonical = avatar.canonical(points, _one_frame(points), moments)
+        with torch.autocast(points.device.type, torch.bfloat16, enabled=avatar.config.bfloat16):
+            moved = avatar.deform(canonical, _one_frame(points), moments.states)
         shown = avatar.inspect(canonical.points, moved)
         spaced = avatar.field.spaced(moved.points)
         found = torch.cat([spaced, shown["parts"], shown["deformation"][:, :1], moved.ambient.float()], 1)
@@ -283,11 +266,12 @@ class PreparedAvatar:
         values = node.into(nothing, found).T.contiguous()
         # Training drew its samples from density before deformation, and where it never looked a deformation may be
         # anything: both decide where to look here too, while rays read density after deformation.
-        density = node.into(nothing[:, -1], self._mean_density(1, canonical.points))
+        density = node.into(nothing[:, -1], self._density.mean_around(1, avatar.field.spaced(canonical.points)))
         looked_at = node.into(known.flatten(), avatar.grid.probe(canonical.points) > 0) & known.flatten()
         samples = self._samples(density.view(lattice.shape), known, looked_at.view(lattice.shape), lattice)
         counts = torch.stack([near.holds.sum(), node.holds.sum()])
-        return _Scene(lattice, values.view(-1, *lattice.shape), *samples, self._exact_columns(verts, lattice), counts)
+        deformation, exact = self._deformation.at_moment(moments.states), self._exact_columns(verts, lattice)
+        return _Scene(deformation, lattice, values.view(-1, *lattice.shape), *samples, exact, counts)
 
     def _in_sight(
         self, coarse: ViewLattice, moments: Moments, room: int | None
@@ -299,19 +283,16 @@ class PreparedAvatar:
         for T in (moments.skinned.T_canonical_skull[0], moments.skinned.T_canonical_torso[0]):
             near |= avatar.grid.near_matter(move_points(T, points))
         chosen = Rows(near, room)
-        canonical = avatar.canonical(chosen.of(points), _one_frame(chosen.index), moments).points
-        density = chosen.into(points.new_zeros(len(points)), self._mean_density(0, canonical)).view(coarse.shape)
+        density = self._density.mean_around(0, self._canonical(chosen.of(points), moments))
+        density = chosen.into(points.new_zeros(len(points)), density).view(coarse.shape)
         through = density * coarse.size[2]
         # Rays may pass beside a cell's middle, where more light gets through.
-        light = _dilated(torch.exp(through - running_sums(through)))
+        light = dilated(torch.exp(through - running_sums(through)))
         return chosen, _grown((density > _THIN) & (light > _HIDDEN))
 
-    def _moved(self, points: Float[Tensor, "points 3"], moments: Moments) -> tuple[CanonicalPoints, MovedPoints]:
-        """Points of the world after inverse skinning, and after deformation."""
-        frame = _one_frame(points)
-        canonical = self._avatar.canonical(points, frame, moments)
-        with torch.autocast(points.device.type, torch.bfloat16, enabled=self._avatar.config.bfloat16):
-            return canonical, self._avatar.deform(canonical, frame, moments.states)
+    def _canonical(self, points: Float[Tensor, "points 3"], moments: Moments) -> Float[Tensor, "points 3"]:
+        """Where inverse skinning puts points of the world, in the field's spacing."""
+        return self._avatar.field.spaced(self._avatar.canonical(points, _one_frame(points), moments).points)
 
     def _samples(
         self, density: Tensor, known: Tensor, looked_at: Tensor, lattice: ViewLattice
@@ -322,7 +303,7 @@ class PreparedAvatar:
             density.view(-1, depths), lattice.size[2].expand(density.numel() // depths, depths)
         )
         # A cell's neighbours may see as much; interpolation needs all nodes around a place.
-        share = _dilated(weights.view(lattice.shape)) * (looked_at & ~_grown(~known))
+        share = dilated(weights.view(lattice.shape)) * (looked_at & ~_grown(~known))
         share = (share * (share > _UNSEEN)).view(-1, depths)
         held = Rows(share.any(1))
         pdf = held.of(share)
@@ -363,15 +344,16 @@ class PreparedAvatar:
         distance, length = scene.distance[row], scene.length[row]
         spaced = lattice.read(scene.values[:3], place, distance)
         at_split = scene.exact[hit.of(column).clamp(min=0)] & hit.of(hit.holds)
+        at_split &= self._deformation.holds(spaced).any(1)  # hair may hide them
         exact = Rows(at_split, room and room.exact)
         counts = torch.stack([hit.holds.sum(), at_split.sum()])
         if len(exact.index):
             followed, at, apart = exact.of(directions_hit), exact.of(distance), exact.of(length)
-            first = self._followed(origin, followed, at, moments)
-            at, apart = self._looked_again(at, apart, weights_from_density(self._density(first), apart))
-            spaced = exact.into(spaced, self._followed(origin, followed, at, moments))
+            first = self._followed(origin, followed, at, moments, scene)
+            at, apart = self._looked_again(at, apart, weights_from_density(self._density.at(first), apart))
+            spaced = exact.into(spaced, self._followed(origin, followed, at, moments, scene))
             distance, length = exact.into(distance, at), exact.into(length, apart)
-        weights = weights_from_density(self._density(spaced), length)
+        weights = weights_from_density(self._density.at(spaced), length)
         opacity = weights.sum(1, keepdim=True)
         depth = (weights * distance).sum(1, keepdim=True) / opacity.clamp(min=1e-4)
         # What varies slowly is read where a ray sees most.
@@ -391,10 +373,13 @@ class PreparedAvatar:
         outputs = {"rgb": rgb, "accumulation": accumulation, "depth": on_rays(depth)}
         return _Drawn(outputs | {name: on_rays(opacity * values) for name, values in shown.items()}, counts)
 
-    def _followed(self, origin: Tensor, directions: Tensor, distance: Tensor, moments: Moments) -> Tensor:
-        """Places of samples after skinning and deformation of each, in the field's spacing: (rays, samples, 3)."""
+    def _followed(
+        self, origin: Tensor, directions: Tensor, distance: Tensor, moments: Moments, scene: _Scene
+    ) -> Float[Tensor, "rays samples 3"]:
+        """Places of samples after skinning and deformation of each, in the field's spacing."""
         at = along(origin.expand(len(directions), -1), directions, distance)
-        return self._avatar.field.spaced(self._moved(at.flatten(0, 1), moments)[1].points).view_as(at)
+        canonical = self._canonical(at.flatten(0, 1), moments)
+        return self._deformation.moved(scene.deformation, canonical).view_as(at)
 
     def _looked_again(self, distance: Tensor, length: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         """As many places again where a ray's first ones have seen most, and what each stands for."""
@@ -436,16 +421,8 @@ def quantiles(
     return torch.lerp(points[rows, below], points[rows, below + 1], (at - below)[..., None])
 
 
-def _dilated(values: Float[Tensor, "rows columns depths"]) -> Tensor:
-    """The largest value of each cell and its neighbours."""
-    values = values[None]
-    for kernel, padding in (((3, 1, 1), (1, 0, 0)), ((1, 3, 1), (0, 1, 0)), ((1, 1, 3), (0, 0, 1))):
-        values = F.max_pool3d(values, kernel, stride=1, padding=padding)
-    return values[0]
-
-
 def _grown(cells: Bool[Tensor, "rows columns depths"]) -> Bool[Tensor, "rows columns depths"]:
-    return _dilated(cells.float()) > 0
+    return dilated(cells.float()) > 0
 
 
 def _one_frame(rows: Tensor) -> Int[Tensor, "rows"]:

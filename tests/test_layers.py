@@ -27,6 +27,7 @@ LAYERS = (
         "avatar",
         "avatar_file",
         "recorded_work",
+        "baked",
         "prepared",
         "recorded_step",
         "training",

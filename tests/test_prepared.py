@@ -94,7 +94,7 @@ def test_a_picture_that_cuts_the_head_is_right_up_to_its_border(avatar, tiny_sub
     assert expected["accumulation"].min() > 0.9, "the head fills the picture"
     error = (PreparedAvatar(avatar, SMALL).render(*rays, state)["rgb"] - expected["rgb"]).abs().view(SIDE, SIDE, 3)
     border = torch.cat([error[0], error[-1], error[:, 0], error[:, -1]])
-    assert border.mean() < 1.5 * error[4:-4, 4:-4].mean()
+    assert border.mean() < 1.6 * error[4:-4, 4:-4].mean()
 
 
 @pytest.mark.parametrize("place", [(0.0, 0.0, 0.0), (0.0, 0.0, 0.2)], ids=str)
@@ -125,6 +125,17 @@ def test_every_kind_of_avatar_can_be_prepared(make_avatar, rays, tiny_subject, c
     for name, value in expected.items():
         assert found[name].shape == value.shape
     assert (found["rgb"].float() - expected["rgb"]).abs().mean() < 0.02
+
+
+@pytest.mark.parametrize(("behind", "any_followed"), [(False, True), (True, False)])
+def test_samples_are_followed_where_mouth_or_eyes_can_be_seen(avatar, rays, tiny_subject, behind, any_followed):
+    origin, directions = rays
+    turned = torch.tensor([-1.0, 1.0, -1.0]) if behind else torch.ones(3)
+    state = tiny_subject.states[:1]
+    view = _View(origin * turned, directions * turned, state, avatar.skinning.head.pose(state), None)
+    with torch.no_grad():
+        taken = _Room.of(PreparedAvatar(avatar, SMALL)._drawn(view).counts)
+    assert taken.hit > 100 and (taken.exact > 0) == any_followed
 
 
 def test_chunks_change_nothing(avatar, rays, tiny_subject, monkeypatch):

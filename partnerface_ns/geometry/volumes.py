@@ -1,4 +1,4 @@
-"""Reading values between the nodes of a regular grid in space."""
+"""Values on the nodes of a regular grid in space: reading them between nodes, spreading them to neighbours."""
 
 from __future__ import annotations
 
@@ -30,3 +30,15 @@ def read_volume(
     views = volume.expand(num_views, *volume.shape)
     read = F.grid_sample(views, dealt, align_corners=True, padding_mode=padding)
     return read[:, :, 0, 0].transpose(0, 1).flatten(1)[:, : len(at)]
+
+
+def dilated(values: Float[Tensor, "x y z"]) -> Float[Tensor, "x y z"]:
+    """The largest value of each node and its 26 neighbours."""
+    for axis, num in enumerate(values.shape):  # a CPU pools far more slowly than it compares
+        largest = values.clone()
+        lower, upper = (values.narrow(axis, start, num - 1) for start in (0, 1))
+        largest.narrow(axis, 1, num - 1).copy_(torch.maximum(lower, upper))
+        first = largest.narrow(axis, 0, num - 1)
+        first.copy_(torch.maximum(first, upper))
+        values = largest
+    return values

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
-from partnerface_ns.geometry.volumes import read_volume
+from partnerface_ns.geometry.volumes import dilated, read_volume
 
 
 @pytest.fixture(params=[1, 3])
@@ -33,3 +33,11 @@ def test_gradients_reach_the_points(threads):
     at.grad = None
     F.grid_sample(volume[None], at[None, None, None], align_corners=True).sum().backward()
     assert_close(once, at.grad)
+
+
+@pytest.mark.parametrize("shape", [(5, 4, 6), (1, 2, 3)], ids=str)
+def test_dilated_is_the_largest_of_a_neighbourhood(shape):
+    values = torch.randn(shape)
+    before = values.clone()
+    assert torch.equal(dilated(values), F.max_pool3d(values[None], 3, stride=1, padding=1)[0])
+    assert torch.equal(values, before)
