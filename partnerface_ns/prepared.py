@@ -349,8 +349,10 @@ class PreparedAvatar:
         counts = torch.stack([hit.holds.sum(), at_split.sum()])
         if len(exact.index):
             followed, at, apart = exact.of(directions_hit), exact.of(distance), exact.of(length)
-            first = self._followed(origin, followed, at, moments, scene)
-            at, apart = self._looked_again(at, apart, weights_from_density(self._density.at(first), apart))
+            # Half as many show where to look.
+            coarse, wide = F.avg_pool1d(at, 2, ceil_mode=True), 2 * F.avg_pool1d(apart, 2, ceil_mode=True)
+            first = self._followed(origin, followed, coarse, moments, scene)
+            at, apart = self._looked_again(coarse, wide, weights_from_density(self._density.at(first), wide))
             spaced = exact.into(spaced, self._followed(origin, followed, at, moments, scene))
             distance, length = exact.into(distance, at), exact.into(length, apart)
         weights = weights_from_density(self._density.at(spaced), length)
@@ -382,12 +384,12 @@ class PreparedAvatar:
         return self._deformation.moved(scene.deformation, canonical).view_as(at)
 
     def _looked_again(self, distance: Tensor, length: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """As many places again where a ray's first ones have seen most, and what each stands for."""
+        """Places where a ray's first ones have seen most, and what each stands for."""
         share = weights / weights.sum(1, keepdim=True).clamp(min=1e-6) + _EXPLORE / weights.shape[1]
         cdf = F.pad(running_sums(share / share.sum(1, keepdim=True)), (1, 0))
         ends = distance[:, -1:] + length[:, -1:] / 2
         edges = torch.cat([distance - length / 2, ends], 1)
-        u = torch.linspace(0, 1, 2 * weights.shape[1] + 1, device=cdf.device).expand(len(cdf), -1)
+        u = torch.linspace(0, 1, 2 * self.config.num_samples + 1, device=cdf.device).expand(len(cdf), -1)
         at = invert_piecewise_linear(edges, cdf, u.contiguous())
         return at[:, 1::2], at[:, ::2].diff(dim=1).clamp(max=self._avatar.config.sampling.max_interval)
 
