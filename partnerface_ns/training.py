@@ -37,8 +37,10 @@ class RaySamplerConfig:
     """Share of rays aimed at the mouth's box."""
     eyes_share: float = 0.15
     """Share of rays aimed at the eyes' box."""
-    head_share: float = 0.4
-    """Share of rays aimed at the head's box."""
+    outline_share: float = 0.15
+    """Share of rays aimed at the person's outline in the head's box, where half of a picture's error is."""
+    head_share: float = 0.25
+    """Share of rays aimed anywhere in the head's box."""
     foreground_share: float = 0.15
     """Share of rays aimed at the person; the rest falls anywhere in the picture."""
 
@@ -89,21 +91,35 @@ class RaySampler:
         return rays_through_pixels(centers, intrinsics, torch.from_numpy(camera.T_world_camera).float())
 
     def _pixels(self, rng: np.random.Generator, index: int, count: int) -> np.ndarray:
-        """Rows and columns: mouth, eyes, head, person, anywhere."""
+        """Rows and columns: mouth, eyes, head, outline, person, anywhere."""
         c, mask = self.config, self.pictures.mask[index]
         height, width = mask.shape
         whole = np.array([0, 0, width, height], np.float32)
-        shares = (c.mouth_share, c.eyes_share, c.head_share, c.foreground_share)
-        *in_boxes, on_person = (int(count * share) for share in shares)
-        boxed = [
-            _in_box(rng, box, n, height, width) for box, n in zip(self.pictures.boxes[index], in_boxes, strict=True)
-        ]
-        # Rejection keeps the memory small: of four candidates for each ray, those on the person are taken first.
+        shares = (c.mouth_share, c.eyes_share, c.head_share, c.outline_share, c.foreground_share)
+        *in_boxes, on_outline, on_person = (int(count * share) for share in shares)
+        boxes = self.pictures.boxes[index]
+        boxed = [_in_box(rng, box, n, height, width) for box, n in zip(boxes, in_boxes, strict=True)]
+        # Rejection keeps the memory small: of several candidates for each ray, those that hit are taken first.
+        near_outline = _in_box(rng, boxes[-1], 24 * on_outline, height, width)
+        outline = _first(near_outline, _on_outline(mask, near_outline, boxes[-1]), on_outline)
         candidates = _in_box(rng, whole, 4 * on_person, height, width)
-        misses = mask[candidates[:, 0], candidates[:, 1]] < 128
-        person = candidates[np.argsort(misses, kind="stable")[:on_person]]
-        anywhere = _in_box(rng, whole, count - sum(in_boxes) - on_person, height, width)
-        return np.concatenate([*boxed, person, anywhere])
+        person = _first(candidates, mask[candidates[:, 0], candidates[:, 1]] >= 128, on_person)
+        anywhere = _in_box(rng, whole, count - sum(in_boxes) - on_outline - on_person, height, width)
+        return np.concatenate([*boxed, outline, person, anywhere])
+
+
+def _first(pixels: np.ndarray, hits: np.ndarray, count: int) -> np.ndarray:
+    """`count` of the pixels, those that hit before those that do not."""
+    return pixels[np.argsort(~hits, kind="stable")[:count]]
+
+
+def _on_outline(mask: np.ndarray, pixels: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """Whether the person ends within a hundredth of the box's height of each pixel."""
+    reach = max(1, round(float(box[3] - box[1]) / 100))
+    steps = reach * np.array([[-1, 0], [1, 0], [0, -1], [0, 1]])
+    beside = (pixels[:, None] + steps).clip(0, np.array(mask.shape) - 1)
+    inside = (mask[beside[..., 0], beside[..., 1]] >= 128).sum(1)
+    return (inside > 0) & (inside < len(steps))
 
 
 def _in_box(rng: np.random.Generator, box: np.ndarray, count: int, height: int, width: int) -> np.ndarray:
@@ -191,8 +207,11 @@ class Schedule:
             return min(1.0, by_steps)
         return min(1.0, max(by_steps, self.elapsed_seconds / (60 * self.config.max_minutes)))
 
-    def learning_rate_factor(self, step: int) -> float:
-        """Factor on every learning rate: a warm-up, then a cosine down to `final_factor`."""
+    def learning_rate_factor(self, step: int, group: str) -> float:
+        """Factor on the learning rate of one of the avatar's groups: a warm-up, then a cosine down to `final_factor`;
+        zero before the group's share in `STARTS`."""
+        if self.progress(step) < STARTS.get(group, 0.0):
+            return 0.0
         warmup = min(1.0, (step + 1) / self.config.warmup_steps)
         cosine = 0.5 * (1 + math.cos(math.pi * self.progress(step)))
         return warmup * (self.config.final_factor + (1 - self.config.final_factor) * cosine)
@@ -204,9 +223,13 @@ LEARNING_RATES = {
     "deformation": 3e-3,
     "assigner": 2e-3,
     "torso": 2e-3,
-    "correction": 5e-4,
+    "correction": 1e-4,
 }
 """Learning rate of each of the avatar's parameter groups, for Adam."""
+
+STARTS = {"correction": 0.3}
+"""Share of training, 0 to 1, before which a group stays as it is. While the field has no shape yet, a correction of
+tracking fits anything: begun at once it moved the hair of an exactly tracked head by 5 mm."""
 
 
 @dataclass
@@ -255,7 +278,7 @@ def steps(
     """
     sampler = RaySampler(config.sampler, pictures, config.seed)
     schedule = Schedule(config.schedule, clock=clock)
-    groups = [{"params": p, "base": LEARNING_RATES[n], "lr": 0.0} for n, p in avatar.param_groups().items()]
+    groups = [{"params": p, "name": name, "lr": 0.0} for name, p in avatar.param_groups().items()]
     optimizer = torch.optim.Adam(groups, eps=1e-15, fused=True)
     gradients = RecordedStep(avatar, track) if avatar.identity.is_cuda else PlainStep(avatar, track)
     avatar.train()
@@ -264,7 +287,7 @@ def steps(
         schedule.tick()
         avatar.set_progress(schedule.progress(step))
         for group in optimizer.param_groups:
-            group["lr"] = group["base"] * schedule.learning_rate_factor(step)
+            group["lr"] = LEARNING_RATES[group["name"]] * schedule.learning_rate_factor(step, group["name"])
         result = gradients(sampler.sample(step))
         optimizer.step()
         step += 1

@@ -27,7 +27,7 @@ def pictures(num: int = 3, person: bool = True) -> Pictures:
 
 def only(**shares: float) -> RaySamplerConfig:
     """A step of 400 rays of one picture, aimed at nothing but what is given."""
-    names = ("mouth_share", "eyes_share", "head_share", "foreground_share")
+    names = ("mouth_share", "eyes_share", "outline_share", "head_share", "foreground_share")
     return RaySamplerConfig(400, 1, **{name: shares.get(name, 0.0) for name in names})
 
 
@@ -50,6 +50,16 @@ def test_rays_aimed_at_the_person_hit_them_and_the_rest_falls_anywhere():
     share = pictures().mask[0].mean() / 255
     assert on_person.mean() > 0.6 > 2 * share
     assert abs(float(anywhere.mean()) - share) < 0.1
+
+
+def test_rays_aimed_at_the_outline_lie_beside_it_within_the_heads_box():
+    row, column = rows_and_columns(only(outline_share=1.0)).T
+    rows, columns = PERSON
+    left, top, right, bottom = BOXES[2]
+    assert ((row >= top) & (row <= bottom) & (column >= left) & (column <= right)).all()
+    away = lambda at, edges: torch.minimum((at - edges.start + 0.5).abs(), (at - edges.stop + 0.5).abs())  # noqa: E731
+    beside = torch.minimum(away(row, rows), away(column, columns)) < 1
+    assert beside.float().mean() > 0.95
 
 
 @pytest.mark.parametrize("person", [True, False])

@@ -36,8 +36,8 @@ class Course:
         self._began = time.perf_counter()
         torch.manual_seed(self._trainer.config.machine.seed * 1_000_003 + step)
         self._model.avatar.set_progress(self._schedule.progress(step))
-        factor = self._schedule.learning_rate_factor(step)
         for name, optimizer in self._trainer.optimizers.optimizers.items():
+            factor = self._schedule.learning_rate_factor(step, name)
             for group in optimizer.param_groups:
                 group["lr"] = self._trainer.config.optimizers[name]["optimizer"].lr * factor
 

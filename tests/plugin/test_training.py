@@ -30,12 +30,13 @@ def interrupt_before(trainer, at: int):
 
 def test_every_step_has_the_stage_and_the_learning_rates_of_its_progress(make_config, start):
     trainer = start(make_config())
-    stages, rates, assigner_trains = [], [], []
+    stages, assigner_trains, rates = [], [], {"planes": [], "correction": []}
 
     def note(step: int) -> None:
         avatar = trainer.pipeline.model.avatar
         stages.append(int(avatar.stage))
-        rates.append(trainer.optimizers.optimizers["planes"].param_groups[0]["lr"])
+        for name, found in rates.items():
+            found.append(trainer.optimizers.optimizers[name].param_groups[0]["lr"])
         assigner_trains.append(any(p.grad is not None and bool(p.grad.any()) for p in avatar.assigner.parameters()))
 
     on_step(trainer, TrainingCallbackLocation.AFTER_TRAIN_ITERATION, note)
@@ -43,7 +44,9 @@ def test_every_step_has_the_stage_and_the_learning_rates_of_its_progress(make_co
     assert stages == [HARD] * 3 + [SOFT] * 3
     assert assigner_trains == [False] * 3 + [True] * 3
     schedule = Schedule(ScheduleConfig(max_steps=6))
-    assert rates == pytest.approx([LEARNING_RATES["planes"] * schedule.learning_rate_factor(s) for s in range(6)])
+    for name, found in rates.items():
+        assert found == pytest.approx([LEARNING_RATES[name] * schedule.learning_rate_factor(s, name) for s in range(6)])
+    assert rates["correction"][:2] == [0, 0] and all(rates["correction"][2:])
     assert [p.name for p in trainer.checkpoint_dir.iterdir()] == ["step-000000005.ckpt"]
 
 
