@@ -208,8 +208,9 @@ class Schedule:
         return min(1.0, max(by_steps, self.elapsed_seconds / (60 * self.config.max_minutes)))
 
     def learning_rate_factor(self, step: int, group: str) -> float:
-        """Factor on the learning rate of one of the avatar's groups: a warm-up, then a cosine down to `final_factor`;
-        zero before the group's share in `STARTS`."""
+        """Factor on a group's learning rate: zero before its share in `STARTS`; a warm-up, then a cosine down to
+        `final_factor`.
+        """
         if self.progress(step) < STARTS.get(group, 0.0):
             return 0.0
         warmup = min(1.0, (step + 1) / self.config.warmup_steps)
