@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Generator, Iterable, Sized
 from typing import TypeVar
 
 from rich.console import Console
@@ -15,7 +15,7 @@ _BETWEEN_LINES = 15.0
 """Seconds between two lines of progress where no terminal shows a bar."""
 
 
-def progress(items: Iterable[Item], label: str, total: int | None = None) -> Iterator[Item]:
+def progress(items: Iterable[Item], label: str, total: int | None = None) -> Generator[Item, None, None]:
     """The items, with a bar on a terminal's error output that goes away at the end; in a log a line now and then."""
     console = Console(stderr=True)
     if console.is_terminal:
@@ -24,7 +24,7 @@ def progress(items: Iterable[Item], label: str, total: int | None = None) -> Ite
         yield from _logged(items, label, total if total is not None or not isinstance(items, Sized) else len(items))
 
 
-def _logged(items: Iterable[Item], label: str, total: int | None) -> Iterator[Item]:
+def _logged(items: Iterable[Item], label: str, total: int | None) -> Generator[Item, None, None]:
     began = said = time.monotonic()
     for done, item in enumerate(items):
         now = time.monotonic()

@@ -12,7 +12,7 @@ import partnerface_ns
 
 PACKAGE = Path(partnerface_ns.__file__).parent
 LAYERS = (
-    ("__init__", "errors", "files", "progress"),
+    ("__init__", "errors", "files", "progress", "workers"),
     ("geometry",),
     ("flame",),
     ("capture",),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
 
@@ -15,7 +16,9 @@ from partnerface_ns.bench.training_runs import spread
 from partnerface_ns.capture.capture import Camera, Frame
 from partnerface_ns.capture.images import load_picture
 from partnerface_ns.capture.load import load_capture
-from partnerface_ns.driving.player import Player, scaled_camera
+from partnerface_ns.driving.motion import performance
+from partnerface_ns.driving.plan import Plan, PlanConfig, make_plan, shown
+from partnerface_ns.driving.player import Player
 from partnerface_ns.errors import SubjectError
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.progress import progress
@@ -24,6 +27,8 @@ from partnerface_ns.rendering.metrics import image_metrics, metric_regions
 SIZES = (128, 256, 512)
 """Longer sides of the pictures that are timed."""
 _REPEATS = 3
+_IN_SEQUENCE = 4
+"""Pictures of a sequence that is timed, for each of those that are drawn at once."""
 _FIRST_ON_GPU = 5
 """Pictures that are not counted, 1 on a CPU: they prepare the avatar, build kernels for new shapes, and record a GPU's
 work."""
@@ -35,7 +40,11 @@ class Speed:
 
     size: int
     exact: float
+    """Followed sample by sample, alone."""
     fast: float
+    """Alone, as a viewer asks for it."""
+    sequence: float
+    """Fast, among others of a sequence, as `partnerface drive` draws them."""
 
 
 @dataclass(frozen=True)
@@ -47,16 +56,21 @@ class Quality:
 
 
 def speeds(player: Player, sizes: Sequence[int] = SIZES) -> list[Speed]:
-    """Median seconds of pictures of the neutral face; both ways take turns, so that a busy machine slows both."""
-    found = []
+    """Median seconds of pictures of a face that speaks; all ways take turns, so that a busy machine slows all."""
+    motion, found = performance("talk", player.person.model), []
+    first = _FIRST_ON_GPU if player.device.type == "cuda" else 1
     for size in progress(sizes, "Timing"):
-        camera = scaled_camera(player.camera, size)
-        taken: dict[bool, list[float]] = {False: [], True: []}
-        first = _FIRST_ON_GPU if player.device.type == "cuda" else 1
-        for _ in range(first + _REPEATS):
-            for fast, seconds in taken.items():
-                seconds.append(_seconds(player, fast, camera))
-        found.append(Speed(size, *(median(seconds[first:]) for seconds in taken.values())))
+        plan = make_plan(player, motion, PlanConfig(size=size))
+        moments = cycle(range(len(plan)))  # a face that comes again takes less
+        rows = [
+            (
+                _seconds_alone(player, False, plan, next(moments)),
+                _seconds_alone(player, True, plan, next(moments)),
+                _seconds_in_sequence(player, plan, list(islice(moments, _IN_SEQUENCE * player.at_once))),
+            )
+            for _ in range(first + _REPEATS)
+        ]
+        found.append(Speed(size, *(median(column) for column in zip(*rows[first:], strict=True))))
     return found
 
 
@@ -87,17 +101,24 @@ def quality(player: Player, folder: Path, num: int) -> Quality:
 
 
 def _picture(player: Player, fast: bool, frame: Frame, state: HeadState) -> torch.Tensor:
-    return _shown(player, fast, camera=frame.camera, state=state)["rgb"].cpu()
+    return _shown(player, fast, frame.camera, state)["rgb"].cpu()
 
 
-def _shown(player: Player, fast: bool, **moment: object) -> dict[str, torch.Tensor]:
+def _shown(player: Player, fast: bool, camera: Camera, state: HeadState) -> dict[str, torch.Tensor]:
     player.fast = fast
-    return player.render(**moment)  # type: ignore[arg-type]
+    return player.render(camera, state)
 
 
-def _seconds(player: Player, fast: bool, camera: Camera) -> float:
+def _seconds_alone(player: Player, fast: bool, plan: Plan, moment: int) -> float:
     began = time.perf_counter()
-    _shown(player, fast, camera=camera)
+    _shown(player, fast, plan.cameras[moment], plan.states[moment])
     if player.device.type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter() - began
+
+
+def _seconds_in_sequence(player: Player, plan: Plan, moments: Sequence[int]) -> float:
+    player.fast, began = True, time.perf_counter()
+    for _ in player.drawn(lambda moment: shown(player, plan, moment), moments):
+        pass
+    return (time.perf_counter() - began) / len(moments)

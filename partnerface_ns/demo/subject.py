@@ -6,9 +6,7 @@ explains is in the pictures all the same: glasses that slide, wrinkles, shoulder
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +27,7 @@ from partnerface_ns.demo.scene import Scene
 from partnerface_ns.errors import SubjectError
 from partnerface_ns.flame.open_head import load_open_head
 from partnerface_ns.flame.posing import ShapedHead
+from partnerface_ns.workers import results_of
 
 MIN_FRAMES, MIN_SIZE = 10, 32
 DENSE_FRAMES = 300
@@ -150,17 +149,7 @@ class Subject:
 
     def pictures(self) -> Iterator[Picture]:
         """All pictures in order, drawn a few ahead."""
-        waiting: deque[Future[Picture]] = deque()
-        with ThreadPoolExecutor(_WORKERS) as pool:
-            try:
-                for timestep in range(len(self.performance.track)):
-                    waiting.append(pool.submit(self.picture, timestep))
-                    if len(waiting) > 2 * _WORKERS:
-                        yield waiting.popleft().result()
-                while waiting:
-                    yield waiting.popleft().result()
-            finally:
-                pool.shutdown(cancel_futures=True)
+        return results_of(self.picture, range(len(self.performance.track)), _WORKERS)
 
     def _slid(self, slip: float) -> np.ndarray:
         """Glasses turned about the ears until they sit `slip` metres lower on the nose and slope forward with it."""

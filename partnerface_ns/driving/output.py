@@ -11,7 +11,8 @@ import os
 import shutil
 import subprocess
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import fields
 from pathlib import Path
 
@@ -70,14 +71,15 @@ def write_plan(path: Path, player: Player, plan: Plan) -> None:
         raise SubjectError(path, "cannot be written", found=error, hint=hint) from error
 
 
-def _rendered(player: Player, plan: Plan) -> Iterator[Shown]:
-    return (shown(player, plan, index) for index in progress(range(len(plan)), "Rendering"))
+def _rendered(player: Player, plan: Plan) -> Generator[Shown, None, None]:
+    """All pictures in order, with a progress bar."""
+    pictures = player.drawn(lambda index: shown(player, plan, index), range(len(plan)))
+    return progress(pictures, "Rendering", len(plan))
 
 
 def _write_folder(folder: Path, player: Player, plan: Plan) -> None:
     _claim(folder, digest(player, plan), plan.fps)
-    for index, path in _missing(folder, len(plan)):
-        _save_png(path, _rgba(shown(player, plan, index), player))
+    _draw_missing(folder, player, plan, lambda picture: _rgba(picture, player))
 
 
 def _write_clip(path: Path, player: Player, plan: Plan) -> None:
@@ -87,8 +89,7 @@ def _write_clip(path: Path, player: Player, plan: Plan) -> None:
     if folder.is_dir() and not _is_of(folder, mark):
         shutil.rmtree(folder)  # of another avatar, motion or option
     _claim(folder, mark, plan.fps)
-    for index, picture in _missing(folder, len(plan)):
-        _save_png(picture, shown(player, plan, index).rgb)
+    _draw_missing(folder, player, plan, lambda picture: picture.rgb)
     silent = folder / "silent.mp4"
     pictures = (np.array(Image.open(folder / f"{index:05d}.png")) for index in range(len(plan)))
     save_clip(silent, progress(pictures, "Writing the clip", len(plan)), plan.fps)
@@ -124,13 +125,21 @@ def _join(silent: Path, sound: Path | None, path: Path) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _missing(folder: Path, count: int) -> Iterator[tuple[int, Path]]:
-    """Numbers and names of the pictures that are still to be rendered, with a progress bar."""
-    names = {index: folder / f"{index:05d}.png" for index in range(count)}
+def _draw_missing(
+    folder: Path, player: Player, plan: Plan, pixels: Callable[[Shown], UInt8[np.ndarray, "height width channels"]]
+) -> None:
+    """Render the pictures that are not there yet, in any order, with a progress bar."""
+    names = {index: folder / f"{index:05d}.png" for index in range(len(plan))}
     missing = [item for item in names.items() if not item[1].exists()]
-    if len(missing) < count:
-        print(f"Going on: {count - len(missing)} of {count} pictures are there.")
-    yield from progress(missing, "Rendering")
+    if len(missing) < len(plan):
+        print(f"Going on: {len(plan) - len(missing)} of {len(plan)} pictures are there.")
+
+    def draw(item: tuple[int, Path]) -> None:
+        index, path = item
+        _save_png(path, pixels(shown(player, plan, index)))
+
+    for _ in progress(player.drawn(draw, missing), "Rendering", len(missing)):
+        pass
 
 
 def _is_of(folder: Path, plan: str) -> bool:
@@ -179,12 +188,13 @@ def _write_npz(path: Path, player: Player, plan: Plan) -> None:
     try:
         with zipfile.ZipFile(partial, "w") as archive:
             with archive.open("rgba.npy", "w", force_zip64=True) as stream:
-                for index, picture in enumerate(_rendered(player, plan)):
-                    rgba = _rgba(picture, player)
-                    if index == 0:
-                        header = {"descr": "|u1", "fortran_order": False, "shape": (len(plan), *rgba.shape)}
-                        np.lib.format.write_array_header_1_0(stream, header)
-                    stream.write(rgba.tobytes())
+                with closing(_rendered(player, plan)) as pictures:
+                    for index, picture in enumerate(pictures):
+                        rgba = _rgba(picture, player)
+                        if index == 0:
+                            header = {"descr": "|u1", "fortran_order": False, "shape": (len(plan), *rgba.shape)}
+                            np.lib.format.write_array_header_1_0(stream, header)
+                        stream.write(rgba.tobytes())
             rest = {f.name: getattr(plan.states, f.name).numpy() for f in fields(HeadState)}
             for name, array in (rest | {"fps": np.array(plan.fps)}).items():
                 with archive.open(f"{name}.npy", "w") as stream:

@@ -5,10 +5,11 @@ Needs no nerfstudio and no capture: an avatar file holds all but the head model.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +26,11 @@ from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.prepared import PreparedAvatar
 from partnerface_ns.rendering.rays import rays_of_picture
+from partnerface_ns.workers import results_of
+
+_MOST_AT_ONCE = 8
+"""Pictures drawn at once: each takes hundreds of megabytes. More threads are shared among them."""
+Item, Result = TypeVar("Item"), TypeVar("Result")
 
 
 class Player:
@@ -107,7 +113,7 @@ class Player:
     def render_batch(
         self, cameras: Iterable[Camera], states: HeadState
     ) -> dict[str, Float[Tensor, "frames height width channels"]]:
-        """Render a picture for each camera and state, one after the other.
+        """Render a picture for each camera and state, several at once on a CPU.
 
         Args:
             cameras: as many as states, all of one picture size.
@@ -116,8 +122,20 @@ class Player:
         Returns:
             As `render`, with the frames first.
         """
-        pictures = [self.render(camera, states[i]) for i, camera in zip(range(len(states)), cameras, strict=True)]
+        moments = zip(range(len(states)), cameras, strict=True)
+        pictures = list(self.drawn(lambda moment: self.render(moment[1], states[moment[0]]), moments))
         return {name: torch.stack([picture[name] for picture in pictures]) for name in pictures[0]}
+
+    @property
+    def at_once(self) -> int:
+        """How many pictures of a sequence are drawn at once: on a CPU as many as there are threads, on a GPU one."""
+        return min(torch.get_num_threads(), _MOST_AT_ONCE) if self.device.type == "cpu" else 1
+
+    def drawn(self, draw: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """What `draw` makes of each item of a sequence, in order; it is called in `at_once` threads."""
+        if self.fast:
+            _ = self.prepared  # once, not by each thread
+        return results_of(draw, items, self.at_once)
 
     def _checked(self, state: HeadState) -> HeadState:
         expected, found = self.head.model.num_expr, state.expression.shape[-1]

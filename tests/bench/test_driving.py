@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from partnerface_ns.bench.driving import Quality, Speed, quality, speeds
@@ -10,6 +12,7 @@ from partnerface_ns.cli.main import main
 from partnerface_ns.demo.subject import make_subject
 from partnerface_ns.driving.player import Player
 from partnerface_ns.flame.open_head import load_open_head
+from partnerface_ns.prepared import PreparedAvatar, PreparedConfig
 
 
 @pytest.fixture(scope="module")
@@ -33,18 +36,35 @@ def player(make_avatar, subject):
 def test_both_ways_are_timed_and_measured(player, subject, monkeypatch):
     monkeypatch.setattr("partnerface_ns.bench.driving._REPEATS", 1)
     (speed,) = speeds(player, [32])
-    assert speed.size == 32 and speed.exact > 0 and speed.fast > 0
+    assert speed.size == 32 and speed.exact > 0 and speed.fast > 0 and speed.sequence > 0
     found = quality(player, subject, 2)
     assert found.exact.keys() == found.fast.keys() >= set(COLUMNS)
     assert 0 < abs(found.exact["psnr"] - found.fast["psnr"]) < 3, "both show the person, in two ways"
 
 
+def test_a_sequence_is_timed_as_drive_draws_it(player, monkeypatch):
+    """Several at once, and seconds a picture, not of all."""
+    monkeypatch.setattr("partnerface_ns.bench.driving._REPEATS", 1)
+    monkeypatch.setattr(Player, "at_once", 3)
+    player.prepared = PreparedAvatar(player.avatar, PreparedConfig(resolution=32))
+    drawn = []
+
+    def slowly(player, plan, moment):
+        drawn.append(moment)
+        time.sleep(0.3)
+
+    monkeypatch.setattr("partnerface_ns.bench.driving.shown", slowly)
+    (speed,) = speeds(player, [16])
+    assert len(drawn) == len(set(drawn)) == 2 * 4 * 3
+    assert 0.1 < speed.sequence < 0.2
+
+
 def test_the_table_holds_speed_and_quality():
     measured = Quality(dict.fromkeys(COLUMNS, 20.0), dict.fromkeys(COLUMNS, 19.5))
-    table = driving_table([Speed(128, 1.0, 0.1), Speed(256, 3.0, 0.25)], measured)
-    assert "| 128 | 1.00 | 0.100 | 10.0 |" in table and "| 256 | 3.00 | 0.250 | 12.0 |" in table
+    table = driving_table([Speed(128, 1.0, 0.1, 0.08), Speed(256, 3.0, 0.25, 0.15)], measured)
+    assert "| 128 | 1.00 | 0.100 | 10.0 | 0.080 |" in table and "| 256 | 3.00 | 0.250 | 12.0 | 0.150 |" in table
     assert "| exact | 20.000" in table and "| fast | 19.500" in table
-    assert "exact |" not in driving_table([Speed(128, 1.0, 0.1)], None).splitlines()[-1]
+    assert "exact |" not in driving_table([Speed(128, 1.0, 0.1, 0.08)], None).splitlines()[-1]
 
 
 def test_one_avatar_has_one_capture(tmp_path, capsys):

@@ -8,13 +8,16 @@ from dataclasses import replace
 import imageio_ffmpeg
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from partnerface_ns.driving import output as output_module
 from partnerface_ns.driving.motion import motion_of_capture
 from partnerface_ns.driving.output import write_plan
 from partnerface_ns.driving.plan import PlanConfig, make_plan, shown
+from partnerface_ns.driving.player import Player
 from partnerface_ns.errors import SubjectError
+from partnerface_ns.prepared import PreparedAvatar, PreparedConfig
 
 
 @pytest.fixture
@@ -53,6 +56,45 @@ def test_what_was_stopped_is_gone_on_with(player, plan, tmp_path, monkeypatch, n
     assert rendered == [0, 1, -1, 2, 3]
     assert "Going on: 2 of 4 pictures are there." in capsys.readouterr().out
     assert [p.name for p in tmp_path.glob("*out*")] == [name], "nothing of the way is left"
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_pictures_drawn_at_once_are_those_drawn_one_after_the_other(player, capture, tiny_head, tmp_path, fast):
+    player.fast = fast
+    player.prepared = PreparedAvatar(player.avatar, PreparedConfig(resolution=32))
+    plan = make_plan(player, motion_of_capture(capture, tiny_head), PlanConfig(size=24))
+    one_by_one = np.stack([shown(player, plan, index).rgb for index in range(len(plan))])
+    assert np.ptp(one_by_one.astype(float), axis=0).max() > 20, "moments can be told apart"
+    torch.set_num_threads(4)
+    assert player.at_once == 4
+    write_plan(tmp_path / "out.npz", player, plan)
+    with np.load(tmp_path / "out.npz", allow_pickle=False) as file:
+        rgba = file["rgba"].astype(float)
+    over_white = rgba[..., :3] * rgba[..., 3:] / 255 + 255 - rgba[..., 3:]
+    assert np.abs(over_white - one_by_one).max() <= 1
+    write_plan(tmp_path / "out", player, plan)
+    pictures = [np.array(Image.open(tmp_path / "out" / f"{index:05d}.png")) for index in range(len(plan))]
+    np.testing.assert_array_equal(pictures, rgba)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SubjectError("it", "broke")])
+def test_an_error_among_pictures_drawn_at_once_leaves_whole_ones(player, plan, tmp_path, monkeypatch, error):
+    def failing(player, plan, index):
+        if index == 1:
+            raise error
+        return shown(player, plan, index)
+
+    write_plan(tmp_path / "expected", player, plan)
+    monkeypatch.setattr(Player, "at_once", 3)
+    monkeypatch.setattr(output_module, "shown", failing)
+    with pytest.raises(error if isinstance(error, type) else type(error)):
+        write_plan(tmp_path / "out", player, plan)
+    left = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    expected = {path.name: path.read_bytes() for path in (tmp_path / "expected").iterdir()}
+    assert "00001.png" not in left and "00000.png" in left and left.items() <= expected.items()
+    monkeypatch.setattr(output_module, "shown", shown)
+    write_plan(tmp_path / "out", player, plan)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == expected
 
 
 def test_a_stopped_clip_of_another_plan_begins_again(player, plan, tmp_path):
