@@ -187,14 +187,16 @@ def _write_npz(path: Path, player: Player, plan: Plan) -> None:
     partial = path.with_name(f"{path.name}.partial")
     try:
         with zipfile.ZipFile(partial, "w") as archive:
-            with archive.open("rgba.npy", "w", force_zip64=True) as stream:
-                with closing(_rendered(player, plan)) as pictures:
-                    for index, picture in enumerate(pictures):
-                        rgba = _rgba(picture, player)
-                        if index == 0:
-                            header = {"descr": "|u1", "fortran_order": False, "shape": (len(plan), *rgba.shape)}
-                            np.lib.format.write_array_header_1_0(stream, header)
-                        stream.write(rgba.tobytes())
+            with (
+                archive.open("rgba.npy", "w", force_zip64=True) as stream,
+                closing(_rendered(player, plan)) as pictures,
+            ):
+                for index, picture in enumerate(pictures):
+                    rgba = _rgba(picture, player)
+                    if index == 0:
+                        header = {"descr": "|u1", "fortran_order": False, "shape": (len(plan), *rgba.shape)}
+                        np.lib.format.write_array_header_1_0(stream, header)
+                    stream.write(rgba.tobytes())
             rest = {f.name: getattr(plan.states, f.name).numpy() for f in fields(HeadState)}
             for name, array in (rest | {"fps": np.array(plan.fps)}).items():
                 with archive.open(f"{name}.npy", "w") as stream:
