@@ -24,7 +24,7 @@ from torch import Tensor
 
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.geometry.encodings import asinh
-from partnerface_ns.geometry.volumes import read_volume
+from partnerface_ns.geometry.volumes import read_volume, refined
 from partnerface_ns.warp.canonical_space import has_own_joint
 
 _SAMPLE_SPACING = 0.003
@@ -69,7 +69,9 @@ class DisplacementGrid:
         self._layer = torch.arange(2).repeat_interleave(sizes).to(verts_canonical.device)
         self._weight = area / _SAMPLE_SPACING**2
         self._sizes = torch.tensor(config.shape, device=verts_canonical.device)
-        self._corners = torch.tensor(list(product((0, 1), repeat=3)), device=verts_canonical.device)
+        _, rows, columns = self.shape
+        corners = [(z * rows + y) * columns + x for z, y, x in product((0, 1), repeat=3)]
+        self._corners = torch.tensor(corners, device=verts_canonical.device)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -90,14 +92,13 @@ class DisplacementGrid:
         value = F.pad(value, (0, 1), value=1.0) * self._weight[:, None]
         sizes = self._sizes
         node = ((self._normalized(at) + 1) / 2 * (sizes - 1)).clamp(min=torch.zeros_like(sizes), max=sizes - 1.001)
-        corner, part = node.long(), node.frac()
+        x, y, z = node.long().unbind(-1)
         first = (2 * torch.arange(num_frames, device=at.device)[:, None] + self._layer) * num_nodes
+        index = (first + (z * self.shape[1] + y) * self.shape[2] + x)[..., None] + self._corners
+        x, y, z = torch.stack([1 - node.frac(), node.frac()], -1).unbind(-2)
+        weight = (z[..., :, None, None] * y[..., None, :, None] * x[..., None, None, :]).flatten(-3)
         total = at.new_zeros(2 * num_frames * num_nodes, 4)
-        for offset in self._corners:
-            weight = torch.where(offset == 1, part, 1 - part).prod(-1, keepdim=True)
-            x, y, z = (corner + offset).unbind(-1)
-            index = first + (z * self.shape[1] + y) * self.shape[2] + x
-            total.index_add_(0, index.flatten(), (weight * value).flatten(0, 1))
+        total.index_add_(0, index.flatten(), (weight[..., None] * value[..., None, :]).flatten(0, 2))
         known = total.reshape(2 * num_frames, *self.shape, 4).movedim(-1, 1).contiguous()
         return self._fill(known, level=0).reshape(num_frames, 6, *self.shape)
 
@@ -112,7 +113,7 @@ class DisplacementGrid:
         if min(known.shape[2:]) < 6:
             return weighted / (weight + still + 1e-6)
         coarse = self._fill(F.avg_pool3d(known, 2) * 4, level + 1)
-        guess = F.interpolate(coarse, size=known.shape[2:], mode="trilinear", align_corners=False)
+        guess = refined(coarse, known.shape[2:])
         # A known node hardly listens to the coarser guess, an unknown one to nothing else.
         return (weighted + 0.05 * guess) / (weight + 0.05 + 0.05 * still)
 

@@ -1,4 +1,4 @@
-"""Reading volumes: the same as torch's own reading, whatever the number of threads."""
+"""Reading and refining volumes: the same as torch's own ways, whatever the number of threads."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
-from partnerface_ns.geometry.volumes import dilated, read_volume
+from partnerface_ns.geometry.volumes import dilated, read_volume, refined
 
 
 @pytest.fixture(params=[1, 3])
@@ -33,6 +33,12 @@ def test_gradients_reach_the_points(threads):
     at.grad = None
     F.grid_sample(volume[None], at[None, None, None], align_corners=True).sum().backward()
     assert_close(once, at.grad)
+
+
+@pytest.mark.parametrize("shape", [(8, 6, 10), (9, 7, 11), (4, 3, 5)], ids=str)
+def test_refined_is_interpolated_along_all_axes(shape):
+    volumes = torch.randn(2, 3, 4, 3, 5)
+    assert_close(refined(volumes, shape), F.interpolate(volumes, size=shape, mode="trilinear", align_corners=False))
 
 
 @pytest.mark.parametrize("shape", [(5, 4, 6), (1, 2, 3)], ids=str)
