@@ -38,6 +38,7 @@ from partnerface_ns.rendering.lattice import ViewLattice
 from partnerface_ns.rendering.rays import Rays
 from partnerface_ns.rendering.sampling import along, invert_piecewise_linear
 from partnerface_ns.rendering.volume import running_sums, weights_from_density
+from partnerface_ns.warp.inverse_skinning import CanonicalPoints
 
 _RAYS_ON_CPU, _RAYS_ON_GPU = 1 << 14, 1 << 18
 """Rays rendered at once: enough to keep the device busy, few enough for a small memory (and a CPU's cache)."""
@@ -256,22 +257,31 @@ class PreparedAvatar:
         node = Rows(known.flatten(), room and room.in_sight)
         points = lattice.points(node.index)
         canonical = avatar.canonical(points, _one_frame(points), moments)
-        with torch.autocast(points.device.type, torch.bfloat16, enabled=avatar.config.bfloat16):
-            moved = avatar.deform(canonical, _one_frame(points), moments.states)
-        shown = avatar.inspect(canonical.points, moved)
-        spaced = avatar.field.spaced(moved.points)
-        found = torch.cat([spaced, shown["parts"], shown["deformation"][:, :1], moved.ambient.float()], 1)
-        nothing = found.new_zeros(_size(lattice), found.shape[1])
-        nothing[:, :3] = 1  # a corner of the box
-        values = node.into(nothing, found).T.contiguous()
         # Training drew its samples from density before deformation, and where it never looked a deformation may be
         # anything: both decide where to look here too, while rays read density after deformation.
-        density = node.into(nothing[:, -1], self._density.mean_around(1, avatar.field.spaced(canonical.points)))
+        nowhere = points.new_zeros(_size(lattice))
+        density = node.into(nowhere, self._density.mean_around(1, avatar.field.spaced(canonical.points)))
         looked_at = node.into(known.flatten(), avatar.grid.probe(canonical.points) > 0) & known.flatten()
-        samples = self._samples(density.view(lattice.shape), known, looked_at.view(lattice.shape), lattice)
+        share = self._share(density.view(lattice.shape), known, looked_at.view(lattice.shape), lattice)
+        # Samples are interpolated from their cells' nodes and these nodes' neighbours.
+        read = Rows(_grown(share > 0).flatten(), room and room.in_sight)
+        places = read.of(node.into(nowhere[:, None].expand(-1, 3), canonical.points))
+        values = self._values(CanonicalPoints(places, read.of(node.into(nowhere, canonical.torso))), moments)
+        nothing = values.new_zeros(_size(lattice), values.shape[1])
+        nothing[:, :3] = 1  # a corner of the box
+        values = read.into(nothing, values).T.reshape(-1, *lattice.shape)
         counts = torch.stack([near.holds.sum(), node.holds.sum()])
         deformation, exact = self._deformation.at_moment(moments.states), self._exact_columns(verts, lattice)
-        return _Scene(deformation, lattice, values.view(-1, *lattice.shape), *samples, exact, counts)
+        return _Scene(deformation, lattice, values, *self._samples(share, lattice), exact, counts)
+
+    def _values(self, canonical: CanonicalPoints, moments: Moments) -> Float[Tensor, "points channels"]:
+        """The values of a scene at canonical places."""
+        avatar, frame = self._avatar, _one_frame(canonical.points)
+        with torch.autocast(frame.device.type, torch.bfloat16, enabled=avatar.config.bfloat16):
+            moved = avatar.deform(canonical, frame, moments.states)
+        shown = avatar.inspect(canonical.points, moved)
+        spaced = avatar.field.spaced(moved.points)
+        return torch.cat([spaced, shown["parts"], shown["deformation"][:, :1], moved.ambient.float()], 1)
 
     def _in_sight(
         self, coarse: ViewLattice, moments: Moments, room: int | None
@@ -294,21 +304,24 @@ class PreparedAvatar:
         """Where inverse skinning puts points of the world, in the field's spacing."""
         return self._avatar.field.spaced(self._avatar.canonical(points, _one_frame(points), moments).points)
 
-    def _samples(
+    def _share(
         self, density: Tensor, known: Tensor, looked_at: Tensor, lattice: ViewLattice
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Where the samples of each column go: `row`, `distance` and `length` of a scene."""
-        depths = lattice.shape[2]
-        weights = weights_from_density(
-            density.view(-1, depths), lattice.size[2].expand(density.numel() // depths, depths)
-        )
+    ) -> Float[Tensor, "rows columns depths"]:
+        """What share of its column's light each cell may see; 0 where none of the samples shall lie."""
+        columns = density.flatten(0, 1)
+        weights = weights_from_density(columns, lattice.size[2].expand_as(columns))
         # A cell's neighbours may see as much; interpolation needs all nodes around a place.
         share = dilated(weights.view(lattice.shape)) * (looked_at & ~_grown(~known))
-        share = (share * (share > _UNSEEN)).view(-1, depths)
+        return share * (share > _UNSEEN)
+
+    def _samples(
+        self, share: Float[Tensor, "rows columns depths"], lattice: ViewLattice
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Where the samples of each column go: `row`, `distance` and `length` of a scene."""
+        share = share.flatten(0, 1)
         held = Rows(share.any(1))
         pdf = held.of(share)
-        num, sampled = len(pdf), (pdf > 0).float()
-        even = sampled / sampled.sum(1, keepdim=True).clamp(min=1)
+        num, even = len(pdf), F.normalize((pdf > 0).float(), p=1, dim=1)
         pdf = (1 - _EXPLORE) * pdf / pdf.sum(1, keepdim=True).clamp(min=1e-6) + _EXPLORE * even
         cdf = F.pad(running_sums(pdf), (1, 0))
         # Edges of equal shares, and between them the places themselves, which never fall into a gap.
