@@ -70,7 +70,7 @@ class PreparedConfig:
     spacing: float = 0.008
     """Metres between nodes of the lattice that samples are interpolated from."""
     num_samples: int = 20
-    """Places of a ray at which density is read."""
+    """Places of a ray at which density is read, an even number."""
     num_colors: int = 4
     """Places of a ray at which colour is computed."""
     deformation_spacing: float = 0.006
@@ -363,7 +363,7 @@ class PreparedAvatar:
         if len(exact.index):
             followed, at, apart = exact.of(directions_hit), exact.of(distance), exact.of(length)
             # Half as many show where to look.
-            coarse, wide = F.avg_pool1d(at, 2, ceil_mode=True), 2 * F.avg_pool1d(apart, 2, ceil_mode=True)
+            coarse, wide = F.avg_pool1d(at, 2), 2 * F.avg_pool1d(apart, 2)
             first = self._followed(origin, followed, coarse, moments, scene)
             at, apart = self._looked_again(coarse, wide, weights_from_density(self._density.at(first), wide))
             spaced = exact.into(spaced, self._followed(origin, followed, at, moments, scene))

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from partnerface_ns.avatar import Avatar
 from partnerface_ns.capture.capture import Frame
+from partnerface_ns.errors import SubjectError
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.camera import Intrinsics, project_points, rays_through_pixels
@@ -38,11 +39,17 @@ class RaySamplerConfig:
     eyes_share: float = 0.15
     """Share of rays aimed at the eyes' box."""
     outline_share: float = 0.15
-    """Share of rays aimed at the person's outline in the head's box, where half of a picture's error is."""
+    """Share of rays aimed at the person's outline in the head's box, where half of the head's error is."""
     head_share: float = 0.25
     """Share of rays aimed anywhere in the head's box."""
     foreground_share: float = 0.15
     """Share of rays aimed at the person; the rest falls anywhere in the picture."""
+
+    def __post_init__(self) -> None:
+        shares = {name: value for name, value in vars(self).items() if name.endswith("_share")}
+        if min(shares.values()) < 0 or sum(shares.values()) > 1 + 1e-6:
+            named = ", ".join(f"{name} {value:g}" for name, value in shares.items())
+            raise SubjectError("sampler", "shares of rays", expected="none below 0, at most 1 together", found=named)
 
 
 @dataclass(frozen=True)
@@ -101,7 +108,7 @@ class RaySampler:
         boxed = [_in_box(rng, box, n, height, width) for box, n in zip(boxes, in_boxes, strict=True)]
         # Rejection keeps the memory small: of several candidates for each ray, those that hit are taken first.
         near_outline = _in_box(rng, boxes[-1], 24 * on_outline, height, width)
-        outline = _first(near_outline, _on_outline(mask, near_outline, boxes[-1]), on_outline)
+        outline = _first(near_outline, on_outline(mask, near_outline, boxes[-1]), on_outline)
         candidates = _in_box(rng, whole, 4 * on_person, height, width)
         person = _first(candidates, mask[candidates[:, 0], candidates[:, 1]] >= 128, on_person)
         anywhere = _in_box(rng, whole, count - sum(in_boxes) - on_outline - on_person, height, width)
@@ -113,10 +120,12 @@ def _first(pixels: np.ndarray, hits: np.ndarray, count: int) -> np.ndarray:
     return pixels[np.argsort(~hits, kind="stable")[:count]]
 
 
-def _on_outline(mask: np.ndarray, pixels: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """Whether the person ends within a hundredth of the box's height of each pixel."""
+def on_outline(mask: np.ndarray, pixels: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """Whether the person ends near each pixel: whether it and places beside it, a hundredth of the box's height off,
+    lie partly inside and partly outside.
+    """
     reach = max(1, round(float(box[3] - box[1]) / 100))
-    steps = reach * np.array([[-1, 0], [1, 0], [0, -1], [0, 1]])
+    steps = reach * np.array([[0, 0], [-1, 0], [1, 0], [0, -1], [0, 1]])
     beside = (pixels[:, None] + steps).clip(0, np.array(mask.shape) - 1)
     inside = (mask[beside[..., 0], beside[..., 1]] >= 128).sum(1)
     return (inside > 0) & (inside < len(steps))
@@ -168,7 +177,7 @@ class ScheduleConfig:
     max_minutes: float | None = None
     """Minutes of training after which the run ends, if that is before `max_steps`; None for no limit."""
     warmup_steps: int = 100
-    """Steps over which learning rates rise from zero."""
+    """Steps over which the learning rates of what learns from the start rise from zero."""
     final_factor: float = 0.03
     """Learning rates at the end of training, as a share of those after the warm-up."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 import torch
@@ -38,10 +38,18 @@ def results_of(work: Callable[[Item], Result], items: Iterable[Item], num_worker
         for item in items:
             waiting.append(pool.submit(work, item))
             if len(waiting) > 2 * num_workers:
+                waiting[0].result()  # what is waited for is in `waiting` until it is there
                 yield waiting.popleft().result()
         while waiting:
+            waiting[0].result()
             yield waiting.popleft().result()
     finally:
-        pool.shutdown(cancel_futures=True)
-        # A thread's own number is also that of threads that begin after it.
-        torch.set_num_threads(num_threads)
+        # A second Ctrl-C may end a wait for work, but must not end one for threads: Python would then take them for
+        # ended and leave while they run.
+        pool.shutdown(wait=False, cancel_futures=True)
+        try:
+            wait(begun for begun in waiting if not begun.cancelled())
+            pool.shutdown()
+        finally:
+            # A thread's own number is also that of threads that begin after it.
+            torch.set_num_threads(num_threads)

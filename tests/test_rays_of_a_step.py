@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from partnerface_ns.capture.capture import Camera, Frame
-from partnerface_ns.training import Pictures, RaySampler, RaySamplerConfig
+from partnerface_ns.errors import SubjectError
+from partnerface_ns.training import Pictures, RaySampler, RaySamplerConfig, on_outline
 
 SIZE = 64
 PERSON = (slice(20, 50), slice(10, 40))
@@ -60,6 +61,19 @@ def test_rays_aimed_at_the_outline_lie_beside_it_within_the_heads_box():
     away = lambda at, edges: torch.minimum((at - edges.start + 0.5).abs(), (at - edges.stop + 0.5).abs())  # noqa: E731
     beside = torch.minimum(away(row, rows), away(column, columns)) < 1
     assert beside.float().mean() > 0.95
+
+
+def test_the_outline_is_as_wide_as_the_head_is_high():
+    mask = np.zeros((400, 400), np.uint8)
+    mask[:, 200:] = 255
+    columns = np.arange(400)
+    found = on_outline(mask, np.stack([np.full(400, 50), columns], 1), np.array([0, 0, 400, 400], np.float32))
+    assert columns[found].tolist() == list(range(196, 204))
+
+
+def test_shares_of_more_than_all_rays_are_one_error():
+    with pytest.raises(SubjectError, match=r"foreground_share 0\.4"):
+        RaySamplerConfig(foreground_share=0.4)
 
 
 @pytest.mark.parametrize("person", [True, False])

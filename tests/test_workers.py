@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -82,3 +85,23 @@ def test_closing_ends_the_work():
     next(results)
     results.close()
     assert len(begun) < 10 and threading.active_count() == threads
+
+
+def test_a_second_interrupt_ends_the_process_cleanly():
+    code = """
+import os, signal, threading, time
+import torch
+from partnerface_ns.workers import results_of
+
+def interrupt():
+    for _ in range(2):
+        time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGINT)
+
+threading.Thread(target=interrupt).start()
+for _ in results_of(lambda _: [time.sleep(0.1) or torch.ones(9) for _ in range(20)], range(9), 2):
+    pass
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert "KeyboardInterrupt" in done.stderr and "terminate called" not in done.stderr
+    assert done.returncode in (1, 130, -signal.SIGINT)

@@ -24,8 +24,8 @@ class Bench:
 
     Writes bench.json and bench.md after every run (and bench.png, where there are several --seconds), and pictures of
     the measured frames beside the truth. Stopped, the same command goes on with the missing runs. With --avatar
-    nothing is trained: a trained avatar's pictures are timed, exact and fast. `--suite quick` is a bit of everything,
-    in minutes.
+    nothing is trained: a trained avatar's pictures are timed, exact and fast, alone and in a sequence. `--suite quick`
+    is a bit of everything, in minutes.
     """
 
     output: Path

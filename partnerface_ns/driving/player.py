@@ -133,8 +133,7 @@ class Player:
 
     def drawn(self, draw: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """What `draw` makes of each item of a sequence, in order; it is called in `at_once` threads."""
-        if self.fast:
-            _ = self.prepared  # once, not by each thread
+        _ = self.prepared if self.fast else self.avatar.skinning  # once, not by each thread
         return results_of(draw, items, self.at_once)
 
     def _checked(self, state: HeadState) -> HeadState:
