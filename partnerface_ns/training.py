@@ -108,7 +108,7 @@ class RaySampler:
         boxed = [_in_box(rng, box, n, height, width) for box, n in zip(boxes, in_boxes, strict=True)]
         # Rejection keeps the memory small: of several candidates for each ray, those that hit are taken first.
         near_outline = _in_box(rng, boxes[-1], 24 * on_outline, height, width)
-        outline = _first(near_outline, on_outline(mask, near_outline, boxes[-1]), on_outline)
+        outline = _first(near_outline, beside_outline(mask, near_outline, boxes[-1]), on_outline)
         candidates = _in_box(rng, whole, 4 * on_person, height, width)
         person = _first(candidates, mask[candidates[:, 0], candidates[:, 1]] >= 128, on_person)
         anywhere = _in_box(rng, whole, count - sum(in_boxes) - on_outline - on_person, height, width)
@@ -120,7 +120,7 @@ def _first(pixels: np.ndarray, hits: np.ndarray, count: int) -> np.ndarray:
     return pixels[np.argsort(~hits, kind="stable")[:count]]
 
 
-def on_outline(mask: np.ndarray, pixels: np.ndarray, box: np.ndarray) -> np.ndarray:
+def beside_outline(mask: np.ndarray, pixels: np.ndarray, box: np.ndarray) -> np.ndarray:
     """Whether the person ends near each pixel: whether it and places beside it, a hundredth of the box's height off,
     lie partly inside and partly outside.
     """

@@ -8,7 +8,7 @@ import torch
 
 from partnerface_ns.capture.capture import Camera, Frame
 from partnerface_ns.errors import SubjectError
-from partnerface_ns.training import Pictures, RaySampler, RaySamplerConfig, on_outline
+from partnerface_ns.training import Pictures, RaySampler, RaySamplerConfig, beside_outline
 
 SIZE = 64
 PERSON = (slice(20, 50), slice(10, 40))
@@ -67,7 +67,7 @@ def test_the_outline_is_as_wide_as_the_head_is_high():
     mask = np.zeros((400, 400), np.uint8)
     mask[:, 200:] = 255
     columns = np.arange(400)
-    found = on_outline(mask, np.stack([np.full(400, 50), columns], 1), np.array([0, 0, 400, 400], np.float32))
+    found = beside_outline(mask, np.stack([np.full(400, 50), columns], 1), np.array([0, 0, 400, 400], np.float32))
     assert columns[found].tolist() == list(range(196, 204))
 
 

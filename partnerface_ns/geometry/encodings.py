@@ -30,6 +30,6 @@ def spherical_harmonics(direction: Float[Tensor, "*batch 3"]) -> Float[Tensor, "
 
 
 def asinh(x: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-    """Inverse hyperbolic sine, on a CPU ten times as fast as torch's own; not exact far below zero, even below -1000."""
+    """Inverse hyperbolic sine, on a CPU ten times as fast as torch's own; inexact far below zero, even below -1000."""
     x = x.clamp(min=-1000)
     return torch.log(x + torch.sqrt(x * x + 1))
