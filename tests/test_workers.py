@@ -93,6 +93,8 @@ import os, signal, threading, time
 import torch
 from partnerface_ns.workers import results_of
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what runs behind with interrupts ignored
+
 def interrupt():
     for _ in range(2):
         time.sleep(0.5)
