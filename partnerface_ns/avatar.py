@@ -58,6 +58,8 @@ _NUM_KNOWN = 2
 """Numbers that the density network is told of a place: height above the mesh and room left."""
 _NUM_ELSEWHERE = 512
 """Random places a step at which the deformation is kept small."""
+_NUM_IN_MOUTH, _NEAR_MOUTH = 128, 0.001
+"""Random places a step at which the inside of the mouth is kept dark, and their distance from its surface, metres."""
 _RAYS_ON_CPU, _RAYS_ON_GPU = 1 << 14, 1 << 16
 """Rays rendered at once in evaluation: enough to keep the device busy, few enough for a small memory."""
 _SEEN = 5e-4
@@ -367,6 +369,8 @@ class Avatar(nn.Module):
         mean = lambda values: (values * counted).sum()  # noqa: E731
         found = {"geometry": mean(F.smooth_l1_loss(correction, torch.zeros_like(correction), reduction="none"))}
         found["planes"] = self.field.roughness()
+        if self.config.losses.mouth_weight > 0 and len(self.skinning.verts_in_mouth):
+            found["mouth"] = self._brightness_in_mouth()
         if shaded.elsewhere is not None:
             squared = lambda offset: (offset / self.config.parts.offset_scale).square().sum(-1)  # noqa: E731
             found["offset"], found["elsewhere"] = mean(squared(moved.offset)), squared(shaded.elsewhere).mean()
@@ -379,6 +383,16 @@ class Avatar(nn.Module):
         if self.config.correction.enabled and timesteps is not None:
             found["correction"] = self.correction.residual_loss(timesteps)
         return found
+
+    def _brightness_in_mouth(self) -> Float[Tensor, ""]:
+        """Mean squared colour at random places inside the mouth, from random directions."""
+        inside = self.skinning.verts_in_mouth
+        at = inside[torch.randint(len(inside), (_NUM_IN_MOUTH,), device=inside.device)]
+        at = at + _NEAR_MOUTH * torch.randn_like(at)
+        directions, ambient = F.normalize(torch.randn_like(at), dim=1), at.new_zeros(len(at), self.field.num_ambient)
+        with torch.autocast(at.device.type, torch.bfloat16, enabled=self.config.bfloat16):
+            color = self.field.color(self.field.features(self.field.spaced(at)), directions, ambient)
+        return color.square().mean()
 
     def inspect(self, points: Float[Tensor, "points 3"], moved: MovedPoints) -> dict[str, Float[Tensor, "points 3"]]:
         """Values of canonical points to look at, as colours."""
@@ -415,6 +429,7 @@ class Avatar(nn.Module):
             "ambient": c.ambient_weight,
             "planes": c.planes_weight,
             "smoothness": c.smoothness_weight,
+            "mouth": c.mouth_weight,
             "torso": self.config.torso.residual_weight,
             "correction": self.config.correction.residual_weight,
         }

@@ -217,6 +217,29 @@ def test_every_weight_scales_its_term(make_avatar, tiny_subject):
         assert_close(after[name], 3 * before[name])
 
 
+def test_what_nobody_sees_inside_the_mouth_gets_dark(make_avatar, tiny_subject):
+    regions = tiny_subject.model.regions
+    mouth = regions["lips"]
+    model = replace(tiny_subject.model, regions=regions | {"inside_mouth": mouth})
+    avatar = make_avatar(replace(tiny_subject, model=model)).train()
+    at = avatar.skinning.canonical.verts[mouth > 0.5]
+
+    def color() -> torch.Tensor:
+        features = avatar.field.features(avatar.field.spaced(at))
+        return avatar.field.color(features, torch.zeros(len(at), 3), torch.zeros(len(at), avatar.field.num_ambient))
+
+    optimizer = torch.optim.Adam(avatar.field.parameters(), 1e-2)
+    assert color().mean() > 0.3
+    for _ in range(60):
+        optimizer.zero_grad()
+        rendered = avatar.render(rays_at(0, side=2), tiny_subject.states[:1])
+        avatar.loss(rendered, torch.ones(4, 3), None)["mouth"].backward()
+        optimizer.step()
+    assert color().mean() < 0.1
+    avatar.config.losses.mouth_weight = 0
+    assert "mouth" not in avatar.loss(avatar.render(rays_at(0), tiny_subject.states[:1]), torch.ones(64, 3), None)
+
+
 def test_evaluated_rays_have_the_colour_term_alone(make_avatar, tiny_subject):
     avatar = make_avatar()
     rendered = seen(avatar, rays_at(0), tiny_subject.states)

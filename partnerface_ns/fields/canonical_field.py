@@ -80,7 +80,7 @@ class CanonicalField(nn.Module):
             num_ambient: ambient coordinates that come with each point.
         """
         super().__init__()
-        self.config = config
+        self.config, self.num_ambient = config, num_ambient
         self.register_buffer("lower", lower.clone())
         self.register_buffer("upper", upper.clone())
         self.planes = nn.ParameterList([0.01 * torch.randn(3, config.num_channels, r, r) for r in config.resolutions])

@@ -16,7 +16,7 @@ class LossConfig:
 
     color_beta: float = 0.1
     """Colour error (0 to 1) at which the robust colour loss turns from square to linear."""
-    mask_weight: float = 0.1
+    mask_weight: float = 0.03
     """Weight of the damped cross entropy of opacity and foreground mask; 0 where masks are bad."""
     geometry_weight: float = 5e-4
     """Weight of the (robust) correction of log density, which keeps the surface near the head model's."""
@@ -32,6 +32,8 @@ class LossConfig:
     follows what lies around it."""
     smoothness_weight: float = 1e-3
     """Weight of the squared change of the part weights over a centimetre, in the soft stage."""
+    mouth_weight: float = 1e-3
+    """Weight of the mean squared colour inside the mouth, so that what no picture shows of it is dark, not skin."""
 
 
 def color_loss(rgb: Float[Tensor, "rays 3"], target: Float[Tensor, "rays 3"], beta: float) -> Float[Tensor, ""]:
