@@ -59,7 +59,8 @@ _NUM_KNOWN = 2
 _NUM_ELSEWHERE = 512
 """Random places a step at which the deformation is kept small."""
 _NUM_IN_MOUTH, _NEAR_MOUTH = 128, 0.001
-"""Random places a step at which the inside of the mouth is kept dark, and their distance from its surface, metres."""
+"""Random places a step at which the inside of the mouth is kept dark, and how far from its surface they lie, metres
+(standard deviation along each axis)."""
 _RAYS_ON_CPU, _RAYS_ON_GPU = 1 << 14, 1 << 16
 """Rays rendered at once in evaluation: enough to keep the device busy, few enough for a small memory."""
 _SEEN = 5e-4
@@ -385,7 +386,7 @@ class Avatar(nn.Module):
         return found
 
     def _brightness_in_mouth(self) -> Float[Tensor, ""]:
-        """Mean squared colour at random places inside the mouth, from random directions."""
+        """Mean squared colour at random places inside the mouth, from random directions and in no expression."""
         inside = self.skinning.verts_in_mouth
         at = inside[torch.randint(len(inside), (_NUM_IN_MOUTH,), device=inside.device)]
         at = at + _NEAR_MOUTH * torch.randn_like(at)

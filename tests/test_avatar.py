@@ -197,14 +197,20 @@ def test_loss_terms_are_those_of_the_method(make_avatar, tiny_subject):
     assert "mask" not in train_step(make_avatar(), tiny_subject.states, mask=False)
 
 
+def with_mouth(subject: Subject) -> Subject:
+    """A person whose head model has something inside its mouth: the eyeballs."""
+    regions = subject.model.regions
+    return replace(subject, model=replace(subject.model, regions=regions | {"inside_mouth": regions["eyeballs"]}))
+
+
 def test_every_weight_scales_its_term(make_avatar, tiny_subject):
-    avatar = stirred(make_avatar(schedule="soft"))
+    avatar = stirred(make_avatar(with_mouth(tiny_subject), schedule="soft"))
     rays = rays_at(0)
     rendered = avatar.train().render(rays, tiny_subject.states[:1], torch.zeros(1, dtype=torch.long))
     target, mask = torch.zeros(64, 3), torch.ones(64, 1)
     before = avatar.loss(rendered, target, mask)
     losses = avatar.config.losses
-    weighed = ("mask", "geometry", "planes", "offset", "elsewhere", "ambient", "smoothness")
+    weighed = ("mask", "geometry", "planes", "offset", "elsewhere", "ambient", "smoothness", "mouth")
     for term in weighed:
         setattr(losses, f"{term}_weight", 3 * getattr(losses, f"{term}_weight"))
     avatar.config.torso.residual_weight *= 3
@@ -218,11 +224,9 @@ def test_every_weight_scales_its_term(make_avatar, tiny_subject):
 
 
 def test_what_nobody_sees_inside_the_mouth_gets_dark(make_avatar, tiny_subject):
-    regions = tiny_subject.model.regions
-    mouth = regions["lips"]
-    model = replace(tiny_subject.model, regions=regions | {"inside_mouth": mouth})
-    avatar = make_avatar(replace(tiny_subject, model=model)).train()
-    at = avatar.skinning.canonical.verts[mouth > 0.5]
+    avatar = make_avatar(with_mouth(tiny_subject)).train()
+    at = avatar.skinning.verts_in_mouth
+    assert len(at)
 
     def color() -> torch.Tensor:
         features = avatar.field.features(avatar.field.spaced(at))

@@ -93,7 +93,7 @@ import os, signal, threading, time
 import torch
 from partnerface_ns.workers import results_of
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what runs behind with interrupts ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has background jobs ignore interrupts
 
 def interrupt():
     for _ in range(2):

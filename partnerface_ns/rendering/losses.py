@@ -33,7 +33,8 @@ class LossConfig:
     smoothness_weight: float = 1e-3
     """Weight of the squared change of the part weights over a centimetre, in the soft stage."""
     mouth_weight: float = 1e-3
-    """Weight of the mean squared colour inside the mouth, so that what no picture shows of it is dark, not skin."""
+    """Weight of the mean squared colour inside the mouth, so that what no picture shows of it is dark, not skin; 0
+    leaves it out, and so does a head model whose mouth has no inside."""
 
 
 def color_loss(rgb: Float[Tensor, "rays 3"], target: Float[Tensor, "rays 3"], beta: float) -> Float[Tensor, ""]:

@@ -108,7 +108,8 @@ class InverseSkinning:
         self._weights[:, _NECK] += self._weights[:, _ROOT]
         self._weights[:, _ROOT] = 0
         self._grid = DisplacementGrid(grid, self.canonical.verts, head.model)
-        self.verts_in_mouth = self.canonical.verts[head.model.regions["inside_mouth"] > 0.5]
+        regions = head.model.regions
+        self.verts_in_mouth = self.canonical.verts[(regions["inside_mouth"] > 0.5) & (regions["lips"] < 0.5)]
         """Canonical vertices of teeth, tongue and the mouth's walls, as far as the head model has them; metres."""
         on_torso, loose = head.model.skinning_weights[:, _ROOT] > 0.01, has_own_joint(head.model)
         verts = self.canonical.verts
