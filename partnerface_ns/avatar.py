@@ -285,6 +285,8 @@ class Avatar(nn.Module):
             color = self.field.color(seen.of(geometry.features), directions, seen.of(moved.ambient))
 
         weight_seen = seen.of(weights.flatten() * seen.holds)[:, None]
+        if self.training:
+            self.field.remember_views(directions, weight_seen.detach())
         on_rays = lambda values: values.new_zeros(rays.origins.shape[0], values.shape[1]).index_add(  # noqa: E731
             0, ray_seen, weight_seen * values
         )

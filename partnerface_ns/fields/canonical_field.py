@@ -29,6 +29,10 @@ from partnerface_ns.geometry.encodings import asinh, spherical_harmonics
 _SPACING = 0.1
 """Metres from the centre at which cells begin to grow."""
 _MAX_LOG_DENSITY = 8.0
+_VIEWS_SEEN = 1.6
+"""Standard deviations of the view directions in training beyond which colour no longer follows the direction."""
+_VIEWS_RATE = 0.01
+"""Share of a training step in what is remembered of them."""
 _ROUGHNESS_SHARE = 8
 """One in so many rows and columns of the planes is looked at for their roughness."""
 
@@ -96,6 +100,9 @@ class CanonicalField(nn.Module):
             nn.ReLU(),
             nn.Linear(config.hidden, 3),
         )
+        # Of the directions' tangents x/z and y/z: mean, and mean square, which says "anywhere" before training.
+        self.register_buffer("view_mean", torch.zeros(2))
+        self.register_buffer("view_square", torch.ones(2))
         nn.init.zeros_(self.density_network[-1].weight)
         nn.init.zeros_(self.density_network[-1].bias)
 
@@ -138,8 +145,27 @@ class CanonicalField(nn.Module):
         """
         parts = [features, ambient.to(features.dtype)]
         if self.config.view_dependent:
-            parts.append(spherical_harmonics(directions).to(features.dtype))
+            parts.append(spherical_harmonics(self._as_seen(directions)).to(features.dtype))
         return self.color_network(torch.cat(parts, -1)).float().sigmoid()
+
+    @torch.no_grad()
+    def remember_views(self, directions: Float[Tensor, "points 3"], weights: Float[Tensor, "points 1"]) -> None:
+        """Take in from where a training step looked at points, and how much it saw of each."""
+        tangents, share = _tangents(directions), weights / weights.sum().clamp(min=1e-6)
+        self.view_mean.lerp_((share * tangents).sum(0), _VIEWS_RATE)
+        self.view_square.lerp_((share * tangents.square()).sum(0), _VIEWS_RATE)
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: object) -> None:
+        # An avatar made before views were remembered follows them everywhere.
+        for name in ("view_mean", "view_square"):
+            state_dict.setdefault(prefix + name, getattr(self, name))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def _as_seen(self, directions: Float[Tensor, "points 3"]) -> Float[Tensor, "points 3"]:
+        """Unit directions, brought back to those that training mostly saw: beyond them a network may say anything."""
+        reach = _VIEWS_SEEN * (self.view_square - self.view_mean.square()).clamp(min=0).sqrt()
+        tangents = _tangents(directions).clamp(self.view_mean - reach, self.view_mean + reach)
+        return F.normalize(F.pad(tangents, (0, 1), value=-1.0), dim=-1)
 
     def roughness(self) -> Float[Tensor, ""]:
         """Mean squared difference of the planes' neighbouring cells, added up over rows, columns and resolutions.
@@ -181,3 +207,8 @@ class CanonicalField(nn.Module):
         grid = torch.stack([spaced[:, :2], spaced[:, 1:], spaced[:, ::2]])[:, None]
         read = [F.grid_sample(p, grid, align_corners=True, padding_mode="border")[:, :, 0] for p in planes]
         return torch.cat([r.flatten(0, 1) for r in read]).T
+
+
+def _tangents(directions: Float[Tensor, "points 3"]) -> Float[Tensor, "points 2"]:
+    """Where directions from the front meet a plane one unit ahead; those from the side and from behind, far off."""
+    return directions[:, :2] / (-directions[:, 2:]).clamp(min=0.1)

@@ -111,6 +111,31 @@ def test_density_sees_the_place_and_what_is_known_of_it_where_planes_say_nothing
     assert not torch.allclose(field.geometry(points.flip(0), known, prior).density, density)
 
 
+def turned(*angles: float) -> torch.Tensor:
+    """Directions from the front, turned about the vertical, radians."""
+    return torch.tensor([[math.sin(a), 0.0, -math.cos(a)] for a in angles])
+
+
+def test_colour_follows_the_view_no_farther_than_training_looked(field):
+    stir(field)
+    points, ambient = inside(1).expand(4, 3), torch.zeros(4, NUM_AMBIENT)
+    shown = lambda: color_at(field, points, turned(0.1, 0.4, 0.6, 1.0), ambient)  # noqa: E731
+    before = shown()
+    assert (before[1:] - before[:-1]).abs().amax(1).min() > 1e-4, "anywhere, as long as nothing was seen"
+    for _ in range(1500):
+        spread = turned(*(0.1 * torch.randn(16)).tolist(), 1.2)
+        field.remember_views(spread, torch.tensor([[1.0]] * 16 + [[0.0]]))
+    after = shown()
+    assert_close(after[0], before[0])
+    assert_close(after[1], after[2])
+    assert_close(after[1], after[3])
+    assert (after[1] - after[0]).abs().max() > 1e-4
+    stored = {name: value for name, value in field.state_dict().items() if not name.startswith("view_")}
+    older = CanonicalField(field.config, LOWER, UPPER, NUM_KNOWN, NUM_AMBIENT)
+    older.load_state_dict(stored)
+    assert_close(color_at(older, points, turned(0.1, 0.4, 0.6, 1.0), ambient), before)
+
+
 def test_colour_depends_on_the_view_and_the_ambient_coordinates(field, config):
     points, directions, ambient = inside(20), some_directions(20), torch.randn(20, NUM_AMBIENT)
     stir(field)
