@@ -388,11 +388,12 @@ class Avatar(nn.Module):
         return found
 
     def _brightness_in_mouth(self) -> Float[Tensor, ""]:
-        """Mean squared colour at random places inside the mouth, from random directions and in no expression."""
+        """Mean squared colour inside the mouth, seen as training mostly looks: elsewhere all else would get dark."""
         inside = self.skinning.verts_in_mouth
         at = inside[torch.randint(len(inside), (_NUM_IN_MOUTH,), device=inside.device)]
         at = at + _NEAR_MOUTH * torch.randn_like(at)
-        directions, ambient = F.normalize(torch.randn_like(at), dim=1), at.new_zeros(len(at), self.field.num_ambient)
+        directions = F.pad(self.field.view_mean, (0, 1), value=-1.0).expand_as(at)
+        ambient = at.new_zeros(len(at), self.field.num_ambient)
         with torch.autocast(at.device.type, torch.bfloat16, enabled=self.config.bfloat16):
             color = self.field.color(self.field.features(self.field.spaced(at)), directions, ambient)
         return color.square().mean()
