@@ -392,7 +392,7 @@ class Avatar(nn.Module):
         inside = self.skinning.verts_in_mouth
         at = inside[torch.randint(len(inside), (_NUM_IN_MOUTH,), device=inside.device)]
         at = at + _NEAR_MOUTH * torch.randn_like(at)
-        directions = F.pad(self.field.view_mean, (0, 1), value=-1.0).expand_as(at)
+        directions = F.normalize(F.pad(self.field.view_mean, (0, 1), value=-1.0), dim=0).expand_as(at)
         ambient = at.new_zeros(len(at), self.field.num_ambient)
         with torch.autocast(at.device.type, torch.bfloat16, enabled=self.config.bfloat16):
             color = self.field.color(self.field.features(self.field.spaced(at)), directions, ambient)

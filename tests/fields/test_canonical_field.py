@@ -117,7 +117,7 @@ def turned(*angles: float) -> torch.Tensor:
 
 
 def test_colour_follows_the_view_no_farther_than_training_looked(field):
-    stir(field)
+    stir(field).eval()
     points, ambient = inside(1).expand(4, 3), torch.zeros(4, NUM_AMBIENT)
     shown = lambda: color_at(field, points, turned(0.1, 0.4, 0.6, 1.0), ambient)  # noqa: E731
     before = shown()
@@ -130,10 +130,11 @@ def test_colour_follows_the_view_no_farther_than_training_looked(field):
     assert_close(after[1], after[2])
     assert_close(after[1], after[3])
     assert (after[1] - after[0]).abs().max() > 1e-4
+    assert_close(color_at(field.train(), points, turned(0.1, 0.4, 0.6, 1.0), ambient), before)
     stored = {name: value for name, value in field.state_dict().items() if not name.startswith("view_")}
     older = CanonicalField(field.config, LOWER, UPPER, NUM_KNOWN, NUM_AMBIENT)
     older.load_state_dict(stored)
-    assert_close(color_at(older, points, turned(0.1, 0.4, 0.6, 1.0), ambient), before)
+    assert_close(color_at(older.eval(), points, turned(0.1, 0.4, 0.6, 1.0), ambient), before)
 
 
 def test_colour_depends_on_the_view_and_the_ambient_coordinates(field, config):
