@@ -12,7 +12,7 @@ import partnerface_ns
 
 PACKAGE = Path(partnerface_ns.__file__).parent
 LAYERS = (
-    ("__init__", "errors", "files", "progress", "workers"),
+    ("__init__", "commands", "errors", "files", "progress", "workers"),
     ("geometry",),
     ("flame",),
     ("capture",),
@@ -89,6 +89,6 @@ def test_the_command_line_imports_nothing_heavy_before_it_is_called(module):
     heavy = {"torch", "smplx", "scipy", "matplotlib", "cv2", "mediapipe", *FRAMEWORK}
     assert not {name for name in at_import if name.split(".")[0] in heavy}
     light = {"partnerface_ns.errors", "partnerface_ns.files", "partnerface_ns.progress", "partnerface_ns.cli"}
-    light |= {"partnerface_ns.capture.names"}
+    light |= {"partnerface_ns.capture.names", "partnerface_ns.commands"}
     own = {name for name in at_import if name.startswith("partnerface_ns.")}
     assert all(name.startswith(tuple(light)) for name in own), f"{module} imports {own}"

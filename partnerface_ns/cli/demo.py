@@ -182,20 +182,14 @@ class Demo:
         _write_json(self.output / "demo.json", {"options": self._options(), "seconds": round(seconds, 1)})
 
     def _tell(self) -> None:
-        from partnerface_ns.cli.runs import command
+        from partnerface_ns.commands import after_training, command
 
         summary = json.loads(self._summary_path.read_text(encoding="utf8"))
-        run = self.output / "runs" / "partnerface-lite" / "demo"
-        config = run / "config.yml"
         print(f"\nOn unseen expressions and poses, in {self.output}:")
         print("".join(f"  {name:14s}{_rounded(value)}\n" for name, value in summary.items()))
         print("Look at side_by_side.png, parts.png and unseen.mp4. Then:")
-        print(f"  {command('ns-viewer', '--load-config', config)}")
-        print(f"  {command('ns-eval', '--load-config', config, '--output-path', self.output / 'eval.json')}")
-        print(f"  {command('partnerface', 'report', run)}")
-        print(
-            f"  {command('partnerface', 'drive', run, '--performance', 'talk', '--output', self.output / 'talk.mp4')}"
-        )
+        run = self.output / "runs" / "partnerface-lite" / "demo"
+        print("".join(f"  {line}\n" for line in after_training(run)), end="")
         print("With your own tracked video (docs/quickstart.md):")
         print(f"  {command('ns-train', 'partnerface-lite', '--data', 'YOUR_FOLDER', '--max-train-minutes', '10')}")
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from partnerface_ns.capture.names import CaptureFormat
-from partnerface_ns.cli.runs import command
+from partnerface_ns.commands import command
 from partnerface_ns.errors import SubjectError
 
 if TYPE_CHECKING:

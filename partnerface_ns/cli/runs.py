@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import csv
-import shlex
-import shutil
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -97,12 +94,6 @@ def shown_row(images: dict[str, Tensor]) -> list:
     rgb, truth = images["rgb"], images["truth"]
     parts = tinted(rgb, images["parts"], images["accumulation"])
     return [to_picture(truth), to_picture(rgb), heat(rgb, truth), parts]
-
-
-def command(name: str, *arguments: object) -> str:
-    """A command line to copy: found as the user would find it, its arguments quoted."""
-    program = name if shutil.which(name) else str(Path(sys.executable).with_name(name))
-    return shlex.join([program, *(str(argument) for argument in arguments)])
 
 
 def _checkpoints(folder: Path) -> list[Path]:

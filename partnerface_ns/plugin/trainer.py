@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal, Optional, Type
 
 import torch
+from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocation
 from nerfstudio.engine.optimizers import AdamOptimizerConfig
 from nerfstudio.engine.trainer import TRAIN_INTERATION_OUTPUT, Trainer, TrainerConfig
 from nerfstudio.utils.rich_utils import CONSOLE
 
 from partnerface_ns.avatar_file import AVATAR_NAME, AvatarInfo, save_avatar
+from partnerface_ns.commands import after_training
 from partnerface_ns.errors import SubjectError
 from partnerface_ns.plugin.dataparser import FlameDataParserConfig, absolute_head_model, head_model_source
 from partnerface_ns.plugin.pipeline import PartnerfacePipeline, PartnerfacePipelineConfig
@@ -136,6 +139,15 @@ class PartnerfaceTrainer(Trainer):
         self.optimizers.optimizer_step_all()
         metrics = {"psnr": -10 * torch.log10(squared_error)}
         return torch.stack(list(terms.values())).sum(), terms, metrics
+
+    def _after_train(self) -> None:
+        """Also say what to run next, where nothing else follows; the viewer may stay open then."""
+        if Path(sys.argv[0]).stem == "ns-train":
+            self.callbacks.append(TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN], self._say_what_is_next))
+        super()._after_train()
+
+    def _say_what_is_next(self, step: int) -> None:
+        print("Next:", *after_training(self.base_dir), sep="\n  ", flush=True)
 
     def save_checkpoint(self, step: int) -> None:
         """Save under the last step that was trained; a run that is stopped has counted one further.

@@ -100,6 +100,21 @@ def test_minutes_end_a_run_and_count_on_after_a_resume(make_config, start, monke
     assert again.last_step == first.last_step, "nothing was left to train"
 
 
+@pytest.mark.parametrize("program", ["ns-train", "partnerface"])
+def test_ns_train_says_what_is_next(make_config, start, monkeypatch, capsys, program):
+    """The demo, which trains too, says it at its own end."""
+    trainer = start(make_config(max_num_iterations=1))
+    monkeypatch.setattr("sys.argv", [f"/somewhere/{program}", "partnerface"])
+    trainer.train()
+    said = capsys.readouterr().out.splitlines()
+    assert ("Next:" in said) == (program == "ns-train")
+    if program == "ns-train":
+        viewer, evaluation, report, drive = said[said.index("Next:") + 1 :][:4]
+        assert viewer.endswith(f"ns-viewer --load-config {trainer.base_dir / 'config.yml'}")
+        assert "ns-eval" in evaluation and "report" in report and "drive" in drive
+        assert (trainer.base_dir / "config.yml").parent.is_dir() and (trainer.base_dir / "avatar.pt").is_file()
+
+
 def test_the_paths_of_a_run_do_not_depend_on_the_folder_it_was_started_in(make_config, subject, monkeypatch):
     monkeypatch.chdir(subject.parent)
     config = make_config(data=subject.relative_to(subject.parent))
