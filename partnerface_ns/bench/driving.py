@@ -55,6 +55,19 @@ class Quality:
     fast: dict[str, float]
 
 
+@dataclass(frozen=True)
+class Driven:
+    """What was found of one avatar."""
+
+    subject: str
+    """Its capture's name, or the avatar file's."""
+    device: str
+    """The machine, in words."""
+    speeds: list[Speed]
+    quality: Quality | None
+    """None where no capture was there to measure by."""
+
+
 def speeds(player: Player, sizes: Sequence[int] = SIZES) -> list[Speed]:
     """Median seconds of pictures of a face that speaks; all ways take turns, so that a busy machine slows all."""
     motion, found = performance("talk", player.person.model), []

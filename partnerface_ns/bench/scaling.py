@@ -54,6 +54,18 @@ class StepCost:
 
 
 @dataclass(frozen=True)
+class StepTimes:
+    """Of one capture on one machine."""
+
+    subject: str
+    device: str
+    """The machine, in words."""
+    costs: list[StepCost]
+    pieces: dict[str, float]
+    """Share of a step on the CPU."""
+
+
+@dataclass(frozen=True)
 class _Setting:
     changed: str
     value: int

@@ -14,29 +14,26 @@ from partnerface_ns.bench.training_runs import Outcome
 COLUMNS = ("psnr", "psnr_head", "psnr_mouth", "psnr_eyes", "ssim_head")
 
 
-def ablation_table(outcomes: Sequence[Outcome]) -> str:
+def runs_table(outcomes: Sequence[Outcome]) -> str:
     """A row for each subject, time, variant and kind of run, in the order in which they came; mean and deviation over
     seeds.
     """
     groups: dict[tuple[object, ...], list[Outcome]] = {}
     for o in outcomes:
         groups.setdefault((o.subject, o.seconds, o.variant, o.held_out, o.device, o.num_test), []).append(o)
-    on_gpu = any(outcome.peak_gib is not None for outcome in outcomes)
-    names = ("subject", "variant", "pictures", "seeds", "on", "seconds", "steps")
-    columns = [*names, *(["GPU memory, GiB"] if on_gpu else []), *COLUMNS]
-    lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+    names = ("subject", "variant", "pictures", "seeds", "on", "seconds", "steps", "GiB", *COLUMNS, "head, trained on")
+    lines = ["| " + " | ".join(names) + " |", "|---" * len(names) + "|"]
     for group in groups.values():
         first = group[0]
         pictures = f"{first.num_test} of {'test, trained on' if first.held_out == 'none' else first.held_out}"
         machine = "GPU" if first.device.startswith("cuda") else "CPU"
         cells = [first.subject, first.variant, pictures, f"{len(group)}", machine, f"{first.seconds:g}"]
         cells.append(f"{statistics.mean(outcome.steps for outcome in group):.0f}")
-        if on_gpu:
-            cells.append(f"{max(outcome.peak_gib or 0.0 for outcome in group):.1f}")
+        cells.append(f"{max(outcome.peak_gib for outcome in group):.1f}")
         cells += [_mean_and_spread([outcome.metrics[name] for outcome in group]) for name in COLUMNS]
+        cells.append(_mean_and_spread([outcome.seen["psnr_head"] for outcome in group]))
         lines.append("| " + " | ".join(cells) + " |")
-    machines = sorted({outcome.device for outcome in outcomes})
-    return "\n".join(lines) + f"\n\nTrained on: {', '.join(machines)}.\n"
+    return "\n".join(lines) + "\n"
 
 
 def time_plot(outcomes: Sequence[Outcome], path: Path) -> None:

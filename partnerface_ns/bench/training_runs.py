@@ -6,9 +6,10 @@ import gc
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from resource import RUSAGE_SELF, getrusage
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from partnerface_ns.avatar import Avatar
 from partnerface_ns.avatar_file import AvatarInfo, save_avatar
+from partnerface_ns.bench.machine import machine
 from partnerface_ns.bench.variants import VARIANTS
 from partnerface_ns.capture.capture import Capture, Frame
 from partnerface_ns.capture.head_models import resolve_head_model
@@ -74,16 +76,15 @@ class Outcome:
     """Seconds that training took, of one thread or of a GPU."""
     metrics: dict[str, float]
     """Means over the measured pictures."""
+    seen: dict[str, float]
+    """Means over half as many pictures that it was trained on, the torso predicted as for the others."""
+    peak_gib: float
+    """Memory that training took at most, GiB: a GPU's, without what recordings keep in reserve, or the process's."""
     held_out: HeldOut = "test"
     device: str = "cpu"
-    """Its kind, and a GPU's name."""
-    peak_gib: float | None = None
-    """GPU memory that training took at most, GiB, without what recordings keep in reserve."""
+    """The machine, in words."""
     num_test: int = 15
     """Pictures measured at most."""
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def run(job: Job) -> Outcome:
@@ -110,16 +111,26 @@ def run(job: Job) -> Outcome:
         gc.collect()  # of the run before
         torch.cuda.reset_peak_memory_stats(job.device)
     steps = fit(avatar, train, capture.track, config, clock=time.perf_counter if on_gpu else time.process_time)
-    peak = torch.cuda.max_memory_allocated(job.device) / 2**30 if on_gpu else None
-    device = f"cuda ({torch.cuda.get_device_name(job.device)})" if on_gpu else "cpu"
+    peak = torch.cuda.max_memory_allocated(job.device) if on_gpu else 1024 * getrusage(RUSAGE_SELF).ru_maxrss
     metrics, rows = measure(avatar, capture, head, spread(measured, job.num_test))
+    seen, _ = measure(avatar, capture, head, spread(frames, (job.num_test + 1) // 2))
     if job.pictures is not None:
         save_picture(job.pictures / f"{job.name}.png", sheet(rows, ("truth", "ours")))
     if job.avatars is not None:
         info = AvatarInfo.of(capture, model, capture.head_model.path or OPEN_HEAD_NAME)
         save_avatar(job.avatars / f"{job.name}.pt", avatar, info)
     return Outcome(
-        capture.name, job.variant, job.seed, steps, job.seconds, metrics, job.held_out, device, peak, job.num_test
+        capture.name,
+        job.variant,
+        job.seed,
+        steps,
+        job.seconds,
+        metrics,
+        seen,
+        peak / 2**30,
+        job.held_out,
+        machine(job.device),
+        job.num_test,
     )
 
 

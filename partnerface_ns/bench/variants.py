@@ -51,5 +51,7 @@ PRESETS: dict[str, Callable[[], Preset]] = {"full": full}
 """The preset for a GPU; two-stage is the other one."""
 QUICK = ("two-stage", "none", "dense")
 """What the quick suite trains, the method first."""
+FULL = ("two-stage", "hard", "soft", "global", "none", "no skinning")
+"""What the full suite trains, the method first."""
 VARIANTS = ABLATION | OTHERS | SAMPLING | TRACKING | PLANES | PRESETS
 """Each variant's settings; all else is the default, learning rates included."""

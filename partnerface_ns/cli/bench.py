@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -12,10 +10,13 @@ from typing import TYPE_CHECKING, Literal
 from partnerface_ns.errors import SubjectError
 
 if TYPE_CHECKING:
+    from partnerface_ns.bench.results import Results
     from partnerface_ns.bench.training_runs import Job, Outcome
 
 QUICK_SECONDS = 60.0
 """Of each of the quick suite's runs."""
+FULL_SECONDS, LONGER_SECONDS = 120.0, (300.0, 600.0)
+"""Of each of the full suite's runs, and of the method's that show how quality grows with time."""
 
 
 @dataclass
@@ -23,19 +24,21 @@ class Bench:
     """Compare the method with itself less one piece: equal time of one thread or a GPU, test frames only reported.
 
     Writes bench.json and bench.md after every run (and bench.png, where there are several --seconds), and pictures of
-    the measured frames beside the truth. Stopped, the same command goes on with the missing runs. With --avatar
-    nothing is trained: a trained avatar's pictures are timed, exact and fast, alone and in a sequence. `--suite quick`
-    is a bit of everything, in minutes.
+    the measured frames beside the truth; what the folder holds from other commands stays in them. Stopped, the same
+    command goes on with the missing runs. With --avatar nothing is trained: a trained avatar's pictures are timed,
+    exact and fast, alone and in a sequence. `--suite quick` is a bit of everything, in minutes, `--suite full` all of
+    docs/benchmarks.md, in an hour and more for two captures.
     """
 
     output: Path
     """Folder to write."""
     subjects: tuple[Path, ...] = ()
     """Capture folders; none makes the demo subject in the output folder."""
-    suite: Literal["ablation", "quick", "scaling"] = "ablation"
+    suite: Literal["ablation", "quick", "full", "scaling"] = "ablation"
     """ablation: runs of --variants; scaling: what a training step takes, and how that grows with frames, size and
     parts; quick: one run each of the method, of itself without deformation and with dense parts, the pictures' speed,
-    and scaling. Only ablation looks at --variants, --seconds, --seeds and --num-test."""
+    and scaling; full: three runs each of the method and of what is left of it, longer ones of the method, the
+    pictures' speed, and scaling. Only ablation looks at --variants, --seconds, --seeds and --num-test."""
     seconds: tuple[float, ...] = (60.0,)
     """Seconds of training steps of each run; several show how quality grows with time, each a run of its own."""
     seeds: int = 3
@@ -66,8 +69,11 @@ class Bench:
             self._time_steps()
         elif self.suite == "quick":
             self._quick()
+        elif self.suite == "full":
+            self._full()
         else:
             self._train_and_measure()
+        print(f"{self.output / 'bench.md'}:\n\n{self._results().report()}")
 
     def _check(self) -> None:
         """Refuse numbers that mean nothing before anything is trained."""
@@ -87,24 +93,42 @@ class Bench:
         few = replace(self, variants=QUICK, seconds=(QUICK_SECONDS,), seeds=1, num_test=4, keep_avatars=True)
         few._train_and_measure()
         self._time_steps()
-        trained = few._job(subject, QUICK[0], 0, few.seconds[0], self._device())
-        replace(few, subjects=(subject,))._time(self.output / "avatars" / f"{trained.name}.pt")
+        few._time_trained(subject)
+
+    def _full(self) -> None:
+        from partnerface_ns.bench.variants import FULL
+
+        all_of_them = self._all_subjects()
+        runs = replace(self, subjects=all_of_them, variants=FULL, seconds=(FULL_SECONDS,), seeds=3, num_test=8)
+        runs._train_and_measure()
+        longer = replace(runs, variants=FULL[:1], seconds=LONGER_SECONDS, seeds=1, keep_avatars=True)
+        longer._train_and_measure()
+        replace(self, subjects=all_of_them[:1])._time_steps()
+        for subject in all_of_them:
+            longer._time_trained(subject)
+
+    def _time_trained(self, subject: Path) -> None:
+        """The pictures of the first variant's longest run."""
+        job = self._job(subject, self.variants[0], 0, max(self.seconds), self._device())
+        replace(self, subjects=(subject,))._time(self.output / "avatars" / f"{job.name}.pt")
 
     def _time_steps(self) -> None:
-        from partnerface_ns.bench.scaling import pieces_of_a_step, step_costs
-        from partnerface_ns.bench.tables import steps_table
-        from partnerface_ns.files import write_text
+        from partnerface_ns.bench.machine import machine
+        from partnerface_ns.bench.scaling import StepTimes, pieces_of_a_step, step_costs
 
-        subject = self._one_subject()
-        self.output.mkdir(parents=True, exist_ok=True)
-        table = steps_table(step_costs(subject, self._device()), pieces_of_a_step(subject))
-        write_text(self.output / "steps.md", table)
-        print(f"{self.output / 'steps.md'}:\n\n{table}")
+        subject, device = self._one_subject(), self._device()
+        results = self._results()
+        costs, pieces = step_costs(subject, device), pieces_of_a_step(subject)
+        results.add_steps(StepTimes(subject.resolve().name, machine(device), costs, pieces))
+        self._write(results)
+
+    def _all_subjects(self) -> tuple[Path, ...]:
+        return self.subjects or (self._demo_subject(),)
 
     def _one_subject(self) -> Path:
         if len(self.subjects) > 1:
             raise SubjectError("--subjects", "this takes one capture", expected=1, found=len(self.subjects))
-        return self.subjects[0] if self.subjects else self._demo_subject()
+        return self._all_subjects()[0]
 
     def _device(self) -> str:
         from partnerface_ns.cli.avatars import usable_device
@@ -112,19 +136,18 @@ class Bench:
         return usable_device(self.device)
 
     def _time(self, avatar: Path) -> None:
-        from partnerface_ns.bench.driving import quality, speeds
-        from partnerface_ns.bench.tables import driving_table
+        from partnerface_ns.bench.driving import Driven, quality, speeds
+        from partnerface_ns.bench.machine import machine
         from partnerface_ns.cli.avatars import open_player
-        from partnerface_ns.files import write_text
 
         if len(self.subjects) > 1:
             raise SubjectError("--subjects", "one avatar has one capture", expected=1, found=len(self.subjects))
+        results = self._results()
         player = open_player(avatar, self.head_model, self.device)
         measured = quality(player, self.subjects[0], self.num_test) if self.subjects else None
-        table = driving_table(speeds(player), measured)
-        self.output.mkdir(parents=True, exist_ok=True)
-        write_text(self.output / "driving.md", table)
-        print(f"{self.output / 'driving.md'}:\n\n{table}")
+        name = self.subjects[0].resolve().name if self.subjects else avatar.stem
+        results.add_driven(Driven(name, machine(player.device.type), speeds(player), measured))
+        self._write(results)
 
     def _train_and_measure(self) -> None:
         import multiprocessing
@@ -135,22 +158,23 @@ class Bench:
         from partnerface_ns.bench.training_runs import run
 
         device = self._device()
-        outcomes = self._finished()
-        todo = self._missing(outcomes, device)
+        on_gpu = device.startswith("cuda")
+        results = self._results()
+        todo = self._missing(results.runs, device)
         for folder in (self._pictures, self._avatars):
             if folder is not None:
                 folder.mkdir(parents=True, exist_ok=True)
-        jobs = self.jobs or (1 if device.startswith("cuda") else os.cpu_count() or 1)
-        with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        jobs = self.jobs or (1 if on_gpu else os.cpu_count() or 1)
+        spawn, tasks = multiprocessing.get_context("spawn"), None if on_gpu else 1  # a process's memory is one run's
+        with ProcessPoolExecutor(jobs, mp_context=spawn, max_tasks_per_child=tasks) as pool:
             futures = [pool.submit(run, job) for job in todo]
             try:
                 for future in track(as_completed(futures), "Training and measuring", total=len(futures)):
-                    outcomes.append(future.result())
-                    self._write(outcomes)
+                    results.runs.append(future.result())
+                    self._write(results)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-        print(f"{self.output / 'bench.md'}:\n\n{self._write(outcomes)}")
 
     @property
     def _pictures(self) -> Path:
@@ -167,7 +191,7 @@ class Bench:
         unknown = [name for name in self.variants if name not in VARIANTS]
         if unknown:
             raise SubjectError("--variants", "unknown variant", expected=", ".join(VARIANTS), found=unknown[0])
-        folders = self.subjects or (self._demo_subject(),)
+        folders = self._all_subjects()
         subjects = {load_capture(folder).name: folder for folder in folders}
         if len(subjects) < len(folders):
             found = ", ".join(str(folder) for folder in folders)
@@ -206,28 +230,15 @@ class Bench:
             make_subject(folder)
         return folder
 
-    def _finished(self) -> list[Outcome]:
-        """All runs of the folder, also those of other options."""
-        from partnerface_ns.bench.training_runs import Outcome
+    def _results(self) -> Results:
+        """All that the folder holds, also of other options."""
+        from partnerface_ns.bench.results import Results
 
-        path = self.output / "bench.json"
-        if not path.is_file():
-            return []
-        return [Outcome(**row) for row in json.loads(path.read_text(encoding="utf8"))["runs"]]
+        return Results.of(self.output)
 
-    def _write(self, outcomes: Sequence[Outcome]) -> str:
-        from partnerface_ns.bench.tables import ablation_table, time_plot
-        from partnerface_ns.bench.variants import VARIANTS
-        from partnerface_ns.files import write_text
-
-        order = list(VARIANTS)
-        ordered = sorted(outcomes, key=lambda o: (o.subject, o.seconds, order.index(o.variant), o.seed))
-        table = ablation_table(ordered)
-        write_text(self.output / "bench.json", json.dumps({"runs": [o.to_dict() for o in ordered]}, indent=1))
-        write_text(self.output / "bench.md", table)
-        if len({outcome.seconds for outcome in outcomes}) > 1:
-            time_plot(ordered, self.output / "bench.png")
-        return table
+    def _write(self, results: Results) -> None:
+        self.output.mkdir(parents=True, exist_ok=True)
+        results.write(self.output)
 
 
 def _key_of(o: Outcome) -> tuple[object, ...]:

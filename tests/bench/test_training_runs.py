@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 from PIL import Image
 
 from partnerface_ns.bench import training_runs, variants
-from partnerface_ns.bench.tables import ablation_table, time_plot
+from partnerface_ns.bench.results import Results
+from partnerface_ns.bench.tables import runs_table, time_plot
 from partnerface_ns.bench.training_runs import Job, Outcome, run, spread
 from partnerface_ns.capture.load import load_capture
 from partnerface_ns.cli.bench import Bench
@@ -19,6 +18,10 @@ from partnerface_ns.errors import SubjectError
 from partnerface_ns.presets import lite
 
 METRICS = {"psnr": 20.0, "psnr_head": 21.0, "psnr_mouth": 22.0, "psnr_eyes": 23.0, "ssim_head": 0.5}
+
+
+def outcome(variant: str, seed: int, steps: int, seconds: float, held_out: str = "test", **metrics: float) -> Outcome:
+    return Outcome("subject", variant, seed, steps, seconds, METRICS | metrics, METRICS, 1.25, held_out)
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +37,11 @@ def test_a_run_measures_frames_that_it_was_not_trained_on(subject, monkeypatch, 
     fit, render = training_runs.fit, training_runs.render
     monkeypatch.setattr(training_runs, "fit", lambda a, p, *rest, **kw: seen.append(p.frames) or fit(a, p, *rest, **kw))
     monkeypatch.setattr(training_runs, "render", lambda a, c, f: seen.append(f) or render(a, c, f))
-    outcome = run(Job(subject, "two-stage", 0, 0.5, 2, pictures=tmp_path, avatars=tmp_path))
-    trained, *measured = seen
+    found = run(Job(subject, "two-stage", 0, 0.5, 2, pictures=tmp_path, avatars=tmp_path))
+    trained, *measured, known = seen
     assert len(measured) == 2 and not {f.timestep for f in measured} & {f.timestep for f in trained}
-    assert outcome.steps >= 1 and np.isfinite(outcome.metrics["psnr"])
+    assert known in trained and found.seen != found.metrics and found.seen.keys() == found.metrics.keys()
+    assert found.steps >= 1 and np.isfinite(found.metrics["psnr"]) and 0.1 < found.peak_gib < 50
     with Image.open(tmp_path / "subject-two-stage-0.5s-0.png") as shown:
         assert shown.width > 2 * 32 and shown.height > 2 * 32, "two frames, truth beside ours"
     assert load(tmp_path / "subject-two-stage-0.5s-0.pt").render()["rgb"].shape == (32, 32, 3)
@@ -68,42 +72,54 @@ def test_spread_takes_both_ends(subject):
 
 
 def test_a_table_gives_mean_and_spread_over_seeds():
-    rows = [Outcome("a", "hard", seed, 10, 1.0, {**METRICS, "psnr_head": 20.0 + seed}) for seed in (0, 1, 2)]
-    table = ablation_table(rows)
-    assert "| a | hard | 15 of test | 3 | CPU | 1 | 10 | 20.00 ± 0.00 | 21.00 ± 1.00 |" in table
-    assert len(table.splitlines()) == 5
-    assert "±" not in ablation_table(rows[:1])
+    rows = [outcome("hard", seed, 10, 1.0, psnr_head=20.0 + seed) for seed in (0, 1, 2)]
+    table = runs_table(rows)
+    assert "| subject | hard | 15 of test | 3 | CPU | 1 | 10 | 1.2 | 20.00 ± 0.00 | 21.00 ± 1.00 |" in table
+    assert table.endswith("| 0.50 ± 0.00 | 21.00 ± 0.00 |\n") and len(table.splitlines()) == 3
+    assert "±" not in runs_table(rows[:1])
 
 
 def test_several_times_are_drawn(tmp_path):
-    rows = [Outcome("a", "hard", seed, 10, t, {**METRICS, "psnr_head": t}) for seed in (0, 1) for t in (10.0, 60.0)]
+    rows = [outcome("hard", seed, 10, t, psnr_head=t) for seed in (0, 1) for t in (10.0, 60.0)]
     time_plot(rows, tmp_path / "bench.png")
     with Image.open(tmp_path / "bench.png") as plot:
         assert plot.width > 500
     assert [path.name for path in tmp_path.iterdir()] == ["bench.png"]
-    assert "| a | hard | 15 of test | 2 | CPU | 10 |" in ablation_table(
-        rows
-    ) and "| a | hard | 15 of test | 2 | CPU | 60 |" in ablation_table(rows)
+    table = runs_table(rows)
+    assert all(f"| subject | hard | 15 of test | 2 | CPU | {t} |" in table for t in (10, 60))
 
 
 def test_finished_runs_are_not_run_again(subject, tmp_path, capsys):
-    done = Outcome("subject", "none", 0, 7, 60.0, METRICS)
-    (tmp_path / "bench.json").write_text(json.dumps({"runs": [done.to_dict()]}))
+    Results([outcome("none", 0, 7, 60.0)]).write(tmp_path)
     Bench(tmp_path, (subject,), seeds=1, variants=("none",))()
-    assert "| subject | none | 15 of test | 1 | CPU | 60 | 7 | 20.00 |" in capsys.readouterr().out
+    assert "| subject | none | 15 of test | 1 | CPU | 60 | 7 | 1.2 | 20.00 |" in capsys.readouterr().out
     for other in ({"seconds": (5.0,)}, {"held_out": "tune"}, {"num_test": 2}, {"seeds": 2}):
         bench = Bench(tmp_path, (subject,), **{"seeds": 1, "variants": ("none",)} | other)
-        assert len(bench._missing(bench._finished(), "cpu")) == 1, "another run"
-    assert len(bench._missing(bench._finished(), "cuda:0")) == 2, "a GPU's are others"
+        assert len(bench._missing(bench._results().runs, "cpu")) == 1, "another run"
+    assert len(bench._missing(bench._results().runs, "cuda:0")) == 2, "a GPU's are others"
 
 
 def test_runs_of_other_options_stay_in_the_folder(subject, tmp_path, monkeypatch, capsys):
-    kept = Outcome("subject", "none", 0, 7, 20.0, METRICS, "tune")
-    (tmp_path / "bench.json").write_text(json.dumps({"runs": [kept.to_dict()]}))
+    kept = outcome("none", 0, 7, 20.0, "tune")
+    Results([kept]).write(tmp_path)
     monkeypatch.setattr(Bench, "_missing", lambda *_: [])
     Bench(tmp_path, (subject,), seeds=1, variants=("none",))()
-    assert json.loads((tmp_path / "bench.json").read_text())["runs"] == [kept.to_dict()]
+    assert Results.of(tmp_path).runs == [kept]
     assert "15 of tune" in capsys.readouterr().out
+
+
+def test_the_full_suite_trains_times_and_counts(subject, tmp_path, monkeypatch):
+    done = []
+    noted = lambda self: done.append((self.subjects, self.variants, self.seconds, self.seeds))  # noqa: E731
+    monkeypatch.setattr(Bench, "_train_and_measure", noted)
+    monkeypatch.setattr(Bench, "_time", lambda self, avatar: done.append((self.subjects[0].name, avatar.name)))
+    monkeypatch.setattr(Bench, "_time_steps", lambda self: done.append(self.subjects))
+    other = subject.parent / "other"
+    Bench(tmp_path, (subject, other), suite="full")()
+    (first, _, times, seeds), (second, variants_of_it, *_), steps, *timed = done
+    assert first == second == (subject, other) and times == (120.0,) and seeds == 3 and variants_of_it == ("two-stage",)
+    assert steps == (subject,), "what a step takes is measured on one"
+    assert timed == [(s.name, f"{s.name}-two-stage-600s-0.pt") for s in (subject, other)]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,129 @@
+"""What a benchmark's folder holds: bench.json to go on from, bench.md to read, and a plot."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from partnerface_ns.bench.driving import Driven, Quality, Speed
+from partnerface_ns.bench.scaling import StepCost, StepTimes
+from partnerface_ns.bench.tables import driving_table, runs_table, steps_table, time_plot
+from partnerface_ns.bench.training_runs import Outcome
+from partnerface_ns.bench.variants import VARIANTS
+from partnerface_ns.errors import SubjectError
+from partnerface_ns.files import write_text
+
+_HEAD = """# Benchmarks
+
+Made by `partnerface bench`, which writes this page and the figures behind it (bench.json). Ran on: {machines}.
+"""
+_RUNS = """## Quality on pictures that training did not show
+
+Every run has the same seconds of training steps, of one thread's own time on a CPU and of the clock on a GPU; reading
+pictures and measuring do not count. The means are over pictures spread evenly over those held out: *test* is the
+test split, which holds expressions and poses that training does not, *tune* the last fifth of the training frames,
+which that run was then not trained on. *head, trained on* is the same over half as many pictures that the run was
+trained on: the gap is what is lost by generalising. Deviations are over seeds.
+
+PSNR is that of the mean squared error over a region's pixels, in dB. The head is the convex hull of its vertices
+above the neck, grown by 5% of its height; mouth and eyes are boxes grown by 20%. Memory is a GPU's, or on a CPU the
+process's.
+
+`two-stage` is the method (`full` its preset for a GPU, all others the lite one), `hard` and `soft` keep one assignment
+throughout, `global` has one deformation network of as many parameters, `none` no deformation at all (skinning only, as
+INSTA), `no skinning` moves with the skull and tells one network the expression, as NerFace, and `dense` asks every part
+for every point, in single precision, at 64 even samples. Settings and learning rates are the method's but for what
+the name says.
+"""
+_DRIVING = """## Pictures many times as fast
+
+Driving, ns-render and ns-viewer show a prepared avatar; evaluation follows every sample. Seconds a picture, medians
+of moments of a face that speaks, all ways in turns; *in a sequence* is several at once, as `partnerface drive` draws
+them. The metrics are over the same pictures of the test split both ways.
+"""
+_STEPS = """## What a step takes, and what it grows with
+
+The lite preset in its soft stage, all settings in turns on the same machine: the ratios are the result. Few frames
+gain a little, because their moments come again within these steps and are remembered.
+"""
+
+
+@dataclass
+class Results:
+    """Of all that was ever run into one folder."""
+
+    runs: list[Outcome] = field(default_factory=list)
+    driven: list[Driven] = field(default_factory=list)
+    steps: list[StepTimes] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, folder: Path) -> Results:
+        """What the folder holds so far; nothing where there is no folder.
+
+        Raises:
+            SubjectError: its bench.json is another version's, or none.
+        """
+        path = folder / "bench.json"
+        if not path.is_file():
+            return cls()
+        try:
+            held = json.loads(path.read_text(encoding="utf8"))
+            return cls(
+                [Outcome(**row) for row in held["runs"]],
+                [_driven(row) for row in held["driven"]],
+                [StepTimes(**row | {"costs": [StepCost(**cost) for cost in row["costs"]]}) for row in held["steps"]],
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise SubjectError(
+                path, "not what this version writes", expected="another --output", found=error
+            ) from error
+
+    def add_driven(self, driven: Driven) -> None:
+        """In place of the same capture's on the same machine."""
+        self.driven = [d for d in self.driven if (d.subject, d.device) != (driven.subject, driven.device)] + [driven]
+
+    def add_steps(self, steps: StepTimes) -> None:
+        """In place of the same capture's on the same machine."""
+        self.steps = [s for s in self.steps if (s.subject, s.device) != (steps.subject, steps.device)] + [steps]
+
+    def write(self, folder: Path) -> None:
+        """bench.json, bench.md, and bench.png where some setting was run for several times."""
+        order = list(VARIANTS)
+        self.runs.sort(key=lambda o: (o.subject, o.seconds, order.index(o.variant), o.seed))
+        kinds = {"runs": self.runs, "driven": self.driven, "steps": self.steps}
+        listed = (f'"{name}": [\n{_lines(rows)}\n]' for name, rows in kinds.items())
+        write_text(folder / "bench.json", "{" + ",\n".join(listed) + "}\n")
+        write_text(folder / "bench.md", self.report())
+        if len({outcome.seconds for outcome in self.runs}) > 1:
+            time_plot(self.runs, folder / "bench.png")
+
+    def report(self) -> str:
+        """All of it as one page of markdown."""
+        machines = sorted({row.device for rows in (self.runs, self.driven, self.steps) for row in rows})
+        pages = [_HEAD.format(machines="; ".join(machines))]
+        if self.runs:
+            pages += [_RUNS, runs_table(self.runs)]
+        if self.driven:
+            pages.append(_DRIVING)
+            pages += [f"### {d.subject}, {d.device}\n\n{driving_table(d.speeds, d.quality)}" for d in self.driven]
+        if self.steps:
+            pages.append(_STEPS)
+            pages += [f"### {s.subject}, {s.device}\n\n{steps_table(s.costs, s.pieces)}" for s in self.steps]
+        return "\n".join(pages)
+
+
+def _lines(rows: Sequence[Any]) -> str:
+    return ",\n".join(json.dumps(asdict(row)) for row in rows)
+
+
+def _driven(row: dict[str, Any]) -> Driven:
+    quality = row["quality"]
+    return Driven(
+        row["subject"],
+        row["device"],
+        [Speed(**speed) for speed in row["speeds"]],
+        None if quality is None else Quality(**quality),
+    )

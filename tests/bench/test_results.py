@@ -1,0 +1,66 @@
+"""A benchmark's folder: what is written comes back, and the page in docs/ is what its figures make."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from partnerface_ns.bench.driving import Driven, Quality, Speed
+from partnerface_ns.bench.machine import machine
+from partnerface_ns.bench.results import Results
+from partnerface_ns.bench.scaling import StepCost, StepTimes
+from partnerface_ns.bench.tables import COLUMNS
+from partnerface_ns.bench.training_runs import Outcome
+from partnerface_ns.errors import SubjectError
+
+DOCS = Path(__file__).parents[2] / "docs"
+METRICS = dict.fromkeys(COLUMNS, 20.5)
+RUN = Outcome("demo", "two-stage", 0, 500, 120.0, METRICS, METRICS, 1.5, device="cpu (one)")
+DRIVEN = Driven("demo", "cpu (one)", [Speed(128, 1.0, 0.1, 0.08)], Quality(METRICS, METRICS))
+STEPS = StepTimes("demo", "cpu (one)", [StepCost("frames", 100, 12.5, 1.0)], {"parts": 1.0})
+
+
+def test_what_is_written_comes_back(tmp_path):
+    results = Results([RUN, replace(RUN, seconds=60.0)], [DRIVEN, replace(DRIVEN, subject="b", quality=None)], [STEPS])
+    results.write(tmp_path)
+    assert Results.of(tmp_path) == results
+    assert [run.seconds for run in results.runs] == [60.0, 120.0], "rows are in order"
+    assert {path.name for path in tmp_path.iterdir()} == {"bench.json", "bench.md", "bench.png"}
+
+
+def test_no_folder_holds_nothing(tmp_path):
+    assert Results.of(tmp_path / "none") == Results()
+
+
+def test_a_page_has_sections_for_what_was_run():
+    everything = Results([RUN], [DRIVEN], [STEPS]).report()
+    titles = [line for line in everything.splitlines() if line.startswith("#")]
+    assert [title.split(" ")[0] for title in titles] == ["#", "##", "##", "###", "##", "###"]
+    assert "Ran on: cpu (one)." in everything and "12.5" in everything and "| 128 | 1.00 | 0.100 |" in everything
+    assert "A step" not in Results([RUN]).report() and "fast" not in Results([RUN]).report()
+
+
+def test_a_capture_is_timed_anew_on_the_same_machine_alone():
+    results = Results(driven=[DRIVEN, replace(DRIVEN, device="cuda (two)")], steps=[STEPS])
+    again = replace(DRIVEN, quality=None)
+    results.add_driven(again)
+    assert results.driven == [replace(DRIVEN, device="cuda (two)"), again]
+    results.add_steps(replace(STEPS, subject="b"))
+    assert len(results.steps) == 2
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"runs": [{"subject": "a"}], "driven": [], "steps": []}'])
+def test_a_foreign_file_is_named(tmp_path, text):
+    (tmp_path / "bench.json").write_text(text)
+    with pytest.raises(SubjectError, match=r"bench\.json: not what this version writes"):
+        Results.of(tmp_path)
+
+
+def test_the_machine_is_named():
+    assert machine("cpu").startswith("cpu (") and "cores, PyTorch 2." in machine("cpu")
+
+
+def test_the_page_in_docs_is_what_the_benchmark_wrote():
+    assert (DOCS / "benchmarks.md").read_text(encoding="utf8") == Results.of(DOCS).report()
