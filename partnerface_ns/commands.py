@@ -14,6 +14,12 @@ def command(name: str, *arguments: object) -> str:
     return shlex.join([program, *(str(argument) for argument in arguments)])
 
 
+def to_train(folder: Path, *options: object) -> str:
+    """To train on a capture; options are the dataparser's."""
+    training = ("ns-train", "partnerface-lite", "--max-train-minutes", 10, "flame-data", "--data", folder)
+    return command(*training, *options)
+
+
 def after_training(run: Path) -> list[str]:
     """To look at a trained run, measure it, and drive it."""
     config = run / "config.yml"

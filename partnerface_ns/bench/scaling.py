@@ -26,6 +26,7 @@ from partnerface_ns.capture.head_models import resolve_head_model
 from partnerface_ns.capture.images import load_picture
 from partnerface_ns.capture.load import load_capture
 from partnerface_ns.driving.player import scaled_camera
+from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.presets import lite
 from partnerface_ns.progress import progress
@@ -74,20 +75,21 @@ class _Setting:
     parts: int
 
 
-def step_costs(folder: Path, device: str) -> list[StepCost]:
+def step_costs(folder: Path, device: str, head_model: Path | None = None) -> list[StepCost]:
     """Steps of the lite preset in its soft stage.
 
     Args:
         folder: a capture; its moments come again and again where more frames are asked for than it has.
         device: where to train.
+        head_model: the head model's file, where the capture has none.
     """
-    capture = load_capture(folder)
+    capture, model = _loaded(folder, head_model)
     settings = [
         *(_Setting("frames", n, n, _SIZE, _NUM_PARTS) for n in FRAMES),
         *(_Setting("size", n, FRAMES[0], n, _NUM_PARTS) for n in SIZES),
         *(_Setting("parts", n, FRAMES[0], _SIZE, n) for n in PARTS),
     ]
-    runs = [(setting, _steps(capture, setting, device)) for setting in progress(settings, "Preparing")]
+    runs = [(setting, _steps(capture, model, setting, device)) for setting in progress(settings, "Preparing")]
     taken: dict[_Setting, list[float]] = defaultdict(list)
     for turn in progress(range(_FIRST + _COUNTED), "Timing steps"):
         for setting, run in runs:
@@ -99,10 +101,10 @@ def step_costs(folder: Path, device: str) -> list[StepCost]:
     return [StepCost(s.changed, s.value, ms, ms / first[s.changed]) for s, ms in medians.items()]
 
 
-def pieces_of_a_step(folder: Path) -> dict[str, float]:
+def pieces_of_a_step(folder: Path, head_model: Path | None = None) -> dict[str, float]:
     """Share of a step's time that each piece of it takes, on the CPU; what they call in each other counts once."""
     watch = _Stopwatch()
-    run = _steps(load_capture(folder), _Setting("", 0, FRAMES[0], _SIZE, _NUM_PARTS), "cpu", watch)
+    run = _steps(*_loaded(folder, head_model), _Setting("", 0, FRAMES[0], _SIZE, _NUM_PARTS), "cpu", watch)
     step = watch.around("optimiser, drawing of rays", lambda: next(run))
     with patch.object(torch.Tensor, "backward", watch.around("backward pass", torch.Tensor.backward)):
         for turn in progress(range(_FIRST + _COUNTED), "Timing pieces"):
@@ -113,7 +115,14 @@ def pieces_of_a_step(folder: Path) -> dict[str, float]:
     return {name: seconds / total for name, seconds in sorted(watch.seconds.items(), key=lambda item: -item[1])}
 
 
-def _steps(capture: Capture, setting: _Setting, device: str, watch: _Stopwatch | None = None) -> Iterator[object]:
+def _loaded(folder: Path, head_model: Path | None) -> tuple[Capture, HeadModel]:
+    capture = load_capture(folder, head_model=head_model)
+    return capture, resolve_head_model(capture, head_model)
+
+
+def _steps(
+    capture: Capture, model: HeadModel, setting: _Setting, device: str, watch: _Stopwatch | None = None
+) -> Iterator[object]:
     given = capture.frames_of("train")
     index = np.arange(setting.frames) % len(given)
     frames = [
@@ -125,7 +134,7 @@ def _steps(capture: Capture, setting: _Setting, device: str, watch: _Stopwatch |
         _resized(load_picture(frame, (1.0, 1.0, 1.0)), shown.camera)
         for frame, shown in zip(given[: setting.frames], frames, strict=False)
     ]
-    head = ShapedHead.of(resolve_head_model(capture, None), capture.identity, capture.static_offset)
+    head = ShapedHead.of(model, capture.identity, capture.static_offset)
     boxes = region_boxes(head, track, frames[: len(seen)])[index]
     pictures = Pictures([seen[i][0] for i in index], [seen[i][1] for i in index], frames, boxes)
     preset = lite(schedule="soft", num_parts=setting.parts)

@@ -51,6 +51,8 @@ class Job:
     """Pictures to measure, spread evenly over those held out."""
     held_out: HeldOut = "test"
     device: str = "cpu"
+    head_model: Path | None = None
+    """The head model's file, where the capture has none."""
     pictures: Path | None = None
     """Folder for a sheet of the measured pictures."""
     avatars: Path | None = None
@@ -96,8 +98,8 @@ def run(job: Job) -> Outcome:
     torch.set_num_threads(1)
     torch.manual_seed(job.seed)
     preset, on_gpu = VARIANTS[job.variant](), torch.device(job.device).type == "cuda"
-    capture = load_capture(job.subject)
-    model = resolve_head_model(capture, None)
+    capture = load_capture(job.subject, head_model=job.head_model)
+    model = resolve_head_model(capture, job.head_model)
     background = capture.background or (1.0, 1.0, 1.0)
     frames, measured = split(capture, job.held_out)
     head = ShapedHead.of(model, capture.identity, capture.static_offset)
@@ -117,7 +119,8 @@ def run(job: Job) -> Outcome:
     if job.pictures is not None:
         save_picture(job.pictures / f"{job.name}.png", sheet(rows, ("truth", "ours")))
     if job.avatars is not None:
-        info = AvatarInfo.of(capture, model, capture.head_model.path or OPEN_HEAD_NAME)
+        source = job.head_model or capture.head_model.path or OPEN_HEAD_NAME
+        info = AvatarInfo.of(capture, model, source)
         save_avatar(job.avatars / f"{job.name}.pt", avatar, info)
     return Outcome(
         capture.name,

@@ -21,7 +21,8 @@ FULL_SECONDS, LONGER_SECONDS = 120.0, (300.0, 600.0)
 
 @dataclass
 class Bench:
-    """Compare the method with itself less one piece: equal time of one thread or a GPU, test frames only reported.
+    """Compare the method with itself less one piece: equal time of one thread or a GPU; test frames are measured and
+    never chosen by.
 
     Writes bench.json and bench.md after every run (and bench.png, where there are several --seconds), and pictures of
     the measured frames beside the truth; what the folder holds from other commands stays in them. Stopped, the same
@@ -33,12 +34,13 @@ class Bench:
     output: Path
     """Folder to write."""
     subjects: tuple[Path, ...] = ()
-    """Capture folders; none makes the demo subject in the output folder."""
+    """Capture folders (quick, scaling and --avatar take one); none makes the demo subject in the output folder."""
     suite: Literal["ablation", "quick", "full", "scaling"] = "ablation"
     """ablation: runs of --variants; scaling: what a training step takes, and how that grows with frames, size and
-    parts; quick: one run each of the method, of itself without deformation and with dense parts, the pictures' speed,
+    parts; quick: one run each of the method, of itself without deformation and dense, the pictures' speed,
     and scaling; full: three runs each of the method and of what is left of it, longer ones of the method, the
-    pictures' speed, and scaling. Only ablation looks at --variants, --seconds, --seeds and --num-test."""
+    pictures' speed, and scaling. Only ablation looks at --variants, --seconds and --seeds, and it and --avatar at
+    --num-test."""
     seconds: tuple[float, ...] = (60.0,)
     """Seconds of training steps of each run; several show how quality grows with time, each a run of its own."""
     seeds: int = 3
@@ -51,7 +53,7 @@ class Bench:
     avatar: Path | None = None
     """A run's folder or an avatar file, whose pictures are timed and, with its capture in --subjects, measured."""
     head_model: Path | None = None
-    """The avatar's head model file, where it is no longer where training found it."""
+    """The head model's file, where the captures have none, or the avatar's is no longer where training found it."""
     num_test: int = 15
     """Pictures measured in each run, spread evenly over those held out."""
     device: str = "auto"
@@ -118,7 +120,8 @@ class Bench:
 
         subject, device = self._one_subject(), self._device()
         results = self._results()
-        costs, pieces = step_costs(subject, device), pieces_of_a_step(subject)
+        costs = step_costs(subject, device, self.head_model)
+        pieces = pieces_of_a_step(subject, self.head_model)
         results.add_steps(StepTimes(subject.resolve().name, machine(device), costs, pieces))
         self._write(results)
 
@@ -192,7 +195,7 @@ class Bench:
         if unknown:
             raise SubjectError("--variants", "unknown variant", expected=", ".join(VARIANTS), found=unknown[0])
         folders = self._all_subjects()
-        subjects = {load_capture(folder).name: folder for folder in folders}
+        subjects = {load_capture(folder, head_model=self.head_model).name: folder for folder in folders}
         if len(subjects) < len(folders):
             found = ", ".join(str(folder) for folder in folders)
             raise SubjectError("--subjects", "runs are told apart by the folders' names", found=found)
@@ -220,7 +223,7 @@ class Bench:
         from partnerface_ns.bench.training_runs import Job
 
         run = (folder, variant, seed, seconds, self.num_test, self.held_out, device)
-        return Job(*run, pictures=self._pictures, avatars=self._avatars)
+        return Job(*run, head_model=self.head_model, pictures=self._pictures, avatars=self._avatars)
 
     def _demo_subject(self) -> Path:
         from partnerface_ns.demo.subject import make_subject

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from partnerface_ns.capture.names import CaptureFormat
-from partnerface_ns.commands import command
+from partnerface_ns.commands import command, to_train
 from partnerface_ns.errors import SubjectError
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ class Inspect:
 
     Prints its layout, frames, cameras and head model, how far the test frames go beyond the training frames, missing
     and broken files, and a verdict: does the tracked head lie where the pictures show it, and if not, the likely cause
-    and the command that mends it. Draws the posed head over some frames. Exits with 0 if it can be trained on.
+    and the command that mends it. Draws the posed head over some frames. Exits with 1 if something is found that
+    speaks against training.
     """
 
     dir: Annotated[Path, tyro.conf.Positional]
@@ -66,8 +67,10 @@ class Inspect:
             raise SystemExit(1)
         given = {"--head-model": self.head_model, "--format": self.format}
         options = [word for name, value in given.items() if value is not None for word in (name, value)]
-        training = ("partnerface-lite", "--max-train-minutes", 10, "flame-data", "--data", self.dir, *options)
-        print(f"next        {command('ns-train', *training)}")
+        if any(frame.image_path is not None for frame in capture.frames):
+            print(f"next        {to_train(self.dir, *options)}")
+        else:
+            print(f"next        {command('partnerface', 'drive', 'RUN', self.dir, '--output', 'OUT.mp4')}")
 
 
 def _print(lines: list[str]) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
+
+from partnerface_ns.commands import to_train
 
 
 @dataclass
@@ -32,4 +33,4 @@ class MakeSubject:
         capture = make_subject(self.dir, frames=self.frames, size=self.size, seed=self.seed)
         train, test = len(capture.splits["train"]), len(capture.splits["test"])
         print(f"{self.dir}: {train} pictures to train on, {test} to test on. Next:")
-        print(f"  ns-train partnerface-lite --data {shlex.quote(str(self.dir))}")
+        print(f"  {to_train(self.dir)}")

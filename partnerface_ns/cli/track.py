@@ -8,6 +8,8 @@ from typing import Annotated
 
 import tyro
 
+from partnerface_ns.commands import to_train
+
 
 @dataclass
 class Track:
@@ -17,7 +19,7 @@ class Track:
     front and a plain background; head and shoulders in the picture. Turn the head slowly to both sides, up and down;
     speak, smile, open the mouth wide, close the eyes, raise the brows. Avoid hands and hair before the face, thick
     glasses' reflections, automatic zoom, motion blur, burnt-out light and other people. Train with
-    `ns-train partnerface --data DIR`.
+    `ns-train partnerface-lite --data DIR --max-train-minutes 10`.
     """
 
     video: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="VIDEO")]
@@ -40,7 +42,7 @@ class Track:
     """Focal length in longer sides of the video's frame (pixels divided by width, for a wide frame); by default it
     is estimated, which a face allows only roughly. A phone has about 0.8, a portrait lens 1.5 to 2.5."""
     device: str = "cpu"
-    """Where the head is fitted: cpu, cuda or cuda:N."""
+    """Where the head is fitted: auto, cpu, cuda or cuda:N."""
     matting: bool = True
     """Cut the person out of the background; without, pictures stay as they are."""
     preview: bool = True
@@ -50,6 +52,7 @@ class Track:
         from rich.console import Console
 
         from partnerface_ns.capture.head_models import named_head_model
+        from partnerface_ns.cli.avatars import usable_device
         from partnerface_ns.flame.open_head import load_open_head
         from partnerface_ns.tracking.pipeline import track_video
         from partnerface_ns.tracking.stages import Options
@@ -57,7 +60,7 @@ class Track:
 
         model = load_open_head() if self.head_model is None else named_head_model(self.head_model)
         selection = Selection(self.fps, self.start, self.end, self.max_frames)
-        options = Options(self.size, selection, self.focal_length, self.matting, self.device)
+        options = Options(self.size, selection, self.focal_length, self.matting, usable_device(self.device))
         report = track_video(self.video, self.dir, model, options, self.preview)
         console = Console()
         for warning in report["warnings"]:
@@ -66,4 +69,6 @@ class Track:
             f"{report['frames_tracked']} of {report['frames_total']} frames tracked in {report['seconds_total']} s: "
             f"landmarks {report['landmark_px_median']} px, silhouette {report['silhouette_px_mean']} px (at 512 x 512)."
         )
-        console.print(f"Look at {self.dir}/preview.mp4, then: ns-train partnerface --data {self.dir}", soft_wrap=True)
+        options = () if self.head_model is None else ("--head-model", self.head_model)
+        next_is = f"Look at {self.dir / 'preview.mp4'}, then:" if self.preview else "Next:"
+        print(next_is, to_train(self.dir, *options), sep="\n  ")
