@@ -8,7 +8,8 @@ import torch
 from partnerface_ns.capture.load import load_capture
 from partnerface_ns.demo.subject import make_subject
 from partnerface_ns.flame.open_head import load_open_head
-from partnerface_ns.prepared import PreparedAvatar, PreparedConfig
+from partnerface_ns.prepared.config import PreparedConfig
+from partnerface_ns.prepared.prepared_avatar import PreparedAvatar
 from partnerface_ns.recorded_step import RecordedStep
 from partnerface_ns.rendering.rays import RayBatch, rays_of_picture
 from partnerface_ns.subject import Subject

@@ -24,7 +24,7 @@ from partnerface_ns.driving.retarget import retargeted
 from partnerface_ns.errors import SubjectError
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
-from partnerface_ns.prepared import PreparedAvatar
+from partnerface_ns.prepared.prepared_avatar import PreparedAvatar
 from partnerface_ns.rendering.rays import rays_of_picture
 from partnerface_ns.workers import results_of
 
@@ -39,7 +39,7 @@ class Player:
     def __init__(self, avatar: Avatar, info: AvatarInfo, fast: bool = False) -> None:
         """
         Args:
-            fast: whether pictures are made as `prepared.py` does, many times as fast and nearly the same.
+            fast: whether pictures are made as `prepared/` does, many times as fast and nearly the same.
         """
         self.avatar, self.info, self.fast = avatar.eval(), info, fast
 

@@ -32,7 +32,7 @@ from partnerface_ns.plugin.course import Course
 from partnerface_ns.plugin.dataparser import Recording
 from partnerface_ns.plugin.page import MutedPart, PageView
 from partnerface_ns.plugin.viewer import FaceView
-from partnerface_ns.prepared import PreparedAvatar
+from partnerface_ns.prepared.prepared_avatar import PreparedAvatar
 from partnerface_ns.rendering.rays import Rays
 from partnerface_ns.subject import Subject
 
@@ -96,7 +96,7 @@ class PartnerfaceModel(Model):
         self._prepared: PreparedAvatar | None = None
         self.register_load_state_dict_post_hook(lambda module, _: module._forget_prepared())
         self.fast = False
-        """Whether images are made as `prepared.py` does; the pipeline sets it where nothing is trained."""
+        """Whether images are made as `prepared/` does; the pipeline sets it where nothing is trained."""
 
     def _forget_prepared(self) -> None:
         self._prepared = None

@@ -10,7 +10,8 @@ from partnerface_ns.cli.main import main
 from partnerface_ns.demo.subject import make_subject
 from partnerface_ns.driving.player import Player
 from partnerface_ns.flame.open_head import load_open_head
-from partnerface_ns.prepared import PreparedAvatar, PreparedConfig
+from partnerface_ns.prepared.config import PreparedConfig
+from partnerface_ns.prepared.prepared_avatar import PreparedAvatar
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,8 @@ from partnerface_ns.driving.output import write_plan
 from partnerface_ns.driving.plan import PlanConfig, make_plan, shown
 from partnerface_ns.driving.player import Player
 from partnerface_ns.errors import SubjectError
-from partnerface_ns.prepared import PreparedAvatar, PreparedConfig
+from partnerface_ns.prepared.config import PreparedConfig
+from partnerface_ns.prepared.prepared_avatar import PreparedAvatar
 
 
 @pytest.fixture

@@ -11,7 +11,10 @@ from partnerface_ns.avatar import SOFT, Avatar
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.camera import Intrinsics, rays_through_pixels
 from partnerface_ns.geometry.rows import fixed_shapes
-from partnerface_ns.prepared import PreparedAvatar, PreparedConfig, _Room, _View, quantiles
+from partnerface_ns.prepared.config import PreparedConfig
+from partnerface_ns.prepared.picture import Pictures, View, quantiles
+from partnerface_ns.prepared.prepared_avatar import PreparedAvatar
+from partnerface_ns.prepared.room import Room
 from partnerface_ns.recorded_work import RecordedWork
 from partnerface_ns.rendering.rays import Rays
 
@@ -132,16 +135,16 @@ def test_samples_are_followed_where_mouth_or_eyes_can_be_seen(avatar, rays, tiny
     origin, directions = rays
     turned = torch.tensor([-1.0, 1.0, -1.0]) if behind else torch.ones(3)
     state = tiny_subject.states[:1]
-    view = _View(origin * turned, directions * turned, state, avatar.skinning.head.pose(state), None)
+    view = View(origin * turned, directions * turned, state, avatar.skinning.head.pose(state), None)
     with torch.no_grad():
-        taken = _Room.of(PreparedAvatar(avatar, SMALL)._drawn(view).counts)
+        taken = Room.of(Pictures(avatar, SMALL).draw(view).counts)
     assert taken.hit > 100 and (taken.exact > 0) == any_followed
 
 
 def test_chunks_change_nothing(avatar, rays, tiny_subject, monkeypatch):
     prepared, state = PreparedAvatar(avatar, SMALL), tiny_subject.states[1:2]
     whole = prepared.render(*rays, state)["rgb"]
-    monkeypatch.setattr("partnerface_ns.prepared._RAYS_ON_CPU", 1000)
+    monkeypatch.setattr("partnerface_ns.prepared.picture.RAYS_ON_CPU", 1000)
     assert_close(prepared.render(*rays, state)["rgb"], whole, atol=1e-5, rtol=0)
 
 
@@ -170,13 +173,13 @@ def test_with_fixed_shapes_it_is_as_near(avatar, rays, tiny_subject, moment):
     """Not the same: the lattice is larger."""
     state, prepared = tiny_subject.states[moment : moment + 1], PreparedAvatar(avatar, SMALL)
     expected, counted = exactly(avatar, rays, state), prepared.render(*rays, state)
-    view = _View(*rays, state, avatar.skinning.head.pose(state), None)
+    view, pictures = View(*rays, state, avatar.skinning.head.pose(state), None), Pictures(avatar, SMALL)
     with torch.no_grad():
-        taken = _Room.of(prepared._drawn(view).counts)
+        taken = Room.of(pictures.draw(view).counts)
     with fixed_shapes(), torch.no_grad():
-        drawn = prepared._drawn(view, taken.grown())
+        drawn = pictures.draw(view, taken.grown())
     found = drawn.shown
-    assert taken.grown().holds(_Room.of(drawn.counts)) and found.keys() == counted.keys()
+    assert taken.grown().holds(Room.of(drawn.counts)) and found.keys() == counted.keys()
     for name in ("rgb", "accumulation"):
         errors = [(picture[name] - expected[name]).abs().mean() for picture in (counted, found)]
         assert errors[1] < 1.2 * errors[0] + 1e-4, name
@@ -196,15 +199,15 @@ def recordings(monkeypatch) -> list[RecordedWork]:
             with fixed_shapes():
                 return self._work(given)
 
-    monkeypatch.setattr("partnerface_ns.prepared.RecordedWork", Unrecorded)
+    monkeypatch.setattr("partnerface_ns.prepared.prepared_avatar.RecordedWork", Unrecorded)
     return made
 
 
 def test_a_picture_finds_room_soon(avatar, tiny_subject, recordings, monkeypatch):
     """Even where a recording's larger lattice holds more than the plain picture's said."""
-    monkeypatch.setattr("partnerface_ns.prepared._MORE_ROWS", 1.0)
+    monkeypatch.setattr("partnerface_ns.prepared.room._MORE_ROWS", 1.0)
     prepared, state = PreparedAvatar(avatar, SMALL), tiny_subject.states[:1]
-    view = _View(*camera_rays(), state, avatar.skinning.head.pose(state), None)
+    view = View(*camera_rays(), state, avatar.skinning.head.pose(state), None)
     found = []
     for _ in range(8):
         with torch.no_grad():
@@ -219,13 +222,13 @@ def test_recordings_are_kept_for_a_few_sizes(avatar, tiny_subject, recordings):
     origin, directions = camera_rays()
     head = avatar.skinning.head.pose(state)
     for stride, expected in ((1, 1), (2, 2), (1, 2), (3, 3), (4, 4), (1, 4), (2, 5)):
-        view = _View(origin, directions[::stride], state, head, None)
+        view = View(origin, directions[::stride], state, head, None)
         with torch.no_grad():
             found = prepared._played(view)["rgb"]
         assert len(made) == expected
         assert (found - prepared.render(origin, directions[::stride], state)["rgb"]).abs().mean() < 0.01
     _, closer = camera_rays(160.0)  # eyes and mouth take more of the picture than there is room for
     with torch.no_grad():
-        found = prepared._played(_View(origin, closer, state, head, None))["rgb"]
+        found = prepared._played(View(origin, closer, state, head, None))["rgb"]
     assert len(made) == 6
     assert (found - prepared.render(origin, closer, state)["rgb"]).abs().mean() < 0.02

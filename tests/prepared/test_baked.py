@@ -7,8 +7,8 @@ import torch
 from torch.testing import assert_close
 
 from partnerface_ns.avatar import SOFT, Avatar
-from partnerface_ns.baked import BakedDeformation
 from partnerface_ns.flame.state import HeadState
+from partnerface_ns.prepared.baked import BakedDeformation
 from partnerface_ns.warp.inverse_skinning import CanonicalPoints
 
 LOWER, UPPER = torch.tensor([-0.05, -0.04, 0.05]), torch.tensor([0.05, 0.05, 0.12])
