@@ -97,7 +97,7 @@ class Results:
         listed = (f'"{name}": [\n{_lines(rows)}\n]' for name, rows in kinds.items())
         write_text(folder / "bench.json", "{" + ",\n".join(listed) + "}\n")
         write_text(folder / "bench.md", self.report())
-        if len({outcome.seconds for outcome in self.runs}) > 1:
+        if self._several_times():
             time_plot(self.runs, folder / "bench.png")
 
     def report(self) -> str:
@@ -106,6 +106,8 @@ class Results:
         pages = [_HEAD.format(machines="; ".join(machines))]
         if self.runs:
             pages += [_RUNS, runs_table(self.runs)]
+            if self._several_times():
+                pages.append("![psnr_head against seconds of training](bench.png)\n")
         if self.driven:
             pages.append(_DRIVING)
             pages += [f"### {d.subject}, {d.device}\n\n{driving_table(d.speeds, d.quality)}" for d in self.driven]
@@ -113,6 +115,9 @@ class Results:
             pages.append(_STEPS)
             pages += [f"### {s.subject}, {s.device}\n\n{steps_table(s.costs, s.pieces)}" for s in self.steps]
         return "\n".join(pages)
+
+    def _several_times(self) -> bool:
+        return len({outcome.seconds for outcome in self.runs}) > 1
 
 
 def _lines(rows: Sequence[Any]) -> str:

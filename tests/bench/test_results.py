@@ -39,6 +39,7 @@ def test_a_page_has_sections_for_what_was_run():
     titles = [line for line in everything.splitlines() if line.startswith("#")]
     assert [title.split(" ")[0] for title in titles] == ["#", "##", "##", "###", "##", "###"]
     assert "Ran on: cpu (one)." in everything and "12.5" in everything and "| 128 | 1.00 | 0.100 |" in everything
+    assert "bench.png" not in everything and "bench.png" in Results([RUN, replace(RUN, seconds=60.0)]).report()
     assert "A step" not in Results([RUN]).report() and "fast" not in Results([RUN]).report()
 
 
