@@ -37,27 +37,34 @@ def runs_table(outcomes: Sequence[Outcome]) -> str:
 
 
 def time_plot(outcomes: Sequence[Outcome], path: Path) -> None:
-    """Draw how psnr_head grows with training time: a line for each subject and variant, its seeds' spread as bars."""
+    """Draw how psnr_head grows with training time: a panel for each subject, a line for each variant, its seeds' spread
+    as bars.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    lines: dict[tuple[str, str], dict[float, list[float]]] = {}
-    for outcome in outcomes:
-        by_time = lines.setdefault((outcome.subject, outcome.variant), {})
-        by_time.setdefault(outcome.seconds, []).append(outcome.metrics["psnr_head"])
-    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
-    for (subject, variant), by_time in lines.items():
-        times = sorted(by_time)
-        means = [statistics.mean(by_time[t]) for t in times]
-        deviations = [statistics.stdev(by_time[t]) if len(by_time[t]) > 1 else 0.0 for t in times]
-        axes.errorbar(times, means, deviations, marker="o", capsize=3, label=f"{subject}, {variant}")
-    axes.set(xscale="log", xlabel="seconds of training", ylabel="psnr_head of pictures not trained on, dB")
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
+    found: dict[str, dict[str, dict[float, list[float]]]] = {}
+    for o in outcomes:
+        by_time = found.setdefault(o.subject, {}).setdefault(o.variant, {})
+        by_time.setdefault(o.seconds, []).append(o.metrics["psnr_head"])
+    colors = {variant: f"C{i}" for i, variant in enumerate(dict.fromkeys(o.variant for o in outcomes))}
+    drawn = {}
+    size = (4.5 * len(found) + 1.5, 4.5)
+    figure, (panels,) = plt.subplots(1, len(found), figsize=size, layout="constrained", squeeze=False)
+    for axes, (subject, lines) in zip(panels, found.items(), strict=True):
+        for variant, by_time in lines.items():
+            times = sorted(by_time)
+            means = [statistics.mean(by_time[t]) for t in times]
+            deviations = [statistics.stdev(by_time[t]) if len(by_time[t]) > 1 else 0.0 for t in times]
+            drawn[variant] = axes.errorbar(times, means, deviations, marker="o", capsize=3, color=colors[variant])
+        axes.set(title=subject, xlabel="seconds of training")
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel("psnr_head of pictures not trained on, dB")
+    figure.legend(drawn.values(), drawn.keys(), loc="outside right center")
     partial = path.with_name(f"{path.name}.partial")
-    figure.savefig(partial, format="png", dpi=120)
+    figure.savefig(partial, format="png", dpi=100)
     plt.close(figure)
     os.replace(partial, path)
 
