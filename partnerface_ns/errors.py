@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 
@@ -40,3 +41,9 @@ class SubjectError(Exception):
         if hint is not None:
             parts.append(f"  hint:     {hint}")
         super().__init__("\n".join(parts))
+
+    def __reduce__(self) -> tuple[partial[SubjectError], tuple[()]]:
+        """As another process gets it; what was expected and found goes as it is shown."""
+        details = {"key": self.key, "expected": self.expected, "found": self.found, "hint": self.hint}
+        told = {name: str(value) for name, value in details.items() if value is not None}
+        return partial(SubjectError, self.source, self.problem, **told), ()

@@ -60,12 +60,16 @@ class Driven:
     """What was found of one avatar."""
 
     subject: str
-    """Its capture's name, or the avatar file's."""
+    """Its capture's name, where that is known."""
+    avatar: str
+    """The run's or the avatar file's name."""
     device: str
     """The machine, in words."""
     speeds: list[Speed]
     quality: Quality | None
     """None where no capture was there to measure by."""
+    num_test: int
+    """Pictures measured at most."""
 
 
 def speeds(player: Player, sizes: Sequence[int] = SIZES) -> list[Speed]:
@@ -87,17 +91,18 @@ def speeds(player: Player, sizes: Sequence[int] = SIZES) -> list[Speed]:
     return found
 
 
-def quality(player: Player, folder: Path, num: int) -> Quality:
+def quality(player: Player, folder: Path, num: int, head_model: Path | None = None) -> Quality:
     """Metrics of test pictures, exact and fast.
 
     Args:
         folder: the capture that the avatar was trained on.
         num: pictures at most, spread evenly over the test split.
+        head_model: the head model's file, where the capture has none.
 
     Raises:
         SubjectError: the capture was tracked with another head model than the avatar's.
     """
-    capture = load_capture(folder)
+    capture = load_capture(folder, head_model=head_model)
     model = player.person.model
     if capture.track.expression.shape[-1] != model.num_expr:
         raise SubjectError(

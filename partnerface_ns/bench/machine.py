@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from pathlib import Path
@@ -9,12 +10,24 @@ from pathlib import Path
 import torch
 
 
-def machine(device: str) -> str:
+def machine(device: str | torch.device) -> str:
     """A GPU's name, or a CPU's with its cores; with PyTorch's version."""
     version = f"PyTorch {torch.__version__.partition('+')[0]}"
     if torch.device(device).type == "cuda":
         return f"cuda ({torch.cuda.get_device_name(device)}, {version})"
     return f"cpu ({_cpu_name()}, {os.cpu_count()} cores, {version})"
+
+
+def forget_peak_memory() -> None:
+    """Let `peak_memory` count from now on, where the system can; else it counts from the process's beginning."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory() -> int:
+    """Bytes that this process had in memory at most."""
+    found = re.search(r"^VmHWM:\s*(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    return 1024 * int(found[1]) if found else 0
 
 
 def _cpu_name() -> str:

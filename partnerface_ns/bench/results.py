@@ -10,7 +10,7 @@ from typing import Any
 
 from partnerface_ns.bench.driving import Driven, Quality, Speed
 from partnerface_ns.bench.scaling import StepCost, StepTimes
-from partnerface_ns.bench.tables import driving_table, runs_table, steps_table, time_plot
+from partnerface_ns.bench.tables import COLUMNS, driving_table, runs_table, several_times, steps_table, time_plot
 from partnerface_ns.bench.training_runs import Outcome
 from partnerface_ns.bench.variants import VARIANTS
 from partnerface_ns.errors import SubjectError
@@ -22,11 +22,12 @@ Made by `partnerface bench`, which writes this page and the figures behind it (b
 """
 _RUNS = """## Quality on pictures that training did not show
 
-Every run has the same seconds of training steps, of one thread's own time on a CPU and of the clock on a GPU; reading
-pictures and measuring do not count. The means are over pictures spread evenly over those held out: *test* is the
-test split, which holds expressions and poses that training does not, *tune* the last fifth of the training frames,
-which that run was then not trained on. *head, trained on* is the same over half as many pictures that the run was
-trained on: the gap is what is lost by generalising. Deviations are over seeds.
+A row's runs have the same seconds of training steps, of one thread's own time on a CPU and of the clock on a GPU;
+reading pictures and measuring do not count. The means are over pictures spread evenly over those held out: *test* is
+the test split, which holds expressions and poses that training does not, *tune* the last fifth of the training frames,
+which that run was then not trained on; *test, trained on* is the test split again, after training on it too. *head,
+trained on* is psnr_head of half as many pictures that the run was trained on: the gap is what is lost by generalising.
+Deviations are over seeds.
 
 PSNR is that of the mean squared error over a region's pixels, in dB. The head is the convex hull of its vertices
 above the neck, grown by 5% of its height; mouth and eyes are boxes grown by 20%. Memory is a GPU's, or on a CPU the
@@ -36,7 +37,7 @@ process's.
 throughout, `global` has one deformation network of as many parameters, `none` no deformation at all (skinning only, as
 INSTA), `no skinning` moves with the skull and tells one network the expression, as NerFace, and `dense` asks every part
 for every point, in single precision, at 64 even samples. Settings and learning rates are the method's but for what
-the name says.
+the name says; other names stand for what they say (bench/variants.py).
 """
 _DRIVING = """## Pictures many times as fast
 
@@ -46,8 +47,8 @@ them. The metrics are over the same pictures of the test split both ways.
 """
 _STEPS = """## What a step takes, and what it grows with
 
-The lite preset in its soft stage, all settings in turns on the same machine: the ratios are the result. Few frames
-gain a little, because their moments come again within these steps and are remembered.
+The lite preset in its soft stage, all settings in turns on the same machine: the ratios are the result. A capture of
+few frames takes a little less, because its moments come again within these steps and are remembered.
 """
 
 
@@ -71,33 +72,43 @@ class Results:
             return cls()
         try:
             held = json.loads(path.read_text(encoding="utf8"))
-            return cls(
-                [Outcome(**row) for row in held["runs"]],
-                [_driven(row) for row in held["driven"]],
-                [StepTimes(**row | {"costs": [StepCost(**cost) for cost in row["costs"]]}) for row in held["steps"]],
-            )
+            runs = [Outcome(**row) for row in held["runs"]]
+            driven = [_driven(row) for row in held["driven"]]
+            steps = [StepTimes(**row | {"costs": [StepCost(**cost) for cost in row["costs"]]}) for row in held["steps"]]
+            for run in runs:
+                _ = VARIANTS[run.variant], [run.metrics[name] for name in COLUMNS], run.seen["psnr_head"]
         except (KeyError, TypeError, ValueError) as error:
             raise SubjectError(
-                path, "not what this version writes", expected="another --output", found=error
+                path,
+                "not what this version of the benchmark writes",
+                expected="runs, driven and steps, each with all of its fields",
+                found=f"{type(error).__name__}: {error}",
+                hint="give another --output",
             ) from error
+        return cls(runs, driven, steps)
+
+    def add_run(self, run: Outcome) -> None:
+        """In place of the same run before."""
+        self.runs = [r for r in self.runs if r.key != run.key] + [run]
 
     def add_driven(self, driven: Driven) -> None:
-        """In place of the same capture's on the same machine."""
-        self.driven = [d for d in self.driven if (d.subject, d.device) != (driven.subject, driven.device)] + [driven]
+        """In place of the same avatar's on the same machine."""
+        kind = lambda d: (d.subject, d.avatar, d.device)  # noqa: E731
+        self.driven = [d for d in self.driven if kind(d) != kind(driven)] + [driven]
 
     def add_steps(self, steps: StepTimes) -> None:
         """In place of the same capture's on the same machine."""
         self.steps = [s for s in self.steps if (s.subject, s.device) != (steps.subject, steps.device)] + [steps]
 
     def write(self, folder: Path) -> None:
-        """bench.json, bench.md, and bench.png where some setting was run for several times."""
+        """bench.json, bench.md, and bench.png where some variant was run for several times."""
         order = list(VARIANTS)
         self.runs.sort(key=lambda o: (o.subject, o.seconds, order.index(o.variant), o.seed))
         kinds = {"runs": self.runs, "driven": self.driven, "steps": self.steps}
         listed = (f'"{name}": [\n{_lines(rows)}\n]' for name, rows in kinds.items())
         write_text(folder / "bench.json", "{" + ",\n".join(listed) + "}\n")
         write_text(folder / "bench.md", self.report())
-        if self._several_times():
+        if several_times(self.runs):
             time_plot(self.runs, folder / "bench.png")
 
     def report(self) -> str:
@@ -106,18 +117,20 @@ class Results:
         pages = [_HEAD.format(machines="; ".join(machines))]
         if self.runs:
             pages += [_RUNS, runs_table(self.runs)]
-            if self._several_times():
+            if several_times(self.runs):
                 pages.append("![psnr_head against seconds of training](bench.png)\n")
         if self.driven:
             pages.append(_DRIVING)
-            pages += [f"### {d.subject}, {d.device}\n\n{driving_table(d.speeds, d.quality)}" for d in self.driven]
+            pages += [f"### {_title(d)}\n\n{driving_table(d.speeds, d.quality)}" for d in self.driven]
         if self.steps:
             pages.append(_STEPS)
             pages += [f"### {s.subject}, {s.device}\n\n{steps_table(s.costs, s.pieces)}" for s in self.steps]
         return "\n".join(pages)
 
-    def _several_times(self) -> bool:
-        return len({outcome.seconds for outcome in self.runs}) > 1
+
+def _title(driven: Driven) -> str:
+    measured = f"{driven.num_test} pictures" if driven.quality is not None else ""
+    return ", ".join(word for word in (driven.subject, driven.avatar, measured, driven.device) if word)
 
 
 def _lines(rows: Sequence[Any]) -> str:
@@ -128,7 +141,9 @@ def _driven(row: dict[str, Any]) -> Driven:
     quality = row["quality"]
     return Driven(
         row["subject"],
+        row["avatar"],
         row["device"],
         [Speed(**speed) for speed in row["speeds"]],
         None if quality is None else Quality(**quality),
+        row["num_test"],
     )

@@ -20,7 +20,9 @@ def runs_table(outcomes: Sequence[Outcome]) -> str:
     """
     groups: dict[tuple[object, ...], list[Outcome]] = {}
     for o in outcomes:
-        groups.setdefault((o.subject, o.seconds, o.variant, o.held_out, o.device, o.num_test), []).append(o)
+        groups.setdefault(
+            (o.subject, o.seconds, o.variant, o.held_out, o.device.startswith("cuda"), o.num_test), []
+        ).append(o)
     names = ("subject", "variant", "pictures", "seeds", "on", "seconds", "steps", "GiB", *COLUMNS, "head, trained on")
     lines = ["| " + " | ".join(names) + " |", "|---" * len(names) + "|"]
     for group in groups.values():
@@ -36,20 +38,33 @@ def runs_table(outcomes: Sequence[Outcome]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def several_times(outcomes: Sequence[Outcome]) -> bool:
+    """Whether there is anything that `time_plot` draws."""
+    return bool(_by_time(outcomes))
+
+
+def _by_time(outcomes: Sequence[Outcome]) -> dict[str, dict[str, dict[float, list[float]]]]:
+    """psnr_head by subject, variant and seconds, of variants that were run for several times."""
+    found: dict[str, dict[str, dict[float, list[float]]]] = {}
+    for o in outcomes:
+        machine = "GPU" if o.device.startswith("cuda") else "CPU"
+        by_time = found.setdefault(o.subject, {}).setdefault(f"{o.variant}, {o.held_out}, {machine}", {})
+        by_time.setdefault(o.seconds, []).append(o.metrics["psnr_head"])
+    several = {s: {v: times for v, times in lines.items() if len(times) > 1} for s, lines in found.items()}
+    return {subject: lines for subject, lines in several.items() if lines}
+
+
 def time_plot(outcomes: Sequence[Outcome], path: Path) -> None:
-    """Draw how psnr_head grows with training time: a panel for each subject, a line for each variant, its seeds' spread
-    as bars.
+    """Draw how psnr_head grows with training time: a panel for each subject, a line for each variant that was run for
+    several times, its seeds' spread as bars.
     """
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    found: dict[str, dict[str, dict[float, list[float]]]] = {}
-    for o in outcomes:
-        by_time = found.setdefault(o.subject, {}).setdefault(o.variant, {})
-        by_time.setdefault(o.seconds, []).append(o.metrics["psnr_head"])
-    colors = {variant: f"C{i}" for i, variant in enumerate(dict.fromkeys(o.variant for o in outcomes))}
+    found = _by_time(outcomes)
+    colors = {variant: f"C{i}" for i, variant in enumerate(dict.fromkeys(v for lines in found.values() for v in lines))}
     drawn = {}
     size = (4.5 * len(found) + 1.5, 4.5)
     figure, (panels,) = plt.subplots(1, len(found), figsize=size, layout="constrained", squeeze=False)

@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from resource import RUSAGE_SELF, getrusage
 from typing import Literal
 
 import numpy as np
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from partnerface_ns.avatar import Avatar
 from partnerface_ns.avatar_file import AvatarInfo, save_avatar
-from partnerface_ns.bench.machine import machine
+from partnerface_ns.bench.machine import forget_peak_memory, machine, peak_memory
 from partnerface_ns.bench.variants import VARIANTS
 from partnerface_ns.capture.capture import Capture, Frame
 from partnerface_ns.capture.head_models import resolve_head_model
@@ -62,7 +61,7 @@ class Job:
     def name(self) -> str:
         """Of the run's files."""
         kind = [] if self.held_out == "test" else [self.held_out]
-        words = "-".join([self.subject.name, self.variant, *kind, f"{self.seconds:g}s", f"{self.seed}"])
+        words = "-".join([self.subject.resolve().name, self.variant, *kind, f"{self.seconds:g}s", f"{self.seed}"])
         return re.sub(r"[^\w.-]+", "_", words)
 
 
@@ -88,6 +87,18 @@ class Outcome:
     num_test: int = 15
     """Pictures measured at most."""
 
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What tells it from other runs."""
+        return run_key(self.subject, self.variant, self.seed, self.seconds, self.held_out, self.device, self.num_test)
+
+
+def run_key(
+    subject: str, variant: str, seed: int, seconds: float, held_out: str, device: str, num_test: int
+) -> tuple[object, ...]:
+    """What tells a run from others; of the device, whether it is a GPU."""
+    return subject, variant, seed, seconds, held_out, device.startswith("cuda"), num_test
+
 
 def run(job: Job) -> Outcome:
     """Train and measure.
@@ -109,11 +120,13 @@ def run(job: Job) -> Outcome:
     train = Pictures([rgb for rgb, _ in pictures], [mask for _, mask in pictures], frames, boxes)
     schedule = ScheduleConfig(max_steps=1_000_000, max_minutes=job.seconds / 60)
     config = FitConfig(schedule, preset.sampler, job.seed)
+    gc.collect()  # of the run before
     if on_gpu:
-        gc.collect()  # of the run before
         torch.cuda.reset_peak_memory_stats(job.device)
+    else:
+        forget_peak_memory()
     steps = fit(avatar, train, capture.track, config, clock=time.perf_counter if on_gpu else time.process_time)
-    peak = torch.cuda.max_memory_allocated(job.device) if on_gpu else 1024 * getrusage(RUSAGE_SELF).ru_maxrss
+    peak = torch.cuda.max_memory_allocated(job.device) if on_gpu else peak_memory()
     metrics, rows = measure(avatar, capture, head, spread(measured, job.num_test))
     seen, _ = measure(avatar, capture, head, spread(frames, (job.num_test + 1) // 2))
     if job.pictures is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from partnerface_ns.capture.capture import Capture
+from partnerface_ns.commands import to_train
 from partnerface_ns.errors import SubjectError
 from partnerface_ns.flame.head_model import HeadModel, load_head_model
 from partnerface_ns.flame.pickle_file import FLAME_VERSIONS
@@ -36,7 +37,7 @@ def resolve_head_model(capture: Capture, given: Path | None = None) -> HeadModel
             expected="the head model whose coefficients these are",
             found=named if reference.name or reference.fingerprint else "nothing in the folder names or holds one",
             hint="give its file: partnerface inspect DIR --head-model FILE, or for training\n"
-            f"            ns-train partnerface flame-data --data {capture.root} --head-model FILE",
+            f"            {to_train(capture.root, Path('FILE'))}",
         )
     check_fits(capture, model)
     return model

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from partnerface_ns.commands import command
 from partnerface_ns.errors import SubjectError
 
 if TYPE_CHECKING:
@@ -34,19 +35,18 @@ class Bench:
     output: Path
     """Folder to write."""
     subjects: tuple[Path, ...] = ()
-    """Capture folders (quick, scaling and --avatar take one); none makes the demo subject in the output folder."""
+    """Capture folders (quick, scaling and --avatar take one); by default the demo subject, made in --output."""
     suite: Literal["ablation", "quick", "full", "scaling"] = "ablation"
     """ablation: runs of --variants; scaling: what a training step takes, and how that grows with frames, size and
-    parts; quick: one run each of the method, of itself without deformation and dense, the pictures' speed,
-    and scaling; full: three runs each of the method and of what is left of it, longer ones of the method, the
-    pictures' speed, and scaling. Only ablation looks at --variants, --seconds and --seeds, and it and --avatar at
-    --num-test."""
+    parts; quick: scaling, one run each of the method, of `none` and of `dense`, and the speed of the method's pictures;
+    full: scaling, three runs each of the method and of its variants, two longer ones of the method, and the speed of
+    its pictures. Only ablation looks at --seconds and --seeds; --num-test is for ablation and --avatar."""
     seconds: tuple[float, ...] = (60.0,)
     """Seconds of training steps of each run; several show how quality grows with time, each a run of its own."""
     seeds: int = 3
     """Runs of each variant, with seeds counted from 0."""
     variants: tuple[str, ...] = ()
-    """Variants to run; none runs those that take a piece of the method away."""
+    """Variants to run; by default those that take a piece of the method away. An unknown name lists all."""
     held_out: Literal["test", "tune", "none"] = "test"
     """Pictures to measure: the test split, to report; the last fifth of the training frames, to choose settings by; or
     the test split after training on it too, to see what is missed though it was seen."""
@@ -59,7 +59,7 @@ class Bench:
     device: str = "auto"
     """Where to train and render: auto, cpu, cuda or cuda:N."""
     jobs: int | None = None
-    """Runs side by side, each on one thread; none makes as many as there are cores, and one on a GPU."""
+    """Runs side by side, each on one thread; by default as many as there are cores, and one on a GPU."""
     keep_avatars: bool = False
     """Keep every run's avatar, to look at or to drive."""
 
@@ -76,6 +76,9 @@ class Bench:
         else:
             self._train_and_measure()
         print(f"{self.output / 'bench.md'}:\n\n{self._results().report()}")
+        if self.avatar is None and self.keep_avatars:
+            drive = ("partnerface", "drive", self.output / "avatars" / "NAME.pt", "--performance", "talk", "--output")
+            print(f"Next:\n  {command(*drive, 'talk.mp4')}")
 
     def _check(self) -> None:
         """Refuse numbers that mean nothing before anything is trained."""
@@ -84,7 +87,11 @@ class Bench:
             if number < 1:
                 raise SubjectError(name, "out of range", expected="1 or more", found=number)
         if self.avatar is not None and self.suite != "ablation":
-            raise SubjectError("--suite", "trains by itself, and --avatar is trained", found=self.suite)
+            raise SubjectError(
+                "--suite", "does not go with --avatar, which is trained already", expected="ablation", found=self.suite
+            )
+        if self.variants and (self.avatar is not None or self.suite != "ablation"):
+            raise SubjectError("--variants", "takes --suite ablation, and no --avatar", found=" ".join(self.variants))
         if not self.seconds or min(self.seconds) <= 0:
             raise SubjectError("--seconds", "out of range", expected="more than 0", found=self.seconds)
 
@@ -147,33 +154,34 @@ class Bench:
             raise SubjectError("--subjects", "one avatar has one capture", expected=1, found=len(self.subjects))
         results = self._results()
         player = open_player(avatar, self.head_model, self.device)
-        measured = quality(player, self.subjects[0], self.num_test) if self.subjects else None
-        name = self.subjects[0].resolve().name if self.subjects else avatar.stem
-        results.add_driven(Driven(name, machine(player.device.type), speeds(player), measured))
+        subject, measured = "", None
+        if self.subjects:
+            subject = self.subjects[0].resolve().name
+            measured = quality(player, self.subjects[0], self.num_test, self.head_model)
+        run = avatar.parent if avatar.name == "config.yml" else avatar
+        name = run.stem if run.suffix == ".pt" else run.resolve().name
+        results.add_driven(Driven(subject, name, machine(player.device), speeds(player), measured, self.num_test))
         self._write(results)
 
     def _train_and_measure(self) -> None:
         import multiprocessing
         from concurrent.futures import ProcessPoolExecutor, as_completed
 
-        from rich.progress import track
-
         from partnerface_ns.bench.training_runs import run
+        from partnerface_ns.progress import progress
 
         device = self._device()
-        on_gpu = device.startswith("cuda")
         results = self._results()
         todo = self._missing(results.runs, device)
         for folder in (self._pictures, self._avatars):
             if folder is not None:
                 folder.mkdir(parents=True, exist_ok=True)
-        jobs = self.jobs or (1 if on_gpu else os.cpu_count() or 1)
-        spawn, tasks = multiprocessing.get_context("spawn"), None if on_gpu else 1  # a process's memory is one run's
-        with ProcessPoolExecutor(jobs, mp_context=spawn, max_tasks_per_child=tasks) as pool:
+        jobs = self.jobs or (1 if device.startswith("cuda") else os.cpu_count() or 1)
+        with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
             futures = [pool.submit(run, job) for job in todo]
             try:
-                for future in track(as_completed(futures), "Training and measuring", total=len(futures)):
-                    results.runs.append(future.result())
+                for future in progress(as_completed(futures), "Training and measuring", len(futures)):
+                    results.add_run(future.result())
                     self._write(results)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
@@ -188,19 +196,29 @@ class Bench:
         return self.output / "avatars" if self.keep_avatars else None
 
     def _missing(self, outcomes: list[Outcome], device: str) -> list[Job]:
+        from partnerface_ns.bench.training_runs import run_key
         from partnerface_ns.bench.variants import ABLATION, VARIANTS
+        from partnerface_ns.capture.head_models import resolve_head_model
         from partnerface_ns.capture.load import load_capture
 
         unknown = [name for name in self.variants if name not in VARIANTS]
         if unknown:
-            raise SubjectError("--variants", "unknown variant", expected=", ".join(VARIANTS), found=unknown[0])
+            raise SubjectError(
+                "--variants", "unknown variant", expected=", ".join(map(repr, VARIANTS)), found=unknown[0]
+            )
         folders = self._all_subjects()
-        subjects = {load_capture(folder, head_model=self.head_model).name: folder for folder in folders}
+        subjects = {}
+        for folder in folders:
+            capture = load_capture(folder, head_model=self.head_model)
+            resolve_head_model(capture, self.head_model)
+            subjects[capture.name] = folder
         if len(subjects) < len(folders):
             found = ", ".join(str(folder) for folder in folders)
-            raise SubjectError("--subjects", "runs are told apart by the folders' names", found=found)
+            raise SubjectError(
+                "--subjects", "runs are told apart by it", expected="folders of different names", found=found
+            )
         asked = {
-            _key(name, variant, seed, seconds, self.held_out, device, self.num_test): self._job(
+            run_key(name, variant, seed, seconds, self.held_out, device, self.num_test): self._job(
                 folder, variant, seed, seconds, device
             )
             for seed in range(self.seeds)
@@ -208,9 +226,8 @@ class Bench:
             for name, folder in subjects.items()
             for variant in self.variants or ABLATION
         }
-        done = {_key_of(o) for o in outcomes}
+        done = {outcome.key for outcome in outcomes}
         missing = {key: job for key, job in asked.items() if key not in done or not self._kept(job)}
-        outcomes[:] = [o for o in outcomes if _key_of(o) not in missing]
         if len(missing) < len(asked):
             print(f"{len(asked) - len(missing)} of {len(asked)} runs lie in {self.output} already.")
         return list(missing.values())
@@ -242,14 +259,3 @@ class Bench:
     def _write(self, results: Results) -> None:
         self.output.mkdir(parents=True, exist_ok=True)
         results.write(self.output)
-
-
-def _key_of(o: Outcome) -> tuple[object, ...]:
-    return _key(o.subject, o.variant, o.seed, o.seconds, o.held_out, o.device, o.num_test)
-
-
-def _key(
-    subject: str, variant: str, seed: int, seconds: float, held_out: str, device: str, num_test: int
-) -> tuple[object, ...]:
-    """What tells a run from others."""
-    return subject, variant, seed, seconds, held_out, device.startswith("cuda"), num_test

@@ -65,12 +65,11 @@ class Inspect:
         _print(_verdict_lines(verdict, self.dir, self.output))
         if verdict.fits is False:
             raise SystemExit(1)
-        given = {"--head-model": self.head_model, "--format": self.format}
-        options = [word for name, value in given.items() if value is not None for word in (name, value)]
         if any(frame.image_path is not None for frame in capture.frames):
-            print(f"next        {to_train(self.dir, *options)}")
+            print(f"next        {to_train(self.dir, self.head_model, self.format)}")
         else:
-            print(f"next        {command('partnerface', 'drive', 'RUN', self.dir, '--output', 'OUT.mp4')}")
+            options = () if self.head_model is None else ("--source-head-model", self.head_model)
+            print(f"next        {command('partnerface', 'drive', 'RUN', self.dir, *options, '--output', 'OUT.mp4')}")
 
 
 def _print(lines: list[str]) -> None:

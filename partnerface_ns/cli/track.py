@@ -69,6 +69,5 @@ class Track:
             f"{report['frames_tracked']} of {report['frames_total']} frames tracked in {report['seconds_total']} s: "
             f"landmarks {report['landmark_px_median']} px, silhouette {report['silhouette_px_mean']} px (at 512 x 512)."
         )
-        options = () if self.head_model is None else ("--head-model", self.head_model)
         next_is = f"Look at {self.dir / 'preview.mp4'}, then:" if self.preview else "Next:"
-        print(next_is, to_train(self.dir, *options), sep="\n  ")
+        print(next_is, to_train(self.dir, self.head_model), sep="\n  ")

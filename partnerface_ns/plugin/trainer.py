@@ -108,6 +108,7 @@ class PartnerfaceTrainer(Trainer):
                 f"This run is done: {self._start_step} steps, {minutes:.1f} minutes. "
                 "Raise --max-num-iterations or --max-train-minutes to train on."
             )
+            self._say_what_is_next(self.last_step)
             return
         try:
             super().train()
@@ -141,13 +142,13 @@ class PartnerfaceTrainer(Trainer):
         return torch.stack(list(terms.values())).sum(), terms, metrics
 
     def _after_train(self) -> None:
-        """Also say what to run next, where nothing else follows; the viewer may stay open then."""
-        if Path(sys.argv[0]).stem == "ns-train":
-            self.callbacks.append(TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN], self._say_what_is_next))
+        """Also say what to run next, before a viewer that stays open."""
+        self.callbacks.append(TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN], self._say_what_is_next))
         super()._after_train()
 
     def _say_what_is_next(self, step: int) -> None:
-        print("Next:", *after_training(self.base_dir), sep="\n  ", flush=True)
+        if Path(sys.argv[0]).stem == "ns-train":  # the demo goes on by itself
+            print("Next:", *after_training(self.base_dir), sep="\n  ", flush=True)
 
     def save_checkpoint(self, step: int) -> None:
         """Save under the last step that was trained; a run that is stopped has counted one further.

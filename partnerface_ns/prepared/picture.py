@@ -25,7 +25,7 @@ from partnerface_ns.rendering.volume import running_sums, weights_from_density
 RAYS_ON_CPU, RAYS_ON_GPU = 1 << 14, 1 << 18
 """Rays rendered at once: enough to keep the device busy, few enough for a small memory (and a CPU's cache)."""
 _LOOK_AROUND = 0.3
-"""Share of a ray's second look that is spread evenly over its first places."""
+"""Of a ray's second look, how much is spread evenly over its first places for each 1 that goes where they saw most."""
 
 
 class View(NamedTuple):
@@ -47,7 +47,7 @@ class Drawn(NamedTuple):
     """The `Room` that it takes."""
 
 
-class Pictures:
+class Painter:
     """Draws pictures of an avatar that is no longer trained."""
 
     def __init__(self, avatar: Avatar, config: PreparedConfig) -> None:

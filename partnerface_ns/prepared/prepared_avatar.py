@@ -24,7 +24,7 @@ from torch import Tensor
 from partnerface_ns.avatar import Avatar
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.prepared.config import PreparedConfig
-from partnerface_ns.prepared.picture import RAYS_ON_GPU, Drawn, Pictures, View
+from partnerface_ns.prepared.picture import RAYS_ON_GPU, Drawn, Painter, View
 from partnerface_ns.prepared.room import Room
 from partnerface_ns.prepared.scene import one_frame
 from partnerface_ns.recorded_work import RecordedWork
@@ -49,7 +49,7 @@ class PreparedAvatar:
     def __init__(self, avatar: Avatar, config: PreparedConfig | None = None) -> None:
         """Compute the density volume, which takes seconds; the avatar must not change afterwards."""
         self._avatar = avatar.eval()
-        self._pictures = Pictures(avatar, config or PreparedConfig())
+        self._painter = Painter(avatar, config or PreparedConfig())
         self._recordings: dict[tuple[int, bool], _Recording] = {}
         self._playing = Lock()
 
@@ -80,7 +80,7 @@ class PreparedAvatar:
             return self._avatar.render(rays, state, timesteps)
         view = View(origin, directions, state, head, timesteps)
         playable = directions.is_cuda and len(directions) <= RAYS_ON_GPU
-        return self._played(view) if recorded and playable else self._pictures.draw(view).shown
+        return self._played(view) if recorded and playable else self._painter.draw(view).shown
 
     def _played(self, view: View) -> dict[str, Tensor]:
         """The same on a GPU, where the work on one picture is recorded and played for others of its size."""
@@ -94,7 +94,7 @@ class PreparedAvatar:
                     # What it needed there: a lattice with more cells may hold more than the plain one will say.
                     recording, room = None, recording.room.or_more(needs.grown())
             if recording is None:
-                drawn = self._pictures.draw(view)
+                drawn = self._painter.draw(view)
                 recording = self._recording(Room.of(drawn.counts).grown(), room)
             self._recordings[kind] = recording  # the last is the newest
             if len(self._recordings) > _NUM_RECORDINGS:
@@ -104,4 +104,4 @@ class PreparedAvatar:
     def _recording(self, room: Room, before: Room | None) -> _Recording:
         """For pictures that take so much room; `before` is what the last recording of the kind had and lacked."""
         room = room if before is None else room.or_more(before)
-        return _Recording(room, RecordedWork(lambda view: self._pictures.draw(view, room)))
+        return _Recording(room, RecordedWork(lambda view: self._painter.draw(view, room)))

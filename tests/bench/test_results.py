@@ -6,9 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from partnerface_ns.bench.driving import Driven, Quality, Speed
-from partnerface_ns.bench.machine import machine
+from partnerface_ns.bench.machine import forget_peak_memory, machine, peak_memory
 from partnerface_ns.bench.results import Results
 from partnerface_ns.bench.scaling import StepCost, StepTimes
 from partnerface_ns.bench.tables import COLUMNS
@@ -18,7 +19,7 @@ from partnerface_ns.errors import SubjectError
 DOCS = Path(__file__).parents[2] / "docs"
 METRICS = dict.fromkeys(COLUMNS, 20.5)
 RUN = Outcome("demo", "two-stage", 0, 500, 120.0, METRICS, METRICS, 1.5, device="cpu (one)")
-DRIVEN = Driven("demo", "cpu (one)", [Speed(128, 1.0, 0.1, 0.08)], Quality(METRICS, METRICS))
+DRIVEN = Driven("demo", "first", "cpu (one)", [Speed(128, 1.0, 0.1, 0.08)], Quality(METRICS, METRICS), 8)
 STEPS = StepTimes("demo", "cpu (one)", [StepCost("frames", 100, 12.5, 1.0)], {"parts": 1.0})
 
 
@@ -40,14 +41,23 @@ def test_a_page_has_sections_for_what_was_run():
     assert [title.split(" ")[0] for title in titles] == ["#", "##", "##", "###", "##", "###"]
     assert "Ran on: cpu (one)." in everything and "12.5" in everything and "| 128 | 1.00 | 0.100 |" in everything
     assert "bench.png" not in everything and "bench.png" in Results([RUN, replace(RUN, seconds=60.0)]).report()
-    assert "A step" not in Results([RUN]).report() and "fast" not in Results([RUN]).report()
+    assert "What a step takes" not in Results([RUN]).report() and "many times as fast" not in Results([RUN]).report()
 
 
-def test_a_capture_is_timed_anew_on_the_same_machine_alone():
+def test_a_run_is_kept_until_another_takes_its_place():
+    results = Results([RUN, replace(RUN, seed=1)])
+    results.add_run(replace(RUN, steps=600, device="cpu (two)"))
+    assert [(run.seed, run.steps) for run in results.runs] == [(1, 500), (0, 600)]
+    results.add_run(replace(RUN, device="cuda (three)"))
+    assert len(results.runs) == 3
+
+
+def test_an_avatar_is_timed_anew_on_the_same_machine_alone():
     results = Results(driven=[DRIVEN, replace(DRIVEN, device="cuda (two)")], steps=[STEPS])
     again = replace(DRIVEN, quality=None)
     results.add_driven(again)
-    assert results.driven == [replace(DRIVEN, device="cuda (two)"), again]
+    results.add_driven(replace(DRIVEN, avatar="second"))
+    assert results.driven == [replace(DRIVEN, device="cuda (two)"), again, replace(DRIVEN, avatar="second")]
     results.add_steps(replace(STEPS, subject="b"))
     assert len(results.steps) == 2
 
@@ -55,8 +65,24 @@ def test_a_capture_is_timed_anew_on_the_same_machine_alone():
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"runs": [{"subject": "a"}], "driven": [], "steps": []}'])
 def test_a_foreign_file_is_named(tmp_path, text):
     (tmp_path / "bench.json").write_text(text)
-    with pytest.raises(SubjectError, match=r"bench\.json: not what this version writes"):
+    with pytest.raises(SubjectError, match=r"bench\.json: not what this version of the benchmark writes"):
         Results.of(tmp_path)
+
+
+def test_a_variant_that_is_gone_is_named(tmp_path):
+    Results([RUN]).write(tmp_path)
+    path = tmp_path / "bench.json"
+    path.write_text(path.read_text().replace("two-stage", "three-stage"))
+    with pytest.raises(SubjectError, match="three-stage"):
+        Results.of(tmp_path)
+
+
+def test_memory_is_counted_from_when_it_was_forgotten():
+    taken = torch.ones(1 << 26)
+    with_it = peak_memory()
+    del taken
+    forget_peak_memory()
+    assert with_it - peak_memory() > 200 << 20
 
 
 def test_the_machine_is_named():

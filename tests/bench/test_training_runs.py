@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -116,8 +123,9 @@ def test_the_full_suite_trains_times_and_counts(subject, tmp_path, monkeypatch):
     monkeypatch.setattr(Bench, "_time_steps", lambda self: done.append(self.subjects))
     other = subject.parent / "other"
     Bench(tmp_path, (subject, other), suite="full")()
-    (first, _, times, seeds), (second, variants_of_it, *_), steps, *timed = done
-    assert first == second == (subject, other) and times == (120.0,) and seeds == 3 and variants_of_it == ("two-stage",)
+    runs, longer, steps, *timed = done
+    assert runs == ((subject, other), variants.FULL, (120.0,), 3)
+    assert longer == ((subject, other), ("two-stage",), (300.0, 600.0), 1)
     assert steps == (subject,), "what a step takes is measured on one"
     assert timed == [(s.name, f"{s.name}-two-stage-600s-0.pt") for s in (subject, other)]
 
@@ -139,3 +147,35 @@ def test_two_subjects_of_one_name_are_refused(subject, tmp_path):
 def test_an_unknown_variant_is_named(subject, tmp_path):
     with pytest.raises(SubjectError, match="unknown variant"):
         Bench(tmp_path, (subject,), variants=("nothing",))()
+
+
+def test_a_capture_without_head_model_is_refused_before_anything_is_trained(subject, tmp_path):
+    nameless = tmp_path / "nameless"
+    shutil.copytree(subject, nameless)
+    path = nameless / "transforms_train.json"
+    path.write_text(path.read_text().replace("open-head", "FLAME 2023"))
+    with pytest.raises(SubjectError, match="head model"):
+        Bench(tmp_path / "out", (nameless,), seeds=1, variants=("none",))()
+
+
+def test_interrupted_it_ends_and_keeps_what_is_finished(subject, tmp_path):
+    out = tmp_path / "out"
+    variants_and_seconds = ("--variants", "none", "hard", "soft", "--seconds", "2", "--num-test", "1", "--jobs", "1")
+    words = ["bench", "--output", str(out), "--subjects", str(subject), "--seeds", "1", *variants_and_seconds]
+    program = f"""
+import signal
+from partnerface_ns.cli.main import main
+signal.signal(signal.SIGINT, signal.default_int_handler)
+if __name__ == "__main__":
+    main({words!r})
+"""
+    script = tmp_path / "script.py"
+    script.write_text(program)
+    nowhere = subprocess.DEVNULL
+    process = subprocess.Popen([sys.executable, script], stdout=nowhere, stderr=nowhere, start_new_session=True)
+    deadline = time.monotonic() + 300
+    while not (out / "bench.json").is_file() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(timeout=120) == 130
+    assert len(Results.of(out).runs) >= 1

@@ -52,7 +52,7 @@ def test_inspect_says_what_a_capture_is_and_that_it_fits(folders, head_path, tmp
     verdict = "cannot be told" if layout == "metrical-tracker" else "the head lies where the pictures show it"
     assert f"verdict     {verdict}" in said
     assert "likely" not in said and "mend" not in said
-    assert f"ns-train partnerface-lite --max-train-minutes 10 flame-data --data {folders[layout]}" in said
+    assert f"ns-train partnerface-lite --data {folders[layout]} --max-train-minutes 10 --head-model {head_path}" in said
     with Image.open(picture) as image:
         assert image.width > 5 * 300 and np.ptp(np.asarray(image.convert("L"))) > 100
 
@@ -61,7 +61,7 @@ def test_inspect_of_tracks_without_pictures_proposes_to_drive_by_them(truth, hea
     tracks = write_vhap_tracks(tmp_path / "tracks", truth)
     Inspect(tracks, head_path, output=tmp_path / "inspect.png")()
     said = capsys.readouterr().out
-    assert f"partnerface drive RUN {tracks}" in said and "ns-train" not in said
+    assert f"partnerface drive RUN {tracks} --source-head-model {head_path}" in said and "ns-train" not in said
 
 
 def test_inspect_names_the_mistake_and_the_command_that_mends_it(folders, truth, head_path, tmp_path, capsys):

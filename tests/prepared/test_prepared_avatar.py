@@ -12,7 +12,7 @@ from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.camera import Intrinsics, rays_through_pixels
 from partnerface_ns.geometry.rows import fixed_shapes
 from partnerface_ns.prepared.config import PreparedConfig
-from partnerface_ns.prepared.picture import Pictures, View, quantiles
+from partnerface_ns.prepared.picture import Painter, View, quantiles
 from partnerface_ns.prepared.prepared_avatar import PreparedAvatar
 from partnerface_ns.prepared.room import Room
 from partnerface_ns.recorded_work import RecordedWork
@@ -137,7 +137,7 @@ def test_samples_are_followed_where_mouth_or_eyes_can_be_seen(avatar, rays, tiny
     state = tiny_subject.states[:1]
     view = View(origin * turned, directions * turned, state, avatar.skinning.head.pose(state), None)
     with torch.no_grad():
-        taken = Room.of(Pictures(avatar, SMALL).draw(view).counts)
+        taken = Room.of(Painter(avatar, SMALL).draw(view).counts)
     assert taken.hit > 100 and (taken.exact > 0) == any_followed
 
 
@@ -173,7 +173,7 @@ def test_with_fixed_shapes_it_is_as_near(avatar, rays, tiny_subject, moment):
     """Not the same: the lattice is larger."""
     state, prepared = tiny_subject.states[moment : moment + 1], PreparedAvatar(avatar, SMALL)
     expected, counted = exactly(avatar, rays, state), prepared.render(*rays, state)
-    view, pictures = View(*rays, state, avatar.skinning.head.pose(state), None), Pictures(avatar, SMALL)
+    view, pictures = View(*rays, state, avatar.skinning.head.pose(state), None), Painter(avatar, SMALL)
     with torch.no_grad():
         taken = Room.of(pictures.draw(view).counts)
     with fixed_shapes(), torch.no_grad():
