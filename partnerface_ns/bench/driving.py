@@ -71,6 +71,11 @@ class Driven:
     num_test: int
     """Pictures measured at most."""
 
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What tells it from others."""
+        return self.subject, self.avatar, self.device
+
 
 def speeds(player: Player, sizes: Sequence[int] = SIZES) -> list[Speed]:
     """Median seconds of pictures of a face that speaks; all ways take turns, so that a busy machine slows all."""

@@ -87,18 +87,10 @@ class Results:
             ) from error
         return cls(runs, driven, steps)
 
-    def add_run(self, run: Outcome) -> None:
-        """In place of the same run before."""
-        self.runs = [r for r in self.runs if r.key != run.key] + [run]
-
-    def add_driven(self, driven: Driven) -> None:
-        """In place of the same avatar's on the same machine."""
-        kind = lambda d: (d.subject, d.avatar, d.device)  # noqa: E731
-        self.driven = [d for d in self.driven if kind(d) != kind(driven)] + [driven]
-
-    def add_steps(self, steps: StepTimes) -> None:
-        """In place of the same capture's on the same machine."""
-        self.steps = [s for s in self.steps if (s.subject, s.device) != (steps.subject, steps.device)] + [steps]
+    def add(self, row: Outcome | Driven | StepTimes) -> None:
+        """In place of the same run, or of the same avatar's or capture's times on the same machine."""
+        rows = {Outcome: self.runs, Driven: self.driven, StepTimes: self.steps}[type(row)]
+        rows[:] = [other for other in rows if other.key != row.key] + [row]
 
     def write(self, folder: Path) -> None:
         """bench.json, bench.md, and bench.png where some variant was run for several times."""

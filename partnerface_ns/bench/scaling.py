@@ -65,6 +65,11 @@ class StepTimes:
     pieces: dict[str, float]
     """Share of a step on the CPU."""
 
+    @property
+    def key(self) -> tuple[str, str]:
+        """What tells it from others."""
+        return self.subject, self.device
+
 
 @dataclass(frozen=True)
 class _Setting:

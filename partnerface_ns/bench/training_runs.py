@@ -61,6 +61,7 @@ class Job:
     def name(self) -> str:
         """Of the run's files."""
         kind = [] if self.held_out == "test" else [self.held_out]
+        kind += ["gpu"] if self.device.startswith("cuda") else []
         words = "-".join([self.subject.resolve().name, self.variant, *kind, f"{self.seconds:g}s", f"{self.seed}"])
         return re.sub(r"[^\w.-]+", "_", words)
 

@@ -11,7 +11,9 @@ from partnerface_ns.commands import command
 from partnerface_ns.errors import SubjectError
 
 if TYPE_CHECKING:
+    from partnerface_ns.bench.driving import Driven
     from partnerface_ns.bench.results import Results
+    from partnerface_ns.bench.scaling import StepTimes
     from partnerface_ns.bench.training_runs import Job, Outcome
 
 QUICK_SECONDS = 60.0
@@ -27,7 +29,7 @@ class Bench:
 
     Writes bench.json and bench.md after every run (and bench.png, where there are several --seconds), and pictures of
     the measured frames beside the truth; what the folder holds from other commands stays in them. Stopped, the same
-    command goes on with the missing runs. With --avatar nothing is trained: a trained avatar's pictures are timed,
+    command goes on with what is missing. With --avatar nothing is trained: a trained avatar's pictures are timed,
     exact and fast, alone and in a sequence. `--suite quick` is a bit of everything, in minutes, `--suite full` all of
     docs/benchmarks.md, in an hour and more for two captures.
     """
@@ -101,8 +103,8 @@ class Bench:
         subject = self._one_subject()
         few = replace(self, variants=QUICK, seconds=(QUICK_SECONDS,), seeds=1, num_test=4, keep_avatars=True)
         few._train_and_measure()
-        self._time_steps()
-        few._time_trained(subject)
+        self._time_steps_once(subject)
+        few._time_trained_once(subject)
 
     def _full(self) -> None:
         from partnerface_ns.bench.variants import FULL
@@ -112,25 +114,34 @@ class Bench:
         runs._train_and_measure()
         longer = replace(runs, variants=FULL[:1], seconds=LONGER_SECONDS, seeds=1, keep_avatars=True)
         longer._train_and_measure()
-        replace(self, subjects=all_of_them[:1])._time_steps()
+        self._time_steps_once(all_of_them[0])
         for subject in all_of_them:
-            longer._time_trained(subject)
+            longer._time_trained_once(subject)
 
-    def _time_trained(self, subject: Path) -> None:
+    def _time_steps_once(self, subject: Path) -> None:
+        from partnerface_ns.bench.machine import machine
+
+        if (subject.resolve().name, machine(self._device())) not in {steps.key for steps in self._results().steps}:
+            replace(self, subjects=(subject,))._time_steps()
+
+    def _time_trained_once(self, subject: Path) -> None:
         """The pictures of the first variant's longest run."""
-        job = self._job(subject, self.variants[0], 0, max(self.seconds), self._device())
-        replace(self, subjects=(subject,))._time(self.output / "avatars" / f"{job.name}.pt")
+        from partnerface_ns.bench.machine import machine
+
+        name = self._job(subject, self.variants[0], 0, max(self.seconds), self._device()).name
+        timed = {driven.key for driven in self._results().driven}
+        if (subject.resolve().name, name, machine(self._device())) not in timed:
+            replace(self, subjects=(subject,))._time(self.output / "avatars" / f"{name}.pt")
 
     def _time_steps(self) -> None:
         from partnerface_ns.bench.machine import machine
         from partnerface_ns.bench.scaling import StepTimes, pieces_of_a_step, step_costs
 
         subject, device = self._one_subject(), self._device()
-        results = self._results()
+        self._results()  # a foreign folder is refused before anything is timed
         costs = step_costs(subject, device, self.head_model)
         pieces = pieces_of_a_step(subject, self.head_model)
-        results.add_steps(StepTimes(subject.resolve().name, machine(device), costs, pieces))
-        self._write(results)
+        self._add(StepTimes(subject.resolve().name, machine(device), costs, pieces))
 
     def _all_subjects(self) -> tuple[Path, ...]:
         return self.subjects or (self._demo_subject(),)
@@ -152,7 +163,7 @@ class Bench:
 
         if len(self.subjects) > 1:
             raise SubjectError("--subjects", "one avatar has one capture", expected=1, found=len(self.subjects))
-        results = self._results()
+        self._results()  # a foreign folder is refused before anything is timed
         player = open_player(avatar, self.head_model, self.device)
         subject, measured = "", None
         if self.subjects:
@@ -160,8 +171,7 @@ class Bench:
             measured = quality(player, self.subjects[0], self.num_test, self.head_model)
         run = avatar.parent if avatar.name == "config.yml" else avatar
         name = run.stem if run.suffix == ".pt" else run.resolve().name
-        results.add_driven(Driven(subject, name, machine(player.device), speeds(player), measured, self.num_test))
-        self._write(results)
+        self._add(Driven(subject, name, machine(player.device), speeds(player), measured, self.num_test))
 
     def _train_and_measure(self) -> None:
         import multiprocessing
@@ -171,8 +181,7 @@ class Bench:
         from partnerface_ns.progress import progress
 
         device = self._device()
-        results = self._results()
-        todo = self._missing(results.runs, device)
+        todo = self._missing(self._results().runs, device)
         for folder in (self._pictures, self._avatars):
             if folder is not None:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -181,8 +190,7 @@ class Bench:
             futures = [pool.submit(run, job) for job in todo]
             try:
                 for future in progress(as_completed(futures), "Training and measuring", len(futures)):
-                    results.add_run(future.result())
-                    self._write(results)
+                    self._add(future.result())
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
@@ -256,6 +264,9 @@ class Bench:
 
         return Results.of(self.output)
 
-    def _write(self, results: Results) -> None:
+    def _add(self, row: Outcome | Driven | StepTimes) -> None:
+        """To what the folder holds by now: another command may have written to it meanwhile."""
+        results = self._results()
+        results.add(row)
         self.output.mkdir(parents=True, exist_ok=True)
         results.write(self.output)

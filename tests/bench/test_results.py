@@ -46,19 +46,19 @@ def test_a_page_has_sections_for_what_was_run():
 
 def test_a_run_is_kept_until_another_takes_its_place():
     results = Results([RUN, replace(RUN, seed=1)])
-    results.add_run(replace(RUN, steps=600, device="cpu (two)"))
+    results.add(replace(RUN, steps=600, device="cpu (two)"))
     assert [(run.seed, run.steps) for run in results.runs] == [(1, 500), (0, 600)]
-    results.add_run(replace(RUN, device="cuda (three)"))
+    results.add(replace(RUN, device="cuda (three)"))
     assert len(results.runs) == 3
 
 
 def test_an_avatar_is_timed_anew_on_the_same_machine_alone():
     results = Results(driven=[DRIVEN, replace(DRIVEN, device="cuda (two)")], steps=[STEPS])
     again = replace(DRIVEN, quality=None)
-    results.add_driven(again)
-    results.add_driven(replace(DRIVEN, avatar="second"))
+    results.add(again)
+    results.add(replace(DRIVEN, avatar="second"))
     assert results.driven == [replace(DRIVEN, device="cuda (two)"), again, replace(DRIVEN, avatar="second")]
-    results.add_steps(replace(STEPS, subject="b"))
+    results.add(replace(STEPS, subject="b"))
     assert len(results.steps) == 2
 
 

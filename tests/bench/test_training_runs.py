@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from partnerface_ns.bench import training_runs, variants
+from partnerface_ns.bench.driving import Driven
+from partnerface_ns.bench.machine import machine
 from partnerface_ns.bench.results import Results
+from partnerface_ns.bench.scaling import StepTimes
 from partnerface_ns.bench.tables import runs_table, time_plot
 from partnerface_ns.bench.training_runs import Job, Outcome, run, spread
 from partnerface_ns.capture.load import load_capture
@@ -115,6 +120,31 @@ def test_runs_of_other_options_stay_in_the_folder(subject, tmp_path, monkeypatch
     assert "15 of tune" in capsys.readouterr().out
 
 
+def test_two_commands_may_write_to_one_folder(subject, tmp_path, monkeypatch, small_preset):
+    monkeypatch.setitem(variants.VARIANTS, "none", small_preset)
+    other = outcome("hard", 0, 7, 20.0)
+    known = Bench._missing
+    monkeypatch.setattr(Bench, "_missing", lambda *given: Results([other]).write(tmp_path) or known(*given))
+    monkeypatch.setattr("multiprocessing.get_context", lambda _: None)
+    monkeypatch.setattr("concurrent.futures.ProcessPoolExecutor", lambda jobs, mp_context: ThreadPoolExecutor(jobs))
+    Bench(tmp_path, (subject,), seeds=1, variants=("none",), seconds=(0.5,), num_test=1)()
+    assert [run.variant for run in Results.of(tmp_path).runs] == ["none", "hard"]
+
+
+def test_suites_leave_what_is_timed_already(subject, tmp_path, monkeypatch):
+    steps = StepTimes(subject.name, machine("cpu"), [], {})
+    driven = Driven(subject.name, f"{subject.name}-two-stage-60s-0", machine("cpu"), [], None, 4)
+    Results([], [driven], [steps]).write(tmp_path)
+    done = []
+    monkeypatch.setattr(Bench, "_train_and_measure", lambda self: None)
+    monkeypatch.setattr(Bench, "_time", lambda self, avatar: done.append(avatar))
+    monkeypatch.setattr(Bench, "_time_steps", lambda self: done.append("steps"))
+    Bench(tmp_path, (subject,), suite="quick", device="cpu")()
+    assert not done
+    Bench(tmp_path, (subject.parent / "other",), suite="quick", device="cpu")()
+    assert len(done) == 2
+
+
 def test_the_full_suite_trains_times_and_counts(subject, tmp_path, monkeypatch):
     done = []
     noted = lambda self: done.append((self.subjects, self.variants, self.seconds, self.seeds))  # noqa: E731
@@ -173,9 +203,13 @@ if __name__ == "__main__":
     script.write_text(program)
     nowhere = subprocess.DEVNULL
     process = subprocess.Popen([sys.executable, script], stdout=nowhere, stderr=nowhere, start_new_session=True)
-    deadline = time.monotonic() + 300
-    while not (out / "bench.json").is_file() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    os.killpg(process.pid, signal.SIGINT)
-    assert process.wait(timeout=120) == 130
+    try:
+        deadline = time.monotonic() + 300
+        while not (out / "bench.json").is_file() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(timeout=120) == 130
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
     assert len(Results.of(out).runs) >= 1
