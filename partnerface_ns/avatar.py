@@ -24,6 +24,7 @@ from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.rigid import transform_points
 from partnerface_ns.geometry.rows import Rows
+from partnerface_ns.precision import in_bfloat16
 from partnerface_ns.rendering.inspection import colors_of_parts
 from partnerface_ns.rendering.losses import color_loss, mask_loss
 from partnerface_ns.rendering.rays import Rays
@@ -254,7 +255,7 @@ class Avatar(nn.Module):
 
     def density(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points"]:
         """The field's density in 1/m at canonical places that nothing deforms."""
-        with torch.autocast(points.device.type, torch.bfloat16, enabled=self.config.bfloat16):
+        with in_bfloat16(points.device, self.config.bfloat16):
             return self.field.geometry(points, *self._expected(points)).density
 
     def _shade(
@@ -273,7 +274,7 @@ class Avatar(nn.Module):
         frame = rays.frame[ray].repeat_interleave(num_samples)
 
         canonical = self.canonical(points, frame, moments)
-        with torch.autocast(points.device.type, torch.bfloat16, enabled=self.config.bfloat16):
+        with in_bfloat16(points.device, self.config.bfloat16):
             moved, elsewhere = self._deformed(canonical, frame, moments.states)
             known, prior = self._expected(moved.points)
             geometry = self.field.geometry(moved.points, known, prior)
@@ -379,8 +380,7 @@ class Avatar(nn.Module):
             found["offset"], found["elsewhere"] = mean(squared(moved.offset)), squared(shaded.elsewhere).mean()
             found["ambient"] = mean(moved.ambient.square().sum(-1))
         if self.config.deformation == "parts" and int(self.stage) == SOFT:
-            points = shaded.points
-            found["smoothness"] = self.assigner.roughness(points[:: max(1, len(points) // 512)])
+            found["smoothness"] = self.assigner.roughness(shaded.points[:: max(1, len(shaded.points) // 512)])
         if self.config.torso.enabled and timesteps is not None:
             found["torso"] = self.torso.residual_loss(timesteps)
         if self.config.correction.enabled and timesteps is not None:
@@ -394,7 +394,7 @@ class Avatar(nn.Module):
         at = at + _NEAR_MOUTH * torch.randn_like(at)
         directions = F.normalize(F.pad(self.field.view_mean, (0, 1), value=-1.0), dim=0).expand_as(at)
         ambient = at.new_zeros(len(at), self.field.num_ambient)
-        with torch.autocast(at.device.type, torch.bfloat16, enabled=self.config.bfloat16):
+        with in_bfloat16(at.device, self.config.bfloat16):
             color = self.field.color(self.field.features(self.field.spaced(at)), directions, ambient)
         return color.square().mean()
 

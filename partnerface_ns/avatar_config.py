@@ -32,7 +32,7 @@ class AvatarConfig:
     code_noise: float = 0.5
     """Standard deviation of noise on the normalised driving code in training, against learning frames by heart."""
     bfloat16: bool = True
-    """Whether the networks compute in bfloat16."""
+    """Whether the networks compute in bfloat16, on hardware that multiplies it."""
     skinning: InverseSkinningConfig = field(default_factory=InverseSkinningConfig)
     """Inverse skinning."""
     displacement: DisplacementGridConfig = field(default_factory=DisplacementGridConfig)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from partnerface_ns import precision
 from partnerface_ns.avatar import HARD, SOFT, Avatar
 from partnerface_ns.avatar_file import check_same_head_model
 from partnerface_ns.errors import SubjectError
@@ -331,15 +332,28 @@ def test_density_is_looked_at_anew_every_few_steps(make_avatar, tiny_subject):
     assert torch.equal(avatar.grid.density, remembered[-1]) and int(avatar.step) == 5
 
 
-def test_both_precisions_render_about_the_same(make_avatar, tiny_subject):
+def test_both_precisions_render_about_the_same(make_avatar, tiny_subject, monkeypatch):
     torch.manual_seed(3)
+    asked = []
+    monkeypatch.setattr(precision, "multiplies_bfloat16", lambda device_type: asked.append(device_type) or True)
     fine = make_avatar()
     coarse = make_avatar(bfloat16=True)
     coarse.load_state_dict(fine.state_dict())
     a, b = (seen(avatar, rays_at(0), tiny_subject.states)["rgb"] for avatar in (fine, coarse))
     assert_close(a, b, atol=0.03, rtol=0)
+    assert not torch.equal(a, b) and set(asked) == {"cpu"}
     train_step(coarse, tiny_subject.states)
     assert learns(coarse.field.parameters())
+
+
+def test_bfloat16_is_left_where_hardware_does_not_multiply_it(make_avatar, tiny_subject, monkeypatch):
+    torch.manual_seed(3)
+    fine = make_avatar()
+    coarse = make_avatar(bfloat16=True)
+    coarse.load_state_dict(fine.state_dict())
+    monkeypatch.setattr(precision, "multiplies_bfloat16", lambda device_type: False)
+    a, b = (seen(avatar, rays_at(0), tiny_subject.states)["rgb"] for avatar in (fine, coarse))
+    assert torch.equal(a, b)
 
 
 # -- state ----------------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from torch import Tensor
 from partnerface_ns.avatar import Avatar
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.volumes import read_volume
+from partnerface_ns.precision import in_bfloat16
 from partnerface_ns.warp.inverse_skinning import CanonicalPoints
 
 _POOLED = 4
@@ -88,7 +89,7 @@ class BakedDeformation:
     def at_moment(self, state: HeadState) -> Float[Tensor, "3 z y x"]:
         """What one moment adds to the nodes' places in the field's spacing; `state` has batch axes (1,)."""
         frame = torch.zeros(len(self._spaced), dtype=torch.long, device=self._spaced.device)
-        with torch.autocast(self._spaced.device.type, torch.bfloat16, enabled=self._avatar.config.bfloat16):
+        with in_bfloat16(self._spaced.device, self._avatar.config.bfloat16):
             moved = self._avatar.deform(self._nodes, frame, state)
         return (self._avatar.field.spaced(moved.points) - self._spaced).T.reshape(3, *self._shape)
 

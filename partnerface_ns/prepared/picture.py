@@ -16,6 +16,7 @@ from partnerface_ns.avatar_stages import Moments
 from partnerface_ns.flame.posing import PosedHead
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.rows import Rows
+from partnerface_ns.precision import in_bfloat16
 from partnerface_ns.prepared.config import PreparedConfig
 from partnerface_ns.prepared.room import Room
 from partnerface_ns.prepared.scene import Scene, Scenes
@@ -132,7 +133,7 @@ class Painter:
         """Mean colour of each ray's places."""
         field, num = self._avatar.field, spaced.shape[1]
         seen_along = directions @ moments.skinned.T_canonical_skull[0, :3, :3].T
-        with torch.autocast(spaced.device.type, torch.bfloat16, enabled=self._avatar.config.bfloat16):
+        with in_bfloat16(spaced.device, self._avatar.config.bfloat16):
             features = field.features(spaced.flatten(0, 1))
             color = field.color(features, *(x.repeat_interleave(num, 0) for x in (seen_along, ambient)))
         return color.view(-1, num, 3).mean(1)

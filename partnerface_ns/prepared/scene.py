@@ -19,6 +19,7 @@ from partnerface_ns.avatar_stages import Moments
 from partnerface_ns.geometry.rigid import move_points
 from partnerface_ns.geometry.rows import Rows
 from partnerface_ns.geometry.volumes import dilated
+from partnerface_ns.precision import in_bfloat16
 from partnerface_ns.prepared.baked import BakedDeformation, BakedDensity
 from partnerface_ns.prepared.config import PreparedConfig
 from partnerface_ns.prepared.room import Room
@@ -121,7 +122,7 @@ class Scenes:
     def _values(self, canonical: CanonicalPoints, moments: Moments) -> Float[Tensor, "points channels"]:
         """The values of a scene at canonical places."""
         avatar, frame = self._avatar, one_frame(canonical.points)
-        with torch.autocast(frame.device.type, torch.bfloat16, enabled=avatar.config.bfloat16):
+        with in_bfloat16(frame.device, avatar.config.bfloat16):
             moved = avatar.deform(canonical, frame, moments.states)
         shown = avatar.inspect(canonical.points, moved)
         spaced = avatar.field.spaced(moved.points)

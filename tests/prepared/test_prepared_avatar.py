@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
+from partnerface_ns import precision
 from partnerface_ns.avatar import SOFT, Avatar
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.camera import Intrinsics, rays_through_pixels
@@ -120,7 +121,8 @@ def test_a_camera_anywhere_else_sees_the_head(avatar, tiny_subject, place):
 
 
 @pytest.mark.parametrize("changes", [{"deformation": "none"}, {"deformation": "global"}, {"bfloat16": True}], ids=str)
-def test_every_kind_of_avatar_can_be_prepared(make_avatar, rays, tiny_subject, changes):
+def test_every_kind_of_avatar_can_be_prepared(make_avatar, rays, tiny_subject, changes, monkeypatch):
+    monkeypatch.setattr(precision, "multiplies_bfloat16", lambda device_type: True)
     avatar = make_avatar(**changes).eval()
     avatar.config.torso.enabled = avatar.config.correction.enabled = False
     found = PreparedAvatar(avatar, SMALL).render(*rays, tiny_subject.states[1:2])

@@ -1,0 +1,33 @@
+"""Where networks compute in bfloat16."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from partnerface_ns import precision
+from partnerface_ns.precision import in_bfloat16, says_bfloat16
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("fma avx2 vaes rdpid", False),
+        ("avx2 avx512f avx512_vnni", False),
+        ("avx512f avx512_bf16 vaes", True),
+        ("amx_bf16 avx512_fp16 amx_tile", True),
+    ],
+)
+def test_a_cpu_says_whether_it_multiplies_bfloat16(flags, expected):
+    assert (
+        says_bfloat16(f"processor\t: 0\nmodel name\t: avx512 bf16\nflags\t\t: fpu {flags}\nbogomips\t: 4890.80\n")
+        == expected
+    )
+
+
+@pytest.mark.parametrize(("wanted", "has"), [(True, True), (True, False), (False, True)])
+def test_bfloat16_where_wanted_and_had(wanted, has, monkeypatch):
+    monkeypatch.setattr(precision, "multiplies_bfloat16", lambda device_type: has)
+    a = torch.ones(2, 2)
+    with in_bfloat16(a.device, wanted):
+        assert (a @ a).dtype == (torch.bfloat16 if wanted and has else torch.float32)
