@@ -101,7 +101,7 @@ class Bench:
         from partnerface_ns.bench.variants import QUICK
 
         subject = self._one_subject()
-        few = replace(self, variants=QUICK, seconds=(QUICK_SECONDS,), seeds=1, num_test=4, keep_avatars=True)
+        few = replace(self, variants=QUICK, seconds=(QUICK_SECONDS,), seeds=1, num_test=2, keep_avatars=True)
         few._train_and_measure()
         self._time_steps_once(subject)
         few._time_trained_once(subject)
