@@ -24,8 +24,6 @@ from partnerface_ns.flame.state import HeadState
 from partnerface_ns.progress import progress
 from partnerface_ns.rendering.metrics import image_metrics, metric_regions
 
-SIZES = (128, 256, 512)
-"""Longer sides of the pictures that are timed."""
 _REPEATS = 3
 _IN_SEQUENCE = 4
 """Pictures of a sequence that is timed, for each of those that are drawn at once."""
@@ -77,8 +75,8 @@ class Driven:
         return self.subject, self.avatar, self.device
 
 
-def speeds(player: Player, sizes: Sequence[int] = SIZES) -> list[Speed]:
-    """Median seconds of pictures of a face that speaks; all ways take turns, so that a busy machine slows all."""
+def speeds(player: Player, sizes: Sequence[int]) -> list[Speed]:
+    """Median seconds of pictures of a face that speaks, by longer side; ways take turns: a busy machine slows all."""
     motion, found = performance("talk", player.person.model), []
     first = _FIRST_ON_GPU if player.device.type == "cuda" else 1
     for size in progress(sizes, "Timing"):

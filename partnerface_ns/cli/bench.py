@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 QUICK_SECONDS = 60.0
 """Of each of the quick suite's runs."""
+SIZES, QUICK_SIZES = (128, 256, 512), (128, 256)
+"""Longer sides of the pictures that are timed; an exact one of 512 takes a slow CPU half a minute."""
 FULL_SECONDS, LONGER_SECONDS = 120.0, (300.0, 600.0)
 """Of each of the full suite's runs, and of the method's that show how quality grows with time."""
 
@@ -68,7 +70,7 @@ class Bench:
     def __call__(self) -> None:
         self._check()
         if self.avatar is not None:
-            self._time(self.avatar)
+            self._time(self.avatar, SIZES)
         elif self.suite == "scaling":
             self._time_steps()
         elif self.suite == "quick":
@@ -104,7 +106,7 @@ class Bench:
         few = replace(self, variants=QUICK, seconds=(QUICK_SECONDS,), seeds=1, num_test=2, keep_avatars=True)
         few._train_and_measure()
         self._time_steps_once(subject)
-        few._time_trained_once(subject)
+        few._time_trained_once(subject, QUICK_SIZES)
 
     def _full(self) -> None:
         from partnerface_ns.bench.variants import FULL
@@ -116,7 +118,7 @@ class Bench:
         longer._train_and_measure()
         self._time_steps_once(all_of_them[0])
         for subject in all_of_them:
-            longer._time_trained_once(subject)
+            longer._time_trained_once(subject, SIZES)
 
     def _time_steps_once(self, subject: Path) -> None:
         from partnerface_ns.bench.machine import machine
@@ -124,14 +126,14 @@ class Bench:
         if (subject.resolve().name, machine(self._device())) not in {steps.key for steps in self._results().steps}:
             replace(self, subjects=(subject,))._time_steps()
 
-    def _time_trained_once(self, subject: Path) -> None:
+    def _time_trained_once(self, subject: Path, sizes: tuple[int, ...]) -> None:
         """The pictures of the first variant's longest run."""
         from partnerface_ns.bench.machine import machine
 
         name = self._job(subject, self.variants[0], 0, max(self.seconds), self._device()).name
         timed = {driven.key for driven in self._results().driven}
         if (subject.resolve().name, name, machine(self._device())) not in timed:
-            replace(self, subjects=(subject,))._time(self.output / "avatars" / f"{name}.pt")
+            replace(self, subjects=(subject,))._time(self.output / "avatars" / f"{name}.pt", sizes)
 
     def _time_steps(self) -> None:
         from partnerface_ns.bench.machine import machine
@@ -156,7 +158,7 @@ class Bench:
 
         return usable_device(self.device)
 
-    def _time(self, avatar: Path) -> None:
+    def _time(self, avatar: Path, sizes: tuple[int, ...]) -> None:
         from partnerface_ns.bench.driving import Driven, quality, speeds
         from partnerface_ns.bench.machine import machine
         from partnerface_ns.cli.avatars import open_player
@@ -171,7 +173,7 @@ class Bench:
             measured = quality(player, self.subjects[0], self.num_test, self.head_model)
         run = avatar.parent if avatar.name == "config.yml" else avatar
         name = run.stem if run.suffix == ".pt" else run.resolve().name
-        self._add(Driven(subject, name, machine(player.device), speeds(player), measured, self.num_test))
+        self._add(Driven(subject, name, machine(player.device), speeds(player, sizes), measured, self.num_test))
 
     def _train_and_measure(self) -> None:
         import multiprocessing

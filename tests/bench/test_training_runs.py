@@ -23,7 +23,7 @@ from partnerface_ns.bench.scaling import StepTimes
 from partnerface_ns.bench.tables import runs_table, time_plot
 from partnerface_ns.bench.training_runs import Job, Outcome, run, spread
 from partnerface_ns.capture.load import load_capture
-from partnerface_ns.cli.bench import Bench
+from partnerface_ns.cli.bench import QUICK_SIZES, SIZES, Bench
 from partnerface_ns.demo.subject import make_subject
 from partnerface_ns.driving.player import load
 from partnerface_ns.errors import SubjectError
@@ -137,19 +137,21 @@ def test_suites_leave_what_is_timed_already(subject, tmp_path, monkeypatch):
     Results([], [driven], [steps]).write(tmp_path)
     done = []
     monkeypatch.setattr(Bench, "_train_and_measure", lambda self: None)
-    monkeypatch.setattr(Bench, "_time", lambda self, avatar: done.append(avatar))
+    monkeypatch.setattr(Bench, "_time", lambda self, avatar, sizes: done.append(sizes))
     monkeypatch.setattr(Bench, "_time_steps", lambda self: done.append("steps"))
     Bench(tmp_path, (subject,), suite="quick", device="cpu")()
     assert not done
     Bench(tmp_path, (subject.parent / "other",), suite="quick", device="cpu")()
-    assert len(done) == 2
+    assert done == ["steps", QUICK_SIZES]
 
 
 def test_the_full_suite_trains_times_and_counts(subject, tmp_path, monkeypatch):
     done = []
     noted = lambda self: done.append((self.subjects, self.variants, self.seconds, self.seeds))  # noqa: E731
     monkeypatch.setattr(Bench, "_train_and_measure", noted)
-    monkeypatch.setattr(Bench, "_time", lambda self, avatar: done.append((self.subjects[0].name, avatar.name)))
+    monkeypatch.setattr(
+        Bench, "_time", lambda self, avatar, sizes: done.append((self.subjects[0].name, avatar.name, sizes))
+    )
     monkeypatch.setattr(Bench, "_time_steps", lambda self: done.append(self.subjects))
     other = subject.parent / "other"
     Bench(tmp_path, (subject, other), suite="full")()
@@ -157,7 +159,7 @@ def test_the_full_suite_trains_times_and_counts(subject, tmp_path, monkeypatch):
     assert runs == ((subject, other), variants.FULL, (120.0,), 3)
     assert longer == ((subject, other), ("two-stage",), (300.0, 600.0), 1)
     assert steps == (subject,), "what a step takes is measured on one"
-    assert timed == [(s.name, f"{s.name}-two-stage-600s-0.pt") for s in (subject, other)]
+    assert timed == [(s.name, f"{s.name}-two-stage-600s-0.pt", SIZES) for s in (subject, other)]
 
 
 @pytest.mark.parametrize(
