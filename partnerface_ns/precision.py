@@ -1,5 +1,5 @@
-"""In which precision networks compute: in bfloat16 where the hardware multiplies it, which takes half the time and
-memory of float32. Elsewhere PyTorch takes every number apart, which takes up to thirty times as long.
+"""In which precision networks compute: in bfloat16 where the hardware multiplies it, which takes less time and memory
+than float32. Elsewhere PyTorch takes every number apart, and products take up to thirty times as long.
 """
 
 from __future__ import annotations
