@@ -1,5 +1,5 @@
-"""In which precision networks compute: in bfloat16 where the hardware multiplies it, which takes less time and memory
-than float32. Elsewhere PyTorch takes every number apart, and products take up to thirty times as long.
+"""In which precision networks compute: in bfloat16 where the hardware multiplies it. Elsewhere PyTorch takes every
+number apart, and products take more than twenty times as long as in float32.
 """
 
 from __future__ import annotations
@@ -10,19 +10,20 @@ from pathlib import Path
 
 import torch
 
+CPU_INFO = Path("/proc/cpuinfo")
+
 
 def in_bfloat16(device: torch.device, wanted: bool) -> torch.autocast:
-    """Networks within compute in bfloat16, if that is wanted and pays on the device; else nothing changes."""
+    """Networks within compute in bfloat16, if that is wanted and the device multiplies it; else in float32."""
     return torch.autocast(device.type, torch.bfloat16, enabled=wanted and multiplies_bfloat16(device.type))
 
 
 @cache
 def multiplies_bfloat16(device_type: str) -> bool:
-    """Whether hardware of this kind multiplies bfloat16 by itself: a GPU, or an x86 CPU on Linux."""
+    """Whether hardware of this kind multiplies bfloat16 by itself: the current GPU, or an x86 CPU on Linux."""
     if device_type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    listed = Path("/proc/cpuinfo")
-    return listed.is_file() and says_bfloat16(listed.read_text())
+    return CPU_INFO.is_file() and says_bfloat16(CPU_INFO.read_text())
 
 
 def says_bfloat16(cpuinfo: str) -> bool:

@@ -31,3 +31,20 @@ def test_bfloat16_where_wanted_and_had(wanted, has, monkeypatch):
     a = torch.ones(2, 2)
     with in_bfloat16(a.device, wanted):
         assert (a @ a).dtype == (torch.bfloat16 if wanted and has else torch.float32)
+
+
+def test_a_cpu_is_looked_up(monkeypatch, tmp_path):
+    ask = precision.multiplies_bfloat16.__wrapped__
+    listed = tmp_path / "cpuinfo"
+    monkeypatch.setattr(precision, "CPU_INFO", listed)
+    assert not ask("cpu"), "no list, no bfloat16"
+    listed.write_text("flags : avx512_bf16\n")
+    assert ask("cpu")
+    listed.write_text("flags : avx2\n")
+    assert not ask("cpu")
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_a_gpu_that_takes_numbers_apart_does_not_count(native, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: native or including_emulation)
+    assert precision.multiplies_bfloat16.__wrapped__("cuda") == native

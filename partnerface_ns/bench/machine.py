@@ -9,13 +9,16 @@ from pathlib import Path
 
 import torch
 
+from partnerface_ns.precision import multiplies_bfloat16
+
 
 def machine(device: str | torch.device) -> str:
-    """A GPU's name, or a CPU's with its cores; with PyTorch's version."""
+    """A GPU's name, or a CPU's with its cores and the precision that its networks take; with PyTorch's version."""
     version = f"PyTorch {torch.__version__.partition('+')[0]}"
     if torch.device(device).type == "cuda":
         return f"cuda ({torch.cuda.get_device_name(device)}, {version})"
-    return f"cpu ({_cpu_name()}, {os.cpu_count()} cores, {version})"
+    networks = "bfloat16" if multiplies_bfloat16("cpu") else "float32"
+    return f"cpu ({_cpu_name()}, {os.cpu_count()} cores, {networks}, {version})"
 
 
 def forget_peak_memory() -> None:

@@ -31,9 +31,9 @@ class Bench:
 
     Writes bench.json and bench.md after every run (and bench.png, where there are several --seconds), and pictures of
     the measured frames beside the truth; what the folder holds from other commands stays in them. Stopped, the same
-    command goes on with what is missing. With --avatar nothing is trained: a trained avatar's pictures are timed,
-    exact and fast, alone and in a sequence. `--suite quick` is a bit of everything, in minutes, `--suite full` all of
-    docs/benchmarks.md, in an hour and more for two captures.
+    command goes on with what is missing; suites leave what is timed already. With --avatar nothing is trained: a
+    trained avatar's pictures are timed, exact and fast, alone and in a sequence. `--suite quick` is a bit of
+    everything, in minutes, `--suite full` all of docs/benchmarks.md, in an hour and more for two captures.
     """
 
     output: Path
@@ -104,9 +104,9 @@ class Bench:
 
         subject = self._one_subject()
         few = replace(self, variants=QUICK, seconds=(QUICK_SECONDS,), seeds=1, num_test=2, keep_avatars=True)
-        few._train_and_measure()
+        anew = few._train_and_measure() > 0
         self._time_steps_once(subject)
-        few._time_trained_once(subject, QUICK_SIZES)
+        few._time_trained(subject, QUICK_SIZES, anew)
 
     def _full(self) -> None:
         from partnerface_ns.bench.variants import FULL
@@ -115,10 +115,10 @@ class Bench:
         runs = replace(self, subjects=all_of_them, variants=FULL, seconds=(FULL_SECONDS,), seeds=3, num_test=8)
         runs._train_and_measure()
         longer = replace(runs, variants=FULL[:1], seconds=LONGER_SECONDS, seeds=1, keep_avatars=True)
-        longer._train_and_measure()
+        anew = longer._train_and_measure() > 0
         self._time_steps_once(all_of_them[0])
         for subject in all_of_them:
-            longer._time_trained_once(subject, SIZES)
+            longer._time_trained(subject, SIZES, anew)
 
     def _time_steps_once(self, subject: Path) -> None:
         from partnerface_ns.bench.machine import machine
@@ -126,13 +126,13 @@ class Bench:
         if (subject.resolve().name, machine(self._device())) not in {steps.key for steps in self._results().steps}:
             replace(self, subjects=(subject,))._time_steps()
 
-    def _time_trained_once(self, subject: Path, sizes: tuple[int, ...]) -> None:
-        """The pictures of the first variant's longest run."""
+    def _time_trained(self, subject: Path, sizes: tuple[int, ...], anew: bool) -> None:
+        """The pictures of the first variant's longest run, if they were not or are to be timed anew."""
         from partnerface_ns.bench.machine import machine
 
         name = self._job(subject, self.variants[0], 0, max(self.seconds), self._device()).name
         timed = {driven.key for driven in self._results().driven}
-        if (subject.resolve().name, name, machine(self._device())) not in timed:
+        if anew or (subject.resolve().name, name, machine(self._device())) not in timed:
             replace(self, subjects=(subject,))._time(self.output / "avatars" / f"{name}.pt", sizes)
 
     def _time_steps(self) -> None:
@@ -175,7 +175,8 @@ class Bench:
         name = run.stem if run.suffix == ".pt" else run.resolve().name
         self._add(Driven(subject, name, machine(player.device), speeds(player, sizes), measured, self.num_test))
 
-    def _train_and_measure(self) -> None:
+    def _train_and_measure(self) -> int:
+        """Returns how many runs were missing."""
         import multiprocessing
         from concurrent.futures import ProcessPoolExecutor, as_completed
 
@@ -196,6 +197,7 @@ class Bench:
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
+        return len(todo)
 
     @property
     def _pictures(self) -> Path:

@@ -85,8 +85,10 @@ def test_memory_is_counted_from_when_it_was_forgotten():
     assert with_it - peak_memory() > 200 << 20
 
 
-def test_the_machine_is_named():
-    assert machine("cpu").startswith("cpu (") and "cores, PyTorch 2." in machine("cpu")
+def test_the_machine_is_named(monkeypatch):
+    for multiplies, networks in ((True, "bfloat16"), (False, "float32")):
+        monkeypatch.setattr("partnerface_ns.bench.machine.multiplies_bfloat16", lambda _, found=multiplies: found)
+        assert machine("cpu").startswith("cpu (") and f"cores, {networks}, PyTorch 2." in machine("cpu")
 
 
 def test_the_page_in_docs_is_what_the_benchmark_wrote():

@@ -77,6 +77,13 @@ def test_every_variant_differs_from_the_method_in_one_setting():
         assert len(changed) == (name != "two-stage") and preset.sampler == method.sampler, name
 
 
+def test_a_gpus_run_has_files_of_its_own(subject):
+    names = {
+        Job(subject, "hard", 0, 5.0, 1, held, device).name for held in ("test", "tune") for device in ("cpu", "cuda")
+    }
+    assert names == {f"{subject.name}-hard-{kind}5s-0" for kind in ("", "tune-", "gpu-", "tune-gpu-")}
+
+
 def test_spread_takes_both_ends(subject):
     frames = load_capture(subject).frames_of("train")
     assert spread(frames, 3) == [frames[0], frames[3], frames[6]]
@@ -136,18 +143,22 @@ def test_suites_leave_what_is_timed_already(subject, tmp_path, monkeypatch):
     driven = Driven(subject.name, f"{subject.name}-two-stage-60s-0", machine("cpu"), [], None, 4)
     Results([], [driven], [steps]).write(tmp_path)
     done = []
-    monkeypatch.setattr(Bench, "_train_and_measure", lambda self: None)
+    monkeypatch.setattr(Bench, "_train_and_measure", lambda self: trained)
+    trained = 0
     monkeypatch.setattr(Bench, "_time", lambda self, avatar, sizes: done.append(sizes))
     monkeypatch.setattr(Bench, "_time_steps", lambda self: done.append("steps"))
     Bench(tmp_path, (subject,), suite="quick", device="cpu")()
     assert not done
     Bench(tmp_path, (subject.parent / "other",), suite="quick", device="cpu")()
     assert done == ["steps", QUICK_SIZES]
+    trained = 1
+    Bench(tmp_path, (subject,), suite="quick", device="cpu")()
+    assert done[2:] == [QUICK_SIZES], "another avatar has other times"
 
 
 def test_the_full_suite_trains_times_and_counts(subject, tmp_path, monkeypatch):
     done = []
-    noted = lambda self: done.append((self.subjects, self.variants, self.seconds, self.seeds))  # noqa: E731
+    noted = lambda self: done.append((self.subjects, self.variants, self.seconds, self.seeds)) or 0  # noqa: E731
     monkeypatch.setattr(Bench, "_train_and_measure", noted)
     monkeypatch.setattr(
         Bench, "_time", lambda self, avatar, sizes: done.append((self.subjects[0].name, avatar.name, sizes))
