@@ -15,14 +15,15 @@ CPU_INFO = Path("/proc/cpuinfo")
 
 def in_bfloat16(device: torch.device, wanted: bool) -> torch.autocast:
     """Networks within compute in bfloat16, if that is wanted and the device multiplies it; else in float32."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=wanted and multiplies_bfloat16(device.type))
+    return torch.autocast(device.type, torch.bfloat16, enabled=wanted and multiplies_bfloat16(device))
 
 
 @cache
-def multiplies_bfloat16(device_type: str) -> bool:
-    """Whether hardware of this kind multiplies bfloat16 by itself: the current GPU, or an x86 CPU on Linux."""
-    if device_type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether a GPU, or an x86 CPU on Linux, multiplies bfloat16 by itself."""
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            return torch.cuda.is_bf16_supported(including_emulation=False)
     return CPU_INFO.is_file() and says_bfloat16(CPU_INFO.read_text())
 
 

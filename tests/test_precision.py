@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 
 from partnerface_ns import precision
 from partnerface_ns.precision import in_bfloat16, says_bfloat16
+
+CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize(
@@ -27,7 +31,7 @@ def test_a_cpu_says_whether_it_multiplies_bfloat16(flags, expected):
 
 @pytest.mark.parametrize(("wanted", "has"), [(True, True), (True, False), (False, True)])
 def test_bfloat16_where_wanted_and_had(wanted, has, monkeypatch):
-    monkeypatch.setattr(precision, "multiplies_bfloat16", lambda device_type: has)
+    monkeypatch.setattr(precision, "multiplies_bfloat16", lambda device: has)
     a = torch.ones(2, 2)
     with in_bfloat16(a.device, wanted):
         assert (a @ a).dtype == (torch.bfloat16 if wanted and has else torch.float32)
@@ -37,14 +41,17 @@ def test_a_cpu_is_looked_up(monkeypatch, tmp_path):
     ask = precision.multiplies_bfloat16.__wrapped__
     listed = tmp_path / "cpuinfo"
     monkeypatch.setattr(precision, "CPU_INFO", listed)
-    assert not ask("cpu"), "no list, no bfloat16"
+    assert not ask(CPU), "no list, no bfloat16"
     listed.write_text("flags : avx512_bf16\n")
-    assert ask("cpu")
+    assert ask(CPU)
     listed.write_text("flags : avx2\n")
-    assert not ask("cpu")
+    assert not ask(CPU)
 
 
 @pytest.mark.parametrize("native", [True, False])
-def test_a_gpu_that_takes_numbers_apart_does_not_count(native, monkeypatch):
+def test_the_gpu_asked_for_counts_and_only_if_it_takes_no_numbers_apart(native, monkeypatch):
+    current = []
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext(current.append(device)))
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: native or including_emulation)
-    assert precision.multiplies_bfloat16.__wrapped__("cuda") == native
+    assert precision.multiplies_bfloat16.__wrapped__(torch.device("cuda:1")) == native
+    assert current == [torch.device("cuda:1")]

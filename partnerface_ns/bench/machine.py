@@ -14,10 +14,10 @@ from partnerface_ns.precision import multiplies_bfloat16
 
 def machine(device: str | torch.device) -> str:
     """A GPU's name, or a CPU's with its cores and the precision that its networks take; with PyTorch's version."""
-    version = f"PyTorch {torch.__version__.partition('+')[0]}"
-    if torch.device(device).type == "cuda":
+    device, version = torch.device(device), f"PyTorch {torch.__version__.partition('+')[0]}"
+    if device.type == "cuda":
         return f"cuda ({torch.cuda.get_device_name(device)}, {version})"
-    networks = "bfloat16" if multiplies_bfloat16("cpu") else "float32"
+    networks = "bfloat16" if multiplies_bfloat16(device) else "float32"
     return f"cpu ({_cpu_name()}, {os.cpu_count()} cores, {networks}, {version})"
 
 

@@ -11,6 +11,8 @@ from partnerface_ns.commands import command
 from partnerface_ns.errors import SubjectError
 
 if TYPE_CHECKING:
+    from filelock import FileLock
+
     from partnerface_ns.bench.driving import Driven
     from partnerface_ns.bench.results import Results
     from partnerface_ns.bench.scaling import StepTimes
@@ -80,9 +82,10 @@ class Bench:
         else:
             self._train_and_measure()
         print(f"{self.output / 'bench.md'}:\n\n{self._results().report()}")
-        if self.avatar is None and self.keep_avatars:
-            drive = ("partnerface", "drive", self.output / "avatars" / "NAME.pt", "--performance", "talk", "--output")
-            print(f"Next:\n  {command(*drive, 'talk.mp4')}")
+        avatars = sorted((self.output / "avatars").glob("*two-stage*.pt"))
+        if self.avatar is None and avatars:
+            drive = ("partnerface", "drive", avatars[0], "--performance", "talk", "--output", "talk.mp4")
+            print(f"Next:\n  {command(*drive)}")
 
     def _check(self) -> None:
         """Refuse numbers that mean nothing before anything is trained."""
@@ -258,8 +261,9 @@ class Bench:
         from partnerface_ns.demo.subject import make_subject
 
         folder = self.output / "demo-subject"
-        if not folder.exists():
-            make_subject(folder)
+        with self._alone("demo-subject"):
+            if not folder.exists():
+                make_subject(folder)
         return folder
 
     def _results(self) -> Results:
@@ -270,7 +274,14 @@ class Bench:
 
     def _add(self, row: Outcome | Driven | StepTimes) -> None:
         """To what the folder holds by now: another command may have written to it meanwhile."""
-        results = self._results()
-        results.add(row)
+        with self._alone("bench"):
+            results = self._results()
+            results.add(row)
+            results.write(self.output)
+
+    def _alone(self, name: str) -> FileLock:
+        """While this is held, other commands with the same folder wait."""
+        from filelock import FileLock
+
         self.output.mkdir(parents=True, exist_ok=True)
-        results.write(self.output)
+        return FileLock(self.output / f".{name}.lock")

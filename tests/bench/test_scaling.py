@@ -72,11 +72,13 @@ def test_what_is_called_within_something_else_counts_once(monkeypatch):
 
 def test_the_quick_suite_says_everything_once(subject, monkeypatch, tmp_path):
     done = []
-    monkeypatch.setattr(Bench, "_train_and_measure", lambda self: done.append((self.variants, self.seeds)) or 3)
+    monkeypatch.setattr(
+        Bench, "_train_and_measure", lambda self: done.append((self.variants, self.seeds, self.num_test)) or 3
+    )
     monkeypatch.setattr(Bench, "_time", lambda self, avatar, sizes: done.append((avatar.name, sizes)))
     monkeypatch.setattr(Bench, "_time_steps", lambda self: done.append("steps"))
     Bench(tmp_path, (subject,), suite="quick")()
-    assert done == [(variants.QUICK, 1), "steps", ("subject-two-stage-60s-0.pt", (128, 256))]
+    assert done == [(variants.QUICK, 1, 2), "steps", ("subject-two-stage-60s-0.pt", (128, 256))]
 
 
 @pytest.mark.parametrize("suite", ["scaling", "quick"])

@@ -138,6 +138,27 @@ def test_two_commands_may_write_to_one_folder(subject, tmp_path, monkeypatch, sm
     assert [run.variant for run in Results.of(tmp_path).runs] == ["none", "hard"]
 
 
+def test_commands_at_the_same_time_lose_no_row(tmp_path):
+    rows = [outcome("hard", seed, 7, 20.0) for seed in range(16)]
+    with ThreadPoolExecutor(len(rows)) as pool:
+        list(pool.map(Bench(tmp_path)._add, rows))
+    assert len(Results.of(tmp_path).runs) == len(rows)
+
+
+def test_commands_at_the_same_time_make_one_demo_subject(tmp_path, monkeypatch):
+    made = []
+
+    def make(folder):
+        time.sleep(0.05)
+        folder.mkdir()
+        made.append(folder)
+
+    monkeypatch.setattr("partnerface_ns.demo.subject.make_subject", make)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: Bench(tmp_path)._demo_subject(), range(4)))
+    assert made == [tmp_path / "demo-subject"] and found == made * 4
+
+
 def test_suites_leave_what_is_timed_already(subject, tmp_path, monkeypatch):
     steps = StepTimes(subject.name, machine("cpu"), [], {})
     driven = Driven(subject.name, f"{subject.name}-two-stage-60s-0", machine("cpu"), [], None, 4)
