@@ -185,6 +185,30 @@ def _npy_header(stream: io.BufferedIOBase) -> tuple[tuple[int, ...], bool, np.dt
     raise ValueError(f"npy version {version}")
 
 
+def require_sane(values: np.ndarray, limit: float, source: Path, key: str) -> None:
+    """Refuse numbers that are not finite, or larger than anything that a file of this kind may say.
+
+    Args:
+        values: numbers of any shape.
+        limit: what none is to exceed, with either sign.
+        source: the file that they come from.
+        key: where in that file.
+
+    Raises:
+        SubjectError: there is such a number; it says how many, and which is the first.
+    """
+    wrong = np.argwhere(~(np.abs(values.astype(np.float64)) <= limit))
+    if len(wrong):
+        first = tuple(wrong[0].tolist())
+        raise SubjectError(
+            source,
+            "holds values that are not finite or too large",
+            key=key,
+            expected=f"finite numbers from {-limit:g} to {limit:g}",
+            found=f"{len(wrong)} others, first {values[first]} at {list(first)}",
+        )
+
+
 def shortened(value: object, length: int = 120) -> str:
     """The value as one short line that a terminal can show, for messages."""
     if isinstance(value, (list, dict, tuple, set)):  # their text can be long to make, or nested without end

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from partnerface_ns.errors import SubjectError
-from partnerface_ns.files import npz_shapes, path_inside, read_json, read_npz, require_file, shortened
+from partnerface_ns.files import npz_shapes, path_inside, read_json, read_npz, require_file, require_sane, shortened
 
 
 @pytest.fixture
@@ -159,3 +159,15 @@ def test_messages_stay_short():
         assert len(shortened(value)) <= 120 and "\n" not in shortened(value)
     assert shortened(1.5) == "1.5"
     assert shortened("a\x1b[2J\ud800ü") == "a?[2J?ü"
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -1e7])
+def test_a_number_that_cannot_be_is_named_with_its_place(wrong, tmp_path):
+    values = np.zeros((2, 3), dtype=np.float32)
+    require_sane(values, 1e6, tmp_path, "key")
+    require_sane(values[:0], 1e6, tmp_path, "key")
+    values[1, 2] = wrong
+    with pytest.raises(
+        SubjectError, match=rf"(?s)\[key\].*from -1e\+06 to 1e\+06.*1 others, first {wrong}.* at \[1, 2\]"
+    ):
+        require_sane(values, 1e6, tmp_path, "key")

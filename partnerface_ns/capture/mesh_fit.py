@@ -19,7 +19,7 @@ from jaxtyping import Float
 from partnerface_ns.capture.record import MAX_NUMBER
 from partnerface_ns.capture.rotations import axis_angle_from_matrix, rotation_between
 from partnerface_ns.errors import SubjectError
-from partnerface_ns.files import require_file, shortened
+from partnerface_ns.files import require_file, require_sane, shortened
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
@@ -53,8 +53,7 @@ def read_obj_verts(path: Path, num_verts: int) -> Float[np.ndarray, "verts 3"]:
         verts = np.array(rows, dtype=np.float64).reshape(num_verts, 3)
     except ValueError as error:
         raise SubjectError(path, "a vertex that is not three numbers", key="v", found=shortened(error)) from error
-    if not np.abs(verts).max() <= MAX_NUMBER:
-        raise SubjectError(path, "holds values that are not finite or too large", key="v")
+    require_sane(verts, MAX_NUMBER, path, "v")
     return verts
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from partnerface_ns.capture.record import MAX_NUMBER
 from partnerface_ns.errors import SubjectError
-from partnerface_ns.files import shortened
+from partnerface_ns.files import require_sane, shortened
 from partnerface_ns.flame.state import HeadState
 
 IDENTITY_TOLERANCE = 1e-3
@@ -49,8 +49,7 @@ def numbers(arrays: Mapping[str, np.ndarray], key: str, source: Path) -> np.ndar
     values = arrays[key]
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu":
         raise SubjectError(source, "not an array of numbers", key=key, found=getattr(values, "dtype", type(values)))
-    if values.size and not np.abs(values.astype(np.float64)).max() <= MAX_NUMBER:
-        raise SubjectError(source, "holds values that are not finite or too large", key=key, expected=f"{MAX_NUMBER:g}")
+    require_sane(values, MAX_NUMBER, source, key)
     return values
 
 

@@ -199,6 +199,8 @@ class Bench:
                     self._add(future.result())
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
+                for process in multiprocessing.active_children():  # they would go on with the runs handed to them
+                    process.terminate()
                 raise
         return len(todo)
 

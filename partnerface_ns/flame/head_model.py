@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from partnerface_ns.errors import SubjectError
-from partnerface_ns.files import read_npz
+from partnerface_ns.files import read_npz, require_sane
 from partnerface_ns.flame.pickle_file import MAX_BYTES, read_flame_pickle
 from partnerface_ns.flame.regions import REGION_NAMES, derive_regions
 
@@ -164,8 +164,7 @@ def _array(arrays: dict[str, np.ndarray], path: Path, key: str, shape: tuple[int
         raise SubjectError(path, "wrong shape", key=key, expected=wanted, found=array.shape)
     if array.dtype.kind not in "fiu":
         raise SubjectError(path, "not a number array", key=key, found=array.dtype)
-    if array.size and not np.abs(array.astype(np.float64)).max() <= _MAX_NUMBER:
-        raise SubjectError(path, "holds values that are not finite or too large", key=key, expected=f"{_MAX_NUMBER:g}")
+    require_sane(array, _MAX_NUMBER, path, key)
     return array.astype(np.float32)
 
 
