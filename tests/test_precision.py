@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -51,7 +51,14 @@ def test_a_cpu_is_looked_up(monkeypatch, tmp_path):
 @pytest.mark.parametrize("native", [True, False])
 def test_the_gpu_asked_for_counts_and_only_if_it_takes_no_numbers_apart(native, monkeypatch):
     current = []
-    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext(current.append(device)))
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: native or including_emulation)
+
+    @contextmanager
+    def make_current(device):
+        current.append(device)
+        yield
+        current.pop()
+
+    monkeypatch.setattr(torch.cuda, "device", make_current)
+    asked = lambda including_emulation: current[0].index == 1 and (native or including_emulation)  # noqa: E731
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", asked)
     assert precision.multiplies_bfloat16.__wrapped__(torch.device("cuda:1")) == native
-    assert current == [torch.device("cuda:1")]

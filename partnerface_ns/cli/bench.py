@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -11,7 +12,7 @@ from partnerface_ns.commands import command
 from partnerface_ns.errors import SubjectError
 
 if TYPE_CHECKING:
-    from filelock import FileLock
+    from collections.abc import Iterator
 
     from partnerface_ns.bench.driving import Driven
     from partnerface_ns.bench.results import Results
@@ -71,24 +72,54 @@ class Bench:
 
     def __call__(self) -> None:
         self._check()
+        with self._alone():
+            avatar = self._run()
+            print(f"{self.output / 'bench.md'}:\n\n{self._results().report()}")
+        if avatar is not None:
+            drive = ("partnerface", "drive", avatar, "--performance", "talk", "--output", "talk.mp4")
+            print(f"Next:\n  {command(*drive)}")
+
+    def _run(self) -> Path | None:
+        """Returns an avatar that was trained and kept, if one was."""
+        if self.suite == "quick":
+            return self._quick()
+        if self.suite == "full":
+            return self._full()
         if self.avatar is not None:
             self._time(self.avatar, SIZES)
         elif self.suite == "scaling":
             self._time_steps()
-        elif self.suite == "quick":
-            self._quick()
-        elif self.suite == "full":
-            self._full()
         else:
             self._train_and_measure()
-        print(f"{self.output / 'bench.md'}:\n\n{self._results().report()}")
-        avatars = sorted((self.output / "avatars").glob("*two-stage*.pt"))
-        if self.avatar is None and avatars:
-            drive = ("partnerface", "drive", avatars[0], "--performance", "talk", "--output", "talk.mp4")
-            print(f"Next:\n  {command(*drive)}")
+            return self._avatar_of(self._all_subjects()[0]) if self.keep_avatars else None
+        return None
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Refuse a folder that another command writes to: both would train the same and lose what the other found."""
+        from filelock import FileLock, Timeout
+
+        self.output.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.output / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise SubjectError(
+                self.output, "another `partnerface bench` writes to this folder", hint="give another --output, or wait"
+            ) from None
+        except (OSError, NotImplementedError) as error:
+            raise SubjectError(lock.lock_file, "cannot be locked", found=error, hint="give another --output") from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _check(self) -> None:
-        """Refuse numbers that mean nothing before anything is trained."""
+        """Refuse what makes no sense before anything is written."""
+        from partnerface_ns.bench.variants import VARIANTS
+        from partnerface_ns.capture.head_models import resolve_head_model
+        from partnerface_ns.capture.load import load_capture
+
         numbers = {"--seeds": self.seeds, "--num-test": self.num_test, "--jobs": 1 if self.jobs is None else self.jobs}
         for name, number in numbers.items():
             if number < 1:
@@ -101,17 +132,35 @@ class Bench:
             raise SubjectError("--variants", "takes --suite ablation, and no --avatar", found=" ".join(self.variants))
         if not self.seconds or min(self.seconds) <= 0:
             raise SubjectError("--seconds", "out of range", expected="more than 0", found=self.seconds)
+        unknown = [name for name in self.variants if name not in VARIANTS]
+        if unknown:
+            raise SubjectError(
+                "--variants", "unknown variant", expected=", ".join(map(repr, VARIANTS)), found=unknown[0]
+            )
+        if len(self.subjects) > 1 and (self.avatar is not None or self.suite in ("quick", "scaling")):
+            raise SubjectError("--subjects", "this takes one capture", expected=1, found=len(self.subjects))
+        if len({folder.resolve().name for folder in self.subjects}) < len(self.subjects):
+            found = ", ".join(str(folder) for folder in self.subjects)
+            raise SubjectError(
+                "--subjects", "runs are told apart by it", expected="folders of different names", found=found
+            )
+        if self.output.exists() and not self.output.is_dir():
+            raise SubjectError("--output", "not a folder", expected="a new folder, or a benchmark's", found=self.output)
+        for folder in self.subjects:
+            resolve_head_model(load_capture(folder, head_model=self.head_model), self.head_model)
+        self._results()
 
-    def _quick(self) -> None:
+    def _quick(self) -> Path:
         from partnerface_ns.bench.variants import QUICK
 
-        subject = self._one_subject()
+        (subject,) = self._all_subjects()
         few = replace(self, variants=QUICK, seconds=(QUICK_SECONDS,), seeds=1, num_test=2, keep_avatars=True)
         anew = few._train_and_measure() > 0
         self._time_steps_once(subject)
         few._time_trained(subject, QUICK_SIZES, anew)
+        return few._avatar_of(subject)
 
-    def _full(self) -> None:
+    def _full(self) -> Path:
         from partnerface_ns.bench.variants import FULL
 
         all_of_them = self._all_subjects()
@@ -122,6 +171,7 @@ class Bench:
         self._time_steps_once(all_of_them[0])
         for subject in all_of_them:
             longer._time_trained(subject, SIZES, anew)
+        return longer._avatar_of(all_of_them[0])
 
     def _time_steps_once(self, subject: Path) -> None:
         from partnerface_ns.bench.machine import machine
@@ -130,31 +180,32 @@ class Bench:
             replace(self, subjects=(subject,))._time_steps()
 
     def _time_trained(self, subject: Path, sizes: tuple[int, ...], anew: bool) -> None:
-        """The pictures of the first variant's longest run, if they were not or are to be timed anew."""
+        """The pictures of a subject's avatar, if they were not or are to be timed anew."""
         from partnerface_ns.bench.machine import machine
 
-        name = self._job(subject, self.variants[0], 0, max(self.seconds), self._device()).name
+        avatar = self._avatar_of(subject)
         timed = {driven.key for driven in self._results().driven}
-        if anew or (subject.resolve().name, name, machine(self._device())) not in timed:
-            replace(self, subjects=(subject,))._time(self.output / "avatars" / f"{name}.pt", sizes)
+        if anew or (subject.resolve().name, avatar.stem, machine(self._device())) not in timed:
+            replace(self, subjects=(subject,))._time(avatar, sizes)
+
+    def _avatar_of(self, subject: Path) -> Path:
+        """Of the first variant's longest run."""
+        from partnerface_ns.bench.variants import ABLATION
+
+        job = self._job(subject, (self.variants or ABLATION)[0], 0, max(self.seconds), self._device())
+        return self.output / "avatars" / f"{job.name}.pt"
 
     def _time_steps(self) -> None:
         from partnerface_ns.bench.machine import machine
         from partnerface_ns.bench.scaling import StepTimes, pieces_of_a_step, step_costs
 
-        subject, device = self._one_subject(), self._device()
-        self._results()  # a foreign folder is refused before anything is timed
+        (subject,), device = self._all_subjects(), self._device()
         costs = step_costs(subject, device, self.head_model)
         pieces = pieces_of_a_step(subject, self.head_model)
         self._add(StepTimes(subject.resolve().name, machine(device), costs, pieces))
 
     def _all_subjects(self) -> tuple[Path, ...]:
         return self.subjects or (self._demo_subject(),)
-
-    def _one_subject(self) -> Path:
-        if len(self.subjects) > 1:
-            raise SubjectError("--subjects", "this takes one capture", expected=1, found=len(self.subjects))
-        return self._all_subjects()[0]
 
     def _device(self) -> str:
         from partnerface_ns.cli.avatars import usable_device
@@ -166,9 +217,6 @@ class Bench:
         from partnerface_ns.bench.machine import machine
         from partnerface_ns.cli.avatars import open_player
 
-        if len(self.subjects) > 1:
-            raise SubjectError("--subjects", "one avatar has one capture", expected=1, found=len(self.subjects))
-        self._results()  # a foreign folder is refused before anything is timed
         player = open_player(avatar, self.head_model, self.device)
         subject, measured = "", None
         if self.subjects:
@@ -214,33 +262,15 @@ class Bench:
 
     def _missing(self, outcomes: list[Outcome], device: str) -> list[Job]:
         from partnerface_ns.bench.training_runs import run_key
-        from partnerface_ns.bench.variants import ABLATION, VARIANTS
-        from partnerface_ns.capture.head_models import resolve_head_model
-        from partnerface_ns.capture.load import load_capture
+        from partnerface_ns.bench.variants import ABLATION
 
-        unknown = [name for name in self.variants if name not in VARIANTS]
-        if unknown:
-            raise SubjectError(
-                "--variants", "unknown variant", expected=", ".join(map(repr, VARIANTS)), found=unknown[0]
-            )
-        folders = self._all_subjects()
-        subjects = {}
-        for folder in folders:
-            capture = load_capture(folder, head_model=self.head_model)
-            resolve_head_model(capture, self.head_model)
-            subjects[capture.name] = folder
-        if len(subjects) < len(folders):
-            found = ", ".join(str(folder) for folder in folders)
-            raise SubjectError(
-                "--subjects", "runs are told apart by it", expected="folders of different names", found=found
-            )
         asked = {
-            run_key(name, variant, seed, seconds, self.held_out, device, self.num_test): self._job(
+            run_key(folder.resolve().name, variant, seed, seconds, self.held_out, device, self.num_test): self._job(
                 folder, variant, seed, seconds, device
             )
             for seed in range(self.seeds)
             for seconds in self.seconds
-            for name, folder in subjects.items()
+            for folder in self._all_subjects()
             for variant in self.variants or ABLATION
         }
         done = {outcome.key for outcome in outcomes}
@@ -263,9 +293,8 @@ class Bench:
         from partnerface_ns.demo.subject import make_subject
 
         folder = self.output / "demo-subject"
-        with self._alone("demo-subject"):
-            if not folder.exists():
-                make_subject(folder)
+        if not folder.exists():
+            make_subject(folder)
         return folder
 
     def _results(self) -> Results:
@@ -275,15 +304,6 @@ class Bench:
         return Results.of(self.output)
 
     def _add(self, row: Outcome | Driven | StepTimes) -> None:
-        """To what the folder holds by now: another command may have written to it meanwhile."""
-        with self._alone("bench"):
-            results = self._results()
-            results.add(row)
-            results.write(self.output)
-
-    def _alone(self, name: str) -> FileLock:
-        """While this is held, other commands with the same folder wait."""
-        from filelock import FileLock
-
-        self.output.mkdir(parents=True, exist_ok=True)
-        return FileLock(self.output / f".{name}.lock")
+        results = self._results()
+        results.add(row)
+        results.write(self.output)

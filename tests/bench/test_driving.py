@@ -69,4 +69,4 @@ def test_the_table_holds_speed_and_quality():
 def test_one_avatar_has_one_capture(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["bench", "--output", str(tmp_path), "--avatar", str(tmp_path), "--subjects", "a", "b"])
-    assert "one avatar has one capture" in capsys.readouterr().err
+    assert "takes one capture" in capsys.readouterr().err

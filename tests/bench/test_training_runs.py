@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 from partnerface_ns.bench import training_runs, variants
@@ -127,36 +128,46 @@ def test_runs_of_other_options_stay_in_the_folder(subject, tmp_path, monkeypatch
     assert "15 of tune" in capsys.readouterr().out
 
 
-def test_two_commands_may_write_to_one_folder(subject, tmp_path, monkeypatch, small_preset):
-    monkeypatch.setitem(variants.VARIANTS, "none", small_preset)
-    other = outcome("hard", 0, 7, 20.0)
-    known = Bench._missing
-    monkeypatch.setattr(Bench, "_missing", lambda *given: Results([other]).write(tmp_path) or known(*given))
-    monkeypatch.setattr("multiprocessing.get_context", lambda _: None)
-    monkeypatch.setattr("concurrent.futures.ProcessPoolExecutor", lambda jobs, mp_context: ThreadPoolExecutor(jobs))
-    Bench(tmp_path, (subject,), seeds=1, variants=("none",), seconds=(0.5,), num_test=1)()
-    assert [run.variant for run in Results.of(tmp_path).runs] == ["none", "hard"]
+def test_a_folder_that_another_command_writes_to_is_refused(subject, tmp_path, monkeypatch):
+    monkeypatch.setattr(Bench, "_train_and_measure", lambda self: None)
+    with FileLock(tmp_path / ".lock"), pytest.raises(SubjectError, match="another"):
+        Bench(tmp_path, (subject,))()
+    Bench(tmp_path, (subject,))()
+    Bench(tmp_path, (subject,))()
 
 
-def test_commands_at_the_same_time_lose_no_row(tmp_path):
-    rows = [outcome("hard", seed, 7, 20.0) for seed in range(16)]
-    with ThreadPoolExecutor(len(rows)) as pool:
-        list(pool.map(Bench(tmp_path)._add, rows))
-    assert len(Results.of(tmp_path).runs) == len(rows)
+def test_where_nothing_can_be_locked_that_is_said(subject, tmp_path, monkeypatch):
+    def refuse(lock):
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    monkeypatch.setattr(Bench, "_train_and_measure", lambda self: None)
+    with pytest.raises(SubjectError, match=r"(?s)\.lock: cannot be locked.*not supported"):
+        Bench(tmp_path, (subject,))()
 
 
-def test_commands_at_the_same_time_make_one_demo_subject(tmp_path, monkeypatch):
-    made = []
-
-    def make(folder):
-        time.sleep(0.05)
-        folder.mkdir()
-        made.append(folder)
-
-    monkeypatch.setattr("partnerface_ns.demo.subject.make_subject", make)
-    with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda _: Bench(tmp_path)._demo_subject(), range(4)))
-    assert made == [tmp_path / "demo-subject"] and found == made * 4
+@pytest.mark.parametrize(
+    ("options", "avatar"),
+    [
+        ({"suite": "quick"}, "two-stage-60s-0"),
+        ({"suite": "full"}, "two-stage-600s-0"),
+        ({"suite": "scaling"}, None),
+        ({}, None),
+        ({"keep_avatars": True, "variants": ("hard", "none"), "seconds": (2.0, 9.0, 5.0)}, "hard-9s-0"),
+    ],
+)
+def test_the_next_command_drives_what_this_one_trained(subject, tmp_path, monkeypatch, capsys, options, avatar):
+    (tmp_path / "avatars").mkdir()
+    (tmp_path / "avatars" / "a-two-stage-60s-0.pt").touch()
+    monkeypatch.setattr(Bench, "_train_and_measure", lambda self: 0)
+    monkeypatch.setattr(Bench, "_time", lambda *_: None)
+    monkeypatch.setattr(Bench, "_time_steps", lambda *_: None)
+    Bench(tmp_path, (subject,), device="cpu", **options)()
+    _, _, command = capsys.readouterr().out.partition("Next:\n")
+    if avatar is None:
+        assert not command
+    else:
+        assert f"partnerface drive {tmp_path}/avatars/{subject.name}-{avatar}.pt " in command
 
 
 def test_suites_leave_what_is_timed_already(subject, tmp_path, monkeypatch):
@@ -170,7 +181,8 @@ def test_suites_leave_what_is_timed_already(subject, tmp_path, monkeypatch):
     monkeypatch.setattr(Bench, "_time_steps", lambda self: done.append("steps"))
     Bench(tmp_path, (subject,), suite="quick", device="cpu")()
     assert not done
-    Bench(tmp_path, (subject.parent / "other",), suite="quick", device="cpu")()
+    other = shutil.copytree(subject, tmp_path / "other")
+    Bench(tmp_path, (other,), suite="quick", device="cpu")()
     assert done == ["steps", QUICK_SIZES]
     trained = 1
     Bench(tmp_path, (subject,), suite="quick", device="cpu")()
@@ -185,7 +197,7 @@ def test_the_full_suite_trains_times_and_counts(subject, tmp_path, monkeypatch):
         Bench, "_time", lambda self, avatar, sizes: done.append((self.subjects[0].name, avatar.name, sizes))
     )
     monkeypatch.setattr(Bench, "_time_steps", lambda self: done.append(self.subjects))
-    other = subject.parent / "other"
+    other = shutil.copytree(subject, tmp_path / "other")
     Bench(tmp_path, (subject, other), suite="full")()
     runs, longer, steps, *timed = done
     assert runs == ((subject, other), variants.FULL, (120.0,), 3)
