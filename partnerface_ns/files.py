@@ -5,6 +5,7 @@ Every refusal is a `SubjectError` that names file, key, what was expected and wh
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import math
@@ -245,6 +246,49 @@ def shortened(value: object, length: int = 120) -> str:
 
 def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not a finite number")
+
+
+def require_writable(path: Path) -> None:
+    """Check that a file or folder can be made at a path, before the work for it begins.
+
+    Raises:
+        SubjectError: what is above it is no folder, or may not be written to.
+    """
+    above = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
+    if path.is_dir():
+        above = path
+    if not above.is_dir():
+        raise SubjectError(path, "cannot be written", expected="a place in a folder", found=f"{above} is a file")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise SubjectError(
+            path, "cannot be written", found=f"{above} may not be written to", hint="choose another place"
+        )
+
+
+def require_writable_file(path: Path) -> None:
+    """Check that a file can be written at a path, as `require_writable` does; a file that is there is replaced.
+
+    Raises:
+        SubjectError: a folder is there, or the place cannot be written.
+    """
+    if path.is_dir():
+        raise SubjectError(path, "cannot be written", expected="a file's name", found="a folder")
+    require_writable(path)
+
+
+def write_failure(path: Path, error: OSError, hint: str | None = None) -> SubjectError:
+    """What to raise where writing failed.
+
+    Args:
+        path: what was to be written.
+        error: the system's.
+        hint: what else the user can do.
+    """
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    place = f" ({error.filename})" if error.filename is not None and str(error.filename) != str(path) else ""
+    advice = "make room or choose another place" if full else "choose another place"
+    hint = advice if hint is None else f"{advice}; {hint}"
+    return SubjectError(path, "cannot be written", found=f"{error.strerror or error}{place}", hint=hint)
 
 
 def write_text(path: Path, text: str) -> None:

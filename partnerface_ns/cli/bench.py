@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from partnerface_ns.commands import command
 from partnerface_ns.errors import SubjectError
+from partnerface_ns.files import require_writable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from partnerface_ns.bench.driving import Driven
     from partnerface_ns.bench.results import Results
     from partnerface_ns.bench.scaling import StepTimes
@@ -71,8 +69,12 @@ class Bench:
     """Keep every run's avatar, to look at or to drive."""
 
     def __call__(self) -> None:
+        from partnerface_ns.locks import alone_in
+
         self._check()
-        with self._alone():
+        require_writable(self.output)
+        self.output.mkdir(parents=True, exist_ok=True)
+        with alone_in(self.output):  # others would train the same and lose what this one found
             avatar = self._run()
             print(f"{self.output / 'bench.md'}:\n\n{self._results().report()}")
         if avatar is not None:
@@ -93,26 +95,6 @@ class Bench:
             self._train_and_measure()
             return self._avatar_of(self._all_subjects()[0]) if self.keep_avatars else None
         return None
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Refuse a folder that another command writes to: both would train the same and lose what the other found."""
-        from filelock import FileLock, Timeout
-
-        self.output.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.output / ".lock", timeout=0)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise SubjectError(
-                self.output, "another `partnerface bench` writes to this folder", hint="give another --output, or wait"
-            ) from None
-        except (OSError, NotImplementedError) as error:
-            raise SubjectError(lock.lock_file, "cannot be locked", found=error, hint="give another --output") from error
-        try:
-            yield
-        finally:
-            lock.release()
 
     def _check(self) -> None:
         """Refuse what makes no sense before anything is written."""

@@ -12,7 +12,6 @@ The folder afterwards:
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from partnerface_ns.errors import SubjectError
+from partnerface_ns.files import require_writable, write_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,8 +53,17 @@ class Demo:
     """Where to train; auto takes the GPU where there is one."""
 
     def __call__(self) -> None:
-        began = time.monotonic()
-        device, spent = self._device(), self._spent_before()
+        from partnerface_ns.locks import alone_in
+
+        began, device = time.monotonic(), self._device()
+        self._claim()
+        with alone_in(self.output):
+            self._make(device, began)
+        self._tell()
+
+    def _make(self, device: str, began: float) -> None:
+        """All that is not finished yet."""
+        spent = self._spent_before()
         try:
             if not self._summary_path.exists():
                 self._run(device, lambda: spent + time.monotonic() - began)
@@ -65,7 +74,6 @@ class Demo:
             raise KeyboardInterrupt from None
         finally:
             self._remember(spent + time.monotonic() - began)
-        self._tell()
 
     # -- steps ---------------------------------------------------------------------------------------------------
 
@@ -88,7 +96,7 @@ class Demo:
             "num_parts": run.pipeline.model.avatar.config.num_parts,
             "seed": self.seed,
         }
-        _write_json(self._summary_path, summary)
+        write_json(self._summary_path, summary)
 
     def _configured(self, device: str) -> Any:
         _say("Starting nerfstudio")
@@ -150,21 +158,36 @@ class Demo:
             raise SubjectError("--device", "this machine has no usable GPU", expected="cpu or auto", found="cuda")
         return self.device if self.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
 
-    def _spent_before(self) -> float:
-        """Seconds that a stopped demo in the folder took; claims the folder if it is free.
+    @property
+    def _state_path(self) -> Path:
+        return self.output / "demo.json"
+
+    def _claim(self) -> None:
+        """Make the folder if it is not there.
 
         Raises:
-            SubjectError: an option is out of range, or the folder holds something else or a demo of other options.
+            SubjectError: an option is out of range, or the folder holds something else or cannot be written.
+        """
+        from partnerface_ns.capture.writing import is_free
+
+        if not self.minutes > 0:
+            raise SubjectError("--minutes", "no time to train", expected="more than 0", found=self.minutes)
+        taken = self.output.exists() and (not self.output.is_dir() or not is_free(self.output))
+        if taken and not self._state_path.is_file():
+            raise SubjectError(self.output, "is in use", expected="a new or an empty folder, or a stopped demo's")
+        require_writable(self.output)
+        self.output.mkdir(parents=True, exist_ok=True)
+
+    def _spent_before(self) -> float:
+        """Seconds that a stopped demo in the folder took.
+
+        Raises:
+            SubjectError: the folder holds a demo of other options.
         """
         from partnerface_ns.capture.record import Record
 
-        if self.minutes <= 0:
-            raise SubjectError("--minutes", "no time to train", expected="more than 0", found=self.minutes)
-        state = self.output / "demo.json"
+        state = self._state_path
         if not state.is_file():
-            if self.output.exists() and (not self.output.is_dir() or any(self.output.iterdir())):
-                raise SubjectError(self.output, "is in use", expected="a new or an empty folder, or a stopped demo's")
-            self.output.mkdir(parents=True, exist_ok=True)
             self._remember(0.0)
             return 0.0
         found = Record.read(state)
@@ -172,14 +195,14 @@ class Demo:
             raise SubjectError(
                 state,
                 "the folder holds a demo of other options",
-                expected=self._options(),
-                found=found.values.get("options"),
+                expected=_listed(self._options()),
+                found=_listed(found.values.get("options")),
                 hint="give those, or another --output",
             )
         return found.number("seconds", 0.0, 1e9)
 
     def _remember(self, seconds: float) -> None:
-        _write_json(self.output / "demo.json", {"options": self._options(), "seconds": round(seconds, 1)})
+        write_json(self._state_path, {"options": self._options(), "seconds": round(seconds, 1)})
 
     def _tell(self) -> None:
         from partnerface_ns.commands import after_training, command
@@ -205,14 +228,14 @@ def _read_pictures(folder: Path, num: int) -> Iterator[np.ndarray]:
 
 
 def _rounded(value: Any) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    return "not measured" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def _listed(options: object) -> str:
+    """Options as they are given on the command line."""
+    pairs = options.items() if isinstance(options, dict) else ()
+    return " ".join(f"--{name} {value}" for name, value in pairs)
 
 
 def _say(text: str) -> None:
     print(f"\n== {text}", flush=True)
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf8")
-    os.replace(partial, path)

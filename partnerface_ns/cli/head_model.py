@@ -36,7 +36,10 @@ class ShowHeadModel:
 
     def __call__(self) -> None:
         from partnerface_ns.capture.head_models import named_head_model
+        from partnerface_ns.files import require_writable_file
 
+        if self.output is not None:
+            require_writable_file(self.output)
         model = named_head_model(self.file)
         print("\n".join(_description(model)))
         if self.output is not None:

@@ -47,7 +47,9 @@ class Inspect:
         from partnerface_ns.capture.diagnosis import diagnose
         from partnerface_ns.capture.head_models import resolve_head_model, version_doubt
         from partnerface_ns.capture.load import load_capture
+        from partnerface_ns.files import require_writable_file
 
+        require_writable_file(self.output)
         capture = load_capture(self.dir, self.format, self.head_model)
         _print(_contents(capture))
         model = resolve_head_model(capture, self.head_model)

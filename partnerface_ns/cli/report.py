@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,18 +30,21 @@ class Report:
 
     def __call__(self) -> None:
         from partnerface_ns.cli.runs import open_run
+        from partnerface_ns.files import require_writable, write_text
         from partnerface_ns.progress import progress
         from partnerface_ns.rendering.figures import save_picture
 
+        folder = (self.run.parent if self.run.is_file() else self.run) / "report"
+        if folder.parent.is_dir():
+            require_writable(folder)
         run = open_run(self.run)
         rows = run.figures()
-        folder = run.folder / "report"
         folder.mkdir(exist_ok=True)
         worst, median = worst_and_median(rows)
         images = {index: run.show(index) for index in progress(dict.fromkeys([*worst, *median]), "Rendering")}
         save_picture(folder / "worst.png", _sheet(rows, images, worst))
         save_picture(folder / "median.png", _sheet(rows, images, median))
-        _write_text(folder / "figures.md", figures_table(rows, worst, median))
+        write_text(folder / "figures.md", figures_table(rows, worst, median))
         print(f"{len(rows)} test pictures. Written to {folder}: worst.png, median.png, figures.md")
 
 
@@ -87,9 +89,3 @@ def _caption(row: dict[str, str]) -> str:
 
 def _number(row: dict[str, str], name: str) -> float:
     return float(row[name] or "nan")
-
-
-def _write_text(path: Path, text: str) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text, encoding="utf8")
-    os.replace(partial, path)

@@ -23,15 +23,16 @@ class Track:
     """
 
     video: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="VIDEO")]
-    """The video (anything that ffmpeg decodes), or a folder of images in order of their names."""
+    """The video (anything that ffmpeg decodes), or a folder of images in order of the numbers in their names."""
     dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")]
-    """The new folder to write. A hidden folder beside it holds unfinished work, so that a stopped run goes on."""
+    """The new or empty folder to write. A hidden folder beside it (in it, if it exists) holds unfinished work, so
+    that a stopped run goes on."""
     size: int = 512
-    """Side of the square pictures, pixels."""
+    """Side of the square pictures, pixels: 64 to 4096."""
     fps: float | None = None
     """Take at most this many frames a second; by default all."""
     max_frames: int | None = None
-    """Take at most this many frames."""
+    """Take at most this many frames: 10 or more."""
     start: float = 0.0
     """Seconds of the video to leave out at its beginning."""
     end: float | None = None
@@ -40,7 +41,7 @@ class Track:
     """FLAME file to fit (.npz or .pkl); by default the open head that comes with this package."""
     focal_length: float | None = None
     """Focal length in longer sides of the video's frame (pixels divided by width, for a wide frame); by default it
-    is estimated, which a face allows only roughly. A phone has about 0.8, a portrait lens 1.5 to 2.5."""
+    is estimated, which a face allows only roughly. 0.3 to 10; a phone has about 0.8, a portrait lens 1.5 to 2.5."""
     device: str = "cpu"
     """Where the head is fitted: auto, cpu, cuda or cuda:N."""
     matting: bool = True
@@ -65,9 +66,12 @@ class Track:
         console = Console()
         for warning in report["warnings"]:
             console.print(f"[yellow]Warning:[/] {warning}")
+        silhouette = report["silhouette_px_mean"]
+        measured = [f"landmarks {report['landmark_px_median']} px"]
+        measured += [] if silhouette is None else [f"silhouette {silhouette} px"]
         console.print(
             f"{report['frames_tracked']} of {report['frames_total']} frames tracked in {report['seconds_total']} s: "
-            f"landmarks {report['landmark_px_median']} px, silhouette {report['silhouette_px_mean']} px (at 512 x 512)."
+            f"{', '.join(measured)} (at 512 x 512)."
         )
         next_is = f"Look at {self.dir / 'preview.mp4'}, then:" if self.preview else "Next:"
         print(next_is, to_train(self.dir, self.head_model), sep="\n  ")

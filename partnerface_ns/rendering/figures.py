@@ -76,10 +76,14 @@ def sheet(
 
 
 def save_picture(path: Path, picture: UInt8[np.ndarray, "height width 3"]) -> None:
-    """Write a PNG."""
+    """Write a PNG; folders above it are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.partial")
-    Image.fromarray(picture).save(partial, format="PNG", optimize=True)
-    os.replace(partial, path)
+    try:
+        Image.fromarray(picture).save(partial, format="PNG", optimize=True)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def save_clip(path: Path, pictures: Iterable[UInt8[np.ndarray, "height width 3"]], fps: float) -> None:

@@ -37,8 +37,10 @@ class CropPath:
         """Pixels of the result for one pixel of the frame."""
         return size / self.side
 
-    def cut(self, rgb: UInt8[np.ndarray, "rows columns 3"], index: int, size: int) -> UInt8[np.ndarray, "size size 3"]:
-        """The square of one frame, resized."""
+    def cut(
+        self, rgb: UInt8[np.ndarray, "rows columns channels"], index: int, size: int
+    ) -> UInt8[np.ndarray, "size size channels"]:
+        """The square of one frame, RGB or RGBA, resized; colours of RGBA are weighed by alpha."""
         from PIL import Image
 
         x, y = self.corners[index]

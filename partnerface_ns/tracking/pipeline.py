@@ -1,13 +1,11 @@
 """From a video to a subject: look, fit, measure, write.
 
-The work folder stands beside the result and is removed at the end; the result appears whole or not at all. Frames
-that are kept are counted anew from 0; the first 70% of them are for training, the rest for testing.
+The work folder is hidden, on the file system of the result, and removed at the end; the result appears whole or not at
+all. Frames that are kept are counted anew from 0; the first 70% of them are for training, the rest for testing.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -19,10 +17,12 @@ import numpy as np
 import torch
 
 from partnerface_ns.capture.vhap_writer import write_vhap
-from partnerface_ns.capture.writing import require_new
+from partnerface_ns.capture.writing import make_folder, publish, remove_empty, require_new, unfinished_folder
 from partnerface_ns.errors import SubjectError
+from partnerface_ns.files import write_failure, write_json
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.state import HeadState
+from partnerface_ns.locks import alone_in
 from partnerface_ns.progress import progress
 from partnerface_ns.tracking import report
 from partnerface_ns.tracking.embedding import landmark_embedding
@@ -42,9 +42,12 @@ from partnerface_ns.tracking.stages import (
     require_enough,
 )
 from partnerface_ns.tracking.tracked import Tracked
-from partnerface_ns.tracking.video import require_readable
+from partnerface_ns.tracking.video import length_of, require_selection
 from partnerface_ns.tracking.workfolder import WorkFolder
 
+MIN_SIZE, MAX_SIZE = 64, 4096
+"""Pixels of a picture's side: the landmark detector needs as many; memory and time allow as many."""
+FOCAL_RANGE = (0.3, 10.0)
 EXPECTED_FOCAL = 1.6
 """Focal length in longer sides of the frame, where nothing is known: between a phone's and a portrait lens."""
 
@@ -60,25 +63,55 @@ def track_video(video: Path, root: Path, model: HeadModel, options: Options, pre
         preview: whether to draw `preview.mp4`.
 
     Raises:
-        SubjectError: the video cannot be read, shows no face in most frames, the folder exists, or the disk is full.
+        SubjectError: an option is out of range, the video cannot be read or shows no face in most frames, or the
+            folder exists, is being written by another process, or cannot be written.
     """
     start = time.monotonic()
     video, root = Path(video), Path(root)
     require_new(root)
-    require_readable(video)
+    require_options(options, video)
+    folder, made = unfinished_folder(root, "tracking"), list[Path]()
     try:
-        root.parent.mkdir(parents=True, exist_ok=True)
-        made_from = {**{f.name: getattr(options, f.name) for f in fields(options)}, "head_model": model.fingerprint}
-        work = WorkFolder(root.with_name(f".{root.name}.tracking"), video, made_from)
-        try:
-            return _track(video, root, model, options, preview, work, start)
-        except SubjectError:
-            # The same video would be refused again: there is nothing to go on from.
-            work.remove()
-            raise
+        made = make_folder(folder)
+        with alone_in(folder, root):
+            made_from = {**{f.name: getattr(options, f.name) for f in fields(options)}, "head_model": model.fingerprint}
+            work = WorkFolder(folder, video, made_from)
+            try:
+                require_new(root)  # another process may just have finished it
+                return _track(video, root.resolve(), model, options, preview, work, start)
+            except SubjectError:
+                # The same video would be refused again: there is nothing to go on from.
+                work.remove()
+                raise
     except OSError as error:
-        hint = "make room or choose another place; the same command goes on from what is finished"
-        raise SubjectError(root, "the subject cannot be written", found=error, hint=hint) from error
+        hint = f"what is finished lies in {folder}: the same command goes on from there"
+        raise write_failure(root, error, hint) from error
+    finally:
+        remove_empty(made)
+
+
+def require_options(options: Options, video: Path) -> None:
+    """Check the options for a video, before anything is decoded.
+
+    Raises:
+        SubjectError: an option is out of range, or there is no video; names the option and what it takes.
+    """
+    if not MIN_SIZE <= options.size <= MAX_SIZE:
+        expected = f"{MIN_SIZE} to {MAX_SIZE} pixels"
+        raise SubjectError("--size", "out of range", expected=expected, found=options.size)
+    require_selection(options.selection, video)
+    low, high = FOCAL_RANGE
+    focal = options.focal_length
+    if focal is not None and not low <= focal <= high:
+        longer_side = length_of(video).longer_side
+        looks_like_pixels = longer_side is not None and low <= focal / longer_side <= high
+        raise SubjectError(
+            "--focal-length",
+            "out of range",
+            expected=f"{low:g} to {high:g}, in longer sides of the video's frame",
+            found=f"{focal:g}",
+            hint=f"for {focal:g} pixels give {focal / longer_side:.3g}" if looks_like_pixels else None,
+        )
 
 
 def _track(
@@ -102,8 +135,8 @@ def _track(
         "seconds_per_frame": round(seconds / len(faces.times), 3),
         "left_out": {str(index): reason for index, reason in sorted(reasons.items())},
     }
-    (staged / "tracking.json").write_text(json.dumps(result, indent=1), encoding="utf8")
-    os.replace(staged, root)
+    write_json(staged / "tracking.json", result)
+    publish(staged, root)
     work.remove()
     return result
 

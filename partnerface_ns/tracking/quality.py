@@ -38,8 +38,8 @@ class Errors:
     jitter: float
 
 
-def figures(errors: Errors) -> dict[str, float]:
-    """The figures of `tracking.json`."""
+def figures(errors: Errors) -> dict[str, float | None]:
+    """The figures of `tracking.json`; None for what was not measured."""
     e = errors.landmarks
     iris = [*range(IRIS_LEFT.start, IRIS_LEFT.stop), *range(IRIS_RIGHT.start, IRIS_RIGHT.stop)]
     silhouette = errors.silhouette[torch.isfinite(errors.silhouette)]
@@ -52,7 +52,7 @@ def figures(errors: Errors) -> dict[str, float]:
         "silhouette_px_mean": silhouette.mean() if len(silhouette) else torch.tensor(float("nan")),
         "jitter_px": torch.tensor(errors.jitter),
     }
-    return {key: round(float(value), 3) for key, value in values.items()}
+    return {key: round(float(value), 3) if torch.isfinite(value) else None for key, value in values.items()}
 
 
 def jitter(projected: Float[Tensor, "frames landmarks 2"]) -> float:

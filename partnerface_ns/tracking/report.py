@@ -72,7 +72,7 @@ def check(
         "reference_size": REFERENCE_SIZE,
         "head_model": {"name": model.name, "fingerprint": model.fingerprint},
         "versions": {name: _version(name) for name in _PACKAGES},
-        "warnings": quality.warnings_about(_footage(capture, faces, pictures, tracked)),
+        "warnings": [*faces.notes, *quality.warnings_about(_footage(capture, faces, pictures, tracked))],
     }
 
 

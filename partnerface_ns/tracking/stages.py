@@ -20,10 +20,9 @@ from partnerface_ns.tracking.detection import Box, FaceFinder, choose_subject
 from partnerface_ns.tracking.landmarks import NUM_LANDMARKS, LandmarkDetector
 from partnerface_ns.tracking.matting import Matter
 from partnerface_ns.tracking.outline import matte_outline
-from partnerface_ns.tracking.video import Selection, estimate_count, read_frames
+from partnerface_ns.tracking.video import MIN_FRAMES, Selection, estimate_count, read_frames
 from partnerface_ns.tracking.workfolder import WorkFolder
 
-_MIN_FRAMES = 10
 _MIN_SHARE = 0.5
 """Of all frames that must be trackable."""
 _UNSURE = 0.035
@@ -55,6 +54,8 @@ class Faces:
     times: Float[np.ndarray, "frames"]
     shape: tuple[int, int]
     num_others: int
+    notes: tuple[str, ...] = ()
+    """What reading the video converted, inferred or left out."""
 
     @property
     def fps(self) -> float:
@@ -69,8 +70,8 @@ def find_faces(video: Path, options: Options, work: WorkFolder) -> Faces:
     """
 
     def make() -> dict[str, np.ndarray]:
-        faces, times, shape = [], [], (0, 0)
-        frames = read_frames(video, options.selection)
+        faces, times, shape, notes = [], [], (0, 0), list[str]()
+        frames = read_frames(video, options.selection, notes.append)
         with FaceFinder() as find:
             for frame in progress(frames, "Finding the face", estimate_count(video, options.selection)):
                 faces.append(find(frame.rgb))
@@ -84,11 +85,13 @@ def find_faces(video: Path, options: Options, work: WorkFolder) -> Faces:
             "times": np.array(times),
             "shape": np.array(shape),
             "num_others": np.array(subject.num_others),
+            "notes": np.array(notes, dtype=str),
         }
 
     arrays = work.stage("faces", make)
     rows, columns = map(int, arrays["shape"])
-    return Faces(arrays["boxes"], arrays["times"], (rows, columns), int(arrays["num_others"]))
+    notes = tuple(arrays["notes"].tolist())
+    return Faces(arrays["boxes"], arrays["times"], (rows, columns), int(arrays["num_others"]), notes)
 
 
 @dataclass(frozen=True)
@@ -106,18 +109,24 @@ class Pictures:
 
 
 def cut_pictures(video: Path, options: Options, faces: Faces, work: WorkFolder) -> Pictures:
-    """Second pass: the square pictures, stored in the work folder, and their landmarks."""
+    """Second pass: the square pictures and their alpha, stored in the work folder, and their landmarks."""
     crop = plan_crop(faces.boxes, faces.shape, faces.fps)
-    folder = work.folder("pictures")
+    folder, alphas = work.folder("pictures"), work.folder("alphas")
 
     def make() -> dict[str, np.ndarray]:
         num = len(faces.times)
         landmarks = np.full((num, NUM_LANDMARKS, 3), np.nan, dtype=np.float32)
         looks = np.full((num, 4), np.nan)
-        frames = zip(range(num), read_frames(video, options.selection), strict=False)
+        index_at = {time: index for index, time in enumerate(faces.times.tolist())}
+        frames = (frame for frame in read_frames(video, options.selection) if frame.time in index_at)
         with LandmarkDetector() as detect:
-            for index, frame in progress(frames, "Landmarks", num):
+            for frame in progress(frames, "Landmarks", num):
+                index = index_at[frame.time]
                 picture = crop.cut(frame.rgb, index, options.size)
+                if frame.alpha is not None:
+                    cut = crop.cut(np.dstack([frame.rgb, frame.alpha]), index, options.size)
+                    picture = np.ascontiguousarray(cut[..., :3])
+                    Image.fromarray(cut[..., 3]).save(picture_path(alphas, index))
                 Image.fromarray(picture).save(picture_path(folder, index), compress_level=1)
                 box = faces.boxes[index].copy()
                 box[:2] -= crop.corners[index]
@@ -145,6 +154,12 @@ def read_picture(work: WorkFolder, index: int) -> np.ndarray:
     """The square picture of a frame."""
     with Image.open(picture_path(work.folder("pictures"), index)) as image:
         return np.asarray(image)
+
+
+def read_alpha(path: Path) -> Float[np.ndarray, "rows columns"]:
+    """The alpha that a frame came with, as a matte in [0, 1], float32."""
+    with Image.open(path) as image:
+        return np.asarray(image, dtype=np.float32) / 255
 
 
 def read_matte(work: WorkFolder, index: int) -> np.ndarray:
@@ -192,8 +207,8 @@ def require_enough(video: Path, num_frames: int, reasons: dict[int, str]) -> Non
     counts = {reason: list(reasons.values()).count(reason) for reason in set(reasons.values())}
     summary = ", ".join(f"{count}: {reason}" for reason, count in sorted(counts.items(), key=lambda c: -c[1]))
     found = f"{kept} of {num_frames} frames" + (f" (left out {summary})" if summary else "")
-    if kept < _MIN_FRAMES:
-        raise SubjectError(video, "too few frames can be tracked", expected=f"at least {_MIN_FRAMES}", found=found)
+    if kept < MIN_FRAMES:
+        raise SubjectError(video, "too few frames can be tracked", expected=f"at least {MIN_FRAMES}", found=found)
     if kept < _MIN_SHARE * num_frames:
         raise SubjectError(video, "most frames cannot be tracked", expected="at least half of them", found=found)
 
@@ -210,7 +225,8 @@ def cut_mattes(frames: Int[np.ndarray, "frames"], work: WorkFolder) -> Float[np.
         outlines = []
         with Matter() as matte_of:
             for index in progress(frames.tolist(), "Matting", len(frames)):
-                matte = matte_of(read_picture(work, index))
+                alpha = picture_path(work.folder("alphas"), index)
+                matte = read_alpha(alpha) if alpha.exists() else matte_of(read_picture(work, index))
                 outlines.append(matte_outline(matte))
                 Image.fromarray(np.round(matte * 255).astype(np.uint8)).save(picture_path(folder, index))
         return {"outlines": np.stack(outlines)}

@@ -1,28 +1,30 @@
-"""Frames of a video file, or of a folder of images, upright, in order of time, one at a time.
+"""Frames of a video file, or of a folder of images, as a player shows them, in order of time, one at a time.
 
-A frame is (rows, columns, 3) uint8 RGB. Times are seconds from the first frame of the file; a variable frame rate is
-kept (each frame has its own time) and `fps` picks the frames nearest to a regular grid. Memory stays bounded: nothing
-but the current frame is held.
+A frame is upright, with square pixels and BT.709 colours. Times are seconds from the first frame of the file; a
+variable frame rate is kept (each frame has its own time) and `fps` picks the frames nearest to a regular grid. Memory
+stays bounded: nothing but the current frames are held. Reading a video twice gives the same frames at the same times.
 """
 
 from __future__ import annotations
 
-import importlib
+import math
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
 
 from partnerface_ns.errors import SubjectError
 from partnerface_ns.files import require_file
+from partnerface_ns.tracking.frame import FOLDER_FPS, INSTALL_HINT, Note, VideoFrame, require
+from partnerface_ns.tracking.image_folder import images_of, read_folder, size_of_images
+from partnerface_ns.tracking.video_file import Length, length_of_file, read_file
 
-INSTALL_HINT = "pip install 'partnerface[track]'"
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-_FOLDER_FPS = 25.0
-"""Frame rate that a folder of images is taken to have."""
+__all__ = ["INSTALL_HINT", "Selection", "VideoFrame", "estimate_count", "length_of", "read_frames", "require"]
+
+MIN_FRAMES = 10
+"""Frames that tracking needs at least."""
 
 
 @dataclass(frozen=True)
@@ -39,44 +41,32 @@ class Selection:
     """At most this many frames; None takes all."""
 
 
-@dataclass(frozen=True)
-class VideoFrame:
-    """One picture of a video."""
-
-    time: float
-    """Seconds from the first frame of the file."""
-    rgb: UInt8[np.ndarray, "rows columns 3"]
+def _ignore(sentence: str) -> None:
+    pass
 
 
-def require(module: str) -> Any:
-    """Import a module of the `track` extra.
-
-    Raises:
-        SubjectError: it is not installed; names the command that installs it.
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise SubjectError(module, "tracking needs this package", found=error, hint=INSTALL_HINT) from error
-
-
-def read_frames(path: Path, selection: Selection) -> Iterator[VideoFrame]:
+def read_frames(path: Path, selection: Selection, note: Note = _ignore) -> Iterator[VideoFrame]:
     """The wanted frames of a video file or of a folder of images.
 
-    A file that breaks off gives the frames before the break.
+    A file that breaks off, or that is damaged, gives the frames that are whole.
+
+    Args:
+        path: the file or folder.
+        selection: which frames.
+        note: is told, in sentences, what was converted, inferred or left out; the last ones when reading ends.
 
     Raises:
         SubjectError: nothing there, no video in the file, or not one frame that can be decoded.
     """
     path = Path(path)
     require_readable(path)
-    frames = _read_folder(path) if path.is_dir() else _read_file(path)
     taken = 0
-    for frame in _select(frames, selection):
-        taken += 1
-        yield frame
+    with closing(read_folder(path, note) if path.is_dir() else read_file(path, note)) as frames:
+        for frame in _select(frames, selection):
+            taken += 1
+            yield frame
     if taken == 0:
-        raise SubjectError(path, "no frame in the chosen part of the video", expected=selection)
+        raise _outside(path, selection, length_of(path).seconds)
 
 
 def require_readable(path: Path) -> None:
@@ -91,25 +81,59 @@ def require_readable(path: Path) -> None:
         require_file(path)
 
 
+def length_of(path: Path) -> Length:
+    """What a video announces about itself.
+
+    Raises:
+        SubjectError: no video that can be opened.
+    """
+    path = Path(path)
+    require_readable(path)
+    if not path.is_dir():
+        return length_of_file(path)
+    return Length(len(images_of(path)) / FOLDER_FPS, FOLDER_FPS, max(size_of_images(path)))
+
+
+def require_selection(selection: Selection, path: Path) -> None:
+    """Check that a selection makes sense for a video, before anything is decoded.
+
+    Raises:
+        SubjectError: an option is out of range, or the part is empty; says how long the video is.
+    """
+    for option, value, low, words in (
+        ("--fps", selection.fps, 0.0, "more than 0"),
+        ("--start", selection.start, None, "0 or more"),
+        ("--end", selection.end, 0.0, "more than 0"),
+    ):
+        if value is not None and not (math.isfinite(value) and (value > low if low is not None else value >= 0)):
+            raise SubjectError(option, "out of range", expected=words, found=f"{value:g}")
+    if selection.max_frames is not None and selection.max_frames < MIN_FRAMES:
+        raise SubjectError("--max-frames", "too few", expected=f"at least {MIN_FRAMES}", found=selection.max_frames)
+    seconds = length_of(path).seconds
+    if (selection.end is not None and selection.end <= selection.start) or (
+        seconds is not None and selection.start >= seconds
+    ):
+        raise _outside(path, selection, seconds)
+
+
+def _outside(path: Path, selection: Selection, seconds: float | None) -> SubjectError:
+    end = "the end" if selection.end is None else f"{selection.end:g} s"
+    return SubjectError(
+        path,
+        "no frame in the chosen part of the video (--start, --end)",
+        expected="a part of it" if seconds is None else f"a part of its {seconds:.2f} s",
+        found=f"{selection.start:g} s to {end}",
+    )
+
+
 def estimate_count(path: Path, selection: Selection) -> int | None:
     """About how many frames `read_frames` will give, from the container's word; None where it does not say."""
-    path = Path(path)
-    if path.is_dir():
-        seconds, fps = len(_images_of(path)) / _FOLDER_FPS, _FOLDER_FPS
-    else:
-        av = require("av")
-        try:
-            with av.open(str(path)) as container:
-                stream = container.streams.video[0]
-                seconds = float(container.duration or 0) / 1e6
-                fps = float(stream.average_rate or 0)
-        except (av.FFmpegError, OSError, IndexError):
-            return None
-    if seconds <= 0 or fps <= 0:
+    length = length_of(path)
+    if length.seconds is None or length.fps is None:
         return None
-    seconds = max(0.0, min(seconds, selection.end or seconds) - selection.start)
-    count = round(seconds * min(fps, selection.fps or fps))
-    return min(count, selection.max_frames or count)
+    end = length.seconds if selection.end is None else min(length.seconds, selection.end)
+    count = round(max(0.0, end - selection.start) * min(length.fps, selection.fps or length.fps))
+    return count if selection.max_frames is None else min(count, selection.max_frames)
 
 
 def _select(frames: Iterator[VideoFrame], selection: Selection) -> Iterator[VideoFrame]:
@@ -126,64 +150,3 @@ def _select(frames: Iterator[VideoFrame], selection: Selection) -> Iterator[Vide
         taken += 1
         if selection.max_frames is not None and taken >= selection.max_frames:
             return
-
-
-def _read_file(path: Path) -> Iterator[VideoFrame]:
-    av = require("av")
-    try:
-        container = av.open(str(path))
-    except (av.FFmpegError, OSError) as error:
-        raise SubjectError(path, "not a video that can be opened", found=error) from error
-    with container:
-        if not container.streams.video:
-            raise SubjectError(path, "the file has no video", found=[s.type for s in container.streams] or "no stream")
-        stream = container.streams.video[0]
-        stream.thread_type = "AUTO"
-        decoded, first = 0, 0.0
-        frames = container.decode(stream)
-        while True:
-            try:
-                frame = next(frames)
-            except StopIteration:
-                break
-            except (av.FFmpegError, OSError) as error:
-                if decoded == 0:
-                    raise SubjectError(path, "no frame can be decoded", found=error) from error
-                break
-            if frame.is_corrupt:
-                continue
-            fallback = decoded / float(stream.average_rate or _FOLDER_FPS)
-            time = float(frame.time) if frame.time is not None else first + fallback
-            first = time if decoded == 0 else first
-            decoded += 1
-            yield VideoFrame(time - first, _upright(frame.to_ndarray(format="rgb24"), frame.rotation))
-        if decoded == 0:
-            raise SubjectError(path, "no frame can be decoded", found="an empty video stream")
-
-
-def _upright(rgb: np.ndarray, rotation: int) -> np.ndarray:
-    """Undo the rotation tag: the container says by how many degrees a picture is to be turned counter-clockwise."""
-    return np.ascontiguousarray(np.rot90(rgb, round(rotation / 90) % 4))
-
-
-def _images_of(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
-
-
-def _read_folder(folder: Path) -> Iterator[VideoFrame]:
-    from PIL import Image, ImageOps
-
-    paths = _images_of(folder)
-    if not paths:
-        raise SubjectError(folder, "no image in this folder", expected=" ".join(IMAGE_SUFFIXES))
-    size = None
-    for index, path in enumerate(paths):
-        try:
-            with Image.open(path) as image:
-                rgb = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-        except OSError as error:
-            raise SubjectError(path, "the image cannot be read", found=error) from error
-        size = size or rgb.shape
-        if rgb.shape != size:
-            raise SubjectError(path, "all images must be of one size", expected=size[:2], found=rgb.shape[:2])
-        yield VideoFrame(index / _FOLDER_FPS, rgb)

@@ -1,4 +1,4 @@
-"""The folder beside the result in which stages leave what they made, so that an interrupted run goes on.
+"""The hidden folder in which stages leave what they made, so that an interrupted run goes on.
 
 A stage's result appears under its name only when it is whole. The folder remembers what it was made from; with
 another video or other options it starts anew.
@@ -15,9 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from partnerface_ns.files import read_npz
+from partnerface_ns.files import read_npz, write_text
+from partnerface_ns.locks import LOCK_NAME
+from partnerface_ns.tracking.image_folder import images_of
 
-_FORMAT = 1
+_FORMAT = 2
 """Grows when stages change what they leave."""
 _MAX_BYTES = 4 << 30
 
@@ -36,9 +38,9 @@ class WorkFolder:
         source = _identify(Path(video), options)
         note = self.root / "source.json"
         if not note.is_file() or note.read_text(encoding="utf8") != source:
-            shutil.rmtree(self.root, ignore_errors=True)
-            self.root.mkdir(parents=True)
-            note.write_text(source, encoding="utf8")
+            self.root.mkdir(parents=True, exist_ok=True)
+            self._empty()
+            write_text(note, source)
 
     def folder(self, name: str) -> Path:
         path = self.root / name
@@ -59,12 +61,19 @@ class WorkFolder:
                 partial.unlink(missing_ok=True)
         return read_npz(path, max_bytes=_MAX_BYTES)
 
+    def _empty(self) -> None:
+        for path in self.root.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != LOCK_NAME:
+                path.unlink()
+
     def remove(self) -> None:
         shutil.rmtree(self.root, ignore_errors=True)
 
 
 def _identify(video: Path, options: dict[str, object]) -> str:
-    files = sorted(video.iterdir()) if video.is_dir() else [video]
+    files = images_of(video) if video.is_dir() else [video]
     stats = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
     digest = hashlib.sha256(repr(stats).encode()).hexdigest()
     options = {key: str(value) for key, value in options.items()}

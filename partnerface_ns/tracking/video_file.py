@@ -1,0 +1,168 @@
+"""A video file: which of its streams is the video, and its frames as they are to be shown.
+
+What the file says about turning, pixel shape, fields and colours is followed; what was done is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from partnerface_ns.errors import SubjectError
+from partnerface_ns.files import shortened
+from partnerface_ns.tracking.decoding import Decoder
+from partnerface_ns.tracking.frame import FOLDER_FPS, Note, VideoFrame, require
+from partnerface_ns.tracking.frame_filter import FrameFilter
+from partnerface_ns.tracking.orientation import display_matrix, nearest_quarter_turn, show
+
+_MANY = 0.5
+"""A stream with fewer packets than this share of another's is no video: a cover or pictures of chapters."""
+_MISSING_SECONDS = 0.25
+"""A file breaks off if it ends this much before the time that it announces."""
+
+
+@dataclass(frozen=True)
+class Length:
+    """What a file announces about itself; None where it does not say."""
+
+    seconds: float | None
+    fps: float | None
+    longer_side: int | None
+    """Pixels of the stored frame's longer side."""
+
+
+def length_of_file(path: Path) -> Length:
+    """What a file announces, without decoding it.
+
+    Raises:
+        SubjectError: not a video that can be opened, or no video in it.
+    """
+    with _opened(path) as (container, stream):
+        seconds = float(container.duration) / 1e6 if container.duration else None
+        size = (stream.codec_context.width, stream.codec_context.height)
+        return Length(seconds, float(stream.average_rate or 0) or None, max(size) or None)
+
+
+def read_file(path: Path, note: Note) -> Iterator[VideoFrame]:
+    """All whole frames of a video file.
+
+    Args:
+        path: the file.
+        note: is told what was converted, inferred or left out.
+
+    Raises:
+        SubjectError: not a video that can be opened, no video in it, or not one frame that can be decoded.
+    """
+    with _opened(path, note) as (container, stream):
+        decoder, filters = Decoder(container, stream), FrameFilter(path, stream, note)
+        turner, first, count, finished = _Turner(note), None, 0, False
+        try:
+            for frame in _filtered(decoder, filters):
+                time = float(frame.time) if frame.time is not None else count / float(stream.average_rate or FOLDER_FPS)
+                first = time if first is None else first
+                count += 1
+                yield VideoFrame.of(time - first, turner(frame))
+            finished = True
+        finally:
+            if count:
+                _tell_of_damage(decoder, container, stream, finished, note)
+    if count == 0:
+        found = decoder.error or f"{len(decoder.left_out)} damaged frames"
+        raise SubjectError(path, "no frame can be decoded", found=shortened(found))
+
+
+def _filtered(decoder: Decoder, filters: FrameFilter) -> Iterator[Any]:
+    for frame in decoder:
+        yield from filters.push(frame)
+    yield from filters.flush()
+
+
+class _Turner:
+    """Pixels of filtered frames, turned and mirrored as the file says."""
+
+    def __init__(self, note: Note) -> None:
+        self._note, self._told = note, False
+
+    def __call__(self, frame: Any) -> np.ndarray:
+        matrix = display_matrix(frame)
+        turn = nearest_quarter_turn(matrix)
+        if not self._told:
+            self._told = True
+            if np.linalg.det(turn) < 0:
+                self._note("The file says that the video is to be shown mirrored: it was mirrored.")
+            if np.abs(matrix - turn).max() > 0.1:
+                self._note("The file turns the video by an odd angle: it was turned to the nearest quarter.")
+        return show(frame.to_ndarray(), turn)
+
+
+def _tell_of_damage(decoder: Decoder, container: Any, stream: Any, finished: bool, note: Note) -> None:
+    """Say which frames were left out, and whether the file is shorter than it announces."""
+    num_damaged = len(decoder.left_out) - decoder.cut_off
+    if num_damaged > 0:
+        seconds = min(decoder.left_out.values())
+        note(
+            f"{num_damaged} of {decoder.num_packets} frames are damaged and were left out, "
+            f"the first at {seconds:.2f} s."
+        )
+    announced = ((container.start_time or 0) + (container.duration or 0)) / 1e6
+    if finished and (decoder.cut_off or announced - decoder.end > _MISSING_SECONDS):
+        frames = stream.frames or round(announced * float(stream.average_rate or 0))
+        whole = decoder.num_packets - decoder.cut_off
+        note(f"The file breaks off: {whole} of {frames or 'an unknown number of'} frames are there.")
+
+
+@contextmanager
+def _opened(path: Path, note: Note | None = None) -> Iterator[tuple[Any, Any]]:
+    """The container and the stream that is the video."""
+    av = require("av")
+    try:
+        container = av.open(str(path), metadata_errors="replace")
+    except (av.FFmpegError, OSError) as error:
+        hint = None
+        if path.suffix.lower() in (".mp4", ".mov", ".m4v"):
+            hint = "a file that was copied only in part cannot be opened: its index is at its end"
+        reason = shortened(error.strerror or error)
+        raise SubjectError(path, "not a video that can be opened", found=reason, hint=hint) from error
+    with container:
+        yield container, _video_stream(path, container, note)
+
+
+def _video_stream(path: Path, container: Any, note: Note | None) -> Any:
+    """The stream with the most pixels among those that are no still pictures."""
+    streams = [s for s in container.streams.video if s.codec_context is not None and not _is_attached(s)]
+    if not streams:
+        kinds = ", ".join(dict.fromkeys(stream.type for stream in container.streams)) or "no stream"
+        raise SubjectError(path, "the file has no video", expected="a video stream", found=kinds)
+    if len(streams) == 1:
+        return streams[0]
+    packets = _count_packets(path, [stream.index for stream in streams])
+    most = max(packets.values())
+    moving = [stream for stream in streams if packets[stream.index] > _MANY * most]
+    best = max(moving, key=lambda s: (s.codec_context.width * s.codec_context.height, packets[s.index], -s.index))
+    if note is not None:
+        size = f"{best.codec_context.width} x {best.codec_context.height}"
+        note(f"The file holds {len(streams)} video streams: number {best.index} was taken, the largest ({size}).")
+    return best
+
+
+def _is_attached(stream: Any) -> bool:
+    return bool(stream.disposition & type(stream.disposition).attached_pic)
+
+
+def _count_packets(path: Path, indices: list[int]) -> dict[int, int]:
+    """Packets of each stream; the file is read once, nothing is decoded."""
+    av = require("av")
+    counts = dict.fromkeys(indices, 0)
+    with av.open(str(path), metadata_errors="replace") as container:
+        try:
+            for packet in container.demux():
+                if packet.stream_index in counts and packet.size:
+                    counts[packet.stream_index] += 1
+        except (av.FFmpegError, OSError):
+            pass  # what comes after the damage is counted for no stream
+    return counts
