@@ -32,8 +32,8 @@ class Decoder:
         """Seconds at which the last packet of any stream ends, by the file's clock."""
         self.cut_off = False
         """Whether the stream's last packet is incomplete."""
-        self.left_out: dict[int, float] = {}
-        """Damaged frames: presentation time in units of the stream, and in seconds."""
+        self.left_out: dict[object, float | None] = {}
+        """Damaged frames: presentation time in units of the stream (the packet, where it has none), and in seconds."""
         self.error: Exception | None = None
         """The first error."""
 
@@ -50,7 +50,7 @@ class Decoder:
                 broken = True
                 if previous is not None and not packet.is_corrupt:
                     self._leave_out(previous)
-            if broken or (leading_until is not None and _time(packet) < leading_until):
+            if broken or _is_before(packet, leading_until):
                 self._leave_out(packet)
             yield from self._whole(waiting)
             waiting, previous = frames, packet
@@ -69,9 +69,10 @@ class Decoder:
             if packet is None:
                 return
             failures = 0
-            if _time(packet) is None:  # an empty packet marks the end
+            if packet.size == 0 and packet.dts is None:  # marks the end
                 continue
-            self.end = max(self.end, float((_time(packet) + (packet.duration or 0)) * packet.time_base))
+            if _time(packet) is not None:
+                self.end = max(self.end, float((_time(packet) + (packet.duration or 0)) * packet.time_base))
             if packet.stream_index == self._stream.index:
                 self.num_packets, self.cut_off = self.num_packets + 1, packet.is_corrupt
                 yield packet
@@ -104,7 +105,10 @@ class Decoder:
 
     def _leave_out(self, packet: Any) -> None:
         time = _time(packet)
-        self.left_out[time] = float(time * packet.time_base)
+        if time is None:
+            self.left_out[packet] = None
+        else:
+            self.left_out[time] = float(time * packet.time_base)
 
     @contextmanager
     def _logged_errors(self) -> Iterator[list[Any]]:
@@ -122,7 +126,12 @@ class Decoder:
 
 
 def _time(packet: Any) -> Any:
+    """When a packet's frame is shown, in units of its stream; None in files without times."""
     return packet.pts if packet.pts is not None else packet.dts
+
+
+def _is_before(packet: Any, time: Any) -> bool:
+    return time is not None and _time(packet) is not None and _time(packet) < time
 
 
 def _codec_for(av: Any, stream: Any) -> Any:

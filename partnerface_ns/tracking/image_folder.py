@@ -15,9 +15,6 @@ from partnerface_ns.files import listed_files, natural_key, shortened
 from partnerface_ns.tracking.frame import FOLDER_FPS, Note, VideoFrame
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-_SWAPS_SIDES = (5, 6, 7, 8)
-"""EXIF orientations that turn by a quarter."""
-_ORIENTATION = 0x0112
 _ALPHA_MODES = ("RGBA", "LA", "PA", "La", "RGBa")
 
 
@@ -52,8 +49,13 @@ def read_folder(folder: Path, note: Note) -> Iterator[VideoFrame]:
     paths = images_of(folder)
     _require_one_size(paths)
     converted: set[str] = set()
+    size: tuple[int, int] | None = None
     for index, path in enumerate(paths):
         pixels, profile = _read(path)
+        shown = (pixels.shape[1], pixels.shape[0])
+        size = shown if size is None else size
+        if shown != size:
+            raise _other_size(path, size, shown)
         if profile is not None and profile not in converted:
             converted.add(profile)
             note(f"The images' colours are {profile}: they were converted to sRGB.")
@@ -61,24 +63,27 @@ def read_folder(folder: Path, note: Note) -> Iterator[VideoFrame]:
 
 
 def size_of_images(folder: Path) -> tuple[int, int]:
-    """Columns and rows of a folder's first image, as it is shown."""
-    return _shown_size(images_of(folder)[0])
+    """Columns and rows of a folder's first image, as it is stored."""
+    return _stored_size(images_of(folder)[0])
 
 
 def _require_one_size(paths: list[Path]) -> None:
-    """Look at all headers before the first image is decoded."""
-    size = _shown_size(paths[0])
+    """Compare the sizes that all headers say, before the first image is decoded; turned images pass."""
+    size = _stored_size(paths[0])
     for path in paths[1:]:
-        found = _shown_size(path)
-        if found != size:
-            expected, found = (f"{columns} x {rows}" for columns, rows in (size, found))
-            raise SubjectError(path, "all images must be of one size", expected=expected, found=found)
+        found = _stored_size(path)
+        if sorted(found) != sorted(size):
+            raise _other_size(path, size, found)
 
 
-def _shown_size(path: Path) -> tuple[int, int]:
+def _other_size(path: Path, size: tuple[int, int], found: tuple[int, int]) -> SubjectError:
+    expected, other = (f"{columns} x {rows}" for columns, rows in (size, found))
+    return SubjectError(path, "all images must be of one size", expected=expected, found=other)
+
+
+def _stored_size(path: Path) -> tuple[int, int]:
     with _opened(path) as image:
-        turned = image.getexif().get(_ORIENTATION) in _SWAPS_SIDES
-        return image.size[::-1] if turned else image.size
+        return image.size
 
 
 def _opened(path: Path) -> Any:

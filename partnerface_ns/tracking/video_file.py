@@ -60,17 +60,18 @@ def read_file(path: Path, note: Note) -> Iterator[VideoFrame]:
     """
     with _opened(path, note) as (container, stream):
         decoder, filters = Decoder(container, stream), FrameFilter(path, stream, note)
-        turner, first, count, finished = _Turner(note), None, 0, False
+        turner, first, count = _Turner(note), None, 0
         try:
             for frame in _filtered(decoder, filters):
                 time = float(frame.time) if frame.time is not None else count / float(stream.average_rate or FOLDER_FPS)
                 first = time if first is None else first
                 count += 1
                 yield VideoFrame.of(time - first, turner(frame))
-            finished = True
-        finally:
             if count:
-                _tell_of_damage(decoder, container, stream, finished, note)
+                _tell_of_break(decoder, container, stream, note)
+        finally:
+            if first is not None:
+                _tell_of_damage(decoder, first, note)
     if count == 0:
         found = decoder.error or f"{len(decoder.left_out)} damaged frames"
         raise SubjectError(path, "no frame can be decoded", found=shortened(found))
@@ -100,20 +101,23 @@ class _Turner:
         return show(frame.to_ndarray(), turn)
 
 
-def _tell_of_damage(decoder: Decoder, container: Any, stream: Any, finished: bool, note: Note) -> None:
-    """Say which frames were left out, and whether the file is shorter than it announces."""
+def _tell_of_damage(decoder: Decoder, first: float, note: Note) -> None:
+    """Say how many frames were left out, and from when on."""
     num_damaged = len(decoder.left_out) - decoder.cut_off
     if num_damaged > 0:
-        seconds = min(decoder.left_out.values())
-        note(
-            f"{num_damaged} of {decoder.num_packets} frames are damaged and were left out, "
-            f"the first at {seconds:.2f} s."
-        )
-    announced = ((container.start_time or 0) + (container.duration or 0)) / 1e6
-    if finished and (decoder.cut_off or announced - decoder.end > _MISSING_SECONDS):
-        frames = stream.frames or round(announced * float(stream.average_rate or 0))
+        times = [time for time in decoder.left_out.values() if time is not None]
+        place = f", the first at {max(min(times) - first, 0.0):.2f} s" if times else ""
+        note(f"{num_damaged} of {decoder.num_packets} frames are damaged and were left out{place}.")
+
+
+def _tell_of_break(decoder: Decoder, container: Any, stream: Any, note: Note) -> None:
+    """Say whether a file that was read to its end is shorter than it announces."""
+    seconds = (container.duration or 0) / 1e6
+    end = (container.start_time or 0) / 1e6 + seconds
+    if decoder.cut_off or end - decoder.end > _MISSING_SECONDS:
         whole = decoder.num_packets - decoder.cut_off
-        note(f"The file breaks off: {whole} of {frames or 'an unknown number of'} frames are there.")
+        announced = stream.frames or round(seconds * float(stream.average_rate or 0))
+        note(f"The file breaks off after {whole}{f' of {announced}' if announced > whole else ''} frames.")
 
 
 @contextmanager
