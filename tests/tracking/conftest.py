@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -33,22 +34,32 @@ def pictures(person: Subject) -> list[tuple[np.ndarray, np.ndarray]]:
     return result
 
 
-def write_film(path: Path, pictures: Iterable[np.ndarray], fps: int = 25) -> Path:
-    """An mp4 of pictures."""
-    with av.open(str(path), "w") as container:
+def write_film(
+    path: Path,
+    pictures: Iterable[np.ndarray],
+    fps: int = 25,
+    codec: str = "libx264",
+    sar: Fraction | None = None,
+    options: dict[str, str] | None = None,
+    container: dict[str, str] | None = None,
+) -> Path:
+    """A video of pictures; the suffix decides on the container, whose options may be given, too."""
+    with av.open(str(path), "w", options=container or {}) as output:
         stream = None
         for rgb in pictures:
             if stream is None:
-                stream = container.add_stream("libx264", rate=fps, options={"crf": "12"})
+                stream = output.add_stream(codec, rate=fps, options=options or {"crf": "12"})
                 stream.height, stream.width, stream.pix_fmt = rgb.shape[0], rgb.shape[1], "yuv420p"
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")))
-        container.mux(stream.encode())
+                if sar is not None:
+                    stream.codec_context.sample_aspect_ratio = sar
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")))
+        output.mux(stream.encode())
     return path
 
 
 @pytest.fixture(scope="session")
 def film() -> Callable[..., Path]:
-    """Writes pictures as an mp4: (path, pictures, frames a second)."""
+    """Writes pictures as a video: `write_film`."""
     return write_film
 
 
