@@ -60,9 +60,12 @@ def read_frames(path: Path, selection: Selection, note: Note = _ignore) -> Itera
     """
     path = Path(path)
     require_readable(path)
-    taken = 0
+    taken, has_alpha = 0, False
     with closing(read_folder(path, note) if path.is_dir() else read_file(path, note)) as frames:
         for frame in _select(frames, selection):
+            if frame.alpha is not None and not has_alpha:
+                note("The frames carry alpha: it is the matte.")
+                has_alpha = True
             taken += 1
             yield frame
     if taken == 0:

@@ -66,7 +66,9 @@ def test_alpha_is_kept_and_hidden_colours_are_dropped(tmp_path, suffix, mode):
     rgba = Image.fromarray(np.dstack([picture(90), alpha]))
     options = {"lossless": True, "exact": True} if suffix == "webp" else {}
     rgba.convert(mode).save(tmp_path / f"0.{suffix}", **options)
-    (frame,) = frames_of(tmp_path)
+    notes: list[str] = []
+    (frame,) = frames_of(tmp_path, notes.append)
+    assert notes == ["The frames carry alpha: it is the matte."]
     np.testing.assert_array_equal(frame.alpha, alpha)
     np.testing.assert_array_equal(frame.rgb[2:], picture(90)[2:])
     assert (frame.rgb[:2] == 255).all()
