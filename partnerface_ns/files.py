@@ -12,7 +12,7 @@ import math
 import os
 import re
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -291,14 +291,26 @@ def write_failure(path: Path, error: OSError, hint: str | None = None) -> Subjec
     return SubjectError(path, "cannot be written", found=f"{error.strerror or error}{place}", hint=hint)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole: under a temporary name, then renamed."""
+def write_bytes(path: Path, content: bytes | memoryview) -> None:
+    """Write a file whole: under a temporary name, then renamed."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        partial.write_text(text, encoding="utf8")
+        partial.write_bytes(content)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole."""
+    write_bytes(path, text.encode())
+
+
+def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write arrays as an `.npz` whole; it is packed in memory, so that a full disk is one plain error."""
+    packed = io.BytesIO()
+    np.savez(packed, **arrays)
+    write_bytes(path, packed.getbuffer())
 
 
 def write_json(path: Path, content: object) -> None:

@@ -23,6 +23,7 @@ from partnerface_ns.files import (
     require_sane,
     shortened,
     write_json,
+    write_npz,
 )
 
 
@@ -210,3 +211,16 @@ def test_json_is_written_whole_and_knows_no_nan(tmp_path):
     with pytest.raises(TypeError):
         write_json(path, {"a": object()})
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"] and "1.5" in path.read_text()
+
+
+def test_arrays_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    write_npz(tmp_path / "a.npz", {"x": np.arange(3)})
+    np.testing.assert_array_equal(read_npz(tmp_path / "a.npz")["x"], np.arange(3))
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_npz(tmp_path / "a.npz", {"x": np.arange(9)})
+    assert [p.name for p in tmp_path.iterdir()] == ["a.npz"] and len(read_npz(tmp_path / "a.npz")["x"]) == 3

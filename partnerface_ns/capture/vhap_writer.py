@@ -19,6 +19,7 @@ from partnerface_ns.capture.capture import Camera, Capture, Frame
 from partnerface_ns.capture.vhap import SPLITS
 from partnerface_ns.capture.writing import new_folder
 from partnerface_ns.errors import SubjectError
+from partnerface_ns.files import write_npz
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.progress import progress
@@ -71,11 +72,11 @@ def _write_picture(folder: Path, frame: Frame, rgb: np.ndarray, mask: np.ndarray
 
 def _write_states(folder: Path, capture: Capture) -> None:
     for t in range(capture.num_timesteps):
-        np.savez(folder / "flame_param" / f"{t:05d}.npz", **flame_arrays(capture, capture.track[t]))
+        write_npz(folder / "flame_param" / f"{t:05d}.npz", flame_arrays(capture, capture.track[t]))
     neutral = HeadState.neutral(capture.track.expression.shape[-1])
     jaw = neutral.jaw.clone()
     jaw[0] = _CANONICAL_JAW
-    np.savez(folder / "canonical_flame_param.npz", **flame_arrays(capture, replace(neutral, jaw=jaw)))
+    write_npz(folder / "canonical_flame_param.npz", flame_arrays(capture, replace(neutral, jaw=jaw)))
 
 
 def flame_arrays(capture: Capture, state: HeadState) -> dict[str, np.ndarray]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -69,6 +68,7 @@ def _write(path: Path, model: HeadModel) -> None:
     import numpy as np
 
     from partnerface_ns.errors import SubjectError
+    from partnerface_ns.files import write_npz
     from partnerface_ns.flame.head_model import JOINT_PARENTS
 
     if path.suffix != ".npz":
@@ -88,9 +88,4 @@ def _write(path: Path, model: HeadModel) -> None:
     }
     masks = {f"mask_{key}": np.rint(mask.numpy() * 255).astype(np.uint8) for key, mask in model.regions.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.npz")
-    try:
-        np.savez(partial, **arrays, **masks)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_npz(path, arrays | masks)

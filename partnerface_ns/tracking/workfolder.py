@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from partnerface_ns.files import read_npz, write_text
+from partnerface_ns.files import read_npz, write_npz, write_text
 from partnerface_ns.locks import LOCK_NAME
 from partnerface_ns.tracking.image_folder import images_of
 
@@ -51,14 +50,7 @@ class WorkFolder:
         """The arrays of a stage, from an earlier run if it got that far."""
         path = self.root / f"{name}.npz"
         if not path.is_file():
-            arrays = make()
-            partial = path.with_suffix(".partial")
-            try:
-                with partial.open("wb") as file:
-                    np.savez(file, **arrays)
-                os.replace(partial, path)
-            finally:
-                partial.unlink(missing_ok=True)
+            write_npz(path, make())
         return read_npz(path, max_bytes=_MAX_BYTES)
 
     def _empty(self) -> None:
