@@ -16,6 +16,9 @@ from partnerface_ns.tracking.frame import require
 
 _MAX_FAILURES = 20
 """Errors of the container in a row after which reading ends."""
+_HARMLESS = "mmco:"
+"""Beginning of complaints about the order in which references are given up: a video that was trimmed without encoding
+it anew has them, and its frames are whole."""
 
 
 class Decoder:
@@ -87,7 +90,7 @@ class Decoder:
         except (self._av.FFmpegError, OSError) as error:
             self.error = self.error or error
             return [], False
-        return frames, not errors
+        return frames, all(message.startswith(_HARMLESS) for _, _, message in errors)
 
     def _rest(self) -> list[Any]:
         """Frames that the decoder still holds at the end."""

@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from partnerface_ns.errors import SubjectError
+from partnerface_ns.files import shortened
 from partnerface_ns.tracking.colour import Conversion, conversion_of
 from partnerface_ns.tracking.frame import Note, require
 
@@ -52,7 +53,7 @@ class FrameFilter:
         wanted = self._properties(frame)
         if wanted != self._built_for:
             yield from self.flush()
-            self._graph, self._built_for = self._build(frame), wanted
+            self._graph, self._built_for = self._built(frame), wanted
         self._graph.push(frame)
         yield from self._pull()
 
@@ -74,6 +75,13 @@ class FrameFilter:
         # A graph that deinterlaces passes progressive frames on as they are.
         interlaced = bool(frame.interlaced_frame) or (bool(self._built_for) and self._built_for[-1])
         return (frame.width, frame.height, frame.format.name, frame.colorspace, frame.color_range, interlaced)
+
+    def _built(self, frame: Any) -> Any:
+        try:
+            return self._build(frame)
+        except (self._av.FFmpegError, ValueError) as error:
+            found = f"{frame.format.name}: {shortened(error)}"
+            raise SubjectError(self._path, "its frames cannot be converted to RGB", found=found) from error
 
     def _build(self, frame: Any) -> Any:
         width, height, format_name, *_, interlaced = self._properties(frame)

@@ -16,6 +16,7 @@ from PIL import Image
 
 from partnerface_ns.cli.demo import Demo
 from partnerface_ns.cli.main import main
+from partnerface_ns.locks import alone_in
 
 OPTIONS = ["--frames", "10", "--size", "32", "--minutes", "0.01", "--seed", "3", "--device", "cpu"]
 
@@ -43,7 +44,7 @@ def test_a_stopped_demo_goes_on_and_writes_everything(tmp_path, monkeypatch, cap
         patch.setattr(Demo, "_train", stopped)
         assert exit_code("--output", output, *OPTIONS) == 130
     assert f"What is finished lies in {output}" in capsys.readouterr().out
-    assert sorted(p.name for p in output.iterdir()) == ["demo.json", "subject"]
+    assert sorted(p.name for p in output.glob("[!.]*")) == ["demo.json", "subject"]
     filmed = (output / "subject" / "transforms_train.json").stat().st_mtime_ns
     state = json.loads((output / "demo.json").read_text())
     assert state["seconds"] > 0
@@ -114,7 +115,7 @@ def test_options_out_of_range_are_refused_and_can_be_mended(tmp_path, monkeypatc
     for option, value in (("--minutes", "0"), ("--device", "cuda"), ("--frames", "3"), ("--size", "8")):
         assert exit_code("--output", output, *OPTIONS, option, value) == 1
         assert capsys.readouterr().err.startswith(f"Error: {option}: ")
-    assert [p.name for p in output.iterdir()] == ["demo.json"]
+    assert [p.name for p in output.glob("[!.]*")] == ["demo.json"]
     monkeypatch.setattr(Demo, "_run", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     assert exit_code("--output", output, *OPTIONS) == 130, "nothing binds the folder to the refused options"
 
@@ -123,3 +124,10 @@ def test_a_broken_state_file_is_named(tmp_path, capsys):
     (tmp_path / "demo.json").write_text("{")
     assert exit_code("--output", tmp_path) == 1
     assert "demo.json" in capsys.readouterr().err
+
+
+def test_a_second_demo_in_the_folder_is_refused(tmp_path, capsys):
+    with alone_in(tmp_path):
+        assert exit_code("--output", tmp_path, *OPTIONS) == 1
+    assert "another command is writing here" in capsys.readouterr().err
+    assert list(tmp_path.glob("[!.]*")) == []

@@ -320,6 +320,27 @@ def test_damaged_frames_are_left_out_and_reading_goes_on(film, tmp_path, options
     assert [f.time for f in read_frames(path, Selection())] == [f.time for f in frames], "every pass gives the same"
 
 
+def test_a_video_that_begins_late_does_not_break_off(tmp_path):
+    # Matroska counts its duration from 0, where the first frame does not lie.
+    with av.open(str(tmp_path / "late.mkv"), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for index, rgb in enumerate(numbered(12)):
+            frame = av.VideoFrame.from_ndarray(rgb)
+            frame.pts = 125 + index
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    notes: list[str] = []
+    assert [f.time for f in read_frames(tmp_path / "late.mkv", Selection(), notes.append)][0] == 0
+    assert notes == []
+
+
+def test_a_stream_without_times_is_read_at_its_rate(film, tmp_path):
+    frames = list(read_frames(film(tmp_path / "raw.h264", numbered(6), options={"bf": "0"}), Selection()))
+    assert numbers_of(frames) == list(range(6))
+    np.testing.assert_allclose([f.time for f in frames], np.arange(6) / 25, atol=1e-6)
+
+
 def test_a_frame_shape_that_changes_is_refused_and_a_size_is_scaled(film, tmp_path):
     parts = {"first": numbered(5), "small": numbered(5, 32, 48), "turned": numbered(5, 96, 64)}
     for name, pictures in parts.items():
