@@ -21,9 +21,7 @@ from jaxtyping import Float
 from partnerface_ns.driving.blendshape_names import spelled
 from partnerface_ns.driving.table import to_number
 
-_CODE = re.compile(
-    r"(?:(\d{4}-\d\d-\d\d)[T ])?(\d+(?::\d+){1,2})(?:([:;.,])(\d+)(?:[.,](\d+))?)?(?:Z|[+-]\d\d:?\d\d)?"
-)
+_CODE = re.compile(r"(?:(\d{4}-\d\d-\d\d)[T ])?(\d+(?::\d+){1,2})(?:([:;.,])(\d+)(?:[.,](\d+))?)?(?:Z|[+-]\d\d:?\d\d)?")
 _RATES = (24, 25, 30, 48, 50, 60, 100, 120, 240)
 """Frames that timecodes count in a second."""
 _DAY, _HOUR = 86400.0, 3600.0
@@ -65,10 +63,20 @@ def clock_columns(names: Sequence[str]) -> list[int]:
     return found
 
 
-def read_clock(name: str, cells: Sequence[str]) -> Clock | None:
-    """The clock in a column; None where its cells are neither timecodes nor numbers, or do not move."""
+def read_clock(name: str, cells: Sequence[str], sparse: bool = False) -> Clock | None:
+    """The clock in a column; None where its cells are neither timecodes nor numbers, or do not move.
+
+    Args:
+        name: of the column.
+        cells: of the column.
+        sparse: rows may be seconds apart, so a last group that moves with every row may count seconds.
+    """
     codes = [_CODE.fullmatch(cell.strip()) for cell in cells]
-    read = _from_codes(codes) if sum(code is not None for code in codes) > len(cells) / 2 else _from_numbers(name, cells)
+    read = (
+        _from_codes(codes, sparse)
+        if sum(code is not None for code in codes) > len(cells) / 2
+        else _from_numbers(name, cells)
+    )
     if read is None:
         return None
     known = read.times[np.isfinite(read.times)]
@@ -89,7 +97,7 @@ class _Code(NamedTuple):
     fraction: str
 
 
-def _from_codes(matches: Sequence[re.Match[str] | None]) -> Clock:
+def _from_codes(matches: Sequence[re.Match[str] | None], sparse: bool) -> Clock:
     codes = [None if match is None else _pieces(match) for match in matches]
     known = [code for code in codes if code is not None]
     period = _DAY if max(len(code.groups) for code in known) == 3 else _HOUR
@@ -97,8 +105,11 @@ def _from_codes(matches: Sequence[re.Match[str] | None]) -> Clock:
     if shape:
         return _from_frames(codes, period, shape == ";")
     seconds = np.array([_whole(code) + float(f"0.{code.last or 0}") if code else np.nan for code in codes])
-    if _counts_frames(seconds):  # minutes, seconds and frames: the last group moves with every row
-        shifted = [code and code._replace(groups=code.groups[:-1], last=str(code.groups[-1]), fraction=code.last) for code in codes]
+    if not sparse and _counts_frames(seconds):  # minutes, seconds and frames: the last group moves with every row
+        shifted = [
+            code and code._replace(groups=code.groups[:-1], last=str(code.groups[-1]), fraction=code.last)
+            for code in codes
+        ]
         return _from_frames(shifted, _HOUR, drop=False)
     return Clock(_unwrapped(seconds, period), False, "counts hours, minutes and seconds")
 
@@ -188,15 +199,17 @@ def _from_numbers(name: str, cells: Sequence[str]) -> Clock | None:
     between = step / float(np.median(counts))  # several rows may share a coarse time
     if key not in _KINDS[3]:
         for unit, scale in _SECONDS.items():
-            if _SHORTEST <= between * scale * (1 + 1e-6) and between * scale <= _LONGEST:
+            if between * scale * (1 + 1e-6) >= _SHORTEST and between * scale <= _LONGEST:
                 return Clock(values * scale, False, f"counts {_WORDS[unit]}")
     return Clock(values, True, "counts frames") if 0 < step <= _FRAMES_APART else None
 
 
 def _spread(times: Float[np.ndarray, "rows"]) -> Float[np.ndarray, "rows"]:
-    """Rows that share a coarse time, two or more each, spread evenly until the next time."""
-    counts = Counter(times[np.isfinite(times)].tolist())
-    if not counts or np.median(list(counts.values())) < 2 or len(counts) < 2:
+    """Rows that follow each other and share a coarse time, two or more each, spread evenly until the next time."""
+    known = times[np.isfinite(times)]
+    counts = Counter(known.tolist())
+    runs = int((np.diff(known) != 0).sum()) + 1
+    if len(counts) < 2 or runs > len(counts) or np.median(list(counts.values())) < 2:
         return times
     values = sorted(counts)
     step = float(np.median(np.diff(values)))

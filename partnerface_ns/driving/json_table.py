@@ -113,7 +113,8 @@ def _of_rows(source: Path, names: Sequence[str], rows: Sequence[list], beside: M
                 source, "a row of another length", key=f"row {index}", expected=f"{len(names)} numbers", found=len(row)
             )
     cells = tuple(
-        tuple(_cell(value) for value in (*row, *(column[i] for column in beside.values()))) for i, row in enumerate(rows)
+        tuple(_cell(value) for value in (*row, *(column[i] for column in beside.values())))
+        for i, row in enumerate(rows)
     )
     return Table(source, (*names, *beside), cells, _places(rows))
 

@@ -70,7 +70,9 @@ def read_keyframes(
             place = keyframes.places[index]
             raise SubjectError(source, "times are not in order", key=place, expected=expected, found=after, hint=hint)
     if not keyframes.keys:
-        raise SubjectError(source, "there are no keyframes", expected="times and at least one channel", found=len(times))
+        raise SubjectError(
+            source, "there are no keyframes", expected="times and at least one channel", found=len(times)
+        )
     curves, notes = _in_our_units(keyframes, expressions)
     known = {
         name: [(t, v) for t, v in zip(times, values.tolist(), strict=True) if np.isfinite(v)]
@@ -158,7 +160,7 @@ def _time_column(names: Sequence[str]) -> int | None:
 def _times(table: Table, column: int) -> Float[np.ndarray, "rows"]:
     """Seconds of every row: as they are where they are numbers, from the first where they are timecodes."""
     if any(":" in cell for cell in table.cells(column)):
-        clock = read_clock(table.names[column], table.cells(column))
+        clock = read_clock(table.names[column], table.cells(column), sparse=True)
         if clock is not None and not clock.counts_frames:
             return clock.times - np.nanmin(clock.times)
     return table.numbers(column) * _SCALES[spelled(table.names[column]).unit]
@@ -176,7 +178,9 @@ def _in_our_units(keyframes: Keyframes, expressions: Sequence[str]) -> tuple[Cur
         too_large = np.flatnonzero(np.abs(values) > MAX_NUMBER)
         if len(too_large):
             key = f"{keyframes.places[too_large[0]]}, {keyframes.names[name]}"
-            raise SubjectError(keyframes.source, "wrong value", key=key, expected="a number", found=values[too_large[0]])
+            raise SubjectError(
+                keyframes.source, "wrong value", key=key, expected="a number", found=values[too_large[0]]
+            )
     units = {name: spelled(keyframes.names[name]).unit for name in curves}
     declared = {"deg": np.pi / 180, "percent": 0.01}
     curves = {name: values * declared.get(units[name] or "", 1.0) for name, values in curves.items()}

@@ -49,7 +49,12 @@ FORMS = (
 )
 TRACKING_NAME = "tracking.json"
 """What `partnerface track` says about a folder that it wrote."""
-_SPREADSHEETS = (".xlsx", ".xls", ".ods", ".numbers")
+_UNREAD = {
+    ".npy": "save the array's parts by name in an .npz: expr (frames, coefficients), jaw_pose (frames, 3)",
+    **dict.fromkeys((".xlsx", ".xls", ".ods", ".numbers"), "save the sheet as CSV"),
+    **dict.fromkeys(VIDEO_SUFFIXES, "`partnerface drive` tracks a video; elsewhere: partnerface track VIDEO DIR"),
+}
+"""What to do about files of other kinds, by suffix."""
 _MAX_TEXT_BYTES = 128 << 20
 _NECK = 1
 
@@ -124,41 +129,29 @@ def load_motion(
         return _motion_of_folder(source, model, fps, source_head_model)
     if not source.exists():
         raise SubjectError(source, "no motion here", expected=FORMS, found="nothing")
-    require_file(source, max_bytes=None)
+    require_file(source)
+    if source.suffix.lower() in _UNREAD:
+        raise _unreadable(source)
     theirs = None if source_head_model is None else named_head_model(source_head_model)
     with source.open("rb") as file:
         start = file.read(4)
-    if start.startswith(b"PK") and source.suffix.lower() not in _SPREADSHEETS:
+    if start.startswith(b"PK"):
         return _motion_of_track(read_npz_track(source, model, theirs), fps)
-    text = _text(source)
+    require_file(source, max_bytes=_MAX_TEXT_BYTES)
+    try:
+        text = decode(source.read_bytes())
+    except ValueError:
+        raise _unreadable(source) from None
     if text.lstrip()[:1] in ("{", "["):
         return _motion_of_json(source, text, model, fps)
     return _motion_of_table(read_table(source, text), model, fps, theirs)
 
 
-def _text(source: Path) -> str:
-    """The text of a file.
-
-    Raises:
-        SubjectError: it holds no text; says what to do about files of its kind.
-    """
+def _unreadable(source: Path) -> SubjectError:
+    """The refusal of a file that is no motion, with what to do about one of its kind."""
     suffix = source.suffix.lower()
-    if suffix == ".npy":
-        hint = "save the array's parts by name in an .npz: expr (frames, coefficients), jaw_pose (frames, 3)"
-    elif suffix in _SPREADSHEETS:
-        hint = "save the sheet as CSV"
-    else:
-        hint = "partnerface drive tracks a video by itself; elsewhere: partnerface track VIDEO FOLDER"
-    unreadable = SubjectError(
-        source, "not a motion that can be read", expected=FORMS, found=suffix or "no suffix", hint=hint
-    )
-    if suffix in (*VIDEO_SUFFIXES, *_SPREADSHEETS, ".npy"):
-        raise unreadable
-    require_file(source, max_bytes=_MAX_TEXT_BYTES)
-    try:
-        return decode(source.read_bytes())
-    except ValueError:
-        raise unreadable from None
+    hint = _UNREAD.get(suffix, "a video has another suffix; partnerface track VIDEO DIR tracks any")
+    return SubjectError(source, "not a motion that can be read", expected=FORMS, found=suffix or "no suffix", hint=hint)
 
 
 def _motion_of_folder(folder: Path, model: HeadModel, fps: float | None, source_head_model: Path | None) -> Motion:

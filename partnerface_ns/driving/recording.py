@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 
 from partnerface_ns.driving.blendshape_names import channel_names, find, spelled
 from partnerface_ns.driving.clock import clock_columns, read_clock
@@ -103,7 +103,9 @@ def _refuse_repeated(table: Table, columns: Sequence[_Column]) -> None:
     for channel, index in columns:
         if channel in seen:
             found = f"columns {seen[channel] + 1} ({table.names[seen[channel]]}) and {index + 1} ({table.names[index]})"
-            raise SubjectError(table.source, "a column stands twice", key=table.names[index], expected="one", found=found)
+            raise SubjectError(
+                table.source, "a column stands twice", key=table.names[index], expected="one", found=found
+            )
         seen[channel] = index
 
 
@@ -232,5 +234,3 @@ def no_motion(source: Path, table: Table) -> SubjectError:
         found=f"{len(channel_columns(table.names))} of them among {len(table.names)} columns: "
         f"{', '.join(table.names[:8])}{' ...' if len(table.names) > 8 else ''}",
     )
-
-

@@ -161,8 +161,8 @@ def _header(lines: Sequence[str]) -> tuple[list[str], int, str]:
             break
     if not heads:
         return [], len(lines), ","
-    widths = [len(_split(lines[i], separator or _separator(lines[i]))) for i in heads]
-    first = next((i for i, width in zip(heads, widths, strict=True) if width > 1), heads[0])
+    separated = [i for i in heads if separator is not None or _separator(lines[i]) in _SEPARATORS]
+    first = next((i for i in separated if len(_split(lines[i], separator or _separator(lines[i]))) > 1), heads[0])
     separator = separator or _separator(lines[first])
     names = _split(lines[first], separator)
     if comment is not None and all(_is_number(name) for name in names):  # numpy writes its header as a comment
@@ -173,15 +173,14 @@ def _header(lines: Sequence[str]) -> tuple[list[str], int, str]:
 
 
 def _separator(line: str) -> str:
+    """The most frequent separator outside of quotes; a blank where there is none."""
     outside = re.sub(r'"[^"]*"', "", line)
     best = max(_SEPARATORS, key=outside.count)
-    if outside.count(best):
-        return best
-    return " " if len(outside.split()) > 1 else ","
+    return best if outside.count(best) else " "
 
 
 def _split(line: str, separator: str) -> list[str]:
-    if separator == " ":
+    if separator == " " and '"' not in line:
         return line.split()
     return next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
 

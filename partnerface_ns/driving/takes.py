@@ -10,7 +10,8 @@ from partnerface_ns.driving.table import decode, read_table
 from partnerface_ns.errors import SubjectError
 
 VIDEO_SUFFIXES = (
-    ".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".mts", ".m2ts", ".3gp", ".wmv", ".flv", ".ogv", ".gif"
+    ".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".mts", ".m2ts", ".3gp", ".wmv", ".flv", ".ogv",
+    ".gif",
 )  # fmt: skip
 _SIBLINGS = ("_raw", "_neutral", "_cal")
 """Ends of names of recordings that a take holds beside its own."""
@@ -53,5 +54,18 @@ def _has_sound(video: Path) -> bool:
         import imageio_ffmpeg
     except ImportError:  # without it there are no clips that could have sound
         return False
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", video, "-map", "0:a:0", "-t", "0.1", "-f", "null", "-"]
+    command = [
+        imageio_ffmpeg.get_ffmpeg_exe(),
+        "-v",
+        "error",
+        "-i",
+        video,
+        "-map",
+        "0:a:0",
+        "-t",
+        "0.1",
+        "-f",
+        "null",
+        "-",
+    ]
     return subprocess.run(command, capture_output=True).returncode == 0

@@ -70,15 +70,15 @@ def read_npz_track(path: Path, model: HeadModel, source_head_model: HeadModel | 
         SubjectError: the file holds no head states, or not of this head model.
     """
     shapes = npz_shapes(path, _MAX_BYTES)
-    present = {
-        field: next((key for key in keys if key in shapes), None) for field, keys in _SPELLINGS.items()
-    }
+    present = {field: next((key for key in keys if key in shapes), None) for field, keys in _SPELLINGS.items()}
     keys = {field: key for field, key in present.items() if key is not None}
     if "expression" not in keys or len(keys) < 2:
         raise SubjectError(path, "no head states in this file", expected=_READ, found=", ".join(list(shapes)[:12]))
     for field, key in keys.items():
         if len(shapes[key]) != 2 or not 0 < shapes[key][0] <= _MOST or shapes[key][1] > 1000:
-            raise SubjectError(path, "wrong shape", key=key, expected=("frames", FIELDS[field] or "coefficients"), found=shapes[key])
+            raise SubjectError(
+                path, "wrong shape", key=key, expected=("frames", FIELDS[field] or "coefficients"), found=shapes[key]
+            )
     extra = ("fps", "expression_names", *(f"neutral_{field}" for field in FIELDS))
     arrays = read_npz(path, (*keys.values(), *extra), _MAX_BYTES)
     num = max(shapes[key][0] for key in keys.values())

@@ -19,7 +19,9 @@ _MARK, _KEY_LENGTH = "_tracked", 12
 _BLOCK = 1 << 22
 
 
-def motion_of_video(video: Path, beside: Path, model: HeadModel, fps: float | None = None, device: str = "cpu") -> Motion:
+def motion_of_video(
+    video: Path, beside: Path, model: HeadModel, fps: float | None = None, device: str = "cpu"
+) -> Motion:
     """A video's motion: at every moment the head of the frame that the video shows then.
 
     Args:
@@ -43,7 +45,9 @@ def motion_of_video(video: Path, beside: Path, model: HeadModel, fps: float | No
             print(line)
         track_video(video, folder, model, Options(device=device))
     elif not (folder / TRACKING_NAME).is_file():
-        raise SubjectError(folder, "not a capture tracked from a video", hint="move it away: the video is tracked to it")
+        raise SubjectError(
+            folder, "not a capture tracked from a video", hint="move it away: the video is tracked to it"
+        )
     note = f"The capture tracked from {video} lies in {folder} and is used again next time."
     motion = load_motion(folder, model, fps)
     return replace(motion, sound=video, sound_start=_sound_start(video), notes=(*motion.notes, note))
