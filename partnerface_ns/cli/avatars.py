@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,10 +73,10 @@ def motion_for(
     """What a source or a built-in performance does.
 
     Args:
-        source: a capture folder, a video, a recording or keyframes.
+        source: a capture or take folder, a video, a recording, keyframes or head states.
         name: of a performance, in place of a source.
         model: the avatar's head model.
-        fps: moments a second; None takes the source's own. A video's sound is kept only at its own.
+        fps: moments a second, and the rate of a source without a clock; None takes the source's own.
         source_head_model: a capture's head model file, where the capture does not hold it.
         beside: folder for the subject that a video is tracked into.
 
@@ -85,7 +84,8 @@ def motion_for(
         SubjectError: neither or both are given, or the source cannot be used.
     """
     from partnerface_ns.driving.motion import load_motion, performance
-    from partnerface_ns.driving.video import VIDEO_SUFFIXES, motion_of_video
+    from partnerface_ns.driving.takes import VIDEO_SUFFIXES
+    from partnerface_ns.driving.video import motion_of_video
 
     if (source is None) == (name is None):
         raise SubjectError("motion", "needs one source", expected="SOURCE, or --performance talk")
@@ -94,10 +94,9 @@ def motion_for(
     if name is not None:
         return performance(name, model, fps)
     assert source is not None
-    if source.suffix.lower() not in VIDEO_SUFFIXES:
-        return load_motion(source, model, fps, source_head_model)
-    motion = motion_of_video(source, beside, model)
-    return motion if fps is None else replace(motion, fps=fps, sound=None)
+    if source.suffix.lower() in VIDEO_SUFFIXES and not source.is_dir():
+        return motion_of_video(source, beside, model, fps)
+    return load_motion(source, model, fps, source_head_model)
 
 
 def _write_avatar_of(folder: Path) -> None:

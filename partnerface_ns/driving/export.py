@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 
 from partnerface_ns.driving.player import Player
+from partnerface_ns.driving.tracks import NEUTRAL_NAME
 from partnerface_ns.flame.open_head import load_open_head
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.progress import progress
@@ -55,27 +56,35 @@ def export_parts(folder: Path, player: Player) -> None:
 
 
 def export_track(folder: Path, player: Player, states: HeadState, fps: float) -> None:
-    """Write head states as `track.csv` (a row a moment) and `track.npz` (an array a field), radians and metres."""
+    """Write head states as `track.csv` (a row a moment) and `track.npz` (an array a field), radians and metres.
+
+    `neutral.csv`, and `neutral_...` in the npz, hold the avatar's neutral state. Both tracks can drive an avatar again.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    names, columns = ["time"], [np.arange(len(states))[:, None] / fps]
-    for field in fields(HeadState):
-        values = getattr(states, field.name).numpy()
-        columns.append(values)
-        names += (
-            player.head.model.expression_names
-            if field.name == "expression"
-            else [f"{field.name}_{i}" for i in range(values.shape[-1])]
-        )
-    table = np.concatenate(columns, 1)
-    header = ",".join(names)
-    _write(folder / "track.csv", lambda p: np.savetxt(p, table, "%.7g", ",", header=header, comments=""))
+    neutral = HeadState.stack([player.neutral])
+    _write_table(folder / NEUTRAL_NAME, player, neutral, {})
+    _write_table(folder / "track.csv", player, states, {"time": np.arange(len(states)) / fps})
+    names = np.array(player.head.model.expression_names)
     arrays = {field.name: getattr(states, field.name).numpy() for field in fields(HeadState)}
+    arrays |= {f"neutral_{field.name}": getattr(player.neutral, field.name).numpy() for field in fields(HeadState)}
 
     def save(path: Path) -> None:
         with path.open("wb") as file:
-            np.savez(file, fps=np.array(fps), expression_names=np.array(player.head.model.expression_names), **arrays)
+            np.savez(file, fps=np.array(fps), expression_names=names, **arrays)
 
     _write(folder / "track.npz", save)
+
+
+def _write_table(path: Path, player: Player, states: HeadState, first: dict[str, np.ndarray]) -> None:
+    """Write head states as a CSV, `first` columns before them."""
+    names, columns = [*first], [values[:, None] for values in first.values()]
+    for field in fields(HeadState):
+        values = getattr(states, field.name).numpy()
+        columns.append(values)
+        numbered = [f"{field.name}_{i}" for i in range(values.shape[-1])]
+        names += player.head.model.expression_names if field.name == "expression" else numbered
+    table, header = np.concatenate(columns, 1), ",".join(names)
+    _write(path, lambda p: np.savetxt(p, table, "%.7g", ",", header=header, comments=""))
 
 
 def write_ply(

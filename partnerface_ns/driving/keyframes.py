@@ -1,16 +1,16 @@
 """Keyframes of named channels (`rig.py` lists them), smoothly interpolated.
 
 JSON: `{"keyframes": [{"time": 0.0, "mouthSmile": 0.0}, {"time": 1.2, "mouthSmile": 0.8, "jaw": 0.1}]}`.
-CSV: a column `time` and one a channel; an empty cell is no key. Times are seconds from 0, in order. Between the keys of
-a channel the curve is smooth and never leaves their range; before the first and after the last it stays. A channel
+Tables: a column `time` and one a channel; an empty cell is no key. Times are seconds from 0, in order. Between the keys
+of a channel the curve is smooth and never leaves their range; before the first and after the last it stays. A channel
 without keys is 0.
 """
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,33 +18,121 @@ from jaxtyping import Float
 from scipy.interpolate import PchipInterpolator
 
 from partnerface_ns.capture.record import MAX_NUMBER, Record
+from partnerface_ns.driving.blendshape_names import channel_names, find, spelled
+from partnerface_ns.driving.clock import read_clock
+from partnerface_ns.driving.grid import Channels
+from partnerface_ns.driving.recording import HALF, channel_columns
+from partnerface_ns.driving.rig import arkit_names
+from partnerface_ns.driving.table import Table
+from partnerface_ns.driving.units import ANGLES, Curves, angle_scale, weight_scale
 from partnerface_ns.errors import SubjectError
-from partnerface_ns.files import require_file, shortened
 
-Channels = dict[str, Float[np.ndarray, "timesteps"]]
 Keys = Sequence[tuple[float, float]]
-MAX_BYTES = 64 << 20
 _MAX_SECONDS = 3600.0
-_TIME = "time"
+_FAR = 60.0
+"""Seconds between keys from which a note asks whether they are milliseconds."""
+_TIME, _SCALES = "time", {None: 1.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 
 
-def read_keyframes(path: Path, fps: float) -> tuple[Channels, float]:
-    """The curves of a keyframe file at `fps` moments a second, and `fps` again.
+@dataclass(frozen=True)
+class Keyframes:
+    """Keys of all channels, as they stand in a file."""
+
+    source: Path
+    times: tuple[float, ...]
+    """Seconds."""
+    keys: Mapping[str, tuple[float, ...]]
+    """A value for every time by channel, NaN where there is no key; in the units of the file."""
+    places: tuple[str, ...]
+    """Where each time stands in the file."""
+    names: Mapping[str, str]
+    """Each channel as the file spells it."""
+
+
+def read_keyframes(
+    keyframes: Keyframes, fps: float, expressions: Sequence[str] = ()
+) -> tuple[Channels, tuple[str, ...]]:
+    """The curves of keyframes at `fps` moments a second, and what a user should know about the reading.
+
+    Args:
+        keyframes: as they stand in a file.
+        fps: moments a second.
+        expressions: names of the head model's own expressions, which have no unit where ARKit has no such name.
 
     Raises:
-        SubjectError: not such a file; names row and column, or key.
+        SubjectError: times are not in order, there is no channel, or a unit cannot be told.
     """
-    rows = _json_rows(path) if path.suffix.lower() == ".json" else _csv_rows(path)
-    times = [row.get(_TIME, -1.0) for row in rows]
+    source, times = keyframes.source, keyframes.times
     for index, (before, after) in enumerate(zip([-1e-9, *times], times, strict=False)):
         if not before < after <= _MAX_SECONDS:
-            expected = f"after the one before, at most {_MAX_SECONDS:g}"
-            raise SubjectError(path, "times are not in order", key=f"keyframe {index}", expected=expected, found=after)
-    names = dict.fromkeys(name for row in rows for name in row if name != _TIME)
-    if not names:
-        raise SubjectError(path, "there are no keyframes", expected="times and at least one channel", found=len(rows))
-    keys = {name: [(t, row[name]) for t, row in zip(times, rows, strict=True) if name in row] for name in names}
-    return interpolated(keys, math.floor(times[-1] * fps + 1e-6) + 1, fps), fps
+            expected = f"seconds after the one before, from 0 to {_MAX_SECONDS:g}"
+            hint = "name the column time_ms if it counts milliseconds" if after > _MAX_SECONDS else None
+            place = keyframes.places[index]
+            raise SubjectError(source, "times are not in order", key=place, expected=expected, found=after, hint=hint)
+    if not keyframes.keys:
+        raise SubjectError(
+            source, "there are no keyframes", expected="times and at least one channel", found=len(times)
+        )
+    curves, notes = _in_our_units(keyframes, expressions)
+    known = {
+        name: [(t, v) for t, v in zip(times, values.tolist(), strict=True) if np.isfinite(v)]
+        for name, values in curves.items()
+    }
+    num = math.floor(times[-1] * fps + 1e-6) + 1
+    apart = max(np.diff([0.0, *times]))
+    length = f"{len(times)} keyframes, the motion lasts {times[-1]:.2f} s: {num} moments at {fps:.4g} a second"
+    if apart > _FAR:
+        length += f"; keys are up to {apart:g} s apart, name the column time_ms if they are milliseconds"
+    return interpolated({name: keys for name, keys in known.items() if keys}, num, fps), (length, *notes)
+
+
+def is_keyframes(table: Table) -> bool:
+    """Whether a table has a column `time`, and is no recording of most blendshapes."""
+    return _time_column(table.names) is not None and len(channel_columns(table.names)) < HALF
+
+
+def keyframes_of_table(table: Table) -> Keyframes:
+    """The keyframes in a table with a column `time`.
+
+    Raises:
+        SubjectError: a cell is no number, a row is too short, or a column stands twice.
+    """
+    column = _time_column(table.names)
+    assert column is not None
+    if table.short:
+        place, count = table.places[table.short[0]], len(table.names)
+        raise SubjectError(table.source, "a row of another length", key=place, expected=f"{count} cells", found="fewer")
+    times = _times(table, column)
+    missing = np.flatnonzero(~np.isfinite(times))
+    if len(missing):
+        raise SubjectError(table.source, "a keyframe without a time", key=table.places[missing[0]], expected="seconds")
+    names, keys = {}, {}
+    for index, name in enumerate(table.names):
+        if index == column or not name:
+            continue
+        channel = _channel(name)
+        if channel in names:
+            found = f"columns {names[channel]} and {name}"
+            raise SubjectError(table.source, "a column stands twice", key=name, expected="one", found=found)
+        names[channel], keys[channel] = name, tuple(table.numbers(index).tolist())
+    return Keyframes(table.source, tuple(times.tolist()), keys, table.places, names)
+
+
+def keyframes_of_record(record: Record) -> Keyframes:
+    """The keyframes in a JSON object with the key `keyframes`.
+
+    Raises:
+        SubjectError: a value is no number, or a time is missing; names it.
+    """
+    records = record.records("keyframes")
+    times = tuple(entry.number(_TIME) for entry in records)
+    names = dict.fromkeys(name for entry in records for name in entry.values if name != _TIME)
+    keys = {
+        _channel(name): tuple(entry.number(name) if name in entry.values else math.nan for entry in records)
+        for name in names
+    }
+    places = tuple(f"keyframe {index}" for index in range(len(records)))
+    return Keyframes(record.source, times, keys, places, {_channel(name): name for name in names})
 
 
 def interpolated(keys: Mapping[str, Keys], num: int, fps: float) -> Channels:
@@ -61,60 +149,48 @@ def _curve(points: Keys, time: Float[np.ndarray, "timesteps"]) -> Float[np.ndarr
     return np.clip(curve(np.clip(time, at[0], at[-1])), values.min(), values.max())
 
 
-def _json_rows(path: Path) -> list[dict[str, float]]:
-    records = Record.read(path).records("keyframes")
-    return [{name: record.number(name) for name in record.values} | {_TIME: record.number(_TIME)} for record in records]
+def _time_column(names: Sequence[str]) -> int | None:
+    for index, name in enumerate(names):
+        key, unit = spelled(name)
+        if unit in _SCALES and (key in (_TIME, "t") or (not key and unit)):
+            return index
+    return None
 
 
-def _csv_rows(path: Path) -> list[dict[str, float]]:
-    names, table = read_table(path)
-    names = [_TIME if name.lower() == _TIME else name for name in names]
-    return [
-        {name: number(cell, path, line, name) for name, cell in zip(names, row, strict=True) if cell.strip()}
-        for line, row in table
-    ]
+def _times(table: Table, column: int) -> Float[np.ndarray, "rows"]:
+    """Seconds of every row: as they are where they are numbers, from the first where they are timecodes."""
+    if any(":" in cell for cell in table.cells(column)):
+        clock = read_clock(table.names[column], table.cells(column), sparse=True)
+        if clock is not None and not clock.counts_frames:
+            return clock.times - np.nanmin(clock.times)
+    return table.numbers(column) * _SCALES[spelled(table.names[column]).unit]
 
 
-def read_table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Column names of a CSV, and its rows with their line numbers.
+def _channel(name: str) -> str:
+    """The channel of a name, or the name itself where it may be the head model's own."""
+    return find(name, channel_names(arkit_names())) or name
 
-    Raises:
-        SubjectError: missing, too large, not text, or a row of another length than the header.
-    """
-    require_file(path, max_bytes=MAX_BYTES)
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            if file.read(1) in ("{", "["):
-                raise SubjectError(path, "holds JSON", expected="a CSV", hint="name it .json if it holds keyframes")
-            file.seek(0)
-            reader = csv.reader(file)
-            names = [name.strip() for name in next(reader, [])]
-            table = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise SubjectError(path, "not a CSV file that can be read", found=shortened(error)) from error
-    if len(names) == 1 and ";" in names[0]:
-        raise SubjectError(path, "columns are separated by semicolons", expected="commas")
-    for line, row in table:
-        if len(row) != len(names):
+
+def _in_our_units(keyframes: Keyframes, expressions: Sequence[str]) -> tuple[Curves, list[str]]:
+    """Weights from 0 to 1 and angles in radians, and what was inferred."""
+    curves = {name: np.array(values) for name, values in keyframes.keys.items()}
+    for name, values in curves.items():
+        too_large = np.flatnonzero(np.abs(values) > MAX_NUMBER)
+        if len(too_large):
+            key = f"{keyframes.places[too_large[0]]}, {keyframes.names[name]}"
             raise SubjectError(
-                path, "a row of another length", key=f"line {line}", expected=len(names), found=f"{len(row)} cells"
+                keyframes.source, "wrong value", key=key, expected="a number", found=values[too_large[0]]
             )
-    if not table:
-        found = "nothing" if not names else f"a header of {len(names)} columns alone"
-        raise SubjectError(path, "there are no rows", expected="a header and at least one row", found=found)
-    return names, table
-
-
-def number(cell: str, path: Path, line: int, name: str) -> float:
-    """A cell as a number.
-
-    Raises:
-        SubjectError: it is none, or too large.
-    """
-    try:
-        value = float(cell)
-    except ValueError:
-        value = math.nan
-    if not abs(value) <= MAX_NUMBER:
-        raise SubjectError(path, "wrong value", key=f"line {line}, {name}", expected="a number", found=shortened(cell))
-    return value
+    units = {name: spelled(keyframes.names[name]).unit for name in curves}
+    declared = {"deg": np.pi / 180, "percent": 0.01}
+    curves = {name: values * declared.get(units[name] or "", 1.0) for name, values in curves.items()}
+    where = lambda name, row: f"{keyframes.places[row]}, {keyframes.names[name]}"  # noqa: E731
+    arkit = set(channel_names(arkit_names()).values())
+    weights = {n: v for n, v in curves.items() if n in arkit and n not in ANGLES and units[n] is None}
+    angles = {n: v for n, v in curves.items() if n in ANGLES and units[n] is None}
+    notes = []
+    for group, infer in ((weights, weight_scale), (angles, angle_scale)):
+        scale, note = infer(keyframes.source, group, where)
+        curves |= {name: values * scale for name, values in group.items()}
+        notes += [note] if note else []
+    return curves, notes

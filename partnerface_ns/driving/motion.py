@@ -1,24 +1,41 @@
-"""Where motion comes from: a capture, a recording of blendshapes, keyframes, or a built-in performance."""
+"""Where motion comes from: a capture, a recording of blendshapes, keyframes, head states or a built-in performance.
+
+A motion has a constant rate. Sources keep their own clock until here: a sample is shown at its own time (`grid.py`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from partnerface_ns.capture.capture import Camera, Capture, Frame
-from partnerface_ns.capture.head_models import check_fits, resolve_head_model
-from partnerface_ns.capture.load import load_capture
+from partnerface_ns.capture.head_models import check_fits, named_head_model, resolve_head_model
+from partnerface_ns.capture.load import detect_format, load_capture
+from partnerface_ns.capture.record import Record
 from partnerface_ns.driving.fitted_directions import carried_directions
-from partnerface_ns.driving.keyframes import read_keyframes
-from partnerface_ns.driving.livelink import read_livelink
+from partnerface_ns.driving.grid import held, rate_of, sampled
+from partnerface_ns.driving.json_table import parse_json, table_of_json
+from partnerface_ns.driving.keyframes import (
+    Keyframes,
+    is_keyframes,
+    keyframes_of_record,
+    keyframes_of_table,
+    read_keyframes,
+)
 from partnerface_ns.driving.performances import PERFORMANCES, PerformanceName
+from partnerface_ns.driving.recording import is_recording, no_motion, read_recording
 from partnerface_ns.driving.rig import Rig
+from partnerface_ns.driving.table import Table, decode, read_table
+from partnerface_ns.driving.takes import VIDEO_SUFFIXES, take_recording, take_sound
+from partnerface_ns.driving.tracks import Track, is_table_track, read_npz_track, read_table_track
 from partnerface_ns.errors import SubjectError
+from partnerface_ns.files import require_file
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.neutral import measured_neutral
 from partnerface_ns.flame.posing import ShapedHead
@@ -26,6 +43,19 @@ from partnerface_ns.flame.state import HeadState
 
 FPS = 25.0
 """Pictures a second where neither the source nor the user says it."""
+FORMS = (
+    "a folder of a capture or a take; a table of ARKit's blendshapes or of keyframes (.csv); JSON of either; "
+    "head states over time (.npz with expr, jaw_pose, ...; track.csv)"
+)
+TRACKING_NAME = "tracking.json"
+"""What `partnerface track` says about a folder that it wrote."""
+_UNREAD = {
+    ".npy": "save the array's parts by name in an .npz: expr (frames, coefficients), jaw_pose (frames, 3)",
+    **dict.fromkeys((".xlsx", ".xls", ".ods", ".numbers"), "save the sheet as CSV"),
+    **dict.fromkeys(VIDEO_SUFFIXES, "`partnerface drive` tracks a video; elsewhere: partnerface track VIDEO DIR"),
+}
+"""What to do about files of other kinds, by suffix."""
+_MAX_TEXT_BYTES = 128 << 20
 _NECK = 1
 
 
@@ -59,68 +89,149 @@ class Motion:
     """A video whose sound goes with the motion."""
     notes: tuple[str, ...] = ()
     """What a user should know about the reading."""
+    sound_start: float = 0.0
+    """Seconds of the sound that are over when the first moment begins."""
 
     def __len__(self) -> int:
         return len(self.states)
+
+    def at(self, index: Int[np.ndarray, "moments"]) -> Motion:
+        """The motion that shows these moments one after the other."""
+        rows = torch.from_numpy(index)
+        return replace(
+            self,
+            states=self.states[rows],
+            cameras=self.cameras and tuple(self.cameras[i] for i in index),
+            pictures=self.pictures and tuple(self.pictures[i] for i in index),
+            skulls=self.skulls and Skulls(self.skulls.moving[rows], self.skulls.neutral),
+        )
 
 
 def load_motion(
     source: Path, model: HeadModel, fps: float | None = None, source_head_model: Path | None = None
 ) -> Motion:
-    """Read a capture folder, a Live Link Face CSV, or a file of keyframes (CSV with a column `time`, or JSON).
+    """Read whatever moves a face; what is in a file decides what it is, not its suffix.
+
+    A capture or a take folder, a table (a recording of blendshapes, keyframes, `track.csv`), JSON of the first two, or
+    head states in an npz.
 
     Args:
         source: the folder or file.
         model: the avatar's head model.
-        fps: moments a second; None takes the source's own, or 25.
-        source_head_model: a capture's head model file, where the capture does not hold it.
+        fps: moments a second, and where the source has no clock, its own rate too; None takes the source's own.
+        source_head_model: the head model file of a source that has one and does not hold it.
 
     Raises:
         SubjectError: it is none of these, or cannot be used.
     """
     source = Path(source)
     if source.is_dir():
-        return motion_of_capture(
-            load_capture(source, head_model=source_head_model), model, fps or FPS, source_head_model
-        )
-    if not source.is_file():
-        raise SubjectError(source, "no motion here", expected="a capture folder, a .csv or a .json", found="nothing")
-    if source.suffix.lower() == ".json":
-        return motion_of_channels(*read_keyframes(source, fps or FPS), model, source)
-    if source.suffix.lower() != ".csv":
-        raise SubjectError(
-            source,
-            "not a motion that can be read",
-            expected="a capture folder, a .csv (Live Link Face or keyframes) or a .json (keyframes)",
-            found=source.suffix or "no suffix",
-            hint="partnerface drive tracks a video by itself; elsewhere: partnerface track VIDEO FOLDER",
-        )
-    with source.open(encoding="utf-8-sig", errors="replace") as file:
-        columns = [name.strip().lower() for name in file.readline().split(",")]
-    if "time" in columns:
-        return motion_of_channels(*read_keyframes(source, fps or FPS), model, source)
-    recorded = read_livelink(source)
-    motion = motion_of_channels(recorded.channels, fps or recorded.fps, model, source)
-    neutral = measured_neutral(motion.states, model)
-    return Motion(motion.states, neutral, motion.fps, notes=recorded.notes)
+        return _motion_of_folder(source, model, fps, source_head_model)
+    if not source.exists():
+        raise SubjectError(source, "no motion here", expected=FORMS, found="nothing")
+    require_file(source)
+    if source.suffix.lower() in _UNREAD:
+        raise _unreadable(source)
+    theirs = None if source_head_model is None else named_head_model(source_head_model)
+    with source.open("rb") as file:
+        start = file.read(4)
+    if start.startswith(b"PK"):
+        return _motion_of_track(read_npz_track(source, model, theirs), fps)
+    require_file(source, max_bytes=_MAX_TEXT_BYTES)
+    try:
+        text = decode(source.read_bytes())
+    except ValueError:
+        raise _unreadable(source) from None
+    if text.lstrip()[:1] in ("{", "["):
+        return _motion_of_json(source, text, model, fps)
+    return _motion_of_table(read_table(source, text), model, fps, theirs)
+
+
+def _unreadable(source: Path) -> SubjectError:
+    """The refusal of a file that is no motion, with what to do about one of its kind."""
+    suffix = source.suffix.lower()
+    hint = _UNREAD.get(suffix, "a video has another suffix; partnerface track VIDEO DIR tracks any")
+    return SubjectError(source, "not a motion that can be read", expected=FORMS, found=suffix or "no suffix", hint=hint)
+
+
+def _motion_of_folder(folder: Path, model: HeadModel, fps: float | None, source_head_model: Path | None) -> Motion:
+    try:
+        detect_format(folder)
+    except SubjectError:
+        recording = take_recording(folder)
+        if recording is not None:
+            motion = load_motion(recording, model, fps)
+            sound = take_sound(recording)
+            heard = f"with the sound of {sound.name}" if sound else "without sound: no video here has any"
+            return replace(motion, sound=sound, notes=(f"the take's {recording.name} is read, {heard}", *motion.notes))
+    capture = load_capture(folder, head_model=source_head_model)
+    motion = motion_of_capture(capture, model, fps or FPS, source_head_model)
+    return tracked_at_its_times(motion, folder, fps)
+
+
+def _motion_of_json(source: Path, text: str, model: HeadModel, fps: float | None) -> Motion:
+    content = parse_json(source, text)
+    if isinstance(content, dict) and "keyframes" in content:
+        return _motion_of_keyframes(keyframes_of_record(Record(source, content)), model, fps)
+    table, stated = table_of_json(source, content)
+    return _motion_of_table(table, model, fps, None, stated)
+
+
+def _motion_of_table(
+    table: Table, model: HeadModel, fps: float | None, theirs: HeadModel | None, stated: float | None = None
+) -> Motion:
+    if is_table_track(table):
+        return _motion_of_track(read_table_track(table, model, theirs), fps)
+    if is_keyframes(table):
+        motion = _motion_of_keyframes(keyframes_of_table(table), model, fps)
+        return replace(motion, notes=(*motion.notes, *table.notes))
+    if not is_recording(table):
+        raise no_motion(table.source, table)
+    recorded = read_recording(table, stated, fps)
+    fps = fps or recorded.fps
+    motion = motion_of_channels(sampled(recorded.times, recorded.channels, fps), fps, Rig(model), table.source)
+    return replace(motion, neutral=measured_neutral(motion.states, model), notes=recorded.notes)
+
+
+def _motion_of_keyframes(keyframes: Keyframes, model: HeadModel, fps: float | None) -> Motion:
+    fps = fps or FPS
+    channels, notes = read_keyframes(keyframes, fps)
+    return replace(motion_of_channels(channels, fps, Rig(model), keyframes.source), notes=notes)
+
+
+def _motion_of_track(track: Track, fps: float | None) -> Motion:
+    num = len(track.states)
+    if track.times is None:
+        note = "the file does not say it, --fps sets it" if fps is None else "--fps says so"
+        times, rate = np.arange(num) / (fps or FPS), fps or FPS
+    else:
+        times, rate, note = track.times, fps or rate_of(track.times) or FPS, "the file says so"
+    index = held(times, rate)
+    length = f"{num} moments, {times[-1] - times[0] + 1 / rate:.2f} s at {rate:.4g} a second: {note}"
+    return Motion(track.states[torch.from_numpy(index)], track.neutral, rate, notes=(length, *track.notes))
 
 
 def performance(name: PerformanceName, model: HeadModel, fps: float | None = None) -> Motion:
     """A built-in performance."""
     fps = fps or FPS
-    return motion_of_channels(PERFORMANCES[name](fps), fps, model, Path(name))
+    return motion_of_channels(PERFORMANCES[name](fps), fps, Rig(model), Path(name))
 
 
 def motion_of_channels(
-    channels: Mapping[str, Float[np.ndarray, "timesteps"]], fps: float, model: HeadModel, source: Path
+    channels: Mapping[str, Float[np.ndarray, "timesteps"]], fps: float, rig: Rig, source: Path
 ) -> Motion:
     """Curves of named channels, zero at rest, as a head's motion.
+
+    Args:
+        channels: curves of one length.
+        fps: moments a second.
+        rig: of the avatar's head model. It finds the nearest expressions once; keep it where this is called often.
+        source: where the channels come from, for the error.
 
     Raises:
         SubjectError: a channel that the head model cannot follow.
     """
-    states = Rig(model).states(channels, source)
-    return Motion(states, HeadState.neutral(model.num_expr), fps)
+    return Motion(rig.states(channels, source), HeadState.neutral(rig.model.num_expr), fps)
 
 
 def motion_of_capture(
@@ -159,6 +270,33 @@ def motion_of_capture(
         background=capture.background or (1.0, 1.0, 1.0),
         notes=capture.remarks if same else (*capture.remarks, note),
     )
+
+
+def tracked_at_its_times(motion: Motion, folder: Path, fps: float | None) -> Motion:
+    """A tracked video's motion, at the times of the video's frames where `partnerface track` wrote them down.
+
+    A frame that could not be tracked shows the nearest one that was. Other captures do not say their rate.
+    """
+    report = folder / TRACKING_NAME
+    record = Record.read(report) if report.is_file() else None
+    if record is None or not record.has("frame_times"):
+        rate = f"{motion.fps:.4g} moments a second, because the capture does not say its rate; --fps sets it"
+        return motion if fps is not None else replace(motion, notes=(*motion.notes, rate))
+    times = record.numbers("frame_times", len(record.values["frame_times"]))
+    tracked = nearest_tracked(len(times), [int(index) for index in record.record("left_out").values])
+    if len(np.unique(tracked)) != len(motion) or (np.diff(times) < 0).any():
+        raise SubjectError(report, "is of another track than the folder holds", key="frame_times", found=len(times))
+    rate = fps or rate_of(times[np.concatenate([[True], np.diff(times) > 1e-6])]) or FPS
+    return replace(motion.at(tracked[held(times, rate)]), fps=rate)
+
+
+def nearest_tracked(total: int, left_out: Sequence[int]) -> Int[np.ndarray, "frames"]:
+    """For each of a video's frames the place of the nearest one that was tracked, among those."""
+    kept = np.setdiff1d(np.arange(total), left_out)
+    frames = np.arange(total)
+    after = np.searchsorted(kept, frames).clip(max=len(kept) - 1)
+    before = (after - 1).clip(min=0)
+    return np.where(frames - kept[before] <= np.abs(kept[after] - frames), before, after)
 
 
 def skull_of(head: ShapedHead, states: HeadState) -> Float[Tensor, "*batch 4 4"]:

@@ -93,16 +93,20 @@ def _write_clip(path: Path, player: Player, plan: Plan) -> None:
     silent = folder / "silent.mp4"
     pictures = (np.array(Image.open(folder / f"{index:05d}.png")) for index in range(len(plan)))
     save_clip(silent, progress(pictures, "Writing the clip", len(plan)), plan.fps)
-    _join(silent, plan.sound, path)
+    _join(silent, plan.sound, plan.sound_start, path)
     shutil.rmtree(folder)
 
 
-def _join(silent: Path, sound: Path | None, path: Path) -> None:
-    """Copy a clip to its final name, with the sound of a video as long as the clip lasts, if there is any."""
+def _join(silent: Path, sound: Path | None, sound_start: float, path: Path) -> None:
+    """Copy a clip to its final name, with the sound of a video as long as the clip lasts, if there is any.
+
+    The first `sound_start` seconds of the sound are left out.
+    """
     import imageio_ffmpeg
 
     partial = path.with_name(f"{path.stem}.partial{path.suffix}")
-    source = ["-i", sound, "-map", "1:a:0?", "-c:a", "aac", "-shortest"] if sound is not None else []
+    heard = ["-ss", f"{sound_start:.4f}", "-i", sound, "-map", "1:a:0?", "-c:a", "aac", "-shortest"]
+    source = heard if sound is not None else []
     command = [
         imageio_ffmpeg.get_ffmpeg_exe(),
         "-y",

@@ -8,7 +8,8 @@ from typing import Literal
 
 import numpy as np
 
-from partnerface_ns.driving.keyframes import Channels, interpolated
+from partnerface_ns.driving.grid import Channels
+from partnerface_ns.driving.keyframes import interpolated
 from partnerface_ns.driving.rig import arkit_names
 
 PerformanceName = Literal["talk", "range", "visemes"]

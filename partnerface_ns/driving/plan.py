@@ -76,6 +76,8 @@ class Plan:
     """Where pictures at the left come from; None for none."""
     sound: Path | None = None
     """A video whose sound a clip keeps."""
+    sound_start: float = 0.0
+    """Seconds of the sound that are over when the first moment begins."""
 
     def __len__(self) -> int:
         return len(self.states)
@@ -109,7 +111,8 @@ def make_plan(player: Player, motion: Motion, config: PlanConfig) -> Plan:
     cameras = _cameras(player, head, motion, config, A)
     if config.size is not None:
         cameras = tuple(scaled_camera(camera, config.size) for camera in cameras)
-    return Plan(states, cameras, motion.fps, found, motion if config.side_by_side else None, motion.sound)
+    beside = motion if config.side_by_side else None
+    return Plan(states, cameras, motion.fps, found, beside, motion.sound, motion.sound_start)
 
 
 def shown(player: Player, plan: Plan, index: int) -> Shown:
@@ -152,13 +155,7 @@ def _check(config: PlanConfig, motion: Motion) -> None:
 def _first(motion: Motion, count: int | None) -> Motion:
     if count is None or count >= len(motion):
         return motion
-    return replace(
-        motion,
-        states=motion.states[:count],
-        cameras=motion.cameras and motion.cameras[:count],
-        pictures=motion.pictures and motion.pictures[:count],
-        skulls=motion.skulls and Skulls(motion.skulls.moving[:count], motion.skulls.neutral),
-    )
+    return motion.at(np.arange(count))
 
 
 def _seen_from_first_camera(motion: Motion) -> Motion:

@@ -21,6 +21,7 @@ from partnerface_ns.avatar_file import AVATAR_NAME, AvatarInfo, load_avatar
 from partnerface_ns.capture.capture import Camera
 from partnerface_ns.driving.motion import motion_of_channels
 from partnerface_ns.driving.retarget import retargeted
+from partnerface_ns.driving.rig import Rig
 from partnerface_ns.errors import SubjectError
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
@@ -72,6 +73,11 @@ class Player:
         """The same on the CPU."""
         return ShapedHead(self.head.model.to("cpu"), self.head.verts_rest.cpu())
 
+    @cached_property
+    def rig(self) -> Rig:
+        """The channels of the avatar's head model."""
+        return Rig(self.person.model)
+
     def face(self, **channels: float) -> HeadState:
         """The neutral state with channels of `rig.py` added, batch axes (): `player.face(mouthSmile=0.8, yaw=0.2)`.
 
@@ -81,7 +87,7 @@ class Player:
         if not channels:
             return self.neutral
         curves = {name: np.array([value], dtype=np.float64) for name, value in channels.items()}
-        motion = motion_of_channels(curves, 1.0, self.person.model, Path("face"))
+        motion = motion_of_channels(curves, 1.0, self.rig, Path("face"))
         return retargeted(motion, self.person, self.neutral)[0][0]
 
     @torch.no_grad()

@@ -5,7 +5,7 @@ A channel is zero at rest. Channels, by the first that fits:
 - `jaw`: opening, radians; `gaze_yaw`, `gaze_pitch`: both eyes; `yaw`, `pitch`, `roll`: the head, radians about the
   head's own axes y, x, z: positive is to the person's left, down, and the left side up
 - a name of the head model's expressions, 1 at full
-- one of ARKit's 52 blendshapes, 0 to 1; capitals do not matter
+- one of ARKit's 52 blendshapes, 0 to 1, in any spelling of `blendshape_names.py`
 - such a name without `Left` or `Right`: both sides
 
 Source of ARKit's names: Apple's `ARFaceAnchor.BlendShapeLocation`. Which way and how far jaw and eyes turn at 1 is our
@@ -25,6 +25,7 @@ from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
+from partnerface_ns.driving.blendshape_names import spelled
 from partnerface_ns.driving.fitted_directions import fitted_directions
 from partnerface_ns.errors import SubjectError
 from partnerface_ns.flame.head_model import HeadModel
@@ -121,7 +122,7 @@ class Rig:
             row = torch.zeros(self.model.num_expr)
             row[self.model.expression_names.index(name)] = 1
             return [("expression", row)]
-        name = self._arkit_spelling.get(name.lower(), name)
+        name = self._arkit_spelling.get(spelled(name).key, name)
         if name in _ARKIT_JOINTS:
             return [self._joint_row(_ARKIT_JOINTS[name])]
         index = self._expression_index.get(name)
@@ -135,7 +136,7 @@ class Rig:
 
     @cached_property
     def _arkit_spelling(self) -> dict[str, str]:
-        return {name.lower(): name for name in arkit_names()}
+        return {spelled(name).key: name for name in arkit_names()}
 
     @cached_property
     def _expression_index(self) -> dict[str, int]:

@@ -23,6 +23,7 @@ from partnerface_ns.avatar_file import AvatarInfo
 from partnerface_ns.capture.record import Record
 from partnerface_ns.driving.motion import motion_of_channels
 from partnerface_ns.driving.retarget import retargeted
+from partnerface_ns.driving.rig import Rig
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.neutral import direction_sizes
 from partnerface_ns.flame.open_head import load_open_head
@@ -58,6 +59,7 @@ class HeadControls(nn.Module):
         """
         super().__init__()
         self._model, self._info, self._verts_rest = model, info, verts_rest
+        self._rig = Rig(model)
         self._saved_path: Path | None = None
         self._presets = {name: dict(channels) for name, channels in PRESETS.items()}
         self._sliders: dict[str, ViewerSlider] = {}
@@ -88,7 +90,7 @@ class HeadControls(nn.Module):
         if self.a_motion.value != SLIDERS:
             return None
         channels = {name: np.array([value]) for name, value in self.channels.items()} or {"jaw": np.zeros(1)}
-        motion = motion_of_channels(channels, 1.0, self._model, Path("viewer"))
+        motion = motion_of_channels(channels, 1.0, self._rig, Path("viewer"))
         head = ShapedHead(self._model, self._verts_rest().cpu())
         return retargeted(motion, head, self._info.neutral)[0]
 

@@ -134,6 +134,7 @@ def _track(
         "seconds_total": round(seconds, 1),
         "seconds_per_frame": round(seconds / len(faces.times), 3),
         "left_out": {str(index): reason for index, reason in sorted(reasons.items())},
+        "frame_times": [round(float(time), 6) for time in faces.times],
     }
     write_json(staged / "tracking.json", result)
     publish(staged, root)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,10 +10,9 @@ import pytest
 import torch
 
 from partnerface_ns.capture.capture import HeadModelRef
+from partnerface_ns.driving import rig as rig_module
 from partnerface_ns.driving.fitted_directions import fitted_directions
-from partnerface_ns.driving.keyframes import read_keyframes
-from partnerface_ns.driving.livelink import read_livelink
-from partnerface_ns.driving.motion import load_motion, motion_of_capture, performance
+from partnerface_ns.driving.motion import motion_of_capture, motion_of_channels, performance
 from partnerface_ns.driving.performances import PERFORMANCES
 from partnerface_ns.driving.rig import Rig, arkit_names
 from partnerface_ns.errors import SubjectError
@@ -101,143 +98,21 @@ def test_a_head_without_names_gets_the_nearest_expressions(head):
     assert smile.expression[1].norm() > 0.5
 
 
-# -- keyframes ---------------------------------------------------------------------------------------------------
+def test_any_spelling_of_a_channel_is_followed(head):
+    for name in ("mouthSmile_L", "MOUTH_SMILE_LEFT", "mouth smile left", "L_mouthSmile"):
+        states = Rig(head).states({name: np.ones(1)}, "test")
+        assert states.expression[0, head.expression_names.index("mouthSmileLeft")] == 1, name
 
 
-def test_keyframes_are_met_smoothly_without_overshoot(tmp_path):
-    file = tmp_path / "keys.json"
-    keys = [{"time": 0, "jaw": 0}, {"time": 1, "jaw": 0.3, "yaw": 0.2}, {"time": 2, "jaw": 0.3}]
-    file.write_text(json.dumps({"keyframes": keys}))
-    channels, fps = read_keyframes(file, 10.0)
-    assert fps == 10.0 and len(channels["jaw"]) == 21
-    np.testing.assert_allclose(channels["jaw"][[0, 10, 20]], [0, 0.3, 0.3], atol=1e-9)
-    assert (np.diff(channels["jaw"]) >= -1e-12).all() and channels["jaw"].max() <= 0.3
-    assert np.diff(channels["jaw"])[0] < 0.5 * np.diff(channels["jaw"])[5], "it starts gently"
-    np.testing.assert_allclose(channels["yaw"], 0.2)
-
-
-def test_a_csv_of_keyframes_says_the_same_as_json(tmp_path, head):
-    (tmp_path / "keys.json").write_text(
-        json.dumps(
-            {"keyframes": [{"time": 0, "mouthSmile": 0.1}, {"time": 0.4, "jaw": 0.2}, {"time": 1, "mouthSmile": 1}]}
-        )
-    )
-    (tmp_path / "keys.csv").write_text("Time, jaw ,mouthSmile\n0,,0.1\n0.4,0.2,\n\n1,,1\n")
-    motions = [load_motion(tmp_path / name, head) for name in ("keys.json", "keys.csv")]
-    assert len(motions[0]) == 26 and motions[0].fps == 25
-    assert torch.equal(motions[0].states.expression, motions[1].states.expression)
-    assert torch.equal(motions[0].states.jaw, motions[1].states.jaw)
-    assert not motions[0].neutral.expression.any(), "keyframes start from rest"
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "where"),
-    [
-        ("k.json", "{", "k.json"),
-        ("k.json", '{"keys": []}', "keyframes"),
-        ("k.json", '{"keyframes": [{"time": 0, "jaw": "wide"}]}', "keyframes[0].jaw"),
-        ("k.json", '{"keyframes": [{"jaw": 1}]}', "keyframes[0].time"),
-        ("k.json", '{"keyframes": [{"time": 1, "jaw": 1}, {"time": 1, "jaw": 1}]}', "keyframe 1"),
-        ("k.json", '{"keyframes": [{"time": 1e5, "jaw": 1}]}', "keyframe 0"),
-        ("k.json", '{"keyframes": [{"time": 1}]}', "no keyframes"),
-        ("k.csv", "time,jaw\n0,1\n1,wide\n", "line 3, jaw"),
-        ("k.csv", "time,jaw\n0,1\n1\n", "line 3"),
-        ("k.csv", "time,jaw\n", "no rows"),
-        ("k.csv", "time,jaw\n,1\n", "keyframe 0"),
-        ("k.csv", "time,jaw\n0,nan\n", "line 2, jaw"),
-    ],
-)
-def test_wrong_keyframes_are_refused(tmp_path, name, content, where):
-    (tmp_path / name).write_text(content)
-    with pytest.raises(SubjectError) as error:
-        read_keyframes(tmp_path / name, 25.0)
-    assert where in str(error.value)
-
-
-# -- recordings --------------------------------------------------------------------------------------------------
-
-
-def write_recording(path: Path, names: list[str], rows: np.ndarray, timecodes: list[str] | None = None) -> Path:
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow([*(["Timecode", "BlendshapeCount"] if timecodes else []), *names])
-        for i, row in enumerate(rows):
-            writer.writerow([*([timecodes[i], len(names)] if timecodes else []), *row])
-    return path
-
-
-def capitalised(names) -> list[str]:
-    return [name[0].upper() + name[1:] for name in names]
-
-
-def test_a_live_link_file_of_61_columns(tmp_path, head):
-    rng = np.random.default_rng(0)
-    names = [*capitalised(arkit_names()), "HeadYaw", "HeadPitch", "HeadRoll"]
-    names += [f"{side}Eye{angle}" for side in ("Left", "Right") for angle in ("Yaw", "Pitch", "Roll")]
-    assert len(names) == 61
-    order = rng.permutation(61)
-    values = rng.uniform(0, 1, (120, 61)) * 0.3
-    timecodes = [f"10:00:{i // 30:02d}:{i % 30:02d}.125" for i in range(120)]
-    file = write_recording(tmp_path / "take.csv", [names[i] for i in order], values[:, order], timecodes)
-    recorded = read_livelink(file)
-    assert recorded.fps == 30 and recorded.notes == ()
-    np.testing.assert_allclose(recorded.channels["mouthPucker"], values[:, names.index("MouthPucker")])
-    np.testing.assert_allclose(recorded.channels["yaw"], values[:, names.index("HeadYaw")])
-    motion = load_motion(file, head)
-    assert motion.fps == 30 and len(motion) == 120
-    assert load_motion(file, head, fps=12.5).fps == 12.5
-    assert motion.neutral.expression.any(), "a recording's neutral is measured"
-
-
-@pytest.mark.parametrize(
-    ("times", "fps"),
-    [
-        ([f"{i // 30:02d}:{i % 30:02d}.5" for i in range(20, 60)], 30),
-        ([f"{i // 60:02d}:{i // 2 % 30:02d}.{i % 2}" for i in range(40, 110)], 60),
-        ([f"{i // 30:02d}:{i % 30:02d}.5" for i in range(20)], 60),
-        ([f"{i // 60:02d}.{1000 * (i % 60) // 60:03d}" for i in range(110)], 60),
-    ],
-    ids=["frames", "two rows a frame", "within a second", "milliseconds"],
-)
-def test_the_rate_of_a_short_recording(tmp_path, times, fps):
-    """Without a new second or frames there is nothing to tell by."""
-    timecodes, num = [f"10:00:{time}" for time in times], len(times)
-    names = capitalised(arkit_names())
-    assert read_livelink(write_recording(tmp_path / "t.csv", names, np.zeros((num, 52)), timecodes)).fps == fps
-
-
-def test_missing_columns_stay_at_rest_and_are_told(tmp_path):
-    names = [name for name in arkit_names() if not name.startswith("brow")]
-    recorded = read_livelink(write_recording(tmp_path / "take.csv", names, np.zeros((3, len(names)))))
-    assert recorded.fps == 60 and len(recorded.channels) == 47
-    assert "browInnerUp" in recorded.notes[0]
-
-
-@pytest.mark.parametrize(
-    ("content", "where"),
-    [
-        ("a,b\n1,2\n", "0 of them among 2 columns"),
-        ("", "is empty"),
-        ("a,b\n1\n", "line 2"),
-        ("a,b\n", "a header of 2 columns alone"),
-        ("a;b\n1,5;2\n", "separated by semicolons"),
-        ('{"keyframes": []}\n', "holds JSON"),
-        (",".join(capitalised(arkit_names())) + "\n" + ",".join(["0"] * 51 + ["x"]) + "\n", "line 2, TongueOut"),
-    ],
-)
-def test_wrong_recordings_are_refused(tmp_path, head, content, where):
-    (tmp_path / "take.csv").write_text(content)
-    with pytest.raises(SubjectError) as error:
-        load_motion(tmp_path / "take.csv", head)
-    assert where in str(error.value)
-
-
-def test_what_is_no_motion_is_refused(tmp_path, head):
-    (tmp_path / "talk.mp4").write_bytes(b"x")
-    with pytest.raises(SubjectError, match="partnerface track"):
-        load_motion(tmp_path / "talk.mp4", head)
-    with pytest.raises(SubjectError, match="no motion here"):
-        load_motion(tmp_path / "none.csv", head)
+def test_the_nearest_expressions_are_found_once(head, monkeypatch):
+    """A slider is moved many times a second; a head without names takes seconds to be laid over the named one."""
+    calls, fitted = [], rig_module.fitted_directions
+    unnamed = replace(head, expression_names=tuple(f"expr_{i:02d}" for i in range(head.num_expr)))
+    monkeypatch.setattr(rig_module, "fitted_directions", lambda *given: calls.append(given) or fitted(*given))
+    rig = Rig(unnamed)
+    for value in (0.1, 0.2, 0.3):
+        motion_of_channels({"mouthSmile": np.array([value])}, 1.0, rig, Path("slider"))
+    assert len(calls) == 1
 
 
 # -- performances ------------------------------------------------------------------------------------------------
