@@ -27,6 +27,7 @@ LAYERS = (
         "avatar",
         "avatar_file",
         "recorded_work",
+        "step_guard",
         "recorded_step",
         "training",
         "presets",

@@ -158,7 +158,7 @@ def _watch(avatar: Avatar, watch: _Stopwatch) -> None:
         (avatar.field, "geometry", "canonical field"),
         (avatar.field, "color", "canonical field"),
         (avatar, "remember", "density grid"),
-        (avatar, "render", "volume rendering"),
+        (avatar, "rendered", "volume rendering"),
     )
     for owner, method, name in pieces:
         setattr(owner, method, watch.around(name, getattr(owner, method)))

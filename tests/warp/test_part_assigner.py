@@ -96,8 +96,11 @@ def test_the_pull_of_the_seeds_has_right_gradients(seeds, points):
 
 
 def test_roughness_is_zero_for_one_part_and_grows_with_sharpness(seeds, points):
-    assert assigner(seeds[:1]).roughness(points) == 0
-    sharp, smooth = (assigner(seeds, trained=False, border=b).roughness(points) for b in (0.005, 0.2))
+    assert assigner(seeds[:1]).roughness(points, torch.ones(len(points), dtype=torch.bool)) == 0
+    sharp, smooth = (
+        assigner(seeds, trained=False, border=b).roughness(points, torch.ones(len(points), dtype=torch.bool))
+        for b in (0.005, 0.2)
+    )
     assert sharp > 5 * smooth > 0
 
 
