@@ -207,6 +207,8 @@ class CanonicalField(nn.Module):
     def features(self, spaced: Float[Tensor, "points 3"]) -> Float[Tensor, "points features"]:
         """Features of all planes, coarse to fine, at points from `spaced`."""
         planes = [self._shared_across_sides(self.planes[0]), *self.planes[1:]]
+        # On a CPU, the backward pass of a place that is NaN writes outside the planes.
+        spaced = spaced.nan_to_num()
         # The planes xy, yz and xz.
         grid = torch.stack([spaced[:, :2], spaced[:, 1:], spaced[:, ::2]])[:, None]
         read = [F.grid_sample(p, grid, align_corners=True, padding_mode="border")[:, :, 0] for p in planes]
