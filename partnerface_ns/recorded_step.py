@@ -18,6 +18,7 @@ from torch import Tensor
 
 from partnerface_ns.avatar import Avatar
 from partnerface_ns.flame.state import HeadState
+from partnerface_ns.precision import own_precision
 from partnerface_ns.recorded_work import RecordedWork
 from partnerface_ns.rendering.rays import RayBatch, Rays
 from partnerface_ns.step_guard import StepResult, clip_gradients
@@ -38,6 +39,7 @@ class _Inputs(NamedTuple):
     mask: Float[Tensor, "rays 1"]
 
 
+@own_precision()
 def descend(avatar: Avatar, rendered: dict[str, Tensor], rgb: Tensor, mask: Tensor, num_frames: int) -> StepResult:
     """The backward pass of rendered rays; clipped gradients lie in the parameters' `grad`, which was empty.
 
