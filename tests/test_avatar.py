@@ -136,15 +136,17 @@ def test_the_background_shows_through_as_far_as_the_head_lets_it(make_avatar, ti
 
 @pytest.mark.parametrize("deformation", KINDS)
 def test_rays_do_not_touch_each_other(make_avatar, tiny_subject, deformation):
-    """In pieces, and shuffled over frames, they see what they see together."""
+    """In pieces, shuffled over frames, and each frame alone, they see what they see together."""
     avatar = stirred(make_avatar(deformation=deformation, schedule="soft"))
     rays = joined(rays_at(0), rays_at(1), rays_at(2))
     together = seen(avatar, rays, tiny_subject.states, torch.arange(3))
     pieces = [seen(avatar, picked(rays, i), tiny_subject.states, torch.arange(3)) for i in torch.arange(192).split(50)]
+    alone = [seen(avatar, rays_at(0), tiny_subject.states[i : i + 1], torch.tensor([i])) for i in range(3)]
     shuffle = torch.randperm(192)
     shuffled = seen(avatar, picked(rays, shuffle), tiny_subject.states, torch.arange(3))
     for name, value in together.items():
         assert_close(torch.cat([p[name] for p in pieces]), value, atol=1e-5, rtol=0)
+        assert_close(torch.cat([a[name] for a in alone]), value, atol=1e-5, rtol=0)
         assert_close(shuffled[name], value[shuffle], atol=1e-5, rtol=0)
 
 
