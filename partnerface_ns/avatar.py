@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from partnerface_ns.avatar_config import AvatarConfig
@@ -24,7 +24,7 @@ from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.rigid import transform_points
 from partnerface_ns.geometry.rows import Rows
-from partnerface_ns.precision import in_bfloat16
+from partnerface_ns.precision import in_bfloat16, own_precision
 from partnerface_ns.rendering.inspection import colors_of_parts
 from partnerface_ns.rendering.losses import color_loss, mask_loss
 from partnerface_ns.rendering.rays import Rays
@@ -59,6 +59,8 @@ _NUM_KNOWN = 2
 """Numbers that the density network is told of a place: height above the mesh and room left."""
 _NUM_ELSEWHERE = 512
 """Random places a step at which the deformation is kept small."""
+_NUM_SMOOTH = 512
+"""Samples of a step, about, at which part weights are kept smooth."""
 _NUM_IN_MOUTH, _NEAR_MOUTH = 128, 0.001
 """Random places a step at which the inside of the mouth is kept dark, and how far from its surface they lie, metres
 (standard deviation along each axis)."""
@@ -168,6 +170,7 @@ class Avatar(nn.Module):
 
     # -- rendering -----------------------------------------------------------------------------------------------
 
+    @own_precision()
     def render(
         self,
         rays: Rays,
@@ -198,6 +201,7 @@ class Avatar(nn.Module):
         found = [self.rendered(part, moments, timesteps) for part in rays.split(size)]
         return {name: torch.cat([part[name] for part in found]) for name in found[0]}
 
+    @own_precision()
     def rendered(
         self, rays: Rays, moments: Moments, timesteps: Int[Tensor, "frames"] | None
     ) -> dict[str, Float[Tensor, "rays channels"]]:
@@ -210,6 +214,7 @@ class Avatar(nn.Module):
         as_given = order.argsort()
         return {name: value[as_given] if value.ndim else value for name, value in outputs.items()}
 
+    @own_precision()
     def moments(
         self, states: HeadState, timesteps: Int[Tensor, "frames"] | None = None, posed: PosedFrames | None = None
     ) -> Moments:
@@ -244,6 +249,7 @@ class Avatar(nn.Module):
         places = interpolate_even(canonical[hit], middle[hit, 0], step, midpoints(proposed.edges))
         return refine(proposed, self.density(places.flatten(0, 1)).view(places.shape[:2]), config, self.training)
 
+    @own_precision()
     def canonical(
         self, points: Float[Tensor, "points 3"], frame: Int[Tensor, "points"], moments: Moments
     ) -> CanonicalPoints:
@@ -253,6 +259,7 @@ class Avatar(nn.Module):
             return found
         return replace(found, points=self.correction.correct(found.points, frame, found.torso, moments.T_correction))
 
+    @own_precision()
     def density(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points"]:
         """The field's density in 1/m at canonical places that nothing deforms."""
         with in_bfloat16(points.device, self.config.bfloat16):
@@ -349,12 +356,17 @@ class Avatar(nn.Module):
         return self.assigner.soft(points) if int(self.stage) == SOFT else self.assigner.hard(points)
 
     @torch.no_grad()
-    def remember(self) -> None:
-        """End a training step: every few steps look at random places of the canonical space, without deformation."""
+    @own_precision()
+    def remember(self, finite: Bool[Tensor, ""] | None = None) -> None:
+        """End a training step: every few steps look at random places of the canonical space, without deformation.
+
+        Args:
+            finite: whether the step was, on the avatar's device; one that was not changes no density. None is yes.
+        """
         config = self.config.sampling
         if int(self.step) % config.refresh_every == 0:
             index, points = self.grid.draw(max(1, int(config.refresh_share * len(self.grid.possible))))
-            self.grid.remember(index, self.density(points), config)
+            self.grid.remember(index, self.density(points), config, finite)
         self.step += 1
 
     def _expected(self, points: Float[Tensor, "points 3"]) -> tuple[Tensor, Tensor]:
@@ -380,7 +392,8 @@ class Avatar(nn.Module):
             found["offset"], found["elsewhere"] = mean(squared(moved.offset)), squared(shaded.elsewhere).mean()
             found["ambient"] = mean(moved.ambient.square().sum(-1))
         if self.config.deformation == "parts" and int(self.stage) == SOFT:
-            found["smoothness"] = self.assigner.roughness(shaded.points[:: max(1, len(shaded.points) // 512)])
+            some = slice(None, None, max(1, len(shaded.points) // _NUM_SMOOTH))
+            found["smoothness"] = self.assigner.roughness(shaded.points[some], shaded.on_hits[some])
         if self.config.torso.enabled and timesteps is not None:
             found["torso"] = self.torso.residual_loss(timesteps)
         if self.config.correction.enabled and timesteps is not None:
@@ -410,6 +423,7 @@ class Avatar(nn.Module):
 
     # -- training ------------------------------------------------------------------------------------------------
 
+    @own_precision()
     def loss(
         self, rendered: dict[str, Tensor], rgb: Float[Tensor, "rays 3"], mask: Float[Tensor, "rays 1"] | None
     ) -> dict[str, Float[Tensor, ""]]:

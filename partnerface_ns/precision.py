@@ -5,6 +5,8 @@ number apart, and products take more than twenty times as long as in float32.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -15,7 +17,16 @@ CPU_INFO = Path("/proc/cpuinfo")
 
 def in_bfloat16(device: torch.device, wanted: bool) -> torch.autocast:
     """Networks within compute in bfloat16, if that is wanted and the device multiplies it; else in float32."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=wanted and multiplies_bfloat16(device))
+    enabled = wanted and multiplies_bfloat16(device)
+    # A cache would keep weights that were cast without gradients until the outermost autocast ends, a caller's.
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled, cache_enabled=False)
+
+
+@contextmanager
+def own_precision() -> Iterator[None]:
+    """Within it a caller's autocast changes nothing: `in_bfloat16` alone decides."""
+    with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+        yield
 
 
 @cache

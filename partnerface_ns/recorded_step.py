@@ -7,6 +7,7 @@ learning rates and the density grid's memory are outside.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import fields
 from functools import partial
 from typing import NamedTuple
@@ -17,12 +18,14 @@ from torch import Tensor
 
 from partnerface_ns.avatar import Avatar
 from partnerface_ns.flame.state import HeadState
+from partnerface_ns.precision import own_precision
 from partnerface_ns.recorded_work import RecordedWork
 from partnerface_ns.rendering.rays import RayBatch, Rays
+from partnerface_ns.step_guard import StepResult, clip_gradients
 from partnerface_ns.warp.inverse_skinning import PosedFrames
 
-_KEPT_BYTES = 3 << 30
-"""Memory for posed frames."""
+_KEPT_SHARE = 8
+"""Posed frames take at most one in so many bytes of the memory that is free when training starts."""
 
 
 class _Inputs(NamedTuple):
@@ -36,21 +39,27 @@ class _Inputs(NamedTuple):
     mask: Float[Tensor, "rays 1"]
 
 
-class StepResult(NamedTuple):
-    """What a step was about."""
+@own_precision()
+def descend(avatar: Avatar, rendered: dict[str, Tensor], rgb: Tensor, mask: Tensor, num_frames: int) -> StepResult:
+    """The backward pass of rendered rays; clipped gradients lie in the parameters' `grad`, which was empty.
 
-    terms: dict[str, Float[Tensor, ""]]
-    """Weighted loss terms."""
-    squared_error: Float[Tensor, ""]
-    """Mean over the batch's rays."""
-
-
-def descend(avatar: Avatar, rendered: dict[str, Tensor], rgb: Tensor, mask: Tensor) -> StepResult:
-    """The backward pass of rendered rays; gradients are added to the parameters' `grad`."""
+    Args:
+        avatar: has rendered the rays.
+        rendered: equally many rays of each frame, frame by frame.
+        rgb: true colours.
+        mask: true foreground.
+        num_frames: frames of the batch.
+    """
     terms = avatar.loss(rendered, rgb, mask)
     torch.stack(list(terms.values())).sum().backward()
-    squared_error = (rendered["rgb"].detach() - rgb).square().mean()
-    return StepResult({name: term.detach() for name, term in terms.items()}, squared_error)
+    norms = clip_gradients(avatar.param_groups())
+    squared_error = (rendered["rgb"].detach() - rgb).square().unflatten(0, (num_frames, -1)).mean((1, 2))
+    return StepResult({name: term.detach() for name, term in terms.items()}, squared_error, norms)
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that is free on a GPU."""
+    return torch.cuda.mem_get_info(device)[0]
 
 
 class RecordedStep:
@@ -60,13 +69,15 @@ class RecordedStep:
     person or a batch's size changes, and at no other time.
     """
 
-    def __init__(self, avatar: Avatar, track: HeadState) -> None:
+    def __init__(self, avatar: Avatar, track: HeadState, free: Callable[[torch.device], int] = free_bytes) -> None:
         """
         Args:
             avatar: on a GPU, in training mode.
             track: head states of the training capture, batch axes (timesteps,).
+            free: gives the bytes that are free on a device; asked once, here.
         """
         self._avatar, self._track = avatar, track.to(avatar.identity.device)
+        self._kept_bytes = free(avatar.identity.device) // _KEPT_SHARE
         self._posed: OrderedDict[int, PosedFrames] = OrderedDict()
         self._kind: tuple[int, ...] | None = None
 
@@ -74,7 +85,7 @@ class RecordedStep:
         """Compute the gradients of a batch on the CPU; they lie in the parameters' `grad` afterwards.
 
         Returns:
-            The loss terms and the mean squared error of colours, until the next call.
+            The loss terms, the mean squared errors of colours and the norms of gradients, until the next call.
         """
         kind = (int(self._avatar.stage), len(batch.rgb), len(batch.timesteps), id(self._avatar.skinning))
         if kind != self._kind:
@@ -94,7 +105,7 @@ class RecordedStep:
         result, gradients = self._recording(given)
         for parameter, gradient in gradients:  # an optimiser may have let go of it
             parameter.grad = gradient
-        self._avatar.remember()
+        self._avatar.remember(result.finite)
         return result
 
     def _posed_frames(self, timesteps: Int[Tensor, "frames"]) -> PosedFrames:
@@ -108,7 +119,7 @@ class RecordedStep:
             self._posed.move_to_end(t)
             found.append(self._posed[t])
         one = sum(value.numel() * value.element_size() for value in vars(found[0]).values())
-        while len(self._posed) * one > _KEPT_BYTES:
+        while len(self._posed) * one > self._kept_bytes:
             self._posed.popitem(last=False)
         names = [f.name for f in fields(PosedFrames)]
         return PosedFrames(**{name: torch.cat([getattr(p, name) for p in found]).float() for name in names})
@@ -119,5 +130,5 @@ def _gradients(avatar: Avatar, given: _Inputs) -> tuple[StepResult, list[tuple[T
     avatar.zero_grad(set_to_none=True)
     moments = avatar.moments(given.states, given.timesteps, given.posed)
     rendered = avatar.rendered(given.rays, moments, given.timesteps)
-    result = descend(avatar, rendered, given.rgb, given.mask)
+    result = descend(avatar, rendered, given.rgb, given.mask, len(given.timesteps))
     return result, [(p, p.grad) for p in avatar.parameters() if p.grad is not None]

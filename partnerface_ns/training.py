@@ -16,14 +16,18 @@ from jaxtyping import Float
 from torch import Tensor
 
 from partnerface_ns.avatar import Avatar
-from partnerface_ns.capture.capture import Frame
+from partnerface_ns.capture.capture import Camera, Frame
 from partnerface_ns.errors import SubjectError
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.camera import Intrinsics, project_points, rays_through_pixels
-from partnerface_ns.recorded_step import RecordedStep, StepResult, descend
+from partnerface_ns.recorded_step import RecordedStep, descend
 from partnerface_ns.rendering.metrics import above_neck
 from partnerface_ns.rendering.rays import RayBatch, Rays
+from partnerface_ns.step_guard import StepGuard, StepResult
+
+_NEAR = 0.01
+"""Metres before the camera from which on a point is in sight."""
 
 
 @dataclass
@@ -62,7 +66,7 @@ class Pictures:
     """(height, width) each, person = 255."""
     frames: Sequence[Frame]
     boxes: Float[np.ndarray, "pictures regions 4"]
-    """Boxes of mouth, eyes and head in each picture: left, top, right, bottom in pixels."""
+    """Boxes of mouth, eyes and head in each picture: left, top, right, bottom in pixels; they may reach beyond it."""
 
 
 class RaySampler:
@@ -70,6 +74,8 @@ class RaySampler:
 
     def __init__(self, config: RaySamplerConfig, pictures: Pictures, seed: int = 0) -> None:
         self.config, self.pictures, self.seed = config, pictures, seed
+        sides = np.array([mask.shape[::-1] * 2 for mask in pictures.mask], np.float32)
+        self._boxes = np.clip(pictures.boxes, 0, sides[:, None])
 
     def sample(self, step: int) -> RayBatch:
         """The rays of a step, those of one frame lying together."""
@@ -102,9 +108,11 @@ class RaySampler:
         c, mask = self.config, self.pictures.mask[index]
         height, width = mask.shape
         whole = np.array([0, 0, width, height], np.float32)
-        shares = (c.mouth_share, c.eyes_share, c.head_share, c.outline_share, c.foreground_share)
-        *in_boxes, on_outline, on_person = (int(count * share) for share in shares)
-        boxes = self.pictures.boxes[index]
+        boxes = self._boxes[index]
+        in_sight = ((boxes[:, 2:] - boxes[:, :2]) >= 1).all(1)
+        # Rays aimed at what lies outside the picture fall anywhere.
+        shares = np.array([c.mouth_share, c.eyes_share, c.head_share, c.outline_share]) * in_sight[[0, 1, 2, 2]]
+        *in_boxes, on_outline, on_person = (int(count * share) for share in (*shares, c.foreground_share))
         boxed = [_in_box(rng, box, n, height, width) for box, n in zip(boxes, in_boxes, strict=True)]
         # Rejection keeps the memory small: of several candidates for each ray, those that hit are taken first.
         near_outline = _in_box(rng, boxes[-1], 24 * on_outline, height, width)
@@ -133,6 +141,7 @@ def beside_outline(mask: np.ndarray, pixels: np.ndarray, box: np.ndarray) -> np.
 
 def _in_box(rng: np.random.Generator, box: np.ndarray, count: int, height: int, width: int) -> np.ndarray:
     left, top, right, bottom = box
+    # The picture's last edge belongs to its last pixel.
     x = rng.uniform(left, right, count).clip(0, width - 1)
     y = rng.uniform(top, bottom, count).clip(0, height - 1)
     return np.stack([y, x], -1).astype(np.int64)
@@ -148,6 +157,12 @@ def region_boxes(
         track: head states, batch axes (timesteps,).
         frames: the pictures.
         margin: growth to all sides together, as a share of width and height.
+
+    Returns:
+        Boxes around what lies before the camera, which may reach beyond the picture; zeros where nothing does.
+
+    Raises:
+        SubjectError: a head state poses the head nowhere.
     """
     regions = head.model.regions
     eyes = torch.maximum(regions["eyeballs"], regions["eyelids"])
@@ -157,15 +172,26 @@ def region_boxes(
         part = frames[start : start + 64]
         verts = head.pose(track[torch.tensor([f.timestep for f in part])]).verts
         for i, frame in enumerate(part):
-            camera = frame.camera
-            intrinsics = Intrinsics(camera.fl_x, camera.fl_y, camera.cx, camera.cy)
-            T = torch.from_numpy(camera.T_world_camera).float()
+            if not bool(verts[i].isfinite().all()):
+                name = frame.image_path or "capture"
+                raise SubjectError(
+                    name, "the head is posed nowhere", key=f"timestep {frame.timestep}", expected="finite head states"
+                )
             for region, pick in enumerate(picks):
-                at = project_points(verts[i, pick], intrinsics, T)
-                low, high = at.amin(0), at.amax(0)
-                grow = (high - low) * margin / 2
-                boxes[start + i, region] = torch.cat([low - grow, high + grow]).numpy()
+                boxes[start + i, region] = _box_around(verts[i, pick], frame.camera, margin)
     return boxes
+
+
+def _box_around(points: Float[Tensor, "points 3"], camera: Camera, margin: float) -> Float[np.ndarray, "4"]:
+    """A grown box around those points of the world that lie before the camera; zeros without any."""
+    T = torch.from_numpy(camera.T_world_camera).float()
+    before = points[(points - T[:3, 3]) @ T[:3, 2] < -_NEAR]
+    if len(before) == 0:
+        return np.zeros(4, np.float32)
+    at = project_points(before, Intrinsics(camera.fl_x, camera.fl_y, camera.cx, camera.cy), T)
+    low, high = at.amin(0), at.amax(0)
+    grow = (high - low) * margin / 2
+    return torch.cat([low - grow, high + grow]).numpy()
 
 
 @dataclass
@@ -262,9 +288,12 @@ class PlainStep:
 
     def __call__(self, batch: RayBatch) -> StepResult:
         """As `RecordedStep`."""
-        self._avatar.zero_grad(set_to_none=True)
-        rendered = self._avatar.render(batch.rays, self._track[batch.timesteps], batch.timesteps)
-        return descend(self._avatar, rendered, batch.rgb, batch.mask)
+        avatar, timesteps = self._avatar, batch.timesteps
+        avatar.zero_grad(set_to_none=True)
+        rendered = avatar.rendered(batch.rays, avatar.moments(self._track[timesteps], timesteps), timesteps)
+        result = descend(avatar, rendered, batch.rgb, batch.mask, len(timesteps))
+        avatar.remember(result.finite)
+        return result
 
 
 def steps(
@@ -285,12 +314,16 @@ def steps(
 
     Yields:
         The progress after each step, in [0, 1], and what came of it.
+
+    Raises:
+        SubjectError: too many steps in a row are not finite.
     """
     sampler = RaySampler(config.sampler, pictures, config.seed)
     schedule = Schedule(config.schedule, clock=clock)
     groups = [{"params": p, "name": name, "lr": 0.0} for name, p in avatar.param_groups().items()]
     optimizer = torch.optim.Adam(groups, eps=1e-15, fused=True)
     gradients = RecordedStep(avatar, track) if avatar.identity.is_cuda else PlainStep(avatar, track)
+    guard = StepGuard("training", [optimizer])
     avatar.train()
     step = 0
     while schedule.progress(step) < 1:
@@ -298,10 +331,13 @@ def steps(
         avatar.set_progress(schedule.progress(step))
         for group in optimizer.param_groups:
             group["lr"] = LEARNING_RATES[group["name"]] * schedule.learning_rate_factor(step, group["name"])
-        result = gradients(sampler.sample(step))
+        batch = sampler.sample(step)
+        result = gradients(batch)
+        guard.admit(step, result, [pictures.frames[i] for i in batch.picture.tolist()])
         optimizer.step()
         step += 1
         yield schedule.progress(step), result
+    guard.end()
 
 
 def fit(

@@ -34,7 +34,7 @@ STEPS, RAYS, RATE = 60, 1500, 4e-3
 
 def refit(avatar: Avatar, capture: Capture, model: HeadModel, head: ShapedHead, frame: Frame) -> torch.Tensor:
     """Fit the motion of the whole head in a frame; the avatar has it from then on. Returns its twist, (1, 6)."""
-    rgb, _ = load_picture(frame, capture.background or (1.0, 1.0, 1.0))
+    rgb, _ = load_picture(frame, tuple(avatar.get_buffer("background").tolist()))
     truth, camera = torch.from_numpy(rgb).float() / 255, frame.camera
     region = metric_regions(head.pose(capture.track[frame.timestep]).verts, model, camera)["head"]
     rows, columns = region.nonzero(as_tuple=True)

@@ -18,6 +18,7 @@ from partnerface_ns.flame.head_model import head_model_from_arrays
 from partnerface_ns.flame.open_head import load_open_head
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.rigid import rotation_from_axis_angle
+from partnerface_ns.recorded_step import descend
 from partnerface_ns.rendering.rays import Rays
 from partnerface_ns.rendering.sampling import SamplingConfig
 from partnerface_ns.subject import Subject
@@ -135,15 +136,17 @@ def test_the_background_shows_through_as_far_as_the_head_lets_it(make_avatar, ti
 
 @pytest.mark.parametrize("deformation", KINDS)
 def test_rays_do_not_touch_each_other(make_avatar, tiny_subject, deformation):
-    """In pieces, and shuffled over frames, they see what they see together."""
+    """In pieces, shuffled over frames, and each frame alone, they see what they see together."""
     avatar = stirred(make_avatar(deformation=deformation, schedule="soft"))
     rays = joined(rays_at(0), rays_at(1), rays_at(2))
     together = seen(avatar, rays, tiny_subject.states, torch.arange(3))
     pieces = [seen(avatar, picked(rays, i), tiny_subject.states, torch.arange(3)) for i in torch.arange(192).split(50)]
+    alone = [seen(avatar, rays_at(0), tiny_subject.states[i : i + 1], torch.tensor([i])) for i in range(3)]
     shuffle = torch.randperm(192)
     shuffled = seen(avatar, picked(rays, shuffle), tiny_subject.states, torch.arange(3))
     for name, value in together.items():
         assert_close(torch.cat([p[name] for p in pieces]), value, atol=1e-5, rtol=0)
+        assert_close(torch.cat([a[name] for a in alone]), value, atol=1e-5, rtol=0)
         assert_close(shuffled[name], value[shuffle], atol=1e-5, rtol=0)
 
 
@@ -312,11 +315,23 @@ def test_the_deformation_starts_as_the_identity_and_leaves_the_torso_alone(make_
     assert seen(avatar, low, tiny_subject.states)["deformation"].max() > 0.1
 
 
-def test_noise_on_the_code_is_for_training(make_avatar, tiny_subject):
-    avatar = stirred(make_avatar(code_noise=5.0))
-    assert torch.equal(
-        seen(avatar, rays_at(0), tiny_subject.states)["rgb"], seen(avatar, rays_at(0), tiny_subject.states)["rgb"]
-    )
+def test_noise_on_the_code_is_for_training(make_avatar, tiny_subject, monkeypatch):
+    """All other randomness is taken away."""
+    monkeypatch.setattr(torch, "rand", lambda *size, device=None: torch.full(size, 0.4))
+    monkeypatch.setattr(torch, "randint", lambda high, size, device=None: torch.arange(size[0]) % high)
+
+    def two_images(code_noise: float, training: bool) -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        avatar = stirred(make_avatar(code_noise=code_noise)).train(training)
+        moments = avatar.moments(tiny_subject.states)
+        return [avatar.rendered(rays_at(0), moments, None)["rgb"] for _ in range(2)]
+
+    for code_noise, training in ((0.0, True), (5.0, False)):
+        first, second = two_images(code_noise, training)
+        assert torch.equal(first, second), "nothing is drawn at random"
+    first, second = two_images(5.0, True)
+    assert not torch.allclose(first, second, atol=1e-3)
+    assert torch.equal(two_images(5.0, False)[0], two_images(0.0, False)[0]), "a trained avatar knows no noise"
 
 
 def test_density_is_looked_at_anew_every_few_steps(make_avatar, tiny_subject):
@@ -354,6 +369,28 @@ def test_bfloat16_is_left_where_hardware_does_not_multiply_it(make_avatar, tiny_
     monkeypatch.setattr(precision, "multiplies_bfloat16", lambda device: False)
     a, b = (seen(avatar, rays_at(0), tiny_subject.states)["rgb"] for avatar in (fine, coarse))
     assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_an_autocast_around_the_avatar_changes_nothing(make_avatar, tiny_subject, monkeypatch, bfloat16):
+    monkeypatch.setattr(precision, "multiplies_bfloat16", lambda device: True)
+    avatar = stirred(make_avatar(schedule="soft", bfloat16=bfloat16))
+    start, found = {name: value.clone() for name, value in avatar.state_dict().items()}, []
+    for outer in (False, True):
+        avatar.load_state_dict(start)
+        torch.manual_seed(5)
+        with torch.autocast("cpu", torch.bfloat16, enabled=outer):
+            rendered = avatar.train().render(rays_at(0), tiny_subject.states[:1], torch.zeros(1, dtype=torch.long))
+            result = descend(avatar, rendered, torch.full((64, 3), 0.5), torch.ones(64, 1), 1)
+            image = seen(avatar, rays_at(1), tiny_subject.states)
+        gradients = {name: p.grad.clone() for name, p in avatar.named_parameters() if p.grad is not None}
+        found.append((result.terms, gradients, image, avatar.grid.density.clone()))
+        avatar.zero_grad()
+    (terms, gradients, image, density), (terms_within, gradients_within, image_within, density_within) = found
+    assert gradients.keys() == gradients_within.keys() and torch.equal(density, density_within)
+    for ours, within in ((terms, terms_within), (gradients, gradients_within), (image, image_within)):
+        for name, value in ours.items():
+            assert torch.equal(value, within[name]), name
 
 
 # -- state ----------------------------------------------------------------------------------------------------------

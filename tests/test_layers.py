@@ -12,7 +12,7 @@ import partnerface_ns
 
 PACKAGE = Path(partnerface_ns.__file__).parent
 LAYERS = (
-    ("__init__", "commands", "errors", "files", "locks", "precision", "progress", "workers"),
+    ("__init__", "clock", "commands", "errors", "files", "locks", "precision", "progress", "workers"),
     ("geometry",),
     ("flame",),
     ("capture",),
@@ -27,6 +27,7 @@ LAYERS = (
         "avatar",
         "avatar_file",
         "recorded_work",
+        "step_guard",
         "recorded_step",
         "training",
         "presets",

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from partnerface_ns import precision
-from partnerface_ns.precision import in_bfloat16, says_bfloat16
+from partnerface_ns.precision import in_bfloat16, own_precision, says_bfloat16
 
 CPU = torch.device("cpu")
 
@@ -62,3 +62,27 @@ def test_the_gpu_asked_for_counts_and_only_if_it_takes_no_numbers_apart(native, 
     asked = lambda including_emulation: current[0].index == 1 and (native or including_emulation)  # noqa: E731
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", asked)
     assert precision.multiplies_bfloat16.__wrapped__(torch.device("cuda:1")) == native
+
+
+def test_within_own_precision_no_other_autocast_counts(monkeypatch):
+    monkeypatch.setattr(precision, "multiplies_bfloat16", lambda device: True)
+    a = torch.ones(2, 2)
+    with torch.autocast("cpu", torch.bfloat16):
+        with own_precision():
+            assert (a @ a).dtype == torch.float32
+            with in_bfloat16(CPU, True):
+                assert (a @ a).dtype == torch.bfloat16
+            assert (a @ a).dtype == torch.float32
+        assert (a @ a).dtype == torch.bfloat16, "the caller's own work is the caller's"
+
+
+def test_weights_that_were_used_without_gradients_have_them_afterwards(monkeypatch):
+    """Within a caller's autocast, whose cache would keep the weight as it was cast first."""
+    monkeypatch.setattr(precision, "multiplies_bfloat16", lambda device: True)
+    layer, x = torch.nn.Linear(3, 2), torch.ones(4, 3)
+    with torch.autocast("cpu", torch.bfloat16), own_precision():
+        with torch.no_grad(), in_bfloat16(CPU, True):
+            layer(x)
+        with in_bfloat16(CPU, True):
+            layer(x).float().sum().backward()
+    assert layer.weight.grad is not None and layer.weight.grad.any()

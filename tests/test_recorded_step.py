@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from dataclasses import replace
 
 import pytest
 import torch
@@ -27,6 +28,7 @@ def unrecorded(monkeypatch):
         return run
 
     monkeypatch.setattr(recorded_step, "RecordedWork", plainly)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1 << 30, 1 << 31))
     monkeypatch.setattr(torch, "rand", lambda *size, device=None: torch.full(size, 0.4))
     monkeypatch.setattr(torch, "randn_like", lambda like: torch.full_like(like, 0.3))
     monkeypatch.setattr(torch, "randint", lambda high, size, device=None: torch.arange(size[0]) % high)
@@ -53,8 +55,10 @@ def test_a_step_is_that_of_the_plain_loop(make_avatar, tiny_subject, batch, prog
         results.append(kind(avatar, tiny_subject.states)(batch))
         gradients.append({name: p.grad.clone() for name, p in avatar.named_parameters() if p.grad is not None})
     plain, recorded = results
-    assert float(recorded.squared_error) == pytest.approx(float(plain.squared_error), rel=1e-3)
+    assert recorded.squared_error.tolist() == pytest.approx(plain.squared_error.tolist(), rel=1e-3)
+    assert plain.squared_error[0] != plain.squared_error[1], "one for each frame"
     assert recorded.terms.keys() == plain.terms.keys() and gradients[0].keys() == gradients[1].keys()
+    assert recorded.gradient_norms.keys() == plain.gradient_norms.keys() and recorded.finite
     assert float(recorded.terms["color"]) == pytest.approx(float(plain.terms["color"]), rel=1e-3)
     # Grids of displacement are kept in half precision.
     for name in ("field.planes.1", "deformation.networks.output", "torso.residual"):
@@ -72,18 +76,22 @@ def test_gradients_come_back_after_an_optimiser_let_go_of_them(make_avatar, tiny
         assert avatar.field.planes[0].grad is not None
 
 
-def test_posed_frames_are_kept_as_far_as_memory_goes(make_avatar, tiny_subject, batch, monkeypatch):
+@pytest.mark.parametrize(("frames_that_fit", "posed_again"), [(2, 0), (1.5, 1), (0, 2)])
+def test_posed_frames_take_a_share_of_the_memory_that_is_free(
+    make_avatar, tiny_subject, batch, monkeypatch, frames_that_fit, posed_again
+):
     avatar, posed = make_avatar().train(), []
     pose = avatar.skinning.posed
+    one = pose(tiny_subject.states[:1])
+    bytes_of_one = sum(value.numel() * (2 if name == "displacement" else 4) for name, value in vars(one).items())
     monkeypatch.setattr(avatar.skinning, "posed", lambda states: posed.append(len(states)) or pose(states))
-    step = RecordedStep(avatar, tiny_subject.states)
-    step(batch)
+    asked = []
+    free = lambda device: asked.append(device) or int(8 * frames_that_fit * bytes_of_one)  # noqa: E731
+    step = RecordedStep(avatar, tiny_subject.states, free)
     step(batch)
     assert posed == [1, 1], "each timestep once"
-    monkeypatch.setattr(recorded_step, "_KEPT_BYTES", 0)
-    step(batch)
-    step(batch)
-    assert posed == [1, 1, 1, 1] and not step._posed
+    step(replace(batch, timesteps=torch.tensor([2, 0])))
+    assert posed == [1] * (2 + posed_again) and asked == [torch.device("cpu")]
 
 
 def test_an_avatar_is_let_go_with_its_steps(make_avatar, tiny_subject, batch):

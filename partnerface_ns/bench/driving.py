@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
@@ -11,11 +10,14 @@ from statistics import median
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from partnerface_ns.bench.training_runs import spread
 from partnerface_ns.capture.capture import Camera, Frame
 from partnerface_ns.capture.images import load_picture
 from partnerface_ns.capture.load import load_capture
+from partnerface_ns.clock import seconds_when_done
 from partnerface_ns.driving.motion import performance
 from partnerface_ns.driving.plan import Plan, PlanConfig, make_plan, shown
 from partnerface_ns.driving.player import Player
@@ -112,17 +114,26 @@ def quality(player: Player, folder: Path, num: int, head_model: Path | None = No
             folder, "not tracked with the avatar's head model", expected=model.name, found=capture.head_model.name
         )
     rows: dict[bool, list[dict[str, float]]] = {False: [], True: []}
+    background = player.avatar.get_buffer("background").cpu()
+    if capture.background is not None:
+        background = torch.tensor(capture.background)
+    red, green, blue = background.tolist()
     for frame in progress(spread(capture.frames_of("test"), num), "Measuring"):
-        truth = torch.from_numpy(load_picture(frame, capture.background or (1.0, 1.0, 1.0))[0]).float() / 255
+        truth = torch.from_numpy(load_picture(frame, (red, green, blue))[0]).float() / 255
         state = capture.track[frame.timestep]
         regions = metric_regions(player.person.pose(state).verts, model, frame.camera)
         for fast, measured in rows.items():
-            measured.append(image_metrics(_picture(player, fast, frame, state), truth, regions))
+            measured.append(image_metrics(_picture(player, fast, frame, state, background), truth, regions))
     return Quality(*({name: float(np.nanmean([m[name] for m in ms])) for name in ms[0]} for ms in rows.values()))
 
 
-def _picture(player: Player, fast: bool, frame: Frame, state: HeadState) -> torch.Tensor:
-    return _shown(player, fast, frame.camera, state)["rgb"].cpu()
+def _picture(
+    player: Player, fast: bool, frame: Frame, state: HeadState, background: Float[Tensor, "3"]
+) -> Float[Tensor, "height width 3"]:
+    """A picture over the capture's background, which may be another than the avatar's."""
+    shown = _shown(player, fast, frame.camera, state)
+    other = background.to(player.device) - player.avatar.get_buffer("background")
+    return (shown["rgb"] + (1 - shown["accumulation"]) * other).cpu()
 
 
 def _shown(player: Player, fast: bool, camera: Camera, state: HeadState) -> dict[str, torch.Tensor]:
@@ -131,15 +142,13 @@ def _shown(player: Player, fast: bool, camera: Camera, state: HeadState) -> dict
 
 
 def _seconds_alone(player: Player, fast: bool, plan: Plan, moment: int) -> float:
-    began = time.perf_counter()
+    began = seconds_when_done(player.device)
     _shown(player, fast, plan.cameras[moment], plan.states[moment])
-    if player.device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - began
+    return seconds_when_done(player.device) - began
 
 
 def _seconds_in_sequence(player: Player, plan: Plan, moments: Sequence[int]) -> float:
-    player.fast, began = True, time.perf_counter()
+    player.fast, began = True, seconds_when_done(player.device)
     for _ in player.drawn(lambda moment: shown(player, plan, moment), moments):
         pass
-    return (time.perf_counter() - began) / len(moments)
+    return (seconds_when_done(player.device) - began) / len(moments)

@@ -25,6 +25,7 @@ from partnerface_ns.capture.capture import Camera, Capture
 from partnerface_ns.capture.head_models import resolve_head_model
 from partnerface_ns.capture.images import load_picture
 from partnerface_ns.capture.load import load_capture
+from partnerface_ns.clock import seconds_when_done
 from partnerface_ns.driving.player import scaled_camera
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.posing import ShapedHead
@@ -158,7 +159,7 @@ def _watch(avatar: Avatar, watch: _Stopwatch) -> None:
         (avatar.field, "geometry", "canonical field"),
         (avatar.field, "color", "canonical field"),
         (avatar, "remember", "density grid"),
-        (avatar, "render", "volume rendering"),
+        (avatar, "rendered", "volume rendering"),
     )
     for owner, method, name in pieces:
         setattr(owner, method, watch.around(name, getattr(owner, method)))
@@ -170,11 +171,9 @@ def _resized(picture: tuple[np.ndarray, np.ndarray], camera: Camera) -> tuple[np
 
 
 def _timed(run: Iterator[object], device: str) -> float:
-    began = time.perf_counter()
+    began = seconds_when_done(device)
     next(run)
-    if torch.device(device).type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - began
+    return seconds_when_done(device) - began
 
 
 class _Stopwatch:

@@ -152,10 +152,12 @@ class CanonicalField(nn.Module):
 
     @torch.no_grad()
     def remember_views(self, directions: Float[Tensor, "points 3"], weights: Float[Tensor, "points 1"]) -> None:
-        """Take in from where a training step looked at points, and how much it saw of each."""
+        """Take in from where a training step looked at points, and how much it saw of each, if all of it is finite."""
         tangents, share = _tangents(directions), weights / weights.sum().clamp(min=1e-6)
-        self.view_mean.lerp_((share * tangents).sum(0), _VIEWS_RATE)
-        self.view_square.lerp_((share * tangents.square()).sum(0), _VIEWS_RATE)
+        mean, square = (share * tangents).sum(0), (share * tangents.square()).sum(0)
+        rate = torch.where((mean + square).isfinite().all(), _VIEWS_RATE, 0.0)
+        self.view_mean.lerp_(mean.nan_to_num(), rate)
+        self.view_square.lerp_(square.nan_to_num(), rate)
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: object) -> None:
         # An avatar made before views were remembered follows them everywhere.
@@ -205,6 +207,8 @@ class CanonicalField(nn.Module):
     def features(self, spaced: Float[Tensor, "points 3"]) -> Float[Tensor, "points features"]:
         """Features of all planes, coarse to fine, at points from `spaced`."""
         planes = [self._shared_across_sides(self.planes[0]), *self.planes[1:]]
+        # On a CPU, the backward pass of a place that is NaN writes outside the planes.
+        spaced = spaced.nan_to_num()
         # The planes xy, yz and xz.
         grid = torch.stack([spaced[:, :2], spaced[:, 1:], spaced[:, ::2]])[:, None]
         read = [F.grid_sample(p, grid, align_corners=True, padding_mode="border")[:, :, 0] for p in planes]

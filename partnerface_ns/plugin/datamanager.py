@@ -106,6 +106,8 @@ class PartnerfaceDataManager(VanillaDataManager[FrameDataset]):
     config: PartnerfaceDataManagerConfig
     train_dataset: FrameDataset
     eval_dataset: FrameDataset
+    frames_of_batch: list[Frame]
+    """Of the last training step."""
 
     def create_train_dataset(self) -> FrameDataset:
         return FrameDataset(self.train_dataparser_outputs)
@@ -142,7 +144,9 @@ class PartnerfaceDataManager(VanillaDataManager[FrameDataset]):
         self.load_pictures()
         self.train_count += 1
         assert self._sampler is not None
-        return self._sampler.sample(step)
+        batch = self._sampler.sample(step)
+        self.frames_of_batch = [self.train_dataset.frames[i] for i in batch.picture.tolist()]
+        return batch
 
     def next_eval(self, step: int) -> tuple[RayBundle, dict[str, Any]]:
         """Rays of one evaluation picture, chosen by the step."""

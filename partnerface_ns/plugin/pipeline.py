@@ -6,7 +6,6 @@ import csv
 import math
 import os
 import sys
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from partnerface_ns.avatar_file import check_same_head_model
 from partnerface_ns.capture.capture import Frame
+from partnerface_ns.clock import seconds_when_done
 from partnerface_ns.errors import SubjectError
 from partnerface_ns.plugin.datamanager import PartnerfaceDataManager, PartnerfaceDataManagerConfig
 from partnerface_ns.plugin.model import PartnerfaceModel, PartnerfaceModelConfig
@@ -104,9 +104,9 @@ class PartnerfacePipeline(VanillaPipeline):
         loader = self.datamanager.fixed_indices_eval_dataloader
         lpips = self._lpips()
         for index, (camera, batch) in enumerate(progress(loader, "Evaluating", len(loader.image_indices))):
-            began = time.perf_counter()
+            began = seconds_when_done(self.device)
             outputs = self.model.get_outputs_for_camera(camera, exact=True)
-            seconds = time.perf_counter() - began
+            seconds = seconds_when_done(self.device) - began
             metrics, images = self.model.get_image_metrics_and_images(outputs, batch)
             if lpips is not None:
                 metrics["lpips"] = float(lpips(outputs["rgb"].cpu(), batch["image"].cpu()))

@@ -5,20 +5,24 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Literal, Optional, Type
+from typing import Literal, Optional, Type
 
 import torch
+import tyro
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocation
 from nerfstudio.engine.optimizers import AdamOptimizerConfig
 from nerfstudio.engine.trainer import TRAIN_INTERATION_OUTPUT, Trainer, TrainerConfig
 from nerfstudio.utils.rich_utils import CONSOLE
+from torch.amp import GradScaler
 
 from partnerface_ns.avatar_file import AVATAR_NAME, AvatarInfo, save_avatar
 from partnerface_ns.commands import after_training
 from partnerface_ns.errors import SubjectError
 from partnerface_ns.plugin.dataparser import FlameDataParserConfig, absolute_head_model, head_model_source
+from partnerface_ns.plugin.guarded_optimizers import GuardedOptimizers
 from partnerface_ns.plugin.pipeline import PartnerfacePipeline, PartnerfacePipelineConfig
 from partnerface_ns.recorded_step import RecordedStep
+from partnerface_ns.step_guard import StepGuard, StepResult
 from partnerface_ns.training import PlainStep
 
 
@@ -28,8 +32,8 @@ class FusedAdamConfig(AdamOptimizerConfig):
 
     eps: float = 1e-15
     """The epsilon value to use."""
-    fused: bool = True
-    """Whether one kernel updates all parameters of a group."""
+    fused: tyro.conf.Suppress[bool] = True
+    """One kernel updates all parameters of a group; only such a one can leave out a step on a GPU by itself."""
 
 
 @dataclass
@@ -85,18 +89,32 @@ class PartnerfaceTrainer(Trainer):
 
     config: PartnerfaceTrainerConfig
     pipeline: PartnerfacePipeline
+    optimizers: GuardedOptimizers
     last_step: int = -1
     """The last step that was trained."""
-    make_step: ClassVar[type[RecordedStep] | type[PlainStep]] = RecordedStep
-    """What computes the gradients of `recorded_iteration`."""
     _step: RecordedStep | PlainStep | None = None
+
+    def __init__(self, config: TrainerConfig, local_rank: int = 0, world_size: int = 1) -> None:
+        """Also switch off what cannot change the avatar's precision and would scale its gradients."""
+        super().__init__(config, local_rank, world_size)
+        if self.mixed_precision or self.use_grad_scaler:
+            CONSOLE.print(
+                "The avatar chooses its precision by itself (--pipeline.model.avatar.bfloat16): "
+                "--mixed-precision and --use-grad-scaler do nothing."
+            )
+        self.mixed_precision = self.use_grad_scaler = False
+        self.grad_scaler = GradScaler(enabled=False)
 
     def setup(self, test_mode: Literal["test", "val", "inference"] = "val") -> None:
         """Also read the training pictures, so that a bad one stops the run before its first step."""
         super().setup(test_mode)
         self.last_step = self._start_step - 1
+        self._guard = StepGuard(self.base_dir, self.optimizers.optimizers.values())
         if test_mode != "inference":
             self.pipeline.datamanager.load_pictures()
+
+    def setup_optimizers(self) -> GuardedOptimizers:
+        return GuardedOptimizers(self.config.optimizers.copy(), self.pipeline.get_param_groups())
 
     def train(self) -> None:
         """Train; a run that was done already is left as it is, Ctrl-C saves what was trained."""
@@ -121,28 +139,40 @@ class PartnerfaceTrainer(Trainer):
             raise SystemExit(130) from None
 
     def train_iteration(self, step: int) -> TRAIN_INTERATION_OUTPUT:
-        """One step; on a GPU a recorded one, many times as fast, unless something is asked for that only nerfstudio's
-        own does with gradients.
+        """One step; a step that is not finite is left out.
+
+        Raises:
+            SubjectError: too many steps in a row are not finite.
         """
         gathered = any(number != 1 for number in self.config.gradient_accumulation_steps.values())
-        scaled = self.mixed_precision or self.use_grad_scaler
-        plain = self.world_size > 1 or gathered or scaled or self.config.log_gradients
-        if self.pipeline.model.device.type != "cuda" or plain:
-            return super().train_iteration(step)
-        return self.recorded_iteration(step)
+        if self.world_size > 1 or gathered or self.config.log_gradients:
+            return self._nerfstudio_iteration(step)
+        return self._own_iteration(step)
 
-    def recorded_iteration(self, step: int) -> TRAIN_INTERATION_OUTPUT:
-        """A step whose gradients the avatar computes by itself; nerfstudio's optimisers follow them."""
-        model, datamanager = self.pipeline.model, self.pipeline.datamanager
+    def _own_iteration(self, step: int) -> TRAIN_INTERATION_OUTPUT:
+        """The avatar computes gradients by itself, on a GPU from a recording, many times as fast."""
+        avatar, datamanager = self.pipeline.model.avatar, self.pipeline.datamanager
         if self._step is None:
-            self._step = self.make_step(model.avatar, datamanager.train_dataset.recording.capture.track)
-        terms, squared_error = self._step(datamanager.next_rays(step))
+            make = RecordedStep if avatar.identity.is_cuda else PlainStep
+            self._step = make(avatar, datamanager.train_dataset.recording.capture.track)
+        result = self._step(datamanager.next_rays(step))
+        self._guard.admit(step, result, datamanager.frames_of_batch)
         self.optimizers.optimizer_step_all()
-        metrics = {"psnr": -10 * torch.log10(squared_error)}
-        return torch.stack(list(terms.values())).sum(), terms, metrics
+        metrics = {"psnr": -10 * torch.log10(result.squared_error.mean())}
+        return torch.stack(list(result.terms.values())).sum(), result.terms, metrics
+
+    def _nerfstudio_iteration(self, step: int) -> TRAIN_INTERATION_OUTPUT:
+        """nerfstudio computes gradients: it alone gathers them over steps or GPUs, and logs them."""
+        found = super().train_iteration(step)
+        _, terms, metrics = found
+        frames = self.pipeline.datamanager.frames_of_batch
+        squared_error = (10 ** (-metrics["psnr"] / 10)).expand(len(frames))
+        self._guard.note(step, StepResult(terms, squared_error, self.optimizers.gradient_norms), frames)
+        return found
 
     def _after_train(self) -> None:
         """Also say what to run next, before a viewer that stays open."""
+        self._guard.end()
         self.callbacks.append(TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN], self._say_what_is_next))
         super()._after_train()
 

@@ -120,10 +120,25 @@ class DensityGrid(nn.Module):
         return index, self.lower + (corner + torch.rand(num, 3, device=index.device)) * (self.upper - self.lower) / r
 
     @torch.no_grad()
-    def remember(self, index: Int[Tensor, "cells"], density: Float[Tensor, "cells"], config: SamplingConfig) -> None:
-        """Forget a little everywhere, take in densities found in cells, and widen the result by one cell."""
-        self.density.mul_(config.forget)
-        self.density.scatter_reduce_(0, index, density, "amax")
+    def remember(
+        self,
+        index: Int[Tensor, "cells"],
+        density: Float[Tensor, "cells"],
+        config: SamplingConfig,
+        counts: Bool[Tensor, ""] | None = None,
+    ) -> None:
+        """Forget a little everywhere, take in densities found in cells, and widen the result by one cell.
+
+        Args:
+            index: the cells.
+            density: found in them, 1/m; if any is not finite, nothing changes.
+            config: says how much is forgotten.
+            counts: whether anything changes, on the grid's device; None is yes.
+        """
+        finite = density.isfinite().all()
+        counts = finite if counts is None else finite & counts
+        self.density.mul_(torch.where(counts, config.forget, 1.0))
+        self.density.scatter_reduce_(0, index, torch.where(counts, density, 0.0), "amax")
         cube = self.density.reshape(1, 1, *[self.resolution] * 3)
         for kernel, padding in (((3, 1, 1), (1, 0, 0)), ((1, 3, 1), (0, 1, 0)), ((1, 1, 3), (0, 0, 1))):
             cube = F.max_pool3d(cube, kernel, stride=1, padding=padding)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from partnerface_ns.flame.head_model import HeadModel
@@ -87,11 +87,16 @@ class PartAssigner(nn.Module):
         top = self.logits(points).topk(min(self.config.top_k, self.num_parts), dim=1, sorted=False)
         return PartWeights(top.indices, top.values.softmax(1))
 
-    def roughness(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, ""]:
-        """Mean squared change of the dense soft weights over about a centimetre in a random direction."""
+    def roughness(self, points: Float[Tensor, "points 3"], counted: Bool[Tensor, "points"]) -> Float[Tensor, ""]:
+        """Mean squared change of the dense soft weights over about a centimetre in a random direction.
+
+        Args:
+            points: canonical frame, metres.
+            counted: which of them the mean is over; 0 without any.
+        """
         near = points + 0.01 * torch.randn_like(points)
         change = self.logits(points).softmax(1) - self.logits(near).softmax(1)
-        return change.square().sum(1).mean()
+        return (change.square().sum(1) * counted).sum() / counted.sum().clamp(min=1)
 
 
 def seed_parts(model: HeadModel, verts_canonical: Float[Tensor, "verts 3"], num_parts: int) -> Float[Tensor, "parts 3"]:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
+from dataclasses import replace
 
+import pytest
+import torch
+
+from partnerface_ns.bench import driving
 from partnerface_ns.bench.driving import Quality, Speed, quality, speeds
 from partnerface_ns.bench.tables import COLUMNS, driving_table
 from partnerface_ns.cli.main import main
@@ -41,6 +45,27 @@ def test_both_ways_are_timed_and_measured(player, subject, monkeypatch):
     assert 0 < abs(found.exact["psnr"] - found.fast["psnr"]) < 3, "both show the person, in two ways"
 
 
+@pytest.mark.parametrize("of_avatar", [(0.0, 0.0, 0.0), (0.2, 0.9, 0.4)])
+@pytest.mark.parametrize("of_capture", [(1.0, 1.0, 1.0), None])
+def test_truth_and_pictures_have_one_background(player, subject, monkeypatch, of_avatar, of_capture):
+    """Where an avatar has another background than its capture, and a capture none of its own."""
+    player.prepared = PreparedAvatar(player.avatar, PreparedConfig(resolution=32))
+    load, measure, compared = driving.load_capture, driving.image_metrics, []
+    capture = replace(load(subject), background=of_capture)
+    if of_capture is None:  # pictures with a mask, composited on what they are asked for
+        frames = tuple(replace(frame, composited=False) for frame in capture.frames)
+        capture = replace(capture, frames=frames)
+    monkeypatch.setattr(driving, "load_capture", lambda folder, head_model: capture)
+    noted = lambda *given: compared.append(given[:2]) or measure(*given)  # noqa: E731
+    monkeypatch.setattr(driving, "image_metrics", noted)
+    player.avatar.background.copy_(torch.tensor(of_avatar))
+    quality(player, subject, 1)
+    assert len(compared) == 2
+    for ours, truth in compared:
+        assert torch.allclose(ours[0, 0], torch.tensor(of_capture or of_avatar), atol=0.01), "a corner is empty"
+        assert torch.allclose(truth[0, 0], ours[0, 0], atol=0.01)
+
+
 def test_a_sequence_is_timed_as_drive_draws_it(player, monkeypatch):
     """Several at once, and seconds a picture, not of all."""
     monkeypatch.setattr("partnerface_ns.bench.driving._REPEATS", 1)
@@ -52,7 +77,7 @@ def test_a_sequence_is_timed_as_drive_draws_it(player, monkeypatch):
         drawn.append(moment)
 
     monkeypatch.setattr("partnerface_ns.bench.driving.shown", in_a_second)
-    monkeypatch.setattr("partnerface_ns.bench.driving.time.perf_counter", lambda: float(len(drawn)))
+    monkeypatch.setattr("partnerface_ns.clock.time.perf_counter", lambda: float(len(drawn)))
     (speed,) = speeds(player, [16])
     assert len(drawn) == len(set(drawn)) == 2 * 4 * 3
     assert speed.sequence == 1

@@ -119,13 +119,17 @@ def test_finished_runs_are_not_run_again(subject, tmp_path, capsys):
     assert len(bench._missing(bench._results().runs, "cuda:0")) == 2, "a GPU's are others"
 
 
-def test_runs_of_other_options_stay_in_the_folder(subject, tmp_path, monkeypatch, capsys):
-    kept = outcome("none", 0, 7, 20.0, "tune")
+def test_runs_of_other_options_stay_in_the_folder(subject, tmp_path, capsys):
+    """A run that is added takes the place of the same run alone; the page shows all."""
+    kept, done = outcome("none", 0, 7, 20.0, "tune"), outcome("none", 0, 9, 60.0)
     Results([kept]).write(tmp_path)
-    monkeypatch.setattr(Bench, "_missing", lambda *_: [])
-    Bench(tmp_path, (subject,), seeds=1, variants=("none",))()
-    assert Results.of(tmp_path).runs == [kept]
-    assert "15 of tune" in capsys.readouterr().out
+    bench = Bench(tmp_path, (subject,), seeds=1, variants=("none",))
+    bench._add(done)
+    assert Results.of(tmp_path).runs == [kept, done]
+    bench()
+    assert Results.of(tmp_path).runs == [kept, done], "nothing was missing"
+    said = capsys.readouterr().out
+    assert "15 of tune" in said and "15 of test" in said
 
 
 def test_a_folder_that_another_command_writes_to_is_refused(subject, tmp_path, monkeypatch):

@@ -2,22 +2,43 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocation
+from nerfstudio.engine.trainer import Trainer
 
 from partnerface_ns.avatar import HARD, SOFT
 from partnerface_ns.errors import SubjectError
 from partnerface_ns.plugin import course
-from partnerface_ns.plugin.trainer import PartnerfaceTrainer
-from partnerface_ns.training import LEARNING_RATES, PlainStep, Schedule, ScheduleConfig
+from partnerface_ns.training import LEARNING_RATES, RaySampler, Schedule, ScheduleConfig
 
 
 def on_step(trainer, location, do):
     trainer.callbacks.append(TrainingCallback([location], do))
+
+
+def noted(iterate, results: list):
+    def iterate_and_note(trainer, step: int):
+        results.append(iterate(trainer, step))
+        return results[-1]
+
+    return iterate_and_note
+
+
+def poison_colors(monkeypatch, at) -> None:
+    """The true colours of some steps are not finite."""
+    sample = RaySampler.sample
+
+    def poisoned(sampler: RaySampler, step: int):
+        batch = sample(sampler, step)
+        return replace(batch, rgb=batch.rgb * float("nan")) if step in at else batch
+
+    monkeypatch.setattr(RaySampler, "sample", poisoned)
 
 
 def interrupt_before(trainer, at: int):
@@ -50,15 +71,17 @@ def test_every_step_has_the_stage_and_the_learning_rates_of_its_progress(make_co
     assert [p.name for p in trainer.checkpoint_dir.iterdir()] == ["step-000000005.ckpt"]
 
 
-def test_the_steps_of_a_gpu_are_those_of_nerfstudio(make_config, start, monkeypatch):
-    """What a GPU's steps are wired to, without the recording."""
-    monkeypatch.setattr(PartnerfaceTrainer, "make_step", PlainStep)
-    usual, other = start(make_config("usual")), start(make_config("other"))
-    usual.train()
-    results = []
-    other.train_iteration = lambda step: results.append(other.recorded_iteration(step)) or results[-1]
-    other.train()
-    expected, found = (trainer.pipeline.model.avatar.state_dict() for trainer in (usual, other))
+def test_our_steps_are_those_of_nerfstudio(make_config, start, monkeypatch):
+    """nerfstudio computes gradients itself where they are to be logged."""
+    ours, results = start(make_config("ours")), []
+    iterate = ours.train_iteration
+    ours.train_iteration = lambda step: results.append(iterate(step)) or results[-1]
+    ours.train()
+    theirs, logged = start(make_config("theirs", log_gradients=True)), []
+    monkeypatch.setattr(Trainer, "train_iteration", noted(Trainer.train_iteration, logged))
+    theirs.train()
+    assert len(logged) == 6 and "Gradients/Total" in logged[-1][2]
+    expected, found = (trainer.pipeline.model.avatar.state_dict() for trainer in (theirs, ours))
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-6, msg=name)
     loss, terms, metrics = results[-1]
@@ -66,8 +89,53 @@ def test_the_steps_of_a_gpu_are_those_of_nerfstudio(make_config, start, monkeypa
     assert 0 < float(metrics["psnr"]) < 60
 
 
+@pytest.mark.parametrize("options", [{}, {"log_gradients": True}, {"gradient_accumulation_steps": {"planes": 2}}])
+def test_a_step_that_is_not_finite_is_left_out(make_config, start, monkeypatch, capsys, options):
+    """Also where nerfstudio computes gradients."""
+    trainer = start(make_config(**options))
+    avatar, states = trainer.pipeline.model.avatar, []
+    poison_colors(monkeypatch, {3})
+
+    def note(step: int) -> None:
+        optimizers = [o.state_dict()["state"] for o in trainer.optimizers.optimizers.values()]
+        states.append(copy.deepcopy((dict(avatar.named_parameters()), avatar.grid.density, optimizers)))
+
+    on_step(trainer, TrainingCallbackLocation.AFTER_TRAIN_ITERATION, note)
+    trainer.train()
+    (before, density, moments), (after, density_after, moments_after) = states[2:4]
+    assert all(torch.equal(before[name], after[name]) for name in before) and torch.equal(density, density_after)
+    for group, group_after in zip(moments, moments_after, strict=True):
+        for parameter, values in group.items():
+            assert all(torch.equal(value, group_after[parameter][name]) for name, value in values.items())
+    assert all(value.isfinite().all() for value in avatar.state_dict().values())
+    said = capsys.readouterr().err
+    assert "Step 3 is left out (1 so far). Not finite: color" in said and ".png (timestep " in said
+
+
+def test_ten_such_steps_end_a_run_with_one_error_and_its_checkpoint_stays(make_config, start, monkeypatch):
+    trainer = start(make_config(max_num_iterations=30, steps_per_save=2))
+    poison_colors(monkeypatch, range(5, 30))
+    with pytest.raises(SubjectError, match=rf"{trainer.base_dir} \[step 14\]: the last 10.*\n.*\n.*color"):
+        trainer.train()
+    (checkpoint,) = trainer.checkpoint_dir.iterdir()
+    weights = torch.load(checkpoint)["pipeline"]
+    assert all(value.isfinite().all() for value in weights.values())
+    resumed = start(make_config("resumed", load_dir=trainer.checkpoint_dir, max_num_iterations=30))
+    assert resumed._start_step == int(checkpoint.stem.removeprefix("step-")) + 1
+
+
+def test_what_would_scale_gradients_or_change_precision_is_off_and_said(make_config, start, capsys):
+    trainer = start(make_config(mixed_precision=True, use_grad_scaler=True))
+    assert not trainer.grad_scaler.is_enabled() and not trainer.mixed_precision
+    assert "do nothing" in " ".join(capsys.readouterr().out.split())
+
+
 @pytest.mark.parametrize("broken_at", [2, 3, 4])
-def test_a_run_resumed_before_at_and_after_the_swap_equals_an_unbroken_one(make_config, broken_at, start):
+@pytest.mark.parametrize("left_out", [(), (1, 4)])
+def test_a_run_resumed_before_at_and_after_the_swap_equals_an_unbroken_one(
+    make_config, broken_at, start, monkeypatch, left_out
+):
+    poison_colors(monkeypatch, left_out)
     unbroken = start(make_config("unbroken"))
     unbroken.train()
 

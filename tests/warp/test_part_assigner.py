@@ -96,9 +96,20 @@ def test_the_pull_of_the_seeds_has_right_gradients(seeds, points):
 
 
 def test_roughness_is_zero_for_one_part_and_grows_with_sharpness(seeds, points):
-    assert assigner(seeds[:1]).roughness(points) == 0
-    sharp, smooth = (assigner(seeds, trained=False, border=b).roughness(points) for b in (0.005, 0.2))
+    all_of_them = torch.ones(len(points), dtype=torch.bool)
+    assert assigner(seeds[:1]).roughness(points, all_of_them) == 0
+    sharp, smooth = (
+        assigner(seeds, trained=False, border=border).roughness(points, all_of_them) for border in (0.005, 0.2)
+    )
     assert sharp > 5 * smooth > 0
+
+
+def test_roughness_is_that_of_the_counted_points(seeds, points, monkeypatch):
+    monkeypatch.setattr(torch, "randn_like", lambda like: torch.full_like(like, 0.7))
+    made, counted = assigner(seeds), torch.arange(len(points)) % 3 == 0
+    alone = made.roughness(points[counted], torch.ones(int(counted.sum()), dtype=torch.bool))
+    assert float(made.roughness(points, counted)) == pytest.approx(float(alone), rel=1e-5)
+    assert made.roughness(points, torch.zeros_like(counted)) == 0
 
 
 def test_seeds_are_not_trained_and_travel_with_the_state(seeds):

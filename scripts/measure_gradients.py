@@ -1,0 +1,47 @@
+"""How large the gradients of ordinary training steps are: what `MAX_GRADIENT_NORM` was chosen by.
+
+python scripts/measure_gradients.py --folder FOLDER --num-steps 600
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import tyro
+
+from partnerface_ns.bench.training_runs import avatar_for
+from partnerface_ns.capture.head_models import resolve_head_model
+from partnerface_ns.capture.images import load_picture
+from partnerface_ns.capture.load import load_capture
+from partnerface_ns.flame.posing import ShapedHead
+from partnerface_ns.presets import lite
+from partnerface_ns.training import FitConfig, Pictures, ScheduleConfig, region_boxes, steps
+
+
+def main(folder: Path, num_steps: int = 600) -> None:
+    """Train the lite preset on a capture, and print the norms of its gradients before clipping.
+
+    Args:
+        folder: the capture.
+        num_steps: steps of the whole run.
+    """
+    torch.manual_seed(0)
+    capture = load_capture(folder)
+    model, frames = resolve_head_model(capture, None), capture.frames_of("train")
+    head = ShapedHead.of(model, capture.identity, capture.static_offset)
+    images = [load_picture(frame, capture.background or (1.0, 1.0, 1.0)) for frame in frames]
+    boxes = region_boxes(head, capture.track, frames)
+    pictures = Pictures([rgb for rgb, _ in images], [mask for _, mask in images], frames, boxes)
+    preset, schedule = lite(), ScheduleConfig(max_steps=num_steps)
+    avatar = avatar_for(capture, head, frames, preset)
+    taken = steps(avatar, pictures, capture.track, FitConfig(schedule, preset.sampler))
+    norms = np.array([float(torch.stack(list(result.gradient_norms.values())).norm()) for _, result in taken])
+    for name, part in (("warm-up", norms[: schedule.warmup_steps]), ("after it", norms[schedule.warmup_steps :])):
+        median, most = np.percentile(part, [50, 99])
+        print(f"{name}: median {median:.3f}, 99% below {most:.3f}, largest {part.max():.3f}")
+
+
+if __name__ == "__main__":
+    tyro.cli(main, description=__doc__)
