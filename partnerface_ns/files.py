@@ -9,6 +9,7 @@ import io
 import json
 import math
 import os
+import re
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,6 +23,29 @@ MAX_ARRAY_BYTES = 64 << 20
 """Largest npz of one frame's parameters, and the largest array in it after decompression."""
 _PLAIN_KINDS = "fiubU"
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+
+
+def natural_key(name: str) -> tuple[tuple[str | int, ...], str]:
+    """A sort key that orders numbers inside names by value: `2.png` comes before `10.png`, with or without padding.
+
+    The first item is equal for names that differ only in case or in the padding of their numbers.
+    """
+    parts = re.split(r"([0-9]+)", name.casefold())  # text and digits alternate, text comes first
+    return tuple(int(part) if index % 2 else part for index, part in enumerate(parts)), name
+
+
+def listed_files(folder: Path, suffixes: Iterable[str]) -> list[Path]:
+    """Files of a folder that end in one of these suffixes, in natural order; hidden files and folders are left out.
+
+    Operating systems leave hidden files beside a user's own: macOS writes `._NAME` for each file on a foreign disk.
+
+    Args:
+        folder: where to look; folders in it are not entered.
+        suffixes: lower case with the dot, such as `.png`; a file's own suffix may be in any case.
+    """
+    wanted = tuple(suffixes)
+    paths = (path for path in folder.iterdir() if not path.name.startswith(".") and path.suffix.lower() in wanted)
+    return sorted((path for path in paths if not path.is_dir()), key=lambda path: natural_key(path.name))
 
 
 def path_inside(boundary: Path, base: Path, name: object, source: Path, key: str | None = None) -> Path:
@@ -225,6 +249,22 @@ def _refuse_constant(name: str) -> float:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole: under a temporary name, then renamed."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf8")
-    os.replace(partial, path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_text(text, encoding="utf8")
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write a JSON file whole; numbers that are not finite become null, because JSON has no word for them."""
+    write_text(path, json.dumps(_finite_or_null(content), indent=1, allow_nan=False) + "\n")
+
+
+def _finite_or_null(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _finite_or_null(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite_or_null(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

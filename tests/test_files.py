@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import struct
 import zipfile
@@ -11,7 +12,18 @@ import numpy as np
 import pytest
 
 from partnerface_ns.errors import SubjectError
-from partnerface_ns.files import npz_shapes, path_inside, read_json, read_npz, require_file, require_sane, shortened
+from partnerface_ns.files import (
+    listed_files,
+    natural_key,
+    npz_shapes,
+    path_inside,
+    read_json,
+    read_npz,
+    require_file,
+    require_sane,
+    shortened,
+    write_json,
+)
 
 
 @pytest.fixture
@@ -171,3 +183,30 @@ def test_a_number_that_cannot_be_is_named_with_its_place(wrong, tmp_path):
         SubjectError, match=rf"(?s)\[key\].*from -1e\+06 to 1e\+06.*1 others, first {wrong}.* at \[1, 2\]"
     ):
         require_sane(values, 1e6, tmp_path, "key")
+
+
+def test_numbers_in_names_are_ordered_by_value():
+    names = ["b.png", "10.png", "2.png", "a2_b10.png", "a2_b9.png", "A1_b3.png", "1.png"]
+    ordered = ["1.png", "2.png", "10.png", "A1_b3.png", "a2_b9.png", "a2_b10.png", "b.png"]
+    assert sorted(names, key=natural_key) == ordered
+
+
+def test_names_that_differ_only_in_case_or_padding_share_a_number():
+    assert natural_key("IMG_7")[0] == natural_key("img_0007")[0] != natural_key("img_70")[0]
+    assert natural_key("IMG_7") != natural_key("img_0007"), "the order stays the same from run to run"
+
+
+def test_files_are_listed_in_order_without_hidden_ones(tmp_path):
+    for name in ("1.PNG", "2.jpg", "10.png", "._1.PNG", ".DS_Store", ".hidden.png", "notes.txt"):
+        (tmp_path / name).write_text("x")
+    (tmp_path / "3.png").mkdir()
+    assert [path.name for path in listed_files(tmp_path, (".png", ".jpg"))] == ["1.PNG", "2.jpg", "10.png"]
+
+
+def test_json_is_written_whole_and_knows_no_nan(tmp_path):
+    path = tmp_path / "a.json"
+    write_json(path, {"a": float("nan"), "b": [1.5, np.float64("inf")], "c": (None, "nan")})
+    assert json.loads(path.read_text()) == {"a": None, "b": [1.5, None], "c": [None, "nan"]}
+    with pytest.raises(TypeError):
+        write_json(path, {"a": object()})
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"] and "1.5" in path.read_text()
