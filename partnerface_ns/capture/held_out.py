@@ -103,7 +103,7 @@ def _digest(path: Path) -> bytes:
 def training_doubt(capture: Capture) -> str | None:
     """A warning where there are too few training timesteps to learn a face from; None where there are enough."""
     count = len({frame.timestep for frame in capture.frames_of("train")})
-    return None if count >= FEW_TIMESTEPS else f"{count} training timesteps are too few: an avatar needs hundreds"
+    return None if count >= FEW_TIMESTEPS else f"few training timesteps ({count}): an avatar needs hundreds"
 
 
 def require_trainable(capture: Capture) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from partnerface_ns.capture.capture import Capture
@@ -10,6 +11,7 @@ from partnerface_ns.capture.flame_head_tracker import looks_like_flame_head_trac
 from partnerface_ns.capture.flashavatar import looks_like_flashavatar, read_flashavatar
 from partnerface_ns.capture.head_models import named_head_model
 from partnerface_ns.capture.held_out import with_separate_splits
+from partnerface_ns.capture.images import read_header
 from partnerface_ns.capture.imavatar import looks_like_imavatar, read_imavatar
 from partnerface_ns.capture.insta import looks_like_insta, read_insta
 from partnerface_ns.capture.metrical_tracker import looks_like_metrical_tracker, read_metrical_tracker
@@ -51,7 +53,7 @@ def load_capture(path: Path, layout: CaptureFormat | None = None, head_model: Pa
         if not root.is_dir():
             kind = "a file" if root.exists() else "nothing"
             raise SubjectError(root, "the subject's folder does not exist", expected="a folder", found=kind)
-        return with_separate_splits(_read(root.resolve(), layout, head_model))
+        return with_separate_splits(_with_turn_note(_read(root.resolve(), layout, head_model)))
     except OSError as error:  # a folder that may not be looked into, a disk that fails
         raise SubjectError(shortened(error.filename or root), "cannot be read", found=error.strerror) from error
 
@@ -67,6 +69,16 @@ def _read(root: Path, layout: CaptureFormat | None, head_model: Path | None) -> 
         "flame-head-tracker": lambda: read_flame_head_tracker(root),
     }
     return readers[layout or detect_format(root)]()
+
+
+def _with_turn_note(capture: Capture) -> Capture:
+    """The capture with a word on EXIF, where that turns its first image: other readers may see it lying."""
+    path = capture.frames[0].image_path
+    orientation = 1 if path is None else read_header(path).orientation
+    if orientation == 1:
+        return capture
+    note = f"images are turned as their EXIF orientation says ({path.name}: {orientation})"
+    return replace(capture, notes=(*capture.notes, note))
 
 
 def detect_format(root: Path) -> CaptureFormat:

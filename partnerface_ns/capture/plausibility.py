@@ -24,7 +24,7 @@ MAX_STRETCH = 0.15
 """Mean change of an edge's length against rest, as a share of the mean length; expressions of faces stay below 0.05."""
 MAX_TURN = 2.0
 """Radians that jaw, neck or an eye turns at most."""
-_MAX_NAMED = 5
+_MAX_NAMED = 8
 
 
 def without_torn_heads(capture: Capture, model: HeadModel) -> Capture:
@@ -100,7 +100,8 @@ def _stretches(
     edges = _edges(model)
     rest = _lengths(shaped.verts_rest, edges)
     stretches = np.zeros(capture.num_timesteps)
-    for some in torch.nonzero(looked_at)[:, 0].split(16):
+    indices = torch.nonzero(looked_at)[:, 0]
+    for some in indices.split(16) if len(indices) else ():
         lengths = _lengths(shaped.pose(capture.track[some]).verts, edges)
         stretches[some.numpy()] = ((lengths - rest).abs().sum(-1) / rest.sum()).numpy()
     return stretches

@@ -19,7 +19,7 @@ from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.tracking.embedding import LandmarkEmbedding
 from partnerface_ns.tracking.face_look import FaceLook, Points, embedding_of, head_landmarks, look_at_faces, look_evenly
 
-FAR = 0.03
+FAR = 0.025
 """Share of a face's height from which the face is not where the head has it: good tracking is within 1 to 2%."""
 _ELSEWHERE = 0.1
 """The same for a single frame, whose landmarks are less sure."""
@@ -88,6 +88,7 @@ def after_a_look_at_the_face(verdict: Verdict, capture: Capture, model: HeadMode
 
 def _blamed(verdict: Verdict, cause: str, mend: MendName | None) -> Verdict:
     """The verdict on a face that is elsewhere; where faces do not tell why, silhouettes may."""
+    verdict = replace(verdict, bad=())
     if cause == OTHER_HEAD and verdict.fits is False and verdict.about != "masks":
         return verdict
     if cause == OTHER_HEAD and verdict.overlap is None:

@@ -10,6 +10,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from format_writers.compare import assert_same, errors_of
 from format_writers.flame_head_tracker import write_flame_head_tracker
@@ -290,6 +291,16 @@ def test_insta_paths_of_windows_are_read(truth, tmp_path, parameters):
     for path in root.glob("transforms*.json"):
         path.write_text(path.read_text().replace("images/", "images\\\\"))
     assert_same(load_capture(root), truth)
+
+
+def test_a_turn_that_exif_asks_for_is_said(truth, tmp_path):
+    root = write_vhap_export(tmp_path / "a", truth)
+    assert not load_capture(root).notes
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    path = root / "images" / "00000_00.png"
+    Image.open(path).rotate(180).save(path, exif=exif)
+    assert load_capture(root).notes == ("images are turned as their EXIF orientation says (00000_00.png: 3)",)
 
 
 def test_vhap_frames_listed_with_both_slashes_are_the_same(truth, tmp_path):
