@@ -66,6 +66,7 @@ class Inspect:
         _print([f"warning     {line}" for line in (*capture.warnings, *filter(None, doubts))])
         _print(_range_lines(capture, model))
         masks = _decoded(capture)
+        _print([f"warning     {line}" for line in filter(None, [_mask_doubt(capture)])])
         _draw(capture, model, self.output)
         verdict = _looked_at(diagnose(capture, model, lambda frame: masks[_files(frame)]), capture, model)
         _print(_verdict_lines(verdict, capture, self.dir, self.output))
@@ -122,6 +123,13 @@ def _range_lines(capture: Capture, model: HeadModel) -> list[str]:
     if novelty is not None:
         lines.append(f"expressions of test frames are {novelty:.1f} times as far from training as training from itself")
     return lines
+
+
+def _mask_doubt(capture: Capture) -> str | None:
+    from partnerface_ns.capture.diagnosis import evenly
+    from partnerface_ns.capture.images import mask_doubt
+
+    return mask_doubt(evenly([frame for frame in capture.frames if frame.image_path is not None], 3))
 
 
 def _files(frame: Frame) -> tuple[Path | None, Path | None]:

@@ -19,7 +19,15 @@ from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.geometry.camera import Intrinsics
 from partnerface_ns.geometry.rasterizer import project
 from partnerface_ns.tracking.embedding import LandmarkEmbedding, NoFaceError, landmark_embedding
-from partnerface_ns.tracking.landmarks import BROWS, EYE_LEFT, EYE_RIGHT, LIPS, LandmarkDetector, mirror_indices
+from partnerface_ns.tracking.landmarks import (
+    BROWS,
+    EYE_LEFT,
+    EYE_RIGHT,
+    LIPS,
+    NUM_LANDMARKS,
+    LandmarkDetector,
+    mirror_indices,
+)
 
 NUM_LOOKED = 48
 """Images that are looked at, evenly spread."""
@@ -82,9 +90,8 @@ def look_at_faces(frames: Sequence[Frame]) -> FaceLook:
             landmarks = detect(load_picture(frame, (1.0, 1.0, 1.0))[0])
             if landmarks is not None:
                 found.append((frame, landmarks[0][:, :2]))
-    return FaceLook(
-        tuple(frame for frame, _ in found), np.array([seen for _, seen in found]).reshape(len(found), -1, 2)
-    )
+    seen = np.array([landmarks for _, landmarks in found]).reshape(-1, NUM_LANDMARKS, 2)
+    return FaceLook(tuple(frame for frame, _ in found), seen)
 
 
 def look_evenly(capture: Capture) -> FaceLook | None:
