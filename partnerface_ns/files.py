@@ -106,10 +106,31 @@ def read_json(path: Path) -> object:
         SubjectError: missing, too large, or not JSON.
     """
     require_file(path, max_bytes=MAX_JSON_BYTES)
+    constants: list[str] = []  # NaN, Infinity and -Infinity, which are no JSON but are written
     try:
-        return json.loads(path.read_bytes(), parse_constant=_refuse_constant)
+        content = json.loads(path.read_bytes(), parse_constant=lambda name: constants.append(name) or float(name))
+        place = _place_of_non_finite(content) if constants else None
     except (OSError, ValueError, RecursionError, MemoryError) as error:
         raise SubjectError(path, "not a JSON file that can be read", found=shortened(error)) from error
+    if constants:
+        key = (place or "").removeprefix(".") or None
+        raise SubjectError(path, "a number is not finite", key=key, expected="a finite number", found=constants[0])
+    return content
+
+
+def _place_of_non_finite(value: object) -> str | None:
+    """The first number in nested JSON that is not finite, as `.frames[3].pose[0]`; None if there is none."""
+    if isinstance(value, float):
+        return None if math.isfinite(value) else ""
+    if isinstance(value, dict):
+        items = [(f".{shortened(key)}", item) for key, item in value.items()]
+    else:
+        items = [(f"[{i}]", item) for i, item in enumerate(value)] if isinstance(value, list) else []
+    for name, item in items:
+        place = _place_of_non_finite(item)
+        if place is not None:
+            return name + place
+    return None
 
 
 def read_npz(path: Path, keys: Iterable[str] | None = None, max_bytes: int = MAX_ARRAY_BYTES) -> dict[str, np.ndarray]:
@@ -242,10 +263,6 @@ def shortened(value: object, length: int = 120) -> str:
         return "a very large number"
     text = "".join(c if c.isprintable() else "?" for c in " ".join(str(value)[: 16 * length].split()))
     return text if len(text) <= length else text[: length - 3] + "..."
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is not a finite number")
 
 
 def require_writable(path: Path) -> None:

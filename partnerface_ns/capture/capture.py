@@ -7,8 +7,8 @@ the origin at the image's top left corner. Readers convert to this at the edge; 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +49,11 @@ class Frame:
     composited: bool = False
     """The picture has no background of its own any more: it already shows the capture's `background`."""
 
+    @property
+    def name(self) -> str:
+        """What messages call the frame: its picture's file, else its timestep."""
+        return f"timestep {self.timestep}" if self.image_path is None else self.image_path.name
+
 
 @dataclass(frozen=True)
 class HeadModelRef:
@@ -84,6 +89,8 @@ class Capture:
     """Name of the layout that it was read from."""
     notes: tuple[str, ...] = ()
     """What a user should know about the reading: what was left out, what could not be checked."""
+    warnings: tuple[str, ...] = ()
+    """What is wrong with the capture and changes the result, with what was done about it."""
 
     @property
     def num_timesteps(self) -> int:
@@ -97,6 +104,16 @@ class Capture:
 
     def frames_of(self, split: str) -> tuple[Frame, ...]:
         return tuple(self.frames[i] for i in self.splits[split])
+
+    def without(self, left_out: Collection[int]) -> Capture:
+        """The capture without the frames of these indices; the track and its timesteps stay as they are."""
+        kept = [i for i in range(len(self.frames)) if i not in left_out]
+        position = {old: new for new, old in enumerate(kept)}
+        return replace(
+            self,
+            frames=tuple(self.frames[i] for i in kept),
+            splits={name: tuple(position[i] for i in split if i in position) for name, split in self.splits.items()},
+        )
 
     def states_of(self, split: str) -> HeadState:
         """Head states of a split's timesteps in order, each once, batch axes (timesteps_of_split,)."""

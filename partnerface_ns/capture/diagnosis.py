@@ -2,13 +2,16 @@
 
 The head's silhouettes are compared with the masks. Where they do not meet, the usual mistakes are undone one at a time
 to see which makes them meet. Where they do, the head's motion must still be the masks' motion: pictures in another
-order than the poses overlap well and fit badly.
+order than the poses overlap well and fit badly. Medians over frames decide, so that single bad frames do not; these are
+looked for in all frames. Silhouettes cannot tell long hair from another head: between right and wrong they leave the
+verdict to `tracking/agreement.py`, which looks at the face.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -19,7 +22,8 @@ from partnerface_ns.capture.names import MendName
 from partnerface_ns.capture.overlap import (
     Overlap,
     head_faces,
-    mean_overlap,
+    median_overlap,
+    outside_shares,
     overlap_of,
     posed_verts,
     rows_to_chin,
@@ -32,12 +36,13 @@ from partnerface_ns.flame.head_model import HeadModel
 GOOD_UNION, GOOD_OUTSIDE, GOOD_ABOVE = 0.6, 0.05, 0.033
 """A head that fits has at least this union with the masks, at most this share outside of them, and leaves them at the
 top by at most this share of its size."""
-_BALD, _NARROW = 0.03, 0.08
-"""Hair that makes a person wider than the head makes them higher too: with less than this above, a head that leaves
-this share of the cheeks' width is another's."""
+BAD_UNION, BAD_OUTSIDE, BAD_ABOVE = 0.45, 0.12, 0.08
+"""The same for a head that does not fit, whatever hair the person has."""
+_NARROW = 0.08
+"""Share of the cheeks' width which a head without hair leaves to the mask at most."""
 _COMPARABLE_UNION = 0.45
 """Union from which the order of frames can be told."""
-NUM_FRAMES, NUM_MOVING = 12, 120
+NUM_FRAMES, NUM_MOVING = 24, 120
 """Frames that the overlap is measured on, and the motion."""
 _GAIN = 0.15
 """How much more union an undone mistake must bring to be named as the cause."""
@@ -55,7 +60,17 @@ _SCALES = (0.5, 2 / 3, 0.8, 1.0, 1.25, 1.5, 2.0)
 _NOT_SEEN = "the head is not in the pictures: the poses of head and camera do not belong together"
 _NO_ONE = "the masks show no one: all are black (0 and 1 where 0 and 255 are expected?)"
 _INVERTED = "inverted masks: they are white where the person is not"
+_ALL_WHITE = "the masks are white everywhere: the background would be learned as if it were the person"
+_HAIR = "the masks are larger than the head: long hair, or another head; the face would tell"
+_MISSING = 0.3
+"""How much more of a head than of the others is outside of the mask in a bad frame, as a share of its vertices."""
 OTHER_HEAD = "another head: this is not the head model that was tracked with (FLAME version?), or the tracking is bad"
+
+
+T = TypeVar("T")
+Mask = Bool[np.ndarray, "h w"]
+Masked = tuple[Frame, np.ndarray]
+"""A frame and its foreground at low resolution."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +87,10 @@ class Verdict:
     face: float | None = None
     """How far brows, eyes and lips are from where the pictures show them, in shares of the face's height, where that
     was looked at."""
+    about: Literal["head", "order", "masks"] = "head"
+    """What the cause blames."""
+    bad: tuple[Frame, ...] = ()
+    """Single frames whose head is elsewhere, although the others' are not."""
 
 
 @dataclass(frozen=True)
@@ -83,35 +102,60 @@ class _Seen:
 
     @property
     def overlap(self) -> Overlap:
-        return mean_overlap([overlap_of(head, mask) for head, mask in zip(self.heads, self.masks, strict=True)])
+        return median_overlap([overlap_of(head, mask) for head, mask in zip(self.heads, self.masks, strict=True)])
 
 
-def diagnose(capture: Capture, model: HeadModel) -> Verdict:
+def diagnose(capture: Capture, model: HeadModel, mask_of: Callable[[Frame], Mask] = small_mask) -> Verdict:
     """Judge a capture by its masks.
+
+    Args:
+        capture: the capture.
+        model: its head model.
+        mask_of: gives a frame's foreground at low resolution; asked for all frames.
 
     Raises:
         SubjectError: a picture cannot be decoded.
     """
     capture = _of_one_size(capture)
-    frames = evenly(capture.frames, NUM_FRAMES)
-    if not frames:
+    if not capture.frames:
         return Verdict(None, None, "there are no pictures to compare with")
-    masks = tuple(small_mask(frame) for frame in frames)
-    heads = _silhouettes(capture, model, frames)
-    if all(mask.all() for mask in masks):
-        return _verdict_without_masks(capture, model, frames, heads)
-    seen = _Seen(heads, masks)
-    if not any(mask.any() for mask in masks):
-        return Verdict(False, seen.overlap, _NO_ONE)
-    cause = _other_moments(capture, model) if seen.overlap.union >= _COMPARABLE_UNION else None
-    if cause is not None:
-        return Verdict(False, seen.overlap, cause)
-    if _is_good(seen.overlap):
-        return Verdict(True, seen.overlap)
-    return Verdict(False, seen.overlap, *_cause(capture, model, frames, seen))
+    masked = [(frame, mask_of(frame)) for frame in capture.frames]
+    frames, masks = zip(*evenly(masked, NUM_FRAMES), strict=True)
+    seen = _Seen(_silhouettes(capture, model, frames), masks)
+    if all(mask.all() for _, mask in masked):
+        return _verdict_without_masks(capture, model, frames, seen.heads)
+    if not any(mask.any() for _, mask in masked):
+        return Verdict(False, seen.overlap, _NO_ONE, about="masks")
+    verdict = _verdict_of_masks(capture, model, masked, frames, seen)
+    return verdict if verdict.fits is False else replace(verdict, bad=_bad_frames(capture, model, masked))
 
 
-def evenly(frames: Sequence[Frame], count: int) -> list[Frame]:
+def _verdict_of_masks(
+    capture: Capture, model: HeadModel, masked: Sequence[Masked], frames: Sequence[Frame], seen: _Seen
+) -> Verdict:
+    overlap = seen.overlap
+    order = _other_moments(capture, model, masked) if overlap.union >= _COMPARABLE_UNION else None
+    if order is not None:
+        return Verdict(False, overlap, order, about="order")
+    if _is_good(overlap):
+        return Verdict(True, overlap)
+    if _is_good(_Seen(seen.heads, tuple(~mask for mask in seen.masks)).overlap):
+        return Verdict(False, overlap, _INVERTED, about="masks")
+    cause, mend = _cause(capture, model, frames, seen)
+    if _is_bad(overlap) or mend is not None:
+        return Verdict(False, overlap, cause, mend)
+    return Verdict(None, overlap, _HAIR)
+
+
+def _bad_frames(capture: Capture, model: HeadModel, masked: Sequence[Masked]) -> tuple[Frame, ...]:
+    """Frames much more of whose head is outside of the mask than of the others'."""
+    frames, masks = zip(*masked, strict=True)
+    outside = outside_shares(capture, model, frames, masks)
+    limit = float(np.median(outside)) + _MISSING
+    return tuple(frame for frame, share in zip(frames, outside, strict=True) if share > limit)
+
+
+def evenly(frames: Sequence[T], count: int) -> list[T]:
     """At most so many frames, evenly spread, the first and the last among them."""
     if len(frames) <= count:
         return list(frames)
@@ -128,8 +172,11 @@ def _of_one_size(capture: Capture) -> Capture:
 
 def _is_good(overlap: Overlap) -> bool:
     inside = overlap.outside <= GOOD_OUTSIDE and overlap.above <= GOOD_ABOVE
-    too_narrow = overlap.hair < _BALD and overlap.beside > _NARROW
-    return overlap.union >= GOOD_UNION and inside and not too_narrow
+    return overlap.union >= GOOD_UNION and inside and overlap.beside <= _NARROW
+
+
+def _is_bad(overlap: Overlap) -> bool:
+    return overlap.union < BAD_UNION or overlap.outside > BAD_OUTSIDE or overlap.above > BAD_ABOVE
 
 
 def _silhouettes(capture: Capture, model: HeadModel, frames: Sequence[Frame]) -> tuple[np.ndarray, ...]:
@@ -148,6 +195,8 @@ def _verdict_without_masks(
     capture: Capture, model: HeadModel, frames: Sequence[Frame], heads: Sequence[np.ndarray]
 ) -> Verdict:
     """Without masks only this can be told: whether the head is in the picture at all."""
+    if any(frame.mask_path is not None for frame in frames):
+        return Verdict(False, None, _ALL_WHITE, about="masks")
     if _in_view(heads):
         return Verdict(None, None, "there are no masks to compare with: look at the picture")
     for name, mend in MENDS.items():
@@ -168,8 +217,6 @@ def _in_view(heads: Sequence[Bool[np.ndarray, "h w"]]) -> bool:
 
 def _cause(capture: Capture, model: HeadModel, frames: Sequence[Frame], seen: _Seen) -> tuple[str, MendName | None]:
     """The mistake whose undoing brings most, if that is enough."""
-    if _is_good(_Seen(seen.heads, tuple(~mask for mask in seen.masks)).overlap):
-        return _INVERTED, None
     overlaps = {
         name: _Seen(_silhouettes(*_with_model(_mended_frames(capture, name, frames), model)), seen.masks).overlap
         for name in MENDS
@@ -181,14 +228,24 @@ def _cause(capture: Capture, model: HeadModel, frames: Sequence[Frame], seen: _S
     if union >= max(GOOD_UNION, seen.overlap.union + _GAIN):
         side = max(frames[0].camera.width, frames[0].camera.height)
         x, y = (round(float(s) * side) for s in shift)
-        return (
-            "a crop: pictures were cut or resized after tracking; they fit with the head"
-            f" {scale:.3g} times as large and moved by ({x}, {y}) pixels",
-            None,
-        )
+        return crop_words(scale, x, y), None
     if not any(head.any() for head in seen.heads):
         return _NOT_SEEN, None
     return OTHER_HEAD, None
+
+
+def crop_words(scale: float, x: int, y: int) -> str:
+    """The cause, where one scale and shift (pixels) of the head makes it fit."""
+    return (
+        "a crop: pictures were cut or resized after tracking, or the focal length is another; they fit with the head"
+        f" {scale:.3g} times as large and moved by ({x}, {y}) pixels"
+    )
+
+
+def shift_words(frames: int) -> str:
+    """The cause, where each pose fits the picture so many frames later."""
+    when = "later" if frames > 0 else "earlier"
+    return f"the order of the frames: each pose fits the picture about {abs(frames)} frames {when}"
 
 
 def _best_crop(seen: _Seen) -> tuple[float, float, tuple[float, float]]:
@@ -234,13 +291,13 @@ def _correlation(head: Bool[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"]) -
     return np.fft.irfft2(np.fft.rfft2(gain, shape) * np.conj(np.fft.rfft2(head.astype(float), shape)), shape)
 
 
-def _other_moments(capture: Capture, model: HeadModel) -> str | None:
+def _other_moments(capture: Capture, model: HeadModel, masked: Sequence[Masked]) -> str | None:
     """The cause, if poses fit the masks of other moments better than their own."""
     first = capture.frames[0]
-    camera_frames = [frame for frame in capture.frames if frame.camera_index == first.camera_index]
-    frames = evenly(sorted(camera_frames, key=lambda f: f.timestep), NUM_MOVING)
+    of_camera = [(frame, mask) for frame, mask in masked if frame.camera_index == first.camera_index]
+    frames, seen = zip(*evenly(sorted(of_camera, key=lambda pair: pair[0].timestep), NUM_MOVING), strict=True)
     heads = np.stack(_silhouettes(capture, model, frames))
-    masks = np.stack([small_mask(frame) for frame in frames])
+    masks = np.stack(seen)
     if len(frames) < 6 or not heads.any() or min(_motion(heads, heads), _motion(masks, heads)) < _MIN_MOTION:
         return None
     preference = _preference(heads, masks)
@@ -250,8 +307,7 @@ def _other_moments(capture: Capture, model: HeadModel) -> str | None:
     lag = max(by_lag, key=lambda k: by_lag[k], default=0)
     if lag and by_lag[lag] > max(own + _LAG_GAIN, _OTHER_MASK):
         stride = max(1, round((frames[-1].timestep - frames[0].timestep) / (len(frames) - 1)))
-        later = "later" if lag > 0 else "earlier"
-        return f"the order of the frames: each pose fits the picture about {abs(lag) * stride} frames {later}"
+        return shift_words(lag * stride)
     if own < _OWN_MASK:
         return "the order of the frames: pictures and poses are not of the same moments (shuffled, or sorted by name?)"
     return None

@@ -16,11 +16,11 @@ from scipy.spatial.transform import Rotation
 from partnerface_ns.capture.cameras import intrinsics_of
 from partnerface_ns.capture.capture import Camera, Capture, Frame, HeadModelRef
 from partnerface_ns.capture.images import Header, read_header
-from partnerface_ns.capture.metrical_tracker import FLAME_2020, NUM_EXPR, NUM_IDENTITY
+from partnerface_ns.capture.metrical_tracker import FLAME_2020, NUM_EXPR, NUM_IDENTITY, require_different_numbers
 from partnerface_ns.capture.parameters import IDENTITY_TOLERANCE, padded, shaped, single_state, track_of, vector
 from partnerface_ns.capture.splits import split_at_share
 from partnerface_ns.errors import SubjectError
-from partnerface_ns.files import npz_shapes, path_inside, read_npz
+from partnerface_ns.files import listed_files, npz_shapes, path_inside, read_npz
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.progress import progress
 
@@ -37,10 +37,11 @@ def read_flame_head_tracker(root: Path) -> Capture:
     Raises:
         SubjectError: names the first file that cannot be used, and why.
     """
-    numbers = _frame_numbers(root)
+    files = _frame_files(root)
+    numbers = [int(path.stem) for path in files]
     frames, states, identities, paths = [], [], [], []
-    for timestep, number in enumerate(progress(numbers, "Reading tracked frames")):
-        path = path_inside(root, root, f"{number}.npz", root)
+    for timestep, file in enumerate(progress(files, "Reading tracked frames")):
+        path = path_inside(root, root, file.name, root)
         arrays = read_npz(path, (*_REQUIRED, *_OPTIONAL))
         identities.append(padded(vector(arrays, "shape", None, path), NUM_IDENTITY))
         states.append(_state(arrays, path))
@@ -64,15 +65,20 @@ def read_flame_head_tracker(root: Path) -> Capture:
     )
 
 
-def _frame_numbers(root: Path) -> list[int]:
-    numbers = sorted(int(path.stem) for path in root.glob("*.npz") if _is_number(path.stem))
-    if len(numbers) < 2:
-        raise SubjectError(root, "too few frames", expected="two files or more like 12.npz", found=len(numbers))
-    return numbers
+def _frame_files(root: Path) -> list[Path]:
+    files = _numbered_files(root)
+    if len(files) < 2:
+        raise SubjectError(root, "too few frames", expected="two files or more like 12.npz", found=len(files))
+    require_different_numbers(files)
+    return files
+
+
+def _numbered_files(root: Path) -> list[Path]:
+    return [path for path in listed_files(root, [".npz"]) if _is_number(path.stem)]
 
 
 def _is_number(stem: str) -> bool:
-    return stem.isascii() and stem.isdecimal() and len(stem) < 9 and str(int(stem)) == stem and int(stem) < _MAX_FRAME
+    return stem.isascii() and stem.isdecimal() and len(stem) < 9 and int(stem) < _MAX_FRAME
 
 
 def _state(arrays: dict[str, np.ndarray], path: Path) -> HeadState:
@@ -99,10 +105,10 @@ def _camera(arrays: dict[str, np.ndarray], picture: Header, path: Path) -> Camer
 
 def looks_like_flame_head_tracker(root: Path) -> bool:
     """Whether the folder's first numbered npz holds the tracker's parameters and a picture."""
-    first = next((path for path in sorted(root.glob("*.npz")) if _is_number(path.stem)), None)
-    if first is None:
+    files = _numbered_files(root)
+    if not files:
         return False
-    path = path_inside(root, root, first.name, root)
+    path = path_inside(root, root, files[0].name, root)
     try:
         return {"cam", "exp", "img"} <= npz_shapes(path).keys()
     except SubjectError:  # the reader says what is wrong with it

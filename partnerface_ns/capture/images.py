@@ -1,24 +1,26 @@
 """Pictures and masks: a cheap check of all before any work, and loading one composited on a background.
 
 Colours are uint8 (height, width, 3), masks uint8 (height, width) with the person at 255. A picture is a PNG or JPEG, or
-the arrays `img` (1, height, width, 3) and `parsing` (1, height, width; 0 is background) of an npz.
+the arrays `img` (1, height, width, 3) and `parsing` (1, height, width; 0 is background) of an npz. Sizes and pixels are
+those after the turn that EXIF asks for. Channels of 16 bits are scaled to 8. A mask with transparent parts says the
+person by its alpha, any other by its grey value.
 """
 
 from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from partnerface_ns.capture.capture import Frame
 from partnerface_ns.errors import SubjectError
-from partnerface_ns.files import npz_shapes, read_npz, require_file, shortened
+from partnerface_ns.files import npz_shapes, read_npz, require_file, require_sane, shortened
 
 MAX_SIDE = 8192
 """Largest width and height of a picture, in pixels."""
@@ -26,8 +28,13 @@ _MAX_BYTES = 256 << 20
 _END_MARKS = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}
 """Formats that are read, and what the last bytes of a whole file hold."""
 _ALPHA_MODES = ("RGBA", "LA", "PA")
+_EXIF_KEYS = {"exif", "Raw profile type exif", "XML:com.adobe.xmp"}
+"""Entries of a PNG that can hold an orientation."""
+_SWAPPING_TURNS = range(5, 9)
+"""EXIF orientations that make a lying picture upright; the others keep its width."""
 _MIN_BACKGROUND = 16
 """Pixels of background that must be seen to tell its colour."""
+_MAX_PIXEL = 65535.0
 _UNIFORM = 6
 """Levels of 255 within which colours count as one background."""
 
@@ -38,6 +45,8 @@ class Header(NamedTuple):
     width: int
     height: int
     has_alpha: bool
+    orientation: int = 1
+    """EXIF's number for how the stored pixels are to be turned; 1 leaves them."""
 
 
 def read_header(path: Path) -> Header:
@@ -49,7 +58,9 @@ def read_header(path: Path) -> Header:
     if path.suffix == ".npz":
         return _npz_header(path)
     with _opened(path) as image:
-        header = Header(*image.size, image.mode in _ALPHA_MODES or "transparency" in image.info)
+        orientation = _orientation(image)
+        width, height = image.size if orientation not in _SWAPPING_TURNS else image.size[::-1]
+        header = Header(width, height, _has_alpha(image), orientation)
         mark = _END_MARKS[image.format or "PNG"]
     with path.open("rb") as file:
         file.seek(-min(4096, os.stat(path).st_size), os.SEEK_END)
@@ -72,7 +83,7 @@ def check_pictures(frame: Frame) -> Header:
             frame.image_path,
             "the picture has another size than its camera says",
             expected=f"{camera.width} x {camera.height}",
-            found=f"{header.width} x {header.height}",
+            found=f"{header.width} x {header.height}" + _turn_words(header),
         )
     if frame.mask_path is not None:
         mask = read_header(frame.mask_path)
@@ -81,7 +92,7 @@ def check_pictures(frame: Frame) -> Header:
                 frame.mask_path,
                 "the mask has another size than its picture",
                 expected=f"{header.width} x {header.height}",
-                found=f"{mask.width} x {mask.height}",
+                found=f"{mask.width} x {mask.height}" + _turn_words(mask),
             )
     return header
 
@@ -105,11 +116,26 @@ def load_picture(frame: Frame, background: tuple[float, float, float]) -> tuple[
     check_pictures(frame)
     assert frame.image_path is not None
     rgb, alpha = _npz_picture(frame.image_path) or _decoded(frame.image_path, _split)
-    mask = alpha if frame.mask_path is None else _decoded(frame.mask_path, _gray)
+    mask = alpha if frame.mask_path is None else _decoded(frame.mask_path, _mask)
     if mask is None:
         mask = np.full(rgb.shape[:2], 255, np.uint8)
     cover = alpha if alpha is not None else (None if frame.composited else mask)
     return (rgb if cover is None else _over(rgb, cover, background)), mask
+
+
+def mask_doubt(frames: Sequence[Frame]) -> str | None:
+    """A warning where no mask hides anything, so that the background would be learned as the person; else None.
+
+    Args:
+        frames: some of a capture's, with pictures.
+
+    Raises:
+        SubjectError: a picture or mask cannot be read.
+    """
+    if not frames or any(load_picture(frame, (1.0, 1.0, 1.0))[1].min() < 255 for frame in frames):
+        return None
+    what = "there are no masks" if frames[0].mask_path is None else "the masks are white everywhere"
+    return f"{what}: the background is learned as if it were the person"
 
 
 def background_of(frame: Frame) -> tuple[float, float, float] | None:
@@ -121,7 +147,7 @@ def background_of(frame: Frame) -> tuple[float, float, float] | None:
     rgb, alpha = _decoded(frame.image_path, _split)
     if frame.mask_path is None or (alpha is not None and alpha.min() < 255):
         return None
-    outside = rgb[_decoded(frame.mask_path, _gray) == 0].astype(np.int16)
+    outside = rgb[_decoded(frame.mask_path, _mask) == 0].astype(np.int16)
     if len(outside) < _MIN_BACKGROUND:
         return None
     color = np.median(outside, 0)
@@ -148,8 +174,11 @@ def _npz_picture(path: Path) -> tuple[np.ndarray, np.ndarray | None] | None:
         return None
     arrays = read_npz(path, ("img", "parsing"))
     rgb = arrays["img"][0]
-    if rgb.dtype.kind not in "fiu" or not np.isfinite(rgb).all():
+    if rgb.dtype.kind not in "fiu":
         raise SubjectError(path, "unknown kind of pixels", key="img", expected="0 to 255", found=rgb.dtype)
+    require_sane(rgb, _MAX_PIXEL, path, "img")
+    if rgb.dtype == np.uint16:
+        rgb = _scaled_to_8_bits(rgb)
     if rgb.dtype.kind == "f" and rgb.max() <= 1:
         rgb = rgb * 255
     parsing = arrays.get("parsing")
@@ -167,23 +196,57 @@ def _over(rgb: np.ndarray, alpha: np.ndarray, background: tuple[float, float, fl
 
 def _split(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
     """Colours, and alpha where the picture has one that hides anything."""
-    if image.mode not in _ALPHA_MODES and "transparency" not in image.info:
+    if not _has_alpha(image):
         return np.array(image.convert("RGB")), None
     rgba = np.array(image.convert("RGBA"))
     alpha = rgba[..., 3]
     return rgba[..., :3].copy(), None if alpha.min() == 255 else alpha
 
 
-def _gray(image: Image.Image) -> np.ndarray:
-    return np.array(image.convert("L"))
+def _mask(image: Image.Image) -> np.ndarray:
+    """The person: alpha where it hides anything, else the grey value."""
+    alpha = _split(image)[1] if _has_alpha(image) else None
+    return np.array(image.convert("L")) if alpha is None else alpha
+
+
+def _has_alpha(image: Image.Image) -> bool:
+    return image.mode in _ALPHA_MODES or "transparency" in image.info
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF's orientation; a PNG is not decoded for it, as Pillow would to look behind the pixels."""
+    if image.format == "PNG" and not _EXIF_KEYS & image.info.keys():
+        return 1
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception as error:  # whatever the parser stumbles on is the file's fault
+        raise SubjectError(image.filename, "its EXIF data cannot be read", found=shortened(error)) from error
+
+
+def _turn_words(header: Header) -> str:
+    return "" if header.orientation == 1 else f" after the turn that EXIF asks for (orientation {header.orientation})"
+
+
+def _scaled_to_8_bits(values: np.ndarray) -> np.ndarray:
+    return ((values.astype(np.int64) + 128) // 257).clip(0, 255).astype(np.uint8)
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    """The picture upright, 8 bits a channel; Pillow itself cuts brighter values of 16 bits down to white."""
+    if not image.mode.startswith("I"):
+        return ImageOps.exif_transpose(image)
+    values, hidden = np.array(image), image.info.get("transparency")
+    gray = Image.fromarray(_scaled_to_8_bits(values))
+    if hidden is not None:
+        gray.putalpha(Image.fromarray(np.where(values == hidden, 0, 255).astype(np.uint8)))
+    gray.info["exif"] = image.info.get("exif", b"")
+    return ImageOps.exif_transpose(gray)
 
 
 def _decoded(path: Path, take: Callable[[Image.Image], object]) -> object:
     with _opened(path) as image:
-        if image.mode.startswith(("I", "F")):
-            raise SubjectError(path, "unknown kind of pixels", expected="8 bits a channel", found=image.mode)
         try:
-            return take(image)
+            return take(_plain(image))
         except Exception as error:  # whatever the decoder stumbles on is the file's fault
             raise SubjectError(path, "the picture cannot be decoded", found=shortened(error)) from error
 

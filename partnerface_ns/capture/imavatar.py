@@ -23,7 +23,7 @@ from partnerface_ns.capture.parameters import check_identity, padded, single_sta
 from partnerface_ns.capture.record import Record
 from partnerface_ns.capture.splits import split_off_last
 from partnerface_ns.errors import SubjectError
-from partnerface_ns.files import path_inside, require_file
+from partnerface_ns.files import natural_key, path_inside, require_file
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.progress import progress
 
@@ -65,7 +65,7 @@ def read_imavatar(root: Path) -> Capture:
         identity = this if identity is None else identity
         check_identity(this, identity, file, "shape_params")
         intrinsics = _read_intrinsics(document)
-        records = document.records("frames")
+        records = sorted(document.records("frames"), key=lambda record: natural_key(str(record.path("file_path"))))
         if not records:
             raise SubjectError(file, "the video is empty", key="frames", expected="frames", found=0)
         for record in progress(records, f"Reading {file.parent.name}"):
@@ -90,14 +90,16 @@ def read_imavatar(root: Path) -> Capture:
 
 
 def _video_files(root: Path) -> list[Path]:
-    names = [FILE_NAME] if (root / FILE_NAME).exists() else sorted(f"{p.parent.name}/{FILE_NAME}" for p in _below(root))
+    names = [FILE_NAME] if (root / FILE_NAME).exists() else [f"{p.parent.name}/{FILE_NAME}" for p in _below(root)]
     if not names:
         raise SubjectError(root, "no video with FLAME parameters", expected=f"VIDEO/{FILE_NAME}", found="none")
     return [path_inside(root, root, name, root) for name in names]
 
 
 def _below(root: Path) -> list[Path]:
-    return list(root.glob(f"*/{FILE_NAME}"))
+    """The parameter files of visible folders, in natural order."""
+    files = [path for path in root.glob(f"*/{FILE_NAME}") if not path.parent.name.startswith(".")]
+    return sorted(files, key=lambda path: natural_key(path.parent.name))
 
 
 def _splits(names: Sequence[str], video_of_frame: Sequence[int], frames: Sequence[Frame]) -> dict[str, tuple[int, ...]]:
@@ -126,7 +128,7 @@ def _read_frame(record: Record, root: Path, intrinsics: _Intrinsics, timestep: i
     masked = (record.source.parent / "mask").exists()
     if masked:
         require_file(mask, record.source, record.key("file_path"))
-    width, height, _ = read_header(picture)
+    width, height = read_header(picture)[:2]
     camera = Camera(
         _camera_to_world(record, intrinsics.x_sign),
         intrinsics.fl_x * width,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ from partnerface_ns.capture.parameters import check_identity, padded, single_sta
 from partnerface_ns.capture.record import Record
 from partnerface_ns.capture.splits import split_off_last
 from partnerface_ns.errors import SubjectError
-from partnerface_ns.files import path_inside, require_file, shortened
+from partnerface_ns.files import natural_key, path_inside, require_file, shortened
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
@@ -63,15 +63,15 @@ def read_insta(root: Path, load_head: Callable[[], HeadModel]) -> Capture:
         SubjectError: names the first file that cannot be used, and why.
     """
     documents = _read_documents(root)
-    unique: dict[str, Record] = {}
-    listed: dict[str, list[str]] = {}
+    unique: dict[PurePosixPath, Record] = {}
+    listed: dict[str, list[PurePosixPath]] = {}
     for split, document in documents.items():
         frames = document.records("frames")
-        listed[split] = [frame.text("file_path") for frame in frames]
+        listed[split] = [frame.path("file_path") for frame in frames]
         for name, frame in zip(listed[split], frames, strict=True):
             if unique.setdefault(name, frame).values != frame.values:
                 raise frame.error("file_path", "the same values wherever a picture is listed", name)
-    names = sorted(unique)
+    names = sorted(unique, key=lambda name: natural_key(str(name)))
     intrinsics = next(iter(documents.values()))
     frames = tuple(_frame(unique[name], intrinsics, root, t) for t, name in enumerate(names))
     if len(frames) < 2:
@@ -115,7 +115,7 @@ def _frame(record: Record, document: Record, root: Path, timestep: int) -> Frame
 
 
 def _parameters(root: Path, records: Sequence[Record], load_head: Callable[[], HeadModel]) -> _Parameters:
-    stems = [Path(record.text("file_path")).stem for record in records]
+    stems = [record.path("file_path").stem for record in records]
     if (root / FOLDER / f"{stems[0]}.frame").exists():
         return _from_frame_files(root, stems)
     if (root / _TXT_FOLDER / "jaw" / f"{stems[0]}.txt").exists():

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from partnerface_ns.capture.capture import Capture
 from partnerface_ns.capture.flame_head_tracker import looks_like_flame_head_tracker, read_flame_head_tracker
+from partnerface_ns.capture.flashavatar import looks_like_flashavatar, read_flashavatar
 from partnerface_ns.capture.head_models import named_head_model
+from partnerface_ns.capture.held_out import with_separate_splits
+from partnerface_ns.capture.images import read_header
 from partnerface_ns.capture.imavatar import looks_like_imavatar, read_imavatar
 from partnerface_ns.capture.insta import looks_like_insta, read_insta
 from partnerface_ns.capture.metrical_tracker import looks_like_metrical_tracker, read_metrical_tracker
@@ -16,13 +20,14 @@ from partnerface_ns.capture.record import Record
 from partnerface_ns.capture.vhap import looks_like_vhap, read_vhap
 from partnerface_ns.capture.vhap_tracker import looks_like_vhap_tracker, read_vhap_tracker
 from partnerface_ns.errors import SubjectError
-from partnerface_ns.files import path_inside, shortened
+from partnerface_ns.files import natural_key, path_inside, shortened
 from partnerface_ns.flame.head_model import HeadModel
 
 _RECOGNISERS: dict[CaptureFormat, Callable[[Path], bool]] = {
     "vhap": looks_like_vhap,
     "insta": looks_like_insta,
     "metrical-tracker": looks_like_metrical_tracker,
+    "flashavatar": looks_like_flashavatar,
     "imavatar": looks_like_imavatar,
     "vhap-tracker": looks_like_vhap_tracker,
     "flame-head-tracker": looks_like_flame_head_tracker,
@@ -48,7 +53,7 @@ def load_capture(path: Path, layout: CaptureFormat | None = None, head_model: Pa
         if not root.is_dir():
             kind = "a file" if root.exists() else "nothing"
             raise SubjectError(root, "the subject's folder does not exist", expected="a folder", found=kind)
-        return _read(root.resolve(), layout, head_model)
+        return with_separate_splits(_with_turn_note(_read(root.resolve(), layout, head_model)))
     except OSError as error:  # a folder that may not be looked into, a disk that fails
         raise SubjectError(shortened(error.filename or root), "cannot be read", found=error.strerror) from error
 
@@ -58,11 +63,22 @@ def _read(root: Path, layout: CaptureFormat | None, head_model: Path | None) -> 
         "vhap": lambda: read_vhap(root),
         "insta": lambda: read_insta(root, lambda: _head_for_meshes(root, head_model)),
         "metrical-tracker": lambda: read_metrical_tracker(root),
+        "flashavatar": lambda: read_flashavatar(root),
         "imavatar": lambda: read_imavatar(root),
         "vhap-tracker": lambda: read_vhap_tracker(root),
         "flame-head-tracker": lambda: read_flame_head_tracker(root),
     }
     return readers[layout or detect_format(root)]()
+
+
+def _with_turn_note(capture: Capture) -> Capture:
+    """The capture with a word on EXIF, where that turns its first image: other readers may see it lying."""
+    path = capture.frames[0].image_path
+    orientation = 1 if path is None else read_header(path).orientation
+    if orientation == 1:
+        return capture
+    note = f"images are turned as their EXIF orientation says ({path.name}: {orientation})"
+    return replace(capture, notes=(*capture.notes, note))
 
 
 def detect_format(root: Path) -> CaptureFormat:
@@ -75,12 +91,13 @@ def detect_format(root: Path) -> CaptureFormat:
         if recognise(root):
             return name
     _refuse_what_is_not_flame(root)
-    found = sorted(entry.name for entry in root.iterdir())[:12]
+    found = sorted((entry.name for entry in root.iterdir() if not entry.name.startswith(".")), key=natural_key)[:12]
     raise SubjectError(
         root,
         "no capture layout is recognised in this folder",
-        expected="transforms_train.json with flame_param_path (VHAP) or mesh_path (INSTA), checkpoint/*.frame\n"
-        "            (metrical-tracker), flame_params.json (IMAvatar), numbered npz files (flame-head-tracker)",
+        expected="transforms_train.json with flame_param_path (VHAP) or mesh_path (INSTA), checkpoint/*.frame with\n"
+        "            input/ (metrical-tracker) or imgs/ (FlashAvatar), flame_params.json (IMAvatar), numbered\n"
+        "            npz files (flame-head-tracker)",
         found=", ".join(found) or "an empty folder",
     )
 

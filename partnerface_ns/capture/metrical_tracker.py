@@ -7,7 +7,9 @@ Eyelid coefficients have no place in a FLAME model and are left out.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +18,13 @@ import torch
 from partnerface_ns.capture.cameras import OPENCV_TO_OPENGL, checked_camera_to_world, intrinsics_of
 from partnerface_ns.capture.capture import Camera, Capture, Frame, HeadModelRef
 from partnerface_ns.capture.images import MAX_SIDE, check_pictures
+from partnerface_ns.capture.names import CaptureFormat
 from partnerface_ns.capture.parameters import check_identity, numbers, padded, shaped, single_state, track_of, vector
 from partnerface_ns.capture.rotations import axis_angle_from_6d
 from partnerface_ns.capture.splits import split_at_share
 from partnerface_ns.capture.torch_file import array_group, read_torch_file
 from partnerface_ns.errors import SubjectError
-from partnerface_ns.files import path_inside, require_file, shortened
+from partnerface_ns.files import listed_files, path_inside, require_file, shortened
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.progress import progress
 
@@ -48,14 +51,32 @@ def read_metrical_tracker(root: Path) -> Capture:
     Raises:
         SubjectError: names the first file that cannot be used, and why.
     """
+    return capture_of_frame_files(root, "metrical-tracker", lambda number, stem: (f"input/{stem}.png", None))
+
+
+def capture_of_frame_files(
+    root: Path, layout: CaptureFormat, pictures_of: Callable[[int, str], tuple[str, str | None]]
+) -> Capture:
+    """Read a folder of `.frame` files, wherever its pictures lie.
+
+    Args:
+        root: the folder.
+        layout: its layout.
+        pictures_of: from a `.frame` file's number and stem, the names of its picture and of its mask if there are any.
+
+    Raises:
+        SubjectError: names the first file that cannot be used, and why.
+    """
     paths = frame_files(root)
     tracked, frames = [], []
     for timestep, path in enumerate(progress(paths, "Reading tracked frames")):
         tracked.append(read_frame_file(path_inside(root, root, f"{FOLDER}/{path.name}", root)))
         check_identity(tracked[-1].identity, tracked[0].identity, path, "shape")
-        picture = path_inside(root, root, f"input/{path.stem}.png", root)
-        require_file(picture, path)
-        frames.append(Frame(timestep, 0, tracked[-1].camera, picture, None))
+        names = pictures_of(int(path.stem), path.stem)
+        picture, mask = (name and path_inside(root, root, name, root) for name in names)
+        for file in filter(None, (picture, mask)):
+            require_file(file, path)
+        frames.append(Frame(timestep, 0, tracked[-1].camera, picture, mask))
         check_pictures(frames[-1])
     return Capture(
         root=root,
@@ -66,11 +87,8 @@ def read_metrical_tracker(root: Path) -> Capture:
         track=track_of([t.state for t in tracked], paths),
         frames=tuple(frames),
         splits=split_at_share(len(frames)),
-        format="metrical-tracker",
-        notes=(
-            "there are no masks: the background is learned as if it were the person",
-            *([EYELIDS_NOTE] if any(t.blinks for t in tracked) else []),
-        ),
+        format=layout,
+        notes=(EYELIDS_NOTE,) if any(t.blinks for t in tracked) else (),
     )
 
 
@@ -80,13 +98,25 @@ def frame_files(root: Path) -> list[Path]:
     Raises:
         SubjectError: fewer than two, or one whose name is no number.
     """
-    paths = sorted((root / FOLDER).glob("*.frame"))
+    paths = listed_files(root / FOLDER, [".frame"]) if (root / FOLDER).is_dir() else []
     for path in paths:
         if not path.stem.isdecimal():
             raise SubjectError(path, "a frame's name is its number", expected="like 00012.frame", found=path.name)
     if len(paths) < 2:
         raise SubjectError(root / FOLDER, "too few frames", expected="two .frame files or more", found=len(paths))
-    return sorted(paths, key=lambda path: int(path.stem))
+    require_different_numbers(paths)
+    return paths
+
+
+def require_different_numbers(paths: Sequence[Path]) -> None:
+    """Refuse files that are named by a number and sorted by it, if two have the same (1 and 01).
+
+    Raises:
+        SubjectError: names both files.
+    """
+    for path, following in pairwise(paths):
+        if int(path.stem) == int(following.stem):
+            raise SubjectError(following, "two files have the same number", found=path.name)
 
 
 def read_frame_file(path: Path) -> TrackedFrame:
@@ -148,4 +178,4 @@ def _camera(opencv: dict[str, np.ndarray], size: tuple[int, int], path: Path) ->
 
 def looks_like_metrical_tracker(root: Path) -> bool:
     """Whether the folder has the tracker's checkpoints and pictures."""
-    return any((root / FOLDER).glob("*.frame")) and (root / "input").is_dir()
+    return (root / FOLDER).is_dir() and bool(listed_files(root / FOLDER, [".frame"])) and (root / "input").is_dir()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-CaptureFormat = Literal["vhap", "vhap-tracker", "insta", "metrical-tracker", "imavatar", "flame-head-tracker"]
+CaptureFormat = Literal[
+    "vhap", "vhap-tracker", "insta", "metrical-tracker", "flashavatar", "imavatar", "flame-head-tracker"
+]
 """Layouts that are read."""
 WrittenFormat = Literal["vhap", "insta", "imavatar"]
 """Layouts that are written."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -61,12 +61,18 @@ class Record:
             raise self.error(name, "a text", value)
         return value
 
+    def path(self, name: str) -> PurePosixPath:
+        """A path as it is written, with the slashes of Windows turned."""
+        return PurePosixPath(self.text(name).replace("\\", "/"))
+
     def numbers(self, name: str, *shape: int) -> np.ndarray:
         """Nested lists of numbers of exactly this shape, float64."""
         value = self._value(name)
         flat: list[float] = []
-        if not _flatten(value, shape, flat):
-            raise self.error(name, f"numbers of shape {shape}, each below {MAX_NUMBER:g}", _shape_of(value))
+        fault = _flatten(value, shape, flat)
+        if fault is not None:
+            place, found = fault
+            raise self.error(f"{name}{place}", f"numbers of shape {shape}, each below {MAX_NUMBER:g}", found)
         return np.array(flat, dtype=np.float64).reshape(shape)
 
     def records(self, name: str) -> list[Record]:
@@ -106,16 +112,23 @@ def _record(source: Path, value: object, where: str) -> Record:
     return Record(source, value, where)
 
 
-def _flatten(value: object, shape: tuple[int, ...], into: list[float]) -> bool:
-    """Append the numbers of nested lists; whether they have exactly the shape and are numbers within bounds."""
+def _flatten(value: object, shape: tuple[int, ...], into: list[float]) -> tuple[str, object] | None:
+    """Append the numbers of nested lists of exactly this shape; else give the place of the first fault, and the value.
+
+    Numbers beyond the bounds are faults, and those that are not finite.
+    """
     if not shape:
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= MAX_NUMBER:
-            return False
+            return "", value
         into.append(float(value))
-        return True
+        return None
     if not isinstance(value, list) or len(value) != shape[0]:
-        return False
-    return all(_flatten(entry, shape[1:], into) for entry in value)
+        return "", _shape_of(value)
+    for index, entry in enumerate(value):
+        fault = _flatten(entry, shape[1:], into)
+        if fault is not None:
+            return f"[{index}]{fault[0]}", fault[1]
+    return None
 
 
 def _shape_of(value: object) -> str:

@@ -21,7 +21,7 @@ from partnerface_ns.capture.images import background_of, check_pictures
 from partnerface_ns.capture.parameters import check_identity, numbers, single_state, track_of, vector
 from partnerface_ns.capture.record import Record
 from partnerface_ns.errors import SubjectError
-from partnerface_ns.files import path_inside, read_npz, require_file
+from partnerface_ns.files import natural_key, path_inside, read_npz, require_file
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.progress import progress
 
@@ -50,7 +50,7 @@ class _Entry:
 
     @property
     def identity(self) -> tuple[str, int, str]:
-        return str(self.params), self.camera_index, str(self.frame.values.get("file_path"))
+        return str(self.params), self.camera_index, str(self.frame.path("file_path"))
 
 
 def read_vhap(root: Path) -> Capture:
@@ -67,7 +67,8 @@ def read_vhap(root: Path) -> Capture:
         if not listed[split]:
             raise SubjectError(_split_path(root, split), "the split is empty", key="frames", expected="frames", found=0)
     unique = {entry.identity: entry for entries in listed.values() for entry in entries}
-    moments = {moment: t for t, moment in enumerate(sorted({entry.moment for entry in unique.values()}))}
+    in_time = sorted({entry.moment for entry in unique.values()}, key=lambda m: (m[0], natural_key(m[1])))
+    moments = {moment: t for t, moment in enumerate(in_time)}
     frames, composited_on = _frames(list(unique.values()), moments, boundary, documents["train"])
     position = {identity: i for i, identity in enumerate(unique)}
     tracked = _read_track([Path(params) for _, params in moments])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,12 +13,16 @@ from partnerface_ns.commands import command, to_train
 from partnerface_ns.errors import SubjectError
 
 if TYPE_CHECKING:
-    from partnerface_ns.capture.capture import Capture
+    import numpy as np
+
+    from partnerface_ns.capture.capture import Capture, Frame
     from partnerface_ns.capture.diagnosis import Verdict
     from partnerface_ns.flame.head_model import HeadModel
 
 NUM_SHOWN = 5
 """Frames in inspect.png."""
+NUM_BROKEN = 5
+"""Pictures that cannot be decoded and are listed."""
 _MANY = 0.1
 """Share of test frames beyond the training range from which it is pointed out."""
 
@@ -46,7 +49,9 @@ class Inspect:
     def __call__(self) -> None:
         from partnerface_ns.capture.diagnosis import diagnose
         from partnerface_ns.capture.head_models import resolve_head_model, version_doubt
+        from partnerface_ns.capture.held_out import require_trainable, training_doubt, with_validation
         from partnerface_ns.capture.load import load_capture
+        from partnerface_ns.capture.plausibility import without_torn_heads
         from partnerface_ns.files import require_writable_file
 
         require_writable_file(self.output)
@@ -57,17 +62,20 @@ class Inspect:
         _print(
             [f"head model  {model.name} ({model.fingerprint})", *([] if doubt is None else [f"            {doubt}"])]
         )
+        capture = without_torn_heads(capture, model)
+        pictured = any(frame.image_path is not None for frame in capture.frames)
+        doubts = [training_doubt(capture)] if pictured else []
+        _print([f"warning     {line}" for line in (*capture.warnings, *filter(None, doubts))])
         _print(_range_lines(capture, model))
-        broken = _broken_pictures(capture)
-        _print(broken)
-        if broken:
-            raise SubjectError(capture.root, "pictures cannot be decoded", found=f"{len(broken)} of them, listed above")
+        masks = _decoded(capture)
+        _print([f"warning     {line}" for line in filter(None, [_mask_doubt(capture)])])
         _draw(capture, model, self.output)
-        verdict = _looked_at(diagnose(capture, model), capture, model)
-        _print(_verdict_lines(verdict, self.dir, self.output))
+        verdict = _looked_at(diagnose(capture, model, lambda frame: masks[_files(frame)]), capture, model)
+        _print(_verdict_lines(verdict, capture, self.dir, self.output))
         if verdict.fits is False:
             raise SystemExit(1)
-        if any(frame.image_path is not None for frame in capture.frames):
+        if pictured:
+            require_trainable(with_validation(capture))
             print(f"next        {to_train(self.dir, self.head_model, self.format)}")
         else:
             options = () if self.head_model is None else ("--source-head-model", self.head_model)
@@ -119,22 +127,39 @@ def _range_lines(capture: Capture, model: HeadModel) -> list[str]:
     return lines
 
 
-def _broken_pictures(capture: Capture) -> list[str]:
-    """A line for each picture or mask that cannot be decoded."""
-    return list(_decode_all(capture))
+def _mask_doubt(capture: Capture) -> str | None:
+    from partnerface_ns.capture.diagnosis import evenly
+    from partnerface_ns.capture.images import mask_doubt
+
+    return mask_doubt(evenly([frame for frame in capture.frames if frame.image_path is not None], 3))
 
 
-def _decode_all(capture: Capture) -> Iterator[str]:
-    from partnerface_ns.capture.images import load_picture
+def _files(frame: Frame) -> tuple[Path | None, Path | None]:
+    return frame.image_path, frame.mask_path
+
+
+def _decoded(capture: Capture) -> dict[tuple[Path | None, Path | None], np.ndarray]:
+    """Every frame's mask at low resolution, by its files.
+
+    Raises:
+        SubjectError: a picture or mask cannot be decoded; the first are printed.
+    """
+    from partnerface_ns.capture.overlap import small_mask
     from partnerface_ns.progress import progress
 
+    masks, broken = {}, []
     for frame in progress(capture.frames, "Decoding pictures"):
         if frame.image_path is None:
             continue
         try:
-            load_picture(frame, (1.0, 1.0, 1.0))
+            masks[_files(frame)] = small_mask(frame)
         except SubjectError as error:
-            yield f"broken      {str(error).splitlines()[0]}"
+            broken.append(f"broken      {str(error).splitlines()[0]}")
+    if broken:
+        _print(broken[:NUM_BROKEN])
+        found = f"{len(broken)} of {len(capture.frames)}, the first are listed above"
+        raise SubjectError(capture.root, "pictures cannot be decoded", found=found)
+    return masks
 
 
 def _looked_at(verdict: Verdict, capture: Capture, model: HeadModel) -> Verdict:
@@ -180,9 +205,10 @@ def _draw(capture: Capture, model: HeadModel, path: Path) -> None:
     save_picture(path, sheet([[picture[:height, :width] for picture in pictures]], names))
 
 
-def _verdict_lines(verdict: Verdict, root: Path, picture: Path) -> list[str]:
-    said = {True: "the head lies where the pictures show it", False: "the head does not fit the pictures"}
-    lines = [f"verdict     {said.get(verdict.fits, 'cannot be told')}"]
+def _verdict_lines(verdict: Verdict, capture: Capture, root: Path, picture: Path) -> list[str]:
+    from partnerface_ns.capture.plausibility import listed
+
+    lines = [f"verdict     {_said(verdict)}"]
     if verdict.overlap is not None:
         shares = f"{100 * verdict.overlap.union:.0f}% of head and mask in common"
         lines.append(f"overlap     {shares}, {100 * verdict.overlap.outside:.1f}% of the head outside the mask")
@@ -193,4 +219,16 @@ def _verdict_lines(verdict: Verdict, root: Path, picture: Path) -> list[str]:
         lines.append(f"{'reason' if verdict.fits is None else 'likely':<12}{verdict.cause}")
     if verdict.mend is not None:
         lines.append(f"mend        partnerface convert {root} OUT --mend {verdict.mend}")
+    if verdict.bad:
+        count = f"{len(verdict.bad)} of {len(capture.frames)} frames"
+        names = listed([frame.name for frame in verdict.bad])
+        lines.append(f"warning     the head is elsewhere in {count}: {names}; take them out of the capture")
     return [*lines, f"picture     {picture}"]
+
+
+def _said(verdict: Verdict) -> str:
+    if verdict.fits is None:
+        return "cannot be told"
+    if verdict.fits:
+        return "the head lies where the pictures show it"
+    return "the masks do not show the person" if verdict.about == "masks" else "the head does not fit the pictures"

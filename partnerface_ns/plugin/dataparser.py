@@ -76,10 +76,13 @@ class FlameDataParser(DataParser):
         """
         if self._recording is None:
             from partnerface_ns.capture.head_models import resolve_head_model
+            from partnerface_ns.capture.held_out import with_validation
             from partnerface_ns.capture.load import load_capture
+            from partnerface_ns.capture.plausibility import without_torn_heads
 
             capture = load_capture(self.config.data, self.config.format, self.config.head_model)
             head_model = resolve_head_model(capture, self.config.head_model)
+            capture = with_validation(without_torn_heads(capture, head_model))
             _print_notes(capture, head_model)
             self._recording = Recording(capture, head_model, capture.background or self.config.background)
         return self._recording
@@ -152,15 +155,18 @@ def head_model_source(capture: Capture, given: Path | None) -> Path:
 def _print_notes(capture: Capture, head_model: HeadModel) -> None:
     """What a user should know about the reading, a line each."""
     from partnerface_ns.capture.head_models import version_doubt
+    from partnerface_ns.capture.held_out import training_doubt
+    from partnerface_ns.capture.images import mask_doubt
 
-    doubt = version_doubt(capture, head_model)
-    for line in (*capture.remarks, *([] if doubt is None else [doubt])):
+    pictured = [frame for frame in capture.frames if frame.image_path is not None]
+    doubts = [training_doubt(capture), mask_doubt(pictured[:: max(1, len(pictured) // 3)])] if pictured else []
+    warnings = [f"Warning: {line}" for line in (*capture.warnings, *filter(None, doubts))]
+    for line in (*filter(None, (*capture.remarks, version_doubt(capture, head_model))), *warnings):
         print(f"{capture.name}: {line}")
 
 
 def _frames_of(capture: Capture, split: str) -> tuple[Frame, ...]:
-    """A split's frames; a capture without validation frames is watched on its test frames while it trains."""
-    frames = capture.frames_of(split) or (capture.frames_of("test") if split == "val" else ())
+    frames = capture.frames_of(split)
     if not frames:
         raise SubjectError(capture.root, f"the {split} split is empty", expected="at least one frame", found=0)
     return frames

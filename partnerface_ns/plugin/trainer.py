@@ -16,6 +16,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from torch.amp import GradScaler
 
 from partnerface_ns.avatar_file import AVATAR_NAME, AvatarInfo, save_avatar
+from partnerface_ns.capture.held_out import require_trainable
 from partnerface_ns.commands import after_training
 from partnerface_ns.errors import SubjectError
 from partnerface_ns.plugin.dataparser import FlameDataParserConfig, absolute_head_model, head_model_source
@@ -80,6 +81,7 @@ class PartnerfaceTrainerConfig(TrainerConfig):
         given = self.head_model or dataparser.head_model
         dataparser.head_model = given and absolute_head_model(given)
         capture = dataparser.setup().recording().capture
+        require_trainable(capture)
         # An avatar driven by another capture must find its own head model.
         self.head_model = dataparser.head_model = head_model_source(capture, dataparser.head_model)
 

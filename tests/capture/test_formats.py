@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from format_writers.compare import assert_same, errors_of
 from format_writers.flame_head_tracker import write_flame_head_tracker
 from format_writers.imavatar import write_imavatar
 from format_writers.insta import write_insta
 from format_writers.layouts import LAYOUTS
-from format_writers.metrical_tracker import write_metrical_tracker
+from format_writers.metrical_tracker import write_flashavatar, write_metrical_tracker
 from format_writers.truth import flame_like_arrays, make_truth
 from format_writers.vhap import write_vhap_export, write_vhap_tracks
 from partnerface_ns.capture.images import load_picture
@@ -68,8 +70,8 @@ def test_insta_with_parameters(truth, tmp_path, parameters):
     capture = load_capture(write_insta(tmp_path / "a", truth, parameters=parameters))
     assert_same(capture, truth)
     assert_pictures(capture, truth)
-    assert capture.format == "insta" and counts(capture) == {"train": 5, "val": 2, "test": 3}
-    assert capture.frames_of("val") == capture.frames_of("test")[1:]
+    assert capture.format == "insta" and counts(capture) == {"train": 5, "val": 0, "test": 3}
+    assert any("validation images are test images" in note for note in capture.notes)
 
 
 def test_insta_with_meshes_alone_is_fitted(truth, tmp_path, head_path):
@@ -245,6 +247,103 @@ def test_an_unknown_folder_says_what_was_looked_for(tmp_path):
 def test_long_captures_hold_out_350():
     assert [len(s) for s in split_off_last(2000).values()] == [1650, 0, 350]
     assert [len(s) for s in split_off_last(1000).values()] == [700, 0, 300]
+
+
+def test_flashavatar_counts_its_pictures_from_one(truth, tmp_path):
+    capture = load_capture(write_flashavatar(tmp_path / "a", truth))
+    assert_same(capture, truth)
+    assert capture.format == "flashavatar" and counts(capture) == {"train": 6, "val": 0, "test": 2}
+    assert [frame.image_path.stem for frame in capture.frames] == [f"{t + 1:05d}" for t in range(8)]
+    assert_pictures(capture, truth)
+    (tmp_path / "a" / "alpha" / "00008.png").unlink()
+    with pytest.raises(SubjectError, match=r"00007\.frame"):
+        load_capture(tmp_path / "a")
+    shutil.rmtree(tmp_path / "a" / "alpha")
+    assert load_capture(tmp_path / "a").frames[0].mask_path is None
+
+
+def renamed_without_padding(root: Path, document: dict) -> None:
+    """INSTA's pictures as `images/7.png`, counted from 1."""
+    for number, frame in enumerate(document["frames"], 1):
+        name = f"images/{number}.png"
+        (root / frame["file_path"]).rename(root / name)
+        for key in ("exp", "jaw", "eyes", "shape"):
+            (root / "flame" / key / f"{Path(frame['file_path']).stem}.txt").rename(root / f"flame/{key}/{number}.txt")
+        frame["file_path"] = name
+
+
+def test_insta_pictures_without_padding_are_in_the_order_of_their_numbers(tmp_path):
+    long = make_truth(12)
+    root = write_insta(tmp_path / "a", long, parameters="txt")
+    for split in ("train", "test", "val"):
+        (root / f"transforms_{split}.json").unlink()
+    document = json.loads((root / "transforms.json").read_text())
+    renamed_without_padding(root, document)
+    (root / "transforms.json").write_text(json.dumps(document))
+    capture = load_capture(root)
+    assert [int(frame.image_path.stem) for frame in capture.frames] == list(range(1, 13))
+    assert_same(capture, long)
+
+
+@pytest.mark.parametrize("parameters", ["txt", "frame"])
+def test_insta_paths_of_windows_are_read(truth, tmp_path, parameters):
+    root = write_insta(tmp_path / "a", truth, parameters=parameters)
+    for path in root.glob("transforms*.json"):
+        path.write_text(path.read_text().replace("images/", "images\\\\"))
+    assert_same(load_capture(root), truth)
+
+
+def test_a_turn_that_exif_asks_for_is_said(truth, tmp_path):
+    root = write_vhap_export(tmp_path / "a", truth)
+    assert not load_capture(root).notes
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    path = root / "images" / "00000_00.png"
+    Image.open(path).rotate(180).save(path, exif=exif)
+    assert load_capture(root).notes == ("images are turned as their EXIF orientation says (00000_00.png: 3)",)
+
+
+def test_vhap_frames_listed_with_both_slashes_are_the_same(truth, tmp_path):
+    root = write_vhap_export(tmp_path / "a", truth)
+    path = root / "transforms_test.json"
+    listed = json.loads((root / "transforms_train.json").read_text())["frames"][-1]
+    listed["file_path"] = listed["file_path"].replace("/", "\\")
+    document = json.loads(path.read_text())
+    path.write_text(json.dumps(document | {"frames": [*document["frames"], listed]}))
+    assert len(load_capture(root).frames) == truth.num_frames
+
+
+def test_hidden_files_and_folders_are_passed_over(truth, tmp_path):
+    for layout, write in LAYOUTS.items():
+        root = write(tmp_path / layout, truth)
+        for folder in [root, *(path for path in root.iterdir() if path.is_dir())]:
+            (folder / ".DS_Store").write_bytes(b"\0")
+            for path in list(folder.iterdir()):
+                if path.is_file():
+                    (folder / f"._{path.name}").write_bytes(b"\0\5\x16\7")
+        if layout == "imavatar":
+            shutil.copytree(root / "first", root / ".first")
+        if layout != "insta-meshes":
+            assert len(load_capture(root).frames) == truth.num_frames, layout
+
+
+def test_imavatar_frames_are_in_the_order_of_their_numbers(tmp_path):
+    long = make_truth(12)
+    root = write_imavatar(tmp_path / "a", long, {"v": range(12)})
+    path = root / "v" / FILE_NAME
+    document = json.loads(path.read_text())
+    document["frames"].sort(key=lambda frame: frame["file_path"])
+    path.write_text(json.dumps(document))
+    assert_same(load_capture(root), long)
+
+
+def test_numbers_with_padding_are_read_and_doubles_refused(truth, tmp_path):
+    root = write_flame_head_tracker(tmp_path / "a", truth, list(range(8)))
+    (root / "3.npz").rename(root / "003.npz")
+    assert len(load_capture(root).frames) == 8
+    shutil.copy(root / "003.npz", root / "3.npz")
+    with pytest.raises(SubjectError, match="two files have the same number"):
+        load_capture(root)
 
 
 def test_vhap_says_what_the_others_say(truth, tmp_path):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from partnerface_ns.capture.capture import Camera, Frame
-from partnerface_ns.capture.images import background_of, load_picture, read_header
+from partnerface_ns.capture.images import background_of, load_picture, mask_doubt, read_header
 from partnerface_ns.errors import SubjectError
 
 WIDTH, HEIGHT = 12, 10
@@ -112,11 +113,86 @@ def test_broken_pixels_are_named_when_they_are_decoded(make_frame, rgb):
         load_picture(frame, BLUE)
 
 
-def test_sixteen_bits_are_refused(make_frame, rgb):
+def test_sixteen_bits_are_scaled_to_eight(make_frame, rgb, half):
+    frame = make_frame(rgb, half)
+    Image.fromarray(half.astype(np.uint16) * 257).save(frame.mask_path)
+    Image.fromarray(rgb[..., 0].astype(np.uint16) * 257).save(frame.image_path)
+    found, mask = load_picture(replace(frame, composited=True), BLUE)
+    np.testing.assert_array_equal(mask, half)
+    np.testing.assert_array_equal(found, rgb[..., :1].repeat(3, -1))
+
+
+def test_sixteen_bits_can_hide_one_value(make_frame, rgb):
     frame = make_frame(rgb)
-    Image.fromarray(rgb[..., 0].astype(np.uint16)).save(frame.image_path)
-    with pytest.raises(SubjectError, match="8 bits a channel"):
+    values = rgb[..., 0].astype(np.uint16) * 257
+    Image.fromarray(values).save(frame.image_path, transparency=int(values[2, 3]))
+    mask = load_picture(frame, BLUE)[1]
+    np.testing.assert_array_equal(mask == 0, values == values[2, 3])
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_a_mask_with_transparent_parts_says_the_person_by_alpha(make_frame, rgb, half, mode):
+    frame = make_frame(rgb, half)
+    white = Image.new(mode[:-1], (WIDTH, HEIGHT), "white")
+    white.putalpha(Image.fromarray(half))
+    white.save(frame.mask_path)
+    np.testing.assert_array_equal(load_picture(frame, BLUE)[1], half)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "RGB", "P", "1"])
+def test_an_opaque_mask_says_the_person_by_its_grey_value(make_frame, rgb, half, mode):
+    frame = make_frame(rgb, half)
+    binary = np.where(half > 127, 255, 0).astype(np.uint8)
+    Image.fromarray(binary).convert(mode).save(frame.mask_path)
+    np.testing.assert_array_equal(load_picture(frame, BLUE)[1], binary)
+
+
+def turned(array: np.ndarray, orientation: int) -> np.ndarray:
+    """The stored pixels that EXIF's orientation shows as `array`."""
+    undo = {
+        2: lambda a: a[:, ::-1],
+        3: lambda a: a[::-1, ::-1],
+        4: lambda a: a[::-1],
+        5: lambda a: a.swapaxes(0, 1),
+        6: lambda a: np.rot90(a, 1),
+        7: lambda a: np.rot90(a, 2).swapaxes(0, 1),
+        8: lambda a: np.rot90(a, -1),
+    }
+    return np.ascontiguousarray(undo[orientation](array))
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_pictures_and_masks_are_turned_as_exif_says(make_frame, rgb, half, orientation):
+    frame = make_frame(rgb, half)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(turned(rgb, orientation)).save(frame.image_path, exif=exif)
+    Image.fromarray(turned(half, orientation).astype(np.uint16) * 257).save(frame.mask_path, exif=exif)
+    assert read_header(frame.image_path)[:2] == (WIDTH, HEIGHT)
+    found, mask = load_picture(replace(frame, composited=True), BLUE)
+    np.testing.assert_array_equal(found, rgb)
+    np.testing.assert_array_equal(mask, half)
+
+
+def test_a_picture_of_another_size_after_its_turn_says_so(make_frame, rgb):
+    frame = make_frame(rgb)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(rgb).save(frame.image_path, exif=exif)
+    with pytest.raises(SubjectError, match="10 x 12 after the turn that EXIF asks for"):
         load_picture(frame, BLUE)
+
+
+def test_inks_are_read_as_colours(make_frame, rgb):
+    frame = make_frame(np.full_like(rgb, (200, 100, 50)))
+    Image.open(frame.image_path).convert("CMYK").save(frame.image_path, format="JPEG", quality=95)
+    assert np.abs(load_picture(frame, BLUE)[0].astype(int) - (200, 100, 50)).max() < 6
+
+
+def test_masks_that_hide_nothing_are_told_of(make_frame, rgb, half):
+    assert mask_doubt([make_frame(rgb, half)]) is None
+    assert "white everywhere" in mask_doubt([make_frame(rgb, np.full_like(half, 255))])
+    assert "no masks" in mask_doubt([make_frame(rgb)])
 
 
 def test_a_picture_that_claims_to_be_huge_is_refused_without_being_unpacked(tmp_path):

@@ -209,7 +209,7 @@ def test_broken_files_are_named(broken):
     refused(broken / "transforms_test.json", b"[" * 100_000, "not a JSON file")
     refused(broken / "transforms_test.json", b'{"frames": []}', "the split is empty")
     refused(broken / "transforms_test.json", b'{"frames": {}}', "wrong value")
-    refused(broken / "transforms_train.json", b'{"a": NaN}', "not a JSON file")
+    refused(broken / "transforms_train.json", b'{"a": [{"b": [0, NaN]}]}', r"\[a\[0\]\.b\[1\]\]: a number")
     refused(broken / "transforms_train.json", b"[]", "wrong value")
     (broken / "transforms_train.json").unlink()
     with pytest.raises(SubjectError, match=r"transforms_train\.json"):

@@ -8,7 +8,7 @@ from pathlib import Path
 from format_writers.flame_head_tracker import write_flame_head_tracker
 from format_writers.imavatar import write_imavatar
 from format_writers.insta import write_insta
-from format_writers.metrical_tracker import write_metrical_tracker
+from format_writers.metrical_tracker import write_flashavatar, write_metrical_tracker
 from format_writers.truth import Truth
 from format_writers.vhap import write_vhap_export
 
@@ -23,6 +23,7 @@ LAYOUTS: dict[str, Callable[[Path, Truth], Path]] = {
     "insta": lambda root, truth: write_insta(root, truth, parameters="txt"),
     "insta-meshes": write_insta,
     "metrical-tracker": write_metrical_tracker,
+    "flashavatar": write_flashavatar,
     "imavatar": _videos,
     "flame-head-tracker": lambda root, truth: write_flame_head_tracker(root, truth, list(range(truth.num_frames))),
 }

@@ -24,6 +24,18 @@ def write_metrical_tracker(root: Path, truth: Truth, eyelids: float = 0.0) -> Pa
     return root
 
 
+def write_flashavatar(root: Path, truth: Truth) -> Path:
+    """The same with pictures counted from 1, and masks."""
+    write_metrical_tracker(root, truth)
+    (root / "alpha").mkdir()
+    (root / "imgs").mkdir()
+    for t in range(truth.num_frames):
+        (root / "input" / f"{t:05d}.png").rename(root / "imgs" / f"{t + 1:05d}.png")
+        Image.fromarray(truth.mask[t]).save(root / "alpha" / f"{t + 1:05d}.png")
+    (root / "input").rmdir()
+    return root
+
+
 def camera_to_still_head(truth: Truth) -> np.ndarray:
     """For each frame the camera-to-world matrix, OpenGL, in the world in which the head does not move."""
     return np.linalg.inv(truth.local()[1]) @ truth.T_world_camera

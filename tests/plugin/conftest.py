@@ -38,8 +38,15 @@ def _write_subject(root: Path, head: HeadModel, num_train: int, num_test: int, s
     y, x = np.mgrid[:SIZE, :SIZE] - SIZE / 2
     mask = np.where(x**2 + y**2 < (SIZE / 3) ** 2, 255, 0).astype(np.uint8)
     rgb = np.stack([np.full_like(mask, 200), (x * 5 + 120).astype(np.uint8), (y * 5 + 120).astype(np.uint8)], -1)
-    write_vhap(root, capture, head, ((rgb, mask) for _ in range(num)))
+    write_vhap(root, capture, head, ((_marked(rgb, t), mask) for t in range(num)))
     return root
+
+
+def _marked(rgb: np.ndarray, t: int) -> np.ndarray:
+    """The picture with a corner of its own: the same picture would not be taken for train and test."""
+    marked = rgb.copy()
+    marked[0, 0, 0] += t
+    return marked
 
 
 @pytest.fixture

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import shutil
 
+import numpy as np
 import pytest
 import torch
 
@@ -38,8 +40,38 @@ def test_cameras_carry_their_timestep_as_columns(parser):
     torch.testing.assert_close(cameras.times, torch.tensor([[0.8], [1.0]]))
 
 
-def test_a_monocular_capture_is_watched_on_its_test_frames(parser):
-    assert len(parser.get_dataparser_outputs("val").image_filenames) == 2
+def test_a_capture_without_validation_is_watched_on_training_frames_that_do_not_train(parser, capsys):
+    names = {split: parser.get_dataparser_outputs(split).image_filenames for split in ("train", "val", "test")}
+    assert [len(files) for files in names.values()] == [3, 1, 2]
+    assert not set(names["val"]) & {*names["train"], *names["test"]}
+    assert "no validation split: the last 1 of 4 training timesteps are held out for it" in capsys.readouterr().out
+
+
+def test_doubles_and_few_frames_are_said_when_a_capture_is_read(head, write_subject, tmp_path, capsys):
+    root = write_subject(tmp_path / "subject", head, 6, 2)
+    shutil.copy(root / "images" / "00001_00.png", root / "images" / "00007_00.png")
+    capture = FlameDataParserConfig(data=root).setup().recording().capture
+    said = capsys.readouterr().out
+    assert "Warning: 1 of 6 training images are held out for evaluation too (the first: 00001_00.png is 0000" in said
+    assert "Warning: few training timesteps (4)" in said
+    assert [frame.timestep for frame in capture.frames_of("train")] == [0, 2, 3, 4]
+
+
+def test_torn_heads_are_left_out_with_a_warning(head, write_subject, tmp_path, capsys):
+    root = write_subject(tmp_path / "subject", head, 6, 2)
+    path = root / "flame_param" / "00003.npz"
+    with np.load(path) as stored:
+        np.savez(path, **{**stored, "expr": np.full_like(stored["expr"], 9e4)})
+    capture = FlameDataParserConfig(data=root).setup().recording().capture
+    assert [frame.timestep for frame in capture.frames_of("train")] == [0, 1, 2, 4]
+    assert "Warning: the head is torn in 1 of 8 frames: 00003_00.png" in capsys.readouterr().out
+
+
+def test_one_training_frame_is_refused_before_a_run_begins(head, write_subject, make_config, tmp_path):
+    root = write_subject(tmp_path / "subject", head, 1, 2)
+    with pytest.raises(SubjectError, match="an avatar cannot be learned from so few frames"):
+        make_config(data=root)
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_empty_split_is_named(parser):
@@ -66,12 +98,12 @@ def test_batches_come_from_few_frames_and_repeat_for_a_step(make_config, start):
     again, _ = data.next_train(3)
     other, _ = data.next_train(4)
     assert rays.metadata["timestep"].unique().numel() == 2
-    assert set(rays.metadata["timestep"].flatten().tolist()) <= {0, 1, 2, 3}
+    assert set(rays.metadata["timestep"].flatten().tolist()) <= {0, 1, 2}
     assert batch["image"].shape == (64, 3) and batch["mask"].shape == (64, 1)
     assert torch.equal(rays.directions, again.directions)
     assert not torch.equal(rays.directions, other.directions)
     eval_rays, _ = data.next_eval(1)
-    assert eval_rays.metadata["timestep"].unique().tolist() == [5]
+    assert eval_rays.metadata["timestep"].unique().tolist() == [3]
 
 
 def test_the_recording_is_shared_between_datasets(parser):

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from format_writers.truth import flame_like_head
 from partnerface_ns.capture.capture import Capture
-from partnerface_ns.capture.diagnosis import Verdict, diagnose
+from partnerface_ns.capture.diagnosis import OTHER_HEAD, Verdict, diagnose
 from partnerface_ns.capture.load import load_capture
+from partnerface_ns.capture.mends import MENDS
+from partnerface_ns.capture.overlap import Overlap
 from partnerface_ns.cli.main import main
 from partnerface_ns.demo.subject import make_subject
 from partnerface_ns.flame.open_head import load_open_head
-from partnerface_ns.tracking.agreement import FAR, after_a_look_at_the_face, face_distance
+from partnerface_ns.tracking.agreement import FAR, after_a_look_at_the_face
+from partnerface_ns.tracking.face_look import embedding_of
 
 
 @pytest.fixture(scope="module")
@@ -60,14 +66,91 @@ def test_without_masks_a_face_in_its_place_is_enough(capture):
     assert refused.fits is False and "no masks to tell which" in refused.cause
 
 
-def test_what_the_masks_refuse_stays_refused(capture):
-    refused = Verdict(False, None, "the order of the frames")
-    assert after_a_look_at_the_face(refused, capture, load_open_head()) == refused
+def test_a_face_in_its_place_clears_a_head_that_silhouettes_blame(capture):
+    """Hair makes masks larger than heads, which is no fault."""
+    blamed = Verdict(False, Overlap(0.5, 0.02), OTHER_HEAD)
+    verdict = after_a_look_at_the_face(blamed, capture, load_open_head())
+    assert verdict.fits is True and verdict.cause is None and verdict.face < FAR / 2
+
+
+def test_a_fault_of_the_masks_is_not_cleared_by_the_face(capture):
+    black = Verdict(False, None, "all are black", about="masks")
+    verdict = after_a_look_at_the_face(black, capture, load_open_head())
+    assert verdict.fits is False and verdict.cause == "all are black" and verdict.face < FAR
+    for missing in (Verdict(True, Overlap(0.7, 0.3)), Verdict(False, Overlap(0.9, 0.01), "order", about="order")):
+        verdict = after_a_look_at_the_face(missing, capture, load_open_head())
+        assert verdict.fits is False and verdict.about == "masks" and "masks of other images" in verdict.cause
+
+
+@pytest.mark.parametrize("subset", [slice(0, 10), slice(7, 20), slice(None, None, 3)], ids=str)
+def test_the_verdict_does_not_hang_on_which_frames_are_looked_at(capture, subset):
+    some = replace(capture, frames=capture.frames[subset])
+    model = load_open_head()
+    assert after_a_look_at_the_face(diagnose(some, model), some, model).fits is True
+
+
+def with_images_of(capture: Capture, order: Iterable[int]) -> Capture:
+    """Each pose with the image of another frame."""
+    others = [capture.frames[i] for i in order]
+    frames = [
+        replace(frame, image_path=other.image_path, mask_path=other.mask_path)
+        for frame, other in zip(capture.frames, others, strict=True)
+    ]
+    return replace(capture, frames=tuple(frames))
+
+
+@pytest.mark.parametrize(("shift", "words"), [(2, "2 frames later"), (-1, "1 frames earlier")])
+def test_a_small_shift_of_the_images_is_measured(capture, shift, words):
+    order = (np.arange(len(capture.frames)) - shift).clip(0, len(capture.frames) - 1)
+    moved = with_images_of(capture, order)
+    assert words in after_a_look_at_the_face(Verdict(True, None), moved, load_open_head()).cause
+
+
+def test_shuffled_frames_are_found(capture):
+    shuffled = with_images_of(capture, np.random.default_rng(0).permutation(len(capture.frames)))
+    assert "order of the frames" in after_a_look_at_the_face(Verdict(True, None), shuffled, load_open_head()).cause
+
+
+def test_mirrored_images_are_named(capture, tmp_path):
+    frames = []
+    for frame in capture.frames:
+        with Image.open(frame.image_path) as image:
+            ImageOps.mirror(image).save(tmp_path / frame.image_path.name)
+        frames.append(replace(frame, image_path=tmp_path / frame.image_path.name, mask_path=None))
+    verdict = after_a_look_at_the_face(Verdict(True, None), replace(capture, frames=tuple(frames)), load_open_head())
+    assert verdict.fits is False and "mirrored images" in verdict.cause
+
+
+@pytest.mark.parametrize("name", ["camera-axes", "scale-down"])
+def test_a_wrong_convention_is_named_with_what_mends_it_without_masks(capture, name):
+    undo = {"camera-axes": "camera-axes", "scale-down": "scale-up"}[name]
+    wrong = MENDS[name].apply(capture)
+    assert after_a_look_at_the_face(Verdict(None, None), wrong, load_open_head()).mend == undo
+
+
+def test_another_focal_length_is_called_a_crop(capture):
+    cameras = [replace(f.camera, fl_x=1.15 * f.camera.fl_x, fl_y=1.15 * f.camera.fl_y) for f in capture.frames]
+    frames = tuple(replace(f, camera=c) for f, c in zip(capture.frames, cameras, strict=True))
+    verdict = after_a_look_at_the_face(Verdict(None, None), replace(capture, frames=frames), load_open_head())
+    assert verdict.fits is False and "focal length" in verdict.cause
+    assert 0.83 < float(re.search(r"([0-9.]+) times as large", verdict.cause)[1]) < 0.91, "1 / 1.15 is 0.87"
+
+
+def test_single_bad_frames_are_named_and_good_ones_cleared(capture):
+    translation = capture.track.translation.clone()
+    translation[7] += torch.tensor([0.15, 0.1, 0.0])
+    torn = replace(capture, track=replace(capture.track, translation=translation))
+    model = load_open_head()
+    verdict = diagnose(torn, model)
+    assert [frame.timestep for frame in verdict.bad] == [7]
+    wrongly = replace(verdict, bad=(capture.frames[3], *verdict.bad))
+    found = after_a_look_at_the_face(wrongly, torn, model)
+    assert found.fits is True and [frame.timestep for frame in found.bad] == [7]
 
 
 def test_where_no_face_is_recognised_the_masks_decide(capture, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert face_distance(capture, flame_like_head(1), capture.frames[:3]) is None, "the head model is no face"
+    assert embedding_of(flame_like_head(1)) is None, "the head model is no face"
     Image.new("RGB", (192, 192), (90, 120, 90)).save(tmp_path / "blank.png")
     frames = [replace(frame, image_path=tmp_path / "blank.png") for frame in capture.frames]
     verdict, blank = Verdict(True, None), replace(capture, frames=tuple(frames))

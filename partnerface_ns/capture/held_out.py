@@ -1,0 +1,143 @@
+"""Which images train and which are held out: no image is in two splits, and validation is taken from training.
+
+The test split stays as it is, so that figures on it can be compared. Images that are in another split too are left out
+there. Images are the same if their files are, under whatever names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from partnerface_ns.capture.capture import Capture
+from partnerface_ns.errors import SubjectError
+
+FEW_TIMESTEPS = 20
+"""Training timesteps below which a capture is warned about."""
+VALIDATION_SHARE, MAX_VALIDATION = 0.05, 20
+"""Share of the training timesteps, and most of them, that are held out where a capture has no validation split."""
+_PROBE_BYTES = 4096
+"""Bytes in the middle of a file that are compared before all of it is read."""
+
+
+def with_separate_splits(capture: Capture) -> Capture:
+    """The capture with each image in one split at most: test before validation before training.
+
+    Raises:
+        SubjectError: all training images are test images.
+    """
+    taken = set(capture.splits["test"])
+    copies = _copies(capture)
+    splits, warnings, notes = dict(capture.splits), list(capture.warnings), list(capture.notes)
+    for split in ("val", "train"):
+        groups = {copies[i] for i in taken} - {None}
+        doubled = [i for i in splits[split] if copies[i] in groups]
+        splits[split] = tuple(i for i in splits[split] if copies[i] not in groups)
+        taken.update(splits[split])
+        if doubled and split == "train":
+            warnings.append(_training_warning(capture, doubled, copies))
+        elif doubled:
+            notes.append(f"{len(doubled)} of {len(capture.splits['val'])} validation images are test images: left out")
+    if capture.splits["train"] and not splits["train"]:
+        raise SubjectError(
+            capture.root,
+            "all training images are also test or validation images",
+            expected="different images in each split",
+            found=f"{len(capture.splits['train'])} images, the first is {capture.frames_of('train')[0].name}",
+        )
+    return replace(capture, splits=splits, warnings=tuple(warnings), notes=tuple(notes))
+
+
+def _training_warning(capture: Capture, doubled: Sequence[int], copies: Sequence[Path | None]) -> str:
+    first = doubled[0]
+    others = [i for split in ("test", "val") for i in capture.splits[split] if copies[i] == copies[first]]
+    name, other = capture.frames[first].name, capture.frames[others[0]].name
+    same = name if name == other else f"{name} is {other}"
+    count = f"{len(doubled)} of {len(capture.splits['train'])} training images are held out for evaluation too"
+    return f"{count} (the first: {same}): they are not trained on"
+
+
+def _copies(capture: Capture) -> list[Path | None]:
+    """For each frame the first of the files that are the same image; None where there is no image."""
+    paths = {frame.image_path for frame in capture.frames if frame.image_path is not None}
+    first = {path: path for path in paths}
+    for group in _same_files(paths):
+        first.update(dict.fromkeys(group, group[0]))
+    return [frame.image_path and first[frame.image_path] for frame in capture.frames]
+
+
+def _same_files(paths: Iterable[Path]) -> list[list[Path]]:
+    """Groups of files with the same content: those of one size are compared in their middle, then as a whole."""
+    groups = [sorted(paths)]
+    for key in (_size, _probe, _digest):
+        groups = [again for group in groups for again in _grouped(group, key)]
+    return groups
+
+
+def _grouped(paths: Sequence[Path], key: Callable[[Path], Hashable]) -> list[list[Path]]:
+    """Groups of two or more with the same key."""
+    groups: dict[Hashable, list[Path]] = defaultdict(list)
+    for path in paths:
+        groups[key(path)].append(path)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size
+
+
+def _probe(path: Path) -> bytes:
+    with path.open("rb") as file:
+        file.seek(max(0, _size(path) - _PROBE_BYTES) // 2)
+        return file.read(_PROBE_BYTES)
+
+
+def _digest(path: Path) -> bytes:
+    return hashlib.sha256(path.read_bytes()).digest()
+
+
+def training_doubt(capture: Capture) -> str | None:
+    """A warning where there are too few training timesteps to learn a face from; None where there are enough."""
+    count = len({frame.timestep for frame in capture.frames_of("train")})
+    return None if count >= FEW_TIMESTEPS else f"few training timesteps ({count}): an avatar needs hundreds"
+
+
+def require_trainable(capture: Capture) -> None:
+    """Refuse what no avatar can be learned from.
+
+    Raises:
+        SubjectError: there are fewer than two different training timesteps.
+    """
+    steps = {frame.timestep for frame in capture.frames_of("train")}
+    if len(steps) < 2:
+        raise SubjectError(
+            capture.root,
+            "an avatar cannot be learned from so few frames",
+            key="train",
+            expected="two or more training timesteps; hundreds for a good avatar",
+            found=len(steps),
+        )
+
+
+def with_validation(capture: Capture) -> Capture:
+    """A capture whose training can be watched: without a validation split, the last training timesteps become one.
+
+    They are 5% of the training timesteps, at most 20, and are not trained on.
+    """
+    if capture.splits["val"]:
+        return capture
+    steps = sorted({frame.timestep for frame in capture.frames_of("train")})
+    count = min(MAX_VALIDATION, math.ceil(VALIDATION_SHARE * len(steps)), len(steps) - 1)
+    if count < 1:
+        return capture
+    first = steps[-count]
+    train, val = [], []
+    for i in capture.splits["train"]:
+        (val if capture.frames[i].timestep >= first else train).append(i)
+    note = f"no validation split: the last {count} of {len(steps)} training timesteps are held out for it"
+    splits = {**capture.splits, "train": tuple(train), "val": tuple(val)}
+    return replace(capture, splits=splits, notes=(*capture.notes, note))

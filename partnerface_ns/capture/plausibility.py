@@ -1,0 +1,117 @@
+"""Heads that no tracker saw: coefficients, turns and surfaces beyond what any face has. They must not be trained on.
+
+A surface is judged by its edges: an expression changes their length by a few hundredths on average, a torn surface by
+many times that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from partnerface_ns.capture.capture import Capture
+from partnerface_ns.errors import SubjectError
+from partnerface_ns.flame.head_model import HeadModel
+from partnerface_ns.flame.posing import ShapedHead
+
+MAX_COEFFICIENT = 30.0
+"""Coefficients are in deviations of a population, or in shares of a full expression: those of faces stay below ten."""
+MAX_STRETCH = 0.15
+"""Mean change of an edge's length against rest, as a share of the mean length; expressions of faces stay below 0.05."""
+MAX_TURN = 2.0
+"""Radians that jaw, neck or an eye turns at most."""
+_MAX_NAMED = 8
+
+
+def without_torn_heads(capture: Capture, model: HeadModel) -> Capture:
+    """The capture without frames whose head is torn; a warning names them.
+
+    Raises:
+        SubjectError: the identity is no person's, or at least half of the heads are torn.
+    """
+    _check_identity(capture)
+    reasons = torn_timesteps(capture, model)
+    left_out = {i: reasons[frame.timestep] for i, frame in enumerate(capture.frames) if frame.timestep in reasons}
+    if not left_out:
+        return capture
+    names = [f"{capture.frames[i].name} ({reason})" for i, reason in left_out.items()]
+    found = f"{len(names)} of {len(capture.frames)} frames: {listed(names)}"
+    if 2 * len(left_out) >= len(capture.frames):
+        raise SubjectError(
+            capture.root,
+            "the tracked head is no face",
+            expected=f"coefficients up to {MAX_COEFFICIENT:g}, and a surface that is not torn",
+            found=found,
+            hint="another head model than the capture was tracked with, or the tracker lost the face",
+        )
+    warning = f"the head is torn in {found}; they are left out"
+    return replace(capture.without(left_out), warnings=(*capture.warnings, warning))
+
+
+def listed(names: list[str]) -> str:
+    """Names in a line; of many the first, and how many more."""
+    more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
+    return ", ".join(names[:_MAX_NAMED]) + more
+
+
+def torn_timesteps(capture: Capture, model: HeadModel) -> dict[int, str]:
+    """Timesteps whose head no face can have, with the reason."""
+    track = capture.track
+    coefficient = track.expression.abs().amax(-1)
+    turn = torch.stack([_angle(joint) for joint in (track.neck, track.jaw, *track.eyes.split(3, -1))]).amax(0)
+    stretch = _stretches(capture, model, coefficient <= MAX_COEFFICIENT)
+    reasons: dict[int, str] = {}
+    for t in range(capture.num_timesteps):
+        if not float(coefficient[t]) <= MAX_COEFFICIENT:
+            reasons[t] = f"an expression coefficient of {float(coefficient[t]):.3g}"
+        elif not float(turn[t]) <= MAX_TURN:
+            reasons[t] = f"neck, jaw or eyes turn by {np.degrees(float(turn[t])):.0f} degrees"
+        elif not stretch[t] <= MAX_STRETCH:
+            reasons[t] = f"edges change by {100 * stretch[t]:.0f}%"
+    return reasons
+
+
+def _check_identity(capture: Capture) -> None:
+    largest = float(capture.identity.abs().max())
+    if not largest <= MAX_COEFFICIENT:
+        raise SubjectError(
+            capture.root,
+            "the identity is no person's",
+            expected=f"coefficients from {-MAX_COEFFICIENT:g} to {MAX_COEFFICIENT:g}",
+            found=f"{largest:.3g}",
+        )
+
+
+def _angle(rotvec: Float[Tensor, "timesteps 3"]) -> Float[Tensor, "timesteps"]:
+    """How far a rotation vector turns, whole turns taken away, radians."""
+    angle = rotvec.norm(dim=-1) % (2 * torch.pi)
+    return torch.minimum(angle, 2 * torch.pi - angle)
+
+
+def _stretches(
+    capture: Capture, model: HeadModel, looked_at: Bool[Tensor, "timesteps"]
+) -> Float[np.ndarray, "timesteps"]:
+    """For each timestep the mean change of an edge's length, as a share of the mean; 0 where it is not looked at."""
+    shaped = ShapedHead.of(model, capture.identity, capture.static_offset)
+    edges = _edges(model)
+    rest = _lengths(shaped.verts_rest, edges)
+    stretches = np.zeros(capture.num_timesteps)
+    indices = torch.nonzero(looked_at)[:, 0]
+    for some in indices.split(16) if len(indices) else ():
+        lengths = _lengths(shaped.pose(capture.track[some]).verts, edges)
+        stretches[some.numpy()] = ((lengths - rest).abs().sum(-1) / rest.sum()).numpy()
+    return stretches
+
+
+def _edges(model: HeadModel) -> Tensor:
+    """Pairs of vertices that an edge joins."""
+    pairs = model.faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
+    return pairs.sort(-1).values.unique(dim=0)
+
+
+def _lengths(verts: Float[Tensor, "*batch verts 3"], edges: Tensor) -> Float[Tensor, "*batch edges"]:
+    return (verts[..., edges[:, 0], :] - verts[..., edges[:, 1], :]).norm(dim=-1)

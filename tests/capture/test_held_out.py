@@ -1,0 +1,116 @@
+"""No image trains and is measured, and training is watched on images of its own."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+
+import pytest
+
+from format_writers.flame_head_tracker import write_flame_head_tracker
+from format_writers.truth import make_truth
+from format_writers.vhap import write_vhap_export, write_vhap_tracks
+from partnerface_ns.capture.held_out import (
+    FEW_TIMESTEPS,
+    require_trainable,
+    training_doubt,
+    with_separate_splits,
+    with_validation,
+)
+from partnerface_ns.capture.load import load_capture
+from partnerface_ns.errors import SubjectError
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return write_vhap_export(tmp_path_factory.mktemp("held_out") / "person", make_truth())
+
+
+@pytest.fixture
+def capture(root):
+    return load_capture(root)
+
+
+def split_so(capture, train, val, test):
+    return replace(capture, splits={"train": tuple(train), "val": tuple(val), "test": tuple(test)})
+
+
+def test_separate_splits_are_let_alone(capture):
+    assert with_separate_splits(capture) == capture and not capture.warnings
+
+
+def test_an_image_that_is_listed_twice_is_held_out_and_named(capture):
+    found = with_separate_splits(split_so(capture, range(5), (), range(3, 8)))
+    assert found.splits == {"train": (0, 1, 2), "val": (), "test": (3, 4, 5, 6, 7)}
+    assert found.warnings == (
+        "2 of 5 training images are held out for evaluation too (the first: 00003_00.png): they are not trained on",
+    )
+
+
+def test_a_copy_under_another_name_is_the_same_image(root, tmp_path):
+    shutil.copytree(root, tmp_path / "person")
+    for old, new in ((1, 5), (4, 7)):
+        shutil.copy(tmp_path / f"person/images/{old:05d}_00.png", tmp_path / f"person/images/{new:05d}_00.png")
+    found = load_capture(tmp_path / "person")
+    assert [frame.timestep for frame in found.frames_of("train")] == [0, 2, 3]
+    assert len(found.frames_of("test")) == 3
+    assert "2 of 5 training images" in found.warnings[0] and "00001_00.png is 00005_00.png" in found.warnings[0]
+
+
+def test_files_of_one_size_are_not_the_same_image(tmp_path):
+    """npz files without compression are all of one size."""
+    found = load_capture(write_flame_head_tracker(tmp_path / "a", make_truth(), list(range(8))))
+    assert len({frame.image_path.stat().st_size for frame in found.frames}) < len(found.frames)
+    assert not found.warnings and len(found.splits["train"]) == 6
+    shutil.copy(tmp_path / "a" / "2.npz", tmp_path / "a" / "7.npz")
+    assert "1 of 6 training images" in load_capture(tmp_path / "a").warnings[0]
+
+
+def test_test_images_do_not_validate_and_validation_images_do_not_train(capture):
+    found = with_separate_splits(split_so(capture, range(5), (4, 5, 6), (6, 7)))
+    assert found.splits == {"train": (0, 1, 2, 3), "val": (4, 5), "test": (6, 7)}
+    assert any("1 of 3 validation images are test images" in note for note in found.notes)
+    assert "1 of 5 training images" in found.warnings[0]
+
+
+def test_nothing_left_to_train_on_is_refused(capture):
+    with pytest.raises(SubjectError, match=r"all training images(.|\n)*00005_00\.png"):
+        with_separate_splits(split_so(capture, (5, 6), (), (5, 6, 7)))
+
+
+def test_a_motion_without_images_has_no_doubles(tmp_path):
+    write_vhap_tracks(tmp_path, make_truth())
+    found = load_capture(tmp_path)
+    assert len(found.splits["train"]) == len(found.splits["test"]) == 8 and not found.warnings
+
+
+def test_validation_is_the_end_of_training_and_never_test(capture):
+    found = with_validation(capture)
+    assert found.splits == {"train": (0, 1, 2, 3), "val": (4,), "test": (5, 6, 7)}
+    assert found.notes[-1] == "no validation split: the last 1 of 5 training timesteps are held out for it"
+    own = split_so(capture, range(4), (4,), range(5, 8))
+    assert with_validation(own) is own
+
+
+def test_validation_takes_a_twentieth_and_all_cameras_of_it(tmp_path):
+    many = load_capture(write_vhap_export(tmp_path / "many", make_truth(40), num_train=40 - 3, num_cameras=2))
+    merged = replace(many, splits={**many.splits, "val": ()})
+    found = with_validation(merged)
+    steps = [{frame.timestep for frame in found.frames_of(split)} for split in ("train", "val", "test")]
+    assert steps == [set(range(35)), {35, 36}, {37, 38, 39}]
+
+
+@pytest.mark.parametrize(("count", "fine"), [(1, False), (2, True)])
+def test_one_frame_is_no_training(capture, count, fine):
+    few = split_so(capture, range(count), (), range(5, 8))
+    assert f"few training timesteps ({count})" in training_doubt(few)
+    if fine:
+        require_trainable(few)
+    else:
+        with pytest.raises(SubjectError, match=r"\[train\](.|\n)*found: +1"):
+            require_trainable(few)
+
+
+def test_enough_frames_are_not_doubted(tmp_path):
+    enough = load_capture(write_vhap_export(tmp_path / "a", make_truth(FEW_TIMESTEPS + 2), num_train=FEW_TIMESTEPS))
+    assert training_doubt(enough) is None

@@ -1,0 +1,84 @@
+"""Heads that no face can have are named and left out."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from format_writers.truth import make_truth
+from format_writers.vhap import write_vhap_export
+from partnerface_ns.capture.load import load_capture
+from partnerface_ns.capture.plausibility import MAX_COEFFICIENT, listed, torn_timesteps, without_torn_heads
+from partnerface_ns.errors import SubjectError
+
+
+@pytest.fixture(scope="module")
+def truth():
+    return make_truth()
+
+
+@pytest.fixture(scope="module")
+def capture(truth, tmp_path_factory):
+    return load_capture(write_vhap_export(tmp_path_factory.mktemp("plausibility") / "person", truth))
+
+
+def changed(capture, name, timestep, value):
+    values = getattr(capture.track, name).clone()
+    values[timestep] = value
+    return replace(capture, track=replace(capture.track, **{name: values}))
+
+
+def test_right_heads_are_let_alone(capture, truth):
+    assert without_torn_heads(capture, truth.head) is capture
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("expression", 9e4, r"an expression coefficient of 9e\+04"),
+        ("expression", float("nan"), "an expression coefficient of nan"),
+        ("jaw", torch.tensor([3.0, 0, 0]), "turn by 172 degrees"),
+        ("eyes", torch.tensor([0, 0, 0, 0, 2.5, 0]), "turn by 143 degrees"),
+    ],
+)
+def test_a_torn_head_is_left_out_of_its_split_and_named(capture, truth, name, value, reason):
+    found = without_torn_heads(changed(capture, name, 2, value), truth.head)
+    assert [frame.timestep for frame in found.frames] == [0, 1, 3, 4, 5, 6, 7]
+    assert [frame.timestep for frame in found.frames_of("train")] == [0, 1, 3, 4]
+    assert [frame.timestep for frame in found.frames_of("test")] == [5, 6, 7]
+    assert found.num_timesteps == capture.num_timesteps
+    (warning,) = found.warnings
+    assert "1 of 8 frames: 00002_00.png" in warning
+    assert re.search(reason, warning)
+
+
+def test_edges_tell_a_surface_that_coefficients_do_not(capture, truth):
+    """Coefficients that are not large one by one, and a surface that they tear."""
+    model = truth.head
+    model = replace(model, expression_dirs=model.expression_dirs * 20)
+    torn = changed(capture, "expression", 3, 0.9 * MAX_COEFFICIENT)
+    calm = replace(torn, track=replace(torn.track, expression=torn.track.expression * (torch.arange(8) == 3)[:, None]))
+    assert torn_timesteps(calm, model).keys() == {3} and "edges change" in torn_timesteps(calm, model)[3]
+
+
+def test_whole_turns_are_no_turn(capture, truth):
+    assert not torn_timesteps(changed(capture, "neck", 1, torch.tensor([0, 2 * np.pi + 0.1, 0])), truth.head)
+
+
+def test_many_torn_heads_are_refused(capture, truth):
+    wrong = replace(capture, track=replace(capture.track, expression=capture.track.expression + 1000))
+    with pytest.raises(SubjectError, match=r"the tracked head is no face(.|\n)*8 of 8 frames: 00000_00\.png"):
+        without_torn_heads(wrong, truth.head)
+
+
+def test_an_identity_that_is_no_persons_is_refused(capture, truth):
+    with pytest.raises(SubjectError, match="identity is no person's"):
+        without_torn_heads(replace(capture, identity=capture.identity + 1e3), truth.head)
+
+
+def test_of_many_names_some_are_listed():
+    assert listed(list("abcdefghij")) == "a, b, c, d, e, f, g, h and 2 more" and listed(["a"]) == "a"
