@@ -17,7 +17,7 @@ import numpy as np
 
 from partnerface_ns.files import read_npz
 
-_FORMAT = 1
+_FORMAT = 2
 """Grows when stages change what they leave."""
 _MAX_BYTES = 4 << 30
 
