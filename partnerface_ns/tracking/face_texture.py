@@ -85,9 +85,7 @@ def logarithm(texture: UInt8[np.ndarray, "frames places 3"]) -> Float[np.ndarray
     return np.log(texture.astype(np.float64) + _DARKEST)
 
 
-def smooth_light(order: int) -> Float[np.ndarray, "places terms"]:
-    """Light that changes slowly over the face: polynomials up to an order (1 or 2), about one in size."""
+def smooth_light() -> Float[np.ndarray, "places 3"]:
+    """Light that changes slowly over the face: a constant and two slopes, about one in size."""
     points = face_places().points
-    x, y = ((points - points.mean(0)) / np.abs(points).max()).T
-    terms = [np.ones_like(x), x, y] + ([x * x, y * y, x * y] if order == 2 else [])
-    return np.stack(terms, 1)
+    return np.concatenate([np.ones((len(points), 1)), (points - points.mean(0)) / np.abs(points).max()], 1)

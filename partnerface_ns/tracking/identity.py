@@ -1,29 +1,34 @@
 """Which frames show one person, where a video shows several one after the other.
 
-Two faces are compared by their signatures: brightness at fixed places of the face, without light that changes slowly
-over it, so that brows, nose, lips and beard are left. Frames of one person with the same pose agree to 0.9 and more,
-those of two people to 0.78 at most. A video is split wherever a face looks unlike the one before it, which happens
+Two faces are compared by their signatures: brightness at fixed places of the upper face, without light that changes
+slowly over it, so that brows, eyes and nose are left. Frames of one person with the same pose agree to 0.9 and more,
+those of two people to 0.8 at most. A video is split wherever a face looks unlike the one before it, which happens
 between people but also when one person moves quickly; stretches that agree are then put together again. Only where
 the stretches do not agree is it another person, so a cut back to the same person, or other light, changes nothing.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from itertools import pairwise
+
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from partnerface_ns.tracking.face_texture import face_places, logarithm, smooth_light
 
-_BELOW_HAIR = 0.062
-"""Metres above the landmarks' origin up to which hair seldom hangs into the face."""
-_CONTINUES = 0.88
+_UPPER_MIDDLE, _UPPER_HALF = 0.0285, 0.0335
+"""Metres above the landmarks' origin: the face above the nose's tip, where hands are seldom, and below hanging hair."""
+_CONTINUES = 0.9
 """Agreement of neighbouring frames from which they belong to one stretch without a look at more of them."""
-_SAME = 0.83
+_SAME = 0.86
 """Agreement of two stretches from which they show the same person."""
 _BEST_SHARE = 0.98
 """Two stretches agree as well as their pairs of frames at this quantile: those with nearly the same pose."""
 _FADE_SECONDS, _WINDOW_SECONDS = 0.5, 0.4
 """A cross-fade is looked for between windows of frames this far before and after each frame."""
+_SIMILAR_TURN = 0.12
+"""Difference of the halves' turns up to which two frames are compared: the same face looks different from the side."""
 _MAX_SAMPLES = 40
 """Frames of a stretch that are compared at most."""
 _SHORT = 6
@@ -32,21 +37,46 @@ _SHORT_SAME = 0.7
 """Agreement from which a short stretch, which has hardly two poses, is taken for the person of the video."""
 
 
-def signatures(texture: UInt8[np.ndarray, "frames places 3"]) -> Float[np.ndarray, "frames places"]:
-    """What identifies a face in each frame; unit vectors, whose product is their agreement."""
-    below = face_places().points[:, 1] < _BELOW_HAIR
-    brightness, light = logarithm(texture).mean(-1)[:, below], smooth_light(2)[below]
+@dataclass(frozen=True)
+class Looks:
+    """What faces look like, frames in order of time."""
+
+    signatures: Float[np.ndarray, "frames places"]
+    """Unit vectors, whose product is their agreement."""
+    turns: Float[np.ndarray, "frames 2"]
+    """How much the left and the right half of the face look into the camera, 0 to 1."""
+
+    def __len__(self) -> int:
+        return len(self.signatures)
+
+    def __getitem__(self, frames: np.ndarray) -> Looks:
+        return Looks(self.signatures[frames], self.turns[frames])
+
+    def thinned(self) -> Looks:
+        return self[np.linspace(0, len(self) - 1, min(len(self), _MAX_SAMPLES)).astype(int)]
+
+
+def looks_of(texture: UInt8[np.ndarray, "frames places 3"], facing: Float[np.ndarray, "frames places"]) -> Looks:
+    """What identifies a face in each frame.
+
+    Args:
+        texture: colours of the face.
+        facing: cosine between each place's normal and the line of sight.
+    """
+    points = face_places().points
+    upper = np.abs(points[:, 1] - _UPPER_MIDDLE) < _UPPER_HALF
+    brightness, light = logarithm(texture).mean(-1)[:, upper], smooth_light()[upper]
     rest = brightness - brightness @ np.linalg.pinv(light).T @ light.T
-    return rest / np.maximum(np.linalg.norm(rest, axis=1, keepdims=True), 1e-9)
+    unit = rest / np.maximum(np.linalg.norm(rest, axis=1, keepdims=True), 1e-9)
+    halves = [facing[:, upper & (sign * points[:, 0] > 0)].mean(1) for sign in (1, -1)]
+    return Looks(unit, np.stack(halves, -1))
 
 
-def other_people(
-    faces: Float[np.ndarray, "frames places"], times: Float[np.ndarray, "frames"]
-) -> Bool[np.ndarray, "frames"]:
+def other_people(faces: Looks, times: Float[np.ndarray, "frames"]) -> Bool[np.ndarray, "frames"]:
     """Frames that do not show the person who is seen in most frames; nor those in which one person fades to another.
 
     Args:
-        faces: signatures, frames in order of time.
+        faces: of all frames.
         times: seconds.
     """
     others = np.zeros(len(faces), dtype=bool)
@@ -56,30 +86,30 @@ def other_people(
         return others
     person = max(_people(faces, long), key=len)
     for stretch in stretches:
-        short_same = len(stretch) < _SHORT and agreement(faces[person], faces[stretch]) >= _SHORT_SAME
-        others[stretch] = stretch[0] not in person and not short_same
-    for before, after in zip(stretches[:-1], stretches[1:], strict=True):
+        if stretch[0] not in person:
+            least = _SAME if len(stretch) >= _SHORT else _SHORT_SAME
+            others[stretch] = agreement(faces[person], faces[stretch]) < least
+    for before, after in pairwise(stretches):
         # Frames in a fade belong to no stretch.
         others[before[-1] + 1 : after[0]] = others[before[-1]] or others[after[0]]
     return others
 
 
-def agreement(a: Float[np.ndarray, "frames places"], b: Float[np.ndarray, "others places"]) -> float:
-    """How much two stretches look like one person, up to 1: that of the pairs of frames that are most alike."""
-    return float(np.quantile(_thinned(a) @ _thinned(b).T, _BEST_SHARE))
+def agreement(a: Looks, b: Looks) -> float:
+    """How much two stretches look like one person, up to 1; NaN where no two of their frames have a similar pose."""
+    a, b = a.thinned(), b.thinned()
+    comparable = np.abs(a.turns[:, None] - b.turns).max(-1) < _SIMILAR_TURN
+    pairs = (a.signatures @ b.signatures.T)[comparable]
+    return float(np.quantile(pairs, _BEST_SHARE)) if len(pairs) else float("nan")
 
 
-def _thinned(faces: np.ndarray) -> np.ndarray:
-    return faces[np.linspace(0, len(faces) - 1, min(len(faces), _MAX_SAMPLES)).astype(int)]
-
-
-def _between_cuts(faces: np.ndarray) -> list[np.ndarray]:
+def _between_cuts(faces: Looks) -> list[np.ndarray]:
     """Stretches of frames of which each looks like the one before."""
-    alike = (faces[1:] * faces[:-1]).sum(-1) >= _CONTINUES
+    alike = (faces.signatures[1:] * faces.signatures[:-1]).sum(-1) >= _CONTINUES
     return np.split(np.arange(len(faces)), np.nonzero(~alike)[0] + 1)
 
 
-def _between_fades(faces: np.ndarray, times: np.ndarray, stretch: np.ndarray) -> list[np.ndarray]:
+def _between_fades(faces: Looks, times: np.ndarray, stretch: np.ndarray) -> list[np.ndarray]:
     """A stretch without frames in which the face slowly becomes one that looks unlike."""
     frame = float(np.median(np.diff(times))) if len(times) > 1 else 1.0
     gap, window = max(1, round(_FADE_SECONDS / frame)), max(2, round(_WINDOW_SECONDS / frame))
@@ -87,14 +117,14 @@ def _between_fades(faces: np.ndarray, times: np.ndarray, stretch: np.ndarray) ->
     before = [stretch[m - gap - window : m - gap] for m in middles]
     after = [stretch[m + gap : m + gap + window] for m in middles]
     agreements = [agreement(faces[b], faces[a]) for b, a in zip(before, after, strict=True)]
-    if not agreements or min(agreements) >= _SAME:
+    if not np.any(np.array(agreements) < _SAME):
         return [stretch]
-    middle = middles[int(np.argmin(agreements))]
+    middle = middles[int(np.nanargmin(agreements))]
     parts = stretch[: middle - gap], stretch[middle + gap :]
     return [part for p in parts for part in _between_fades(faces, times, p)]
 
 
-def _people(faces: np.ndarray, stretches: list[np.ndarray]) -> list[np.ndarray]:
+def _people(faces: Looks, stretches: list[np.ndarray]) -> list[np.ndarray]:
     """The frames of each person: of stretches that agree, directly or by way of others."""
     from scipy.sparse.csgraph import connected_components
 

@@ -51,7 +51,7 @@ def lower_face(texture: np.ndarray, facing: np.ndarray) -> Float[np.ndarray, "fr
     colours = logarithm(texture)
     difference = colours - np.median(colours, 0)
     kept = face_places().points[:, 1] < _LOWER
-    difference, visible, light = difference[:, kept], visible[:, kept], smooth_light(1)[kept]
+    difference, visible, light = difference[:, kept], visible[:, kept], smooth_light()[kept]
     normal = np.einsum("pk,tp,pl->tkl", light, visible, light) + 1e-6 * np.eye(light.shape[1])
     share = np.linalg.solve(normal, np.einsum("pk,tp,tpc->tkc", light, visible, difference))
     rest = difference - np.einsum("pk,tkc->tpc", light, share)

@@ -20,7 +20,7 @@ from partnerface_ns.tracking.crop import CropPath, plan_crop
 from partnerface_ns.tracking.detection import Box, FaceFinder, choose_subject
 from partnerface_ns.tracking.face_texture import face_places, facing, read_texture
 from partnerface_ns.tracking.head_extent import head_extent, head_window
-from partnerface_ns.tracking.identity import other_people, signatures
+from partnerface_ns.tracking.identity import looks_of, other_people
 from partnerface_ns.tracking.landmarks import NUM_LANDMARKS, LandmarkDetector
 from partnerface_ns.tracking.matting import Matter, keep_subject
 from partnerface_ns.tracking.occlusion import covered
@@ -213,8 +213,10 @@ def reasons_to_leave_out(faces: Faces, pictures: Pictures) -> dict[int, str]:
             reasons[index] = "landmarks are unsure (something in front of the face, or a view from the side)"
         elif pictures.sharpness[index] < _BLURRED * typical:
             reasons[index] = "blurred"
-    _leave_out(reasons, faces, OTHER_PERSON, lambda i: other_people(signatures(pictures.texture[i]), faces.times[i]))
-    _leave_out(reasons, faces, COVERED, lambda i: covered(pictures.texture[i], facing(pictures.landmarks[i])))
+    towards = facing(pictures.landmarks)
+    texture, times = pictures.texture, faces.times
+    _leave_out(reasons, faces, OTHER_PERSON, lambda i: other_people(looks_of(texture[i], towards[i]), times[i]))
+    _leave_out(reasons, faces, COVERED, lambda i: covered(texture[i], towards[i]))
     return reasons
 
 
