@@ -10,7 +10,7 @@ the stretches do not agree is it another person, so a cut back to the same perso
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -33,8 +33,8 @@ _MAX_SAMPLES = 40
 """Frames of a stretch that are compared at most."""
 _SHORT = 6
 """Frames below which a stretch is too short to found a person."""
-_SHORT_SAME = 0.7
-"""Agreement from which a short stretch, which has hardly two poses, is taken for the person of the video."""
+_SAME_SHORT, _SAME_ANY_POSE = 0.7, 0.8
+"""Agreement from which a short stretch, which has hardly two poses, or one without a similar pose, is of the person."""
 
 
 @dataclass(frozen=True)
@@ -86,19 +86,30 @@ def other_people(faces: Looks, times: Float[np.ndarray, "frames"]) -> Bool[np.nd
         return others
     person = max(_people(faces, long), key=len)
     for stretch in stretches:
-        if stretch[0] not in person:
-            least = _SAME if len(stretch) >= _SHORT else _SHORT_SAME
-            others[stretch] = agreement(faces[person], faces[stretch]) < least
+        others[stretch] = stretch[0] not in person and _is_another(faces[person], faces[stretch])
     for before, after in pairwise(stretches):
         # Frames in a fade belong to no stretch.
         others[before[-1] + 1 : after[0]] = others[before[-1]] or others[after[0]]
     return others
 
 
-def agreement(a: Looks, b: Looks) -> float:
-    """How much two stretches look like one person, up to 1; NaN where no two of their frames have a similar pose."""
+def _is_another(person: Looks, stretch: Looks) -> bool:
+    value = agreement(person, stretch)
+    if np.isnan(value):
+        return agreement(person, stretch, any_pose=True) < _SAME_ANY_POSE
+    return value < (_SAME if len(stretch) >= _SHORT else _SAME_SHORT)
+
+
+def agreement(a: Looks, b: Looks, any_pose: bool = False) -> float:
+    """How much two stretches look like one person, up to 1; NaN where no two of their frames have a similar pose.
+
+    Args:
+        a: frames of one stretch.
+        b: frames of the other.
+        any_pose: compare frames of different poses too.
+    """
     a, b = a.thinned(), b.thinned()
-    comparable = np.abs(a.turns[:, None] - b.turns).max(-1) < _SIMILAR_TURN
+    comparable = np.abs(a.turns[:, None] - b.turns).max(-1) < (np.inf if any_pose else _SIMILAR_TURN)
     pairs = (a.signatures @ b.signatures.T)[comparable]
     return float(np.quantile(pairs, _BEST_SHARE)) if len(pairs) else float("nan")
 
@@ -128,6 +139,9 @@ def _people(faces: Looks, stretches: list[np.ndarray]) -> list[np.ndarray]:
     """The frames of each person: of stretches that agree, directly or by way of others."""
     from scipy.sparse.csgraph import connected_components
 
-    agree = [[agreement(faces[a], faces[b]) >= _SAME for b in stretches] for a in stretches]
-    num, person = connected_components(np.array(agree), directed=False)
+    looks = [faces[s].thinned() for s in stretches]
+    agree = np.zeros((len(looks), len(looks)), dtype=bool)
+    for a, b in combinations(range(len(looks)), 2):
+        agree[a, b] = agreement(looks[a], looks[b]) >= _SAME
+    num, person = connected_components(agree, directed=False)
     return [np.concatenate([s for s, p in zip(stretches, person, strict=True) if p == index]) for index in range(num)]

@@ -17,6 +17,7 @@ from partnerface_ns.errors import SubjectError
 from partnerface_ns.flame.open_head import load_open_head
 from partnerface_ns.tracking import pipeline, stages
 from partnerface_ns.tracking.crop import CropPath
+from partnerface_ns.tracking.face_texture import face_places
 from partnerface_ns.tracking.fitting import Schedule
 from partnerface_ns.tracking.stages import Options
 from partnerface_ns.tracking.workfolder import WorkFolder
@@ -192,15 +193,39 @@ def test_landmarks_of_another_face_are_told_from_the_subjects():
     assert not stages.is_of(landmarks, np.array([150.0, 90.0, 50.0, 50.0]))
 
 
-def test_blurred_and_unsure_frames_are_left_out():
-    num = 12
+def seen(num: int, **changes: np.ndarray) -> tuple[stages.Faces, stages.Pictures]:
+    """What the two passes found in a good video of some frames."""
     landmarks = np.zeros((num, 478, 3), dtype=np.float32)
     landmarks[:, 152, 1] = 100
-    looks = {"disagreement": np.full(num, 1.0), "sharpness": np.full(num, 0.5)}
-    looks["disagreement"][2], looks["sharpness"][5] = 9.0, 0.02
-    pictures = stages.Pictures(
-        CropPath(100.0, np.zeros((num, 2)), True), landmarks, **looks, brightness=np.zeros(num), burnt=np.zeros(num)
-    )
-    faces = stages.Faces(np.ones((num, 4)), np.arange(num) / 25, (100, 100), 0)
-    reasons = stages.reasons_to_leave_out(faces, pictures)
+    arrays = {
+        "disagreement": np.full(num, 1.0),
+        "sharpness": np.full(num, 0.5),
+        "brightness": np.zeros(num),
+        "burnt": np.zeros(num),
+        "texture": np.zeros((num, len(face_places().points), 3), dtype=np.uint8),
+    }
+    pictures = stages.Pictures(CropPath(100.0, np.zeros((num, 2)), True), landmarks, **arrays | changes)
+    return stages.Faces(np.ones((num, 4)), np.arange(num) / 25, (100, 100), 0, np.full((num, 4), np.nan)), pictures
+
+
+def test_blurred_and_unsure_frames_are_left_out():
+    num = 12
+    disagreement, sharpness = np.full(num, 1.0), np.full(num, 0.5)
+    disagreement[2], sharpness[5] = 9.0, 0.02
+    reasons = stages.reasons_to_leave_out(*seen(num, disagreement=disagreement, sharpness=sharpness))
     assert set(reasons) == {2, 5} and "unsure" in reasons[2] and reasons[5] == "blurred"
+
+
+def test_another_person_is_told_from_a_covered_face(monkeypatch):
+    """Another person is looked for first: a covered face is one that this person shows otherwise."""
+    monkeypatch.setattr(stages, "other_people", lambda looks, times: times > 0.59)
+    monkeypatch.setattr(stages, "covered", lambda texture, facing: np.arange(len(texture)) >= len(texture) - 2)
+    reasons = stages.reasons_to_leave_out(*seen(20))
+    assert reasons == {13: stages.COVERED, 14: stages.COVERED, **dict.fromkeys(range(15, 20), stages.OTHER_PERSON)}
+
+
+def test_other_people_do_not_count_as_frames_that_should_be_tracked(tmp_path):
+    others = dict.fromkeys(range(60), stages.OTHER_PERSON)
+    stages.require_enough(tmp_path, 100, others)
+    with pytest.raises(SubjectError, match="most frames cannot be tracked"):
+        stages.require_enough(tmp_path, 100, others | dict.fromkeys(range(60, 85), "no face"))
