@@ -17,6 +17,8 @@ from jaxtyping import Float, UInt8
 from partnerface_ns.tracking.video import require
 
 Box = Float[np.ndarray, "4"]
+_Scored = tuple[float, np.ndarray]
+"""The detector's score, 0 to 1, and a box."""
 
 _MIN_SCORE = 0.5
 _NEIGHBOURHOOD = 4.0
@@ -27,6 +29,10 @@ _MAX_GAP = 20
 """Frames after which a face that was lost starts a new path."""
 _MOMENT = 6
 """Frames that another face must last to be told of; it is seen only in looks at the whole frame."""
+_SAME_OVERLAP, _SAME_INSIDE = 0.3, 0.6
+"""Two boxes in one frame are one face from this intersection over union, or over the smaller of them."""
+_LINKED_OVERLAP = 0.2
+"""Intersection over union from which boxes of successive frames are one face that moved."""
 _MAX_SIZE_RATIO = 1.7
 """A path counts as the same face coming back if its size is within this ratio."""
 
@@ -57,44 +63,45 @@ class FaceFinder:
 
     def __call__(self, rgb: UInt8[np.ndarray, "rows columns 3"]) -> list[Box]:
         """All faces found, largest first."""
-        boxes: list[np.ndarray] = []
+        found: list[_Scored] = []
         if self._last is not None:
-            boxes = self._look(rgb, _around(self._last, rgb.shape))
+            found = self._look(rgb, _around(self._last, rgb.shape))
         self._since_scan += 1
-        if not boxes or self._since_scan >= _SCAN_EVERY:
-            boxes = _merge(boxes + self._scan(rgb))
+        if not found or self._since_scan >= _SCAN_EVERY:
+            found += self._scan(rgb)
             self._since_scan = 0
-        boxes = sorted(boxes, key=lambda b: -b[2])
+        boxes = sorted(one_box_a_face(found), key=lambda b: -b[2])
         self._last = boxes[0] if boxes else None
         return boxes
 
-    def _scan(self, rgb: np.ndarray) -> list[np.ndarray]:
+    def _scan(self, rgb: np.ndarray) -> list[_Scored]:
         rows, columns = rgb.shape[:2]
-        whole = self._look(rgb, (0, 0, columns, rows))
+        whole = self._look(rgb, (0, 0, columns, rows), both=True)
         if whole:
             return whole
-        boxes: list[np.ndarray] = []
+        found: list[_Scored] = []
         for share in (1.0, 0.5):
             side = int(min(rows, columns) * share)
             for y in _starts(rows, side):
                 for x in _starts(columns, side):
-                    boxes += self._look(rgb, (x, y, side, side))
-            if boxes:
+                    found += self._look(rgb, (x, y, side, side))
+            if found:
                 break
-        return boxes
+        return found
 
-    def _look(self, rgb: np.ndarray, window: tuple[int, int, int, int]) -> list[np.ndarray]:
+    def _look(self, rgb: np.ndarray, window: tuple[int, int, int, int], both: bool = False) -> list[_Scored]:
+        """Faces in a part of the frame: of the first model that finds any, or of both."""
         x, y, width, height = window
         part = np.ascontiguousarray(rgb[y : y + height, x : x + width])
+        found: list[_Scored] = []
         for model in self._models:
-            found = model.process(part).detections or []
-            boxes = [d.location_data.relative_bounding_box for d in found]
-            if boxes:
-                return [
-                    np.array([x + b.xmin * width, y + b.ymin * height, b.width * width, b.height * height])
-                    for b in boxes
-                ]
-        return []
+            for detection in model.process(part).detections or []:
+                b = detection.location_data.relative_bounding_box
+                box = np.array([x + b.xmin * width, y + b.ymin * height, b.width * width, b.height * height])
+                found.append((float(detection.score[0]), box))
+            if found and not both:
+                break
+        return found
 
 
 def _around(box: np.ndarray, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
@@ -112,16 +119,25 @@ def _starts(length: int, side: int) -> list[int]:
 
 def overlap(a: Box, b: Box) -> float:
     """Intersection over union of two boxes."""
-    low, high = np.maximum(a[:2], b[:2]), np.minimum(a[:2] + a[2:], b[:2] + b[2:])
-    shared = float(np.prod(np.clip(high - low, 0, None)))
+    shared = _shared(a, b)
     return shared / (float(a[2] * a[3] + b[2] * b[3]) - shared + 1e-9)
 
 
-def _merge(boxes: list[np.ndarray]) -> list[np.ndarray]:
-    """One box for each face that was found more than once."""
+def inside(a: Box, b: Box) -> float:
+    """Intersection of two boxes over the smaller of them: 1 where one lies in the other."""
+    return _shared(a, b) / (float(min(a[2] * a[3], b[2] * b[3])) + 1e-9)
+
+
+def _shared(a: Box, b: Box) -> float:
+    low, high = np.maximum(a[:2], b[:2]), np.minimum(a[:2] + a[2:], b[:2] + b[2:])
+    return float(np.prod(np.clip(high - low, 0, None)))
+
+
+def one_box_a_face(found: list[_Scored]) -> list[Box]:
+    """The box with the highest score of each face that was found more than once."""
     kept: list[np.ndarray] = []
-    for box in sorted(boxes, key=lambda b: -b[2]):
-        if all(overlap(box, other) < 0.3 for other in kept):
+    for _, box in sorted(found, key=lambda f: -f[0]):
+        if all(overlap(box, other) < _SAME_OVERLAP and inside(box, other) < _SAME_INSIDE for other in kept):
             kept.append(box)
     return kept
 
@@ -177,10 +193,16 @@ def _link(faces: list[list[np.ndarray]]) -> list[_Path]:
         active = [p for p in active if index - p.frames[-1] <= _MAX_GAP]
         for box in sorted(boxes, key=lambda b: -b[2]):
             open_paths = [p for p in active if p.frames[-1] < index]
-            best = max(open_paths, key=lambda p: overlap(p.boxes[-1], box), default=None)
-            if best is not None and overlap(best.boxes[-1], box) > 0.2:
+            linked = [p for p in open_paths if _linked(p.boxes[-1], box)]
+            best = max(linked, key=lambda p: overlap(p.boxes[-1], box), default=None)
+            if best is not None:
                 best.frames.append(index)
                 best.boxes.append(box)
             else:
                 active.append(_Path([index], [box]))
     return done + active
+
+
+def _linked(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether boxes of successive frames are one face: it moved, or was found larger or smaller at the same place."""
+    return overlap(a, b) > _LINKED_OVERLAP or inside(a, b) > _SAME_INSIDE

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from partnerface_ns.tracking.detection import quiet_mediapipe
+from partnerface_ns.tracking.landmarks import OVAL
 from partnerface_ns.tracking.video import require
 
 _RADIUS_SHARE = 0.014
@@ -18,6 +19,10 @@ _SMOOTHNESS = 2e-4
 """Variance of colour in [0, 1] below which the guided filter sees no edge."""
 _SHARPNESS = 2.2
 """Contrast given to the filtered matte around one half."""
+_PRESENT = 0.1
+"""Matte from which pixels connect pieces of it."""
+_BRIDGED_SHARE = 0.02
+"""Gap between two pieces that still count as connected, as a share of the picture's side."""
 
 
 class Matter:
@@ -35,10 +40,45 @@ class Matter:
 
     def __call__(self, rgb: UInt8[np.ndarray, "rows columns 3"]) -> Float[np.ndarray, "rows columns"]:
         """The matte, float32, person = 1."""
-        rough = np.asarray(self._model.process(rgb).segmentation_mask, dtype=np.float32)
+        rough = self.rough(rgb)
         radius = max(2, round(_RADIUS_SHARE * min(rough.shape)))
         fine = guided_filter(rgb.astype(np.float32) / 255, rough, radius, _SMOOTHNESS)
         return np.clip((fine - 0.5) * _SHARPNESS + 0.5, 0, 1)
+
+    def rough(self, rgb: UInt8[np.ndarray, "rows columns 3"]) -> Float[np.ndarray, "rows columns"]:
+        """What the network says, without the picture's edges: enough to tell where the person is."""
+        return np.asarray(self._model.process(rgb).segmentation_mask, dtype=np.float32)
+
+
+def keep_subject(
+    matte: Float[np.ndarray, "rows columns"], landmarks: Float[np.ndarray, "landmarks 3"]
+) -> Float[np.ndarray, "rows columns"]:
+    """A matte without what is not connected with the subject's face or with the body under it.
+
+    Pieces near what is kept, such as loose hair and the temples of glasses, are kept with it.
+
+    Args:
+        matte: person = 1.
+        landmarks: of the subject's face, pixels.
+    """
+    cv2 = require("cv2")
+    reach = 2 * max(1, round(_BRIDGED_SHARE * min(matte.shape) / 2)) + 1
+    present = cv2.dilate((matte > _PRESENT).astype(np.uint8), np.ones((reach, reach), dtype=np.uint8))
+    _, labels = cv2.connectedComponents(present)
+    kept = np.unique(labels[(_face_and_below(matte.shape, landmarks) > 0) & (matte > 0.5)])
+    return matte * np.isin(labels, kept[kept > 0])
+
+
+def _face_and_below(shape: tuple[int, int], landmarks: np.ndarray) -> UInt8[np.ndarray, "rows columns"]:
+    """The face's outline, and the strip as wide as the face between it and the picture's lower border."""
+    outline = landmarks[list(OVAL), :2]
+    low, high = outline.min(0), outline.max(0)
+    strip = np.array([low, [high[0], low[1]], [high[0], shape[0]], [low[0], shape[0]]])
+    strip[:2, 1] = outline[:, 1].mean()
+    seeds = np.zeros(shape, dtype=np.uint8)
+    for polygon in (outline, strip):
+        require("cv2").fillPoly(seeds, [np.round(polygon).astype(np.int32)], 1)
+    return seeds
 
 
 def guided_filter(

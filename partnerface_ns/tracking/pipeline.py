@@ -24,7 +24,7 @@ from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.locks import alone_in
 from partnerface_ns.progress import progress
-from partnerface_ns.tracking import report
+from partnerface_ns.tracking import quality, report
 from partnerface_ns.tracking.embedding import landmark_embedding
 from partnerface_ns.tracking.fit_head import reduce_head
 from partnerface_ns.tracking.fitting import Schedule, fit_track
@@ -129,6 +129,7 @@ def _track(
     shutil.rmtree(staged, ignore_errors=True)
     write_vhap(staged, capture, model, _pictures_on_white(work, tracked.indices))
     result = report.check(staged, work, capture, tracked, faces, pictures, preview)
+    result["warnings"] += quality.warnings_about_left_out(reasons)
     seconds = time.monotonic() - start
     result |= {
         "seconds_total": round(seconds, 1),
@@ -170,7 +171,7 @@ def _observations(
 ) -> Observations:
     outlines = np.full((len(indices), 1, 4), np.nan, dtype=np.float32)
     if options.matting:
-        outlines = cut_mattes(indices, work)
+        outlines = cut_mattes(indices, pictures, work)
     scale = pictures.crop.scale(options.size)
     centre = np.array([faces.shape[1] / 2, faces.shape[0] / 2])
     return Observations(

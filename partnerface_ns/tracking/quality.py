@@ -6,7 +6,7 @@ All distances are pixels of a picture of 512 x 512, whatever the pictures' size.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from partnerface_ns.tracking.landmarks import EYE_LEFT, EYE_RIGHT, IRIS_LEFT, IRIS_RIGHT, LIPS
+from partnerface_ns.tracking.stages import COVERED, OTHER_PERSON
 
 _FEW_FRAMES = 300
 _LITTLE_YAW, _LITTLE_JAW = 15.0, 6.0
@@ -26,6 +27,11 @@ _SMALL_FACE = 120
 """Pixels of the face's height in the video below which detail is lost."""
 _TOO_BRIGHT, _TOO_DARK = 0.10, 45
 """Share of burnt-out pixels in the face; mean brightness (0 to 255) of a dark face."""
+
+_CUT_OFTEN = 0.1
+"""Share of the frames from which a head that is cut off is told of."""
+_MAX_NAMED = 8
+"""Runs of frames that a warning names at most."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +104,8 @@ class Footage:
     """Mean brightness of the face, 0 to 255."""
     num_others: int
     """Other faces."""
+    head_cut: float
+    """Share of the frames in which the head, hair included, is not whole in the picture."""
 
 
 def warnings_about(footage: Footage) -> list[str]:
@@ -126,8 +134,36 @@ def warnings_about(footage: Footage) -> list[str]:
             footage.brightness < _TOO_DARK
         ),
         f"{footage.num_others} other face(s) were seen; the largest steady one was taken.": footage.num_others > 0,
+        f"The head is cut off in {100 * footage.head_cut:.0f}% of the frames: leave room above the hair and beside the "
+        "head, or what is outside the image stays unknown.": footage.head_cut > _CUT_OFTEN,
     }
     return [message for message, applies in checks.items() if applies]
+
+
+def warnings_about_left_out(reasons: Mapping[int, str]) -> list[str]:
+    """What was left out that the user may not know of, with the frames.
+
+    Args:
+        reasons: for each frame that was left out.
+    """
+    messages = {
+        OTHER_PERSON: "Another person is seen in {}; only the person who is seen in most frames is kept.",
+        COVERED: "Something is in front of the face in {}; these frames are left out.",
+    }
+    frames = {reason: sorted(i for i, r in reasons.items() if r == reason) for reason in messages}
+    return [messages[reason].format(name_frames(indices)) for reason, indices in frames.items() if indices]
+
+
+def name_frames(indices: Sequence[int]) -> str:
+    """Frames by their numbers, runs of them as `3 to 7`.
+
+    Args:
+        indices: at least one, ascending.
+    """
+    runs = np.split(np.array(indices), np.nonzero(np.diff(indices) > 1)[0] + 1)
+    names = [f"{run[0]} to {run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs]
+    more = f" and {len(names) - _MAX_NAMED} more places" if len(names) > _MAX_NAMED else ""
+    return f"frame{'s' if len(indices) > 1 else ''} {', '.join(names[:_MAX_NAMED])}{more}"
 
 
 def draw_quality(errors: Errors, times: Float[np.ndarray, "frames"], path: Path) -> None:

@@ -6,21 +6,26 @@ reason.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
 from partnerface_ns.errors import SubjectError
 from partnerface_ns.progress import progress
 from partnerface_ns.tracking.crop import CropPath, plan_crop
 from partnerface_ns.tracking.detection import Box, FaceFinder, choose_subject
+from partnerface_ns.tracking.face_texture import face_places, facing, read_texture
+from partnerface_ns.tracking.head_extent import head_extent, head_window
+from partnerface_ns.tracking.identity import looks_of, other_people
 from partnerface_ns.tracking.landmarks import NUM_LANDMARKS, LandmarkDetector
-from partnerface_ns.tracking.matting import Matter
+from partnerface_ns.tracking.matting import Matter, keep_subject
+from partnerface_ns.tracking.occlusion import covered
 from partnerface_ns.tracking.outline import matte_outline
-from partnerface_ns.tracking.video import MIN_FRAMES, Selection, estimate_count, read_frames
+from partnerface_ns.tracking.video import MIN_FRAMES, Selection, VideoFrame, estimate_count, read_frames
 from partnerface_ns.tracking.workfolder import WorkFolder
 
 _MIN_SHARE = 0.5
@@ -29,6 +34,10 @@ _UNSURE = 0.035
 """Difference between the detector's two looks, in face heights, above which it is guessing."""
 _BLURRED = 0.2
 """Sharpness of the face, as a share of the video's median, below which a frame is left out."""
+
+_MEASURE_HEAD_EVERY = 0.4
+"""Seconds between two looks for hair around the face."""
+OTHER_PERSON, COVERED = "another person", "something in front of the face"
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,8 @@ class Faces:
     times: Float[np.ndarray, "frames"]
     shape: tuple[int, int]
     num_others: int
+    heads: Float[np.ndarray, "frames 4"]
+    """Left, top, right and bottom of the head, hair included; NaN where it was not measured."""
     notes: tuple[str, ...] = ()
     """What reading the video converted, inferred or left out."""
 
@@ -70,11 +81,16 @@ def find_faces(video: Path, options: Options, work: WorkFolder) -> Faces:
     """
 
     def make() -> dict[str, np.ndarray]:
-        faces, times, shape, notes = [], [], (0, 0), list[str]()
+        faces, heads, times, shape, notes = [], [], [], (0, 0), list[str]()
         frames = read_frames(video, options.selection, notes.append)
-        with FaceFinder() as find:
+        with FaceFinder() as find, Matter() as matter:
+            next_head = 0.0
             for frame in progress(frames, "Finding the face", estimate_count(video, options.selection)):
                 faces.append(find(frame.rgb))
+                heads.append(np.full(8, np.nan))
+                if faces[-1] and frame.time >= next_head:
+                    heads[-1] = np.concatenate([faces[-1][0], _measure_head(matter, frame, faces[-1][0])])
+                    next_head = frame.time + _MEASURE_HEAD_EVERY
                 times.append(frame.time)
                 shape = frame.rgb.shape[:2]
         if not any(faces):
@@ -85,13 +101,30 @@ def find_faces(video: Path, options: Options, work: WorkFolder) -> Faces:
             "times": np.array(times),
             "shape": np.array(shape),
             "num_others": np.array(subject.num_others),
+            "heads": _heads_of(subject.boxes, np.array(heads)),
             "notes": np.array(notes, dtype=str),
         }
 
     arrays = work.stage("faces", make)
     rows, columns = map(int, arrays["shape"])
     notes = tuple(arrays["notes"].tolist())
-    return Faces(arrays["boxes"], arrays["times"], (rows, columns), int(arrays["num_others"]), notes)
+    return Faces(arrays["boxes"], arrays["times"], (rows, columns), int(arrays["num_others"]), arrays["heads"], notes)
+
+
+def _measure_head(matter: Matter, frame: VideoFrame, box: np.ndarray) -> np.ndarray:
+    left, top, right, bottom = head_window(box, frame.rgb.shape[:2])
+    corner, window = np.array([left, top]), (slice(top, bottom), slice(left, right))
+    if frame.alpha is None:
+        person = matter.rough(np.ascontiguousarray(frame.rgb[window]))
+    else:
+        person = frame.alpha[window].astype(np.float32) / 255
+    return head_extent(person, np.concatenate([box[:2] - corner, box[2:]])) + np.tile(corner, 2)
+
+
+def _heads_of(boxes: np.ndarray, measured: np.ndarray) -> Float[np.ndarray, "frames 4"]:
+    """The heads of those frames in which the measured face is the subject's."""
+    same = (np.abs(measured[:, :4] - boxes) < 1).all(1)
+    return np.where(same[:, None], measured[:, 4:], np.nan)
 
 
 @dataclass(frozen=True)
@@ -106,17 +139,20 @@ class Pictures:
     brightness: Float[np.ndarray, "frames"]
     burnt: Float[np.ndarray, "frames"]
     """Share of burnt-out pixels in the face."""
+    texture: UInt8[np.ndarray, "frames places 3"]
+    """Colours at fixed places of the face; black where there are no landmarks."""
 
 
 def cut_pictures(video: Path, options: Options, faces: Faces, work: WorkFolder) -> Pictures:
     """Second pass: the square pictures and their alpha, stored in the work folder, and their landmarks."""
-    crop = plan_crop(faces.boxes, faces.shape, faces.fps)
+    crop = plan_crop(faces.boxes, faces.shape, faces.fps, faces.heads)
     folder, alphas = work.folder("pictures"), work.folder("alphas")
 
     def make() -> dict[str, np.ndarray]:
         num = len(faces.times)
         landmarks = np.full((num, NUM_LANDMARKS, 3), np.nan, dtype=np.float32)
         looks = np.full((num, 4), np.nan)
+        texture = np.zeros((num, len(face_places().points), 3), dtype=np.uint8)
         index_at = {time: index for index, time in enumerate(faces.times.tolist())}
         frames = (frame for frame in read_frames(video, options.selection) if frame.time in index_at)
         with LandmarkDetector() as detect:
@@ -134,10 +170,11 @@ def cut_pictures(video: Path, options: Options, faces: Faces, work: WorkFolder) 
                 if found is not None and is_of(found[0], box * crop.scale(options.size)):
                     landmarks[index], looks[index, 0] = found
                     looks[index, 1:] = _look_of(picture, found[0])
-        return {"landmarks": landmarks, "looks": looks}
+                    texture[index] = read_texture(picture, found[0])
+        return {"landmarks": landmarks, "looks": looks, "texture": texture}
 
     arrays = work.stage("landmarks", make)
-    return Pictures(crop, arrays["landmarks"], *arrays["looks"].T)
+    return Pictures(crop, arrays["landmarks"], *arrays["looks"].T, arrays["texture"])
 
 
 def is_of(landmarks: Float[np.ndarray, "landmarks 3"], box: Box) -> bool:
@@ -194,11 +231,22 @@ def reasons_to_leave_out(faces: Faces, pictures: Pictures) -> dict[int, str]:
             reasons[index] = "landmarks are unsure (something in front of the face, or a view from the side)"
         elif pictures.sharpness[index] < _BLURRED * typical:
             reasons[index] = "blurred"
+    towards = facing(pictures.landmarks)
+    texture, times = pictures.texture, faces.times
+    _leave_out(reasons, faces, OTHER_PERSON, lambda i: other_people(looks_of(texture[i], towards[i]), times[i]))
+    _leave_out(reasons, faces, COVERED, lambda i: covered(texture[i], towards[i]))
     return reasons
 
 
+def _leave_out(reasons: dict[int, str], faces: Faces, reason: str, applies: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Add a reason for those of the frames that are still kept to which it applies."""
+    kept = np.array([index for index in range(len(faces.times)) if index not in reasons], dtype=int)
+    if len(kept):
+        reasons |= {int(index): reason for index in kept[applies(kept)]}
+
+
 def require_enough(video: Path, num_frames: int, reasons: dict[int, str]) -> None:
-    """Check that most frames can be tracked.
+    """Check that most frames of the person can be tracked.
 
     Raises:
         SubjectError: too few are left, or more than half was left out; names the commonest reason.
@@ -209,7 +257,7 @@ def require_enough(video: Path, num_frames: int, reasons: dict[int, str]) -> Non
     found = f"{kept} of {num_frames} frames" + (f" (left out {summary})" if summary else "")
     if kept < MIN_FRAMES:
         raise SubjectError(video, "too few frames can be tracked", expected=f"at least {MIN_FRAMES}", found=found)
-    if kept < _MIN_SHARE * num_frames:
+    if kept < _MIN_SHARE * (num_frames - list(reasons.values()).count(OTHER_PERSON)):
         raise SubjectError(video, "most frames cannot be tracked", expected="at least half of them", found=found)
 
 
@@ -217,7 +265,9 @@ def _face_height(landmarks: np.ndarray) -> np.ndarray:
     return np.linalg.norm(landmarks[:, 10, :2] - landmarks[:, 152, :2], axis=-1)
 
 
-def cut_mattes(frames: Int[np.ndarray, "frames"], work: WorkFolder) -> Float[np.ndarray, "frames points 4"]:
+def cut_mattes(
+    frames: Int[np.ndarray, "frames"], pictures: Pictures, work: WorkFolder
+) -> Float[np.ndarray, "frames points 4"]:
     """Mattes of the pictures, stored in the work folder, and their outlines."""
     folder = work.folder("mattes")
 
@@ -227,6 +277,7 @@ def cut_mattes(frames: Int[np.ndarray, "frames"], work: WorkFolder) -> Float[np.
             for index in progress(frames.tolist(), "Matting", len(frames)):
                 alpha = picture_path(work.folder("alphas"), index)
                 matte = read_alpha(alpha) if alpha.exists() else matte_of(read_picture(work, index))
+                matte = keep_subject(matte, pictures.landmarks[index])
                 outlines.append(matte_outline(matte))
                 Image.fromarray(np.round(matte * 255).astype(np.uint8)).save(picture_path(folder, index))
         return {"outlines": np.stack(outlines)}

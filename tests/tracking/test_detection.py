@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from partnerface_ns.tracking.crop import plan_crop
-from partnerface_ns.tracking.detection import FaceFinder, choose_subject, overlap
+from partnerface_ns.tracking.detection import FaceFinder, choose_subject, inside, one_box_a_face, overlap
 
 BIG, SMALL = np.array([100.0, 80.0, 60.0, 60.0]), np.array([300.0, 90.0, 25.0, 25.0])
 STEP = np.array([1.0, 0.0, 0.0, 0.0])
@@ -16,6 +16,32 @@ def test_overlap():
     assert overlap(BIG, BIG) == pytest.approx(1)
     assert overlap(BIG, BIG + 30 * STEP) == pytest.approx(1 / 3)
     assert overlap(BIG, SMALL) == 0
+
+
+def test_a_box_in_another_lies_inside_it():
+    inner = np.array([110.0, 90.0, 20.0, 20.0])
+    assert inside(BIG, inner) == inside(inner, BIG) == pytest.approx(1)
+    assert inside(BIG, BIG + 30 * STEP) == pytest.approx(0.5)
+    assert inside(BIG, SMALL) == 0
+
+
+@pytest.mark.parametrize("scores, kept", [((0.6, 0.9), 1), ((0.9, 0.6), 0)])
+def test_a_box_in_another_is_the_same_face_and_the_surer_one_is_kept(scores, kept):
+    """A detector's two looks may give a face's box and one of twice its size around it."""
+    boxes = [np.array([221.0, 32.0, 93.0, 93.0]), np.array([239.0, 51.0, 46.0, 46.0])]
+    found = one_box_a_face([*zip(scores, boxes, strict=True), (0.7, SMALL + 200 * STEP)])
+    assert len(found) == 2
+    assert any((box == boxes[kept]).all() for box in found) and not any((box == boxes[1 - kept]).all() for box in found)
+
+
+def test_faces_side_by_side_are_two():
+    assert len(one_box_a_face([(0.9, BIG), (0.8, BIG + 40 * STEP)])) == 2
+
+
+def test_a_face_whose_box_changes_its_size_is_one_path():
+    inner = np.array([115.0, 95.0, 28.0, 28.0])
+    subject = choose_subject([[BIG] if i % 3 else [inner] for i in range(45)])
+    assert not np.isnan(subject.boxes).any() and subject.num_others == 0
 
 
 def test_the_large_steady_face_is_the_subject():
@@ -118,3 +144,42 @@ def test_cutting_resizes_the_right_part():
         picture = crop.cut(frame, 0, size)
         assert picture.shape == (size, size, 3)
         np.testing.assert_allclose(picture[2:-2, 2:-2], np.broadcast_to((10, 200, 30), (size - 4, size - 4, 3)), atol=2)
+
+
+def heads_at(boxes: np.ndarray, reach: tuple[float, float, float, float]) -> np.ndarray:
+    """Heads that reach some pixels to the left, above, to the right and below a face's centre; every tenth measured."""
+    heads = np.tile(boxes[:, :2] + boxes[:, 2:] / 2, 2) + np.array(reach)
+    heads[np.arange(len(boxes)) % 10 > 0] = np.nan
+    return heads
+
+
+def test_the_square_is_placed_by_hair_and_chin():
+    """A narrow frame: the square is as wide as it, and hair and chin both fit though the face then lies low."""
+    boxes = boxes_at(np.full((40, 2), [144.0, 250.0]), 150.0)
+    crop = plan_crop(boxes, (460, 288), 25.0, heads_at(boxes, (-100, -170, 100, 80)))
+    top, bottom = crop.corners[0, 1], crop.corners[0, 1] + crop.side
+    assert crop.side == 288 and top < 80 and bottom > 330 and crop.cut_share == 0
+    without = plan_crop(boxes, (460, 288), 25.0)
+    assert without.corners[0, 1] > 80, "by the face alone hair is cut off"
+
+
+def test_a_wide_head_makes_the_square_larger():
+    boxes = boxes_at(np.full((40, 2), [900.0, 500.0]), 100.0)
+    heads = heads_at(boxes, (-250, -200, 220, 60))
+    crop = plan_crop(boxes, (1080, 1920), 25.0, heads)
+    assert crop.side > 470 and crop.cut_share == 0
+    assert crop.corners[0, 0] < 650 and crop.corners[0, 0] + crop.side > 1120
+
+
+@pytest.mark.parametrize("centre, why", [((144.0, 150.0), "too large"), ((144.0, 100.0), "outside the frame")])
+def test_a_head_that_does_not_fit_is_told_of_and_its_middle_is_kept(centre, why):
+    boxes = boxes_at(np.full((40, 2), centre), 150.0)
+    crop = plan_crop(boxes, (460, 288), 25.0, heads_at(boxes, (-100, -200 if why == "too large" else -100, 100, 120)))
+    assert crop.cut_share == 1
+
+
+def test_the_square_follows_a_walking_head_with_its_hair():
+    x = np.linspace(300, 1600, 200)
+    boxes = boxes_at(np.stack([x, np.full(200, 200.0)], -1), 150.0)
+    crop = plan_crop(boxes, (1080, 1920), 25.0, heads_at(boxes, (-120, -190, 120, 80)))
+    assert not crop.still and crop.corners[:, 1].max() <= 10 and crop.cut_share == 0

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from partnerface_ns.tracking.matting import Matter, guided_filter
+from partnerface_ns.tracking.matting import Matter, guided_filter, keep_subject
 from partnerface_ns.tracking.outline import NUM_POINTS, match_outline, matte_border, matte_outline
 
 
@@ -112,3 +112,42 @@ def test_the_border_has_every_pixel_of_the_outline():
     nearest = np.linalg.norm(circle[:, None] - border[None], axis=-1).min(1)
     assert nearest.mean() < 0.6 and nearest.max() < 1.5
     assert len(matte_border(np.zeros((64, 64), dtype=np.float32))) == 0
+
+
+@pytest.fixture
+def landmarks() -> np.ndarray:
+    """A round face of radius 30 about (100, 80)."""
+    angle = np.linspace(0, 2 * np.pi, 478, endpoint=False)
+    return np.stack([100 + 30 * np.sin(angle), 80 - 30 * np.cos(angle), np.zeros(478)], -1)
+
+
+def person_matte() -> np.ndarray:
+    matte = disc(200, (100, 80), 40.0)
+    matte[150:, 40:160] = 1
+    matte[115:155, 85:115] = 1
+    return matte
+
+
+def test_pieces_apart_from_face_and_body_are_no_subject(landmarks):
+    matte = person_matte()
+    stray = matte.copy()
+    stray[10:50, 180:] = 1
+    stray[60:90, :8] = 0.4
+    np.testing.assert_array_equal(keep_subject(stray, landmarks), matte)
+
+
+def test_loose_hair_and_temples_stay(landmarks):
+    matte = person_matte()
+    matte[78:80, 142:160] = 0.6
+    matte[20:38, 96:99] = 0.3
+    np.testing.assert_array_equal(keep_subject(matte, landmarks), matte)
+
+
+def test_a_body_that_the_matte_parts_from_the_head_stays(landmarks):
+    matte = person_matte()
+    matte[125:140] = 0
+    np.testing.assert_array_equal(keep_subject(matte, landmarks), matte)
+
+
+def test_a_matte_without_person_stays_empty(landmarks):
+    assert not keep_subject(np.zeros((200, 200), dtype=np.float32), landmarks).any()

@@ -20,6 +20,7 @@ from partnerface_ns.flame.open_head import load_open_head
 from partnerface_ns.locks import alone_in
 from partnerface_ns.tracking import pipeline, quality, report, stages
 from partnerface_ns.tracking.crop import CropPath
+from partnerface_ns.tracking.face_texture import face_places
 from partnerface_ns.tracking.fitting import Schedule
 from partnerface_ns.tracking.stages import Options
 from partnerface_ns.tracking.video import Selection, VideoFrame
@@ -288,17 +289,26 @@ def test_landmarks_of_another_face_are_told_from_the_subjects():
     assert not stages.is_of(landmarks, np.array([150.0, 90.0, 50.0, 50.0]))
 
 
-def test_blurred_and_unsure_frames_are_left_out():
-    num = 12
+def seen(num: int, **changes: np.ndarray) -> tuple[stages.Faces, stages.Pictures]:
+    """What the two passes found in a good video of some frames."""
     landmarks = np.zeros((num, 478, 3), dtype=np.float32)
     landmarks[:, 152, 1] = 100
-    looks = {"disagreement": np.full(num, 1.0), "sharpness": np.full(num, 0.5)}
-    looks["disagreement"][2], looks["sharpness"][5] = 9.0, 0.02
-    pictures = stages.Pictures(
-        CropPath(100.0, np.zeros((num, 2)), True), landmarks, **looks, brightness=np.zeros(num), burnt=np.zeros(num)
-    )
-    faces = stages.Faces(np.ones((num, 4)), np.arange(num) / 25, (100, 100), 0)
-    reasons = stages.reasons_to_leave_out(faces, pictures)
+    arrays = {
+        "disagreement": np.full(num, 1.0),
+        "sharpness": np.full(num, 0.5),
+        "brightness": np.zeros(num),
+        "burnt": np.zeros(num),
+        "texture": np.zeros((num, len(face_places().points), 3), dtype=np.uint8),
+    }
+    pictures = stages.Pictures(CropPath(100.0, np.zeros((num, 2)), True), landmarks, **arrays | changes)
+    return stages.Faces(np.ones((num, 4)), np.arange(num) / 25, (100, 100), 0, np.full((num, 4), np.nan)), pictures
+
+
+def test_blurred_and_unsure_frames_are_left_out():
+    num = 12
+    disagreement, sharpness = np.full(num, 1.0), np.full(num, 0.5)
+    disagreement[2], sharpness[5] = 9.0, 0.02
+    reasons = stages.reasons_to_leave_out(*seen(num, disagreement=disagreement, sharpness=sharpness))
     assert set(reasons) == {2, 5} and "unsure" in reasons[2] and reasons[5] == "blurred"
 
 
@@ -325,7 +335,9 @@ def stubbed(monkeypatch):
     landmarks[:, :2] += np.random.default_rng(0).normal(0, 8, (478, 2))
     monkeypatch.setattr(stages, "FaceFinder", lambda: Stub(lambda rgb: [np.array([20.0, 20.0, 24.0, 24.0])]))
     monkeypatch.setattr(stages, "LandmarkDetector", lambda: Stub(lambda picture: (landmarks, 0.5)))
-    monkeypatch.setattr(stages, "Matter", lambda: Stub(lambda picture: pytest.fail("the network was asked")))
+    matter = Stub(lambda picture: pytest.fail("the network was asked"))
+    matter.rough = lambda rgb: np.ones(rgb.shape[:2], np.float32)
+    monkeypatch.setattr(stages, "Matter", lambda: matter)
 
 
 def test_alpha_of_the_frames_is_the_matte(tmp_path, stubbed):
@@ -339,7 +351,7 @@ def test_alpha_of_the_frames_is_the_matte(tmp_path, stubbed):
     options, work = Options(size=64), WorkFolder(tmp_path / "work", tmp_path / "frames", {})
     faces = stages.find_faces(tmp_path / "frames", options, work)
     pictures = stages.cut_pictures(tmp_path / "frames", options, faces, work)
-    stages.cut_mattes(np.arange(12), work)
+    stages.cut_mattes(np.arange(12), pictures, work)
     assert pictures.crop.side == 64
     matte, picture = stages.read_matte(work, 5), stages.read_picture(work, 5)
     assert set(np.unique(matte)) == {0, 255}
@@ -376,3 +388,18 @@ def test_what_reading_converts_is_said_in_the_report(tmp_path, stubbed, film):
 def test_a_silhouette_that_was_not_measured_is_null():
     errors = quality.Errors(torch.ones(8, 478), torch.full((8,), float("nan")), 0.1)
     assert quality.figures(errors)["silhouette_px_mean"] is None
+
+
+def test_another_person_is_told_from_a_covered_face(monkeypatch):
+    """Another person is looked for first: a covered face is one that this person shows otherwise."""
+    monkeypatch.setattr(stages, "other_people", lambda looks, times: times > 0.59)
+    monkeypatch.setattr(stages, "covered", lambda texture, facing: np.arange(len(texture)) >= len(texture) - 2)
+    reasons = stages.reasons_to_leave_out(*seen(20))
+    assert reasons == {13: stages.COVERED, 14: stages.COVERED, **dict.fromkeys(range(15, 20), stages.OTHER_PERSON)}
+
+
+def test_other_people_do_not_count_as_frames_that_should_be_tracked(tmp_path):
+    others = dict.fromkeys(range(60), stages.OTHER_PERSON)
+    stages.require_enough(tmp_path, 100, others)
+    with pytest.raises(SubjectError, match="most frames cannot be tracked"):
+        stages.require_enough(tmp_path, 100, others | dict.fromkeys(range(60, 85), "no face"))

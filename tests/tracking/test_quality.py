@@ -17,9 +17,12 @@ from partnerface_ns.tracking.quality import (
     draw_quality,
     figures,
     jitter,
+    name_frames,
     outline_distance,
     warnings_about,
+    warnings_about_left_out,
 )
+from partnerface_ns.tracking.stages import COVERED, OTHER_PERSON
 
 GOOD = Footage(
     num_frames=900,
@@ -30,6 +33,7 @@ GOOD = Footage(
     burnt=0.01,
     brightness=130.0,
     num_others=0,
+    head_cut=0.02,
 )
 
 
@@ -73,11 +77,32 @@ def test_good_footage_has_no_warning():
         ({"burnt": 0.3}, "30% of the face is burnt out"),
         ({"brightness": 20.0}, "dark (brightness 20 of 255)"),
         ({"num_others": 2}, "2 other face(s)"),
+        ({"head_cut": 0.3}, "head is cut off in 30% of the frames"),
     ],
 )
 def test_poor_footage_is_named_with_its_figure(change, message):
     warnings = warnings_about(replace(GOOD, **change))
     assert len(warnings) == 1 and message in warnings[0]
+
+
+def test_frames_of_another_person_and_covered_faces_are_named():
+    reasons = {
+        **dict.fromkeys(range(34, 60), OTHER_PERSON),
+        3: COVERED,
+        7: COVERED,
+        8: COVERED,
+        9: COVERED,
+        1: "blurred",
+    }
+    other, covered = warnings_about_left_out(reasons)
+    assert "Another person is seen in frames 34 to 59;" in other
+    assert "in front of the face in frames 3, 7 to 9;" in covered
+    assert warnings_about_left_out({1: "blurred"}) == []
+
+
+def test_many_runs_of_frames_are_not_all_named():
+    assert name_frames([5]) == "frame 5"
+    assert name_frames(range(0, 40, 2)) == "frames 0, 2, 4, 6, 8, 10, 12, 14 and 12 more places"
 
 
 @pytest.fixture
