@@ -22,6 +22,7 @@ from partnerface_ns.tracking import pipeline, quality, report, stages
 from partnerface_ns.tracking.crop import CropPath
 from partnerface_ns.tracking.face_texture import face_places
 from partnerface_ns.tracking.fitting import Schedule
+from partnerface_ns.tracking.matting import Matter
 from partnerface_ns.tracking.stages import Options
 from partnerface_ns.tracking.video import Selection, VideoFrame
 from partnerface_ns.tracking.workfolder import WorkFolder
@@ -328,6 +329,22 @@ class Stub:
         pass
 
 
+class StubMatter(Matter):
+    """Sees a person everywhere, and is not to be asked for a matte."""
+
+    def __init__(self):
+        pass
+
+    def __exit__(self, *exception):
+        pass
+
+    def rough(self, rgb):
+        return np.ones(rgb.shape[:2], np.float32)
+
+    def __call__(self, rgb):
+        pytest.fail("the network was asked")
+
+
 @pytest.fixture
 def stubbed(monkeypatch):
     """Detectors that see one still face, and no network for mattes."""
@@ -335,9 +352,7 @@ def stubbed(monkeypatch):
     landmarks[:, :2] += np.random.default_rng(0).normal(0, 8, (478, 2))
     monkeypatch.setattr(stages, "FaceFinder", lambda: Stub(lambda rgb: [np.array([20.0, 20.0, 24.0, 24.0])]))
     monkeypatch.setattr(stages, "LandmarkDetector", lambda: Stub(lambda picture: (landmarks, 0.5)))
-    matter = Stub(lambda picture: pytest.fail("the network was asked"))
-    matter.rough = lambda rgb: np.ones(rgb.shape[:2], np.float32)
-    monkeypatch.setattr(stages, "Matter", lambda: matter)
+    monkeypatch.setattr(stages, "Matter", StubMatter)
 
 
 def test_alpha_of_the_frames_is_the_matte(tmp_path, stubbed):
