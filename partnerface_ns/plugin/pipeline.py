@@ -56,9 +56,16 @@ class PartnerfacePipeline(VanillaPipeline):
         super().__init__(config, device, **kwargs)
         provide_ffmpeg()
         self.model.fast = self.test_mode != "val"
+        self._name_folders()
         if config.run_folder is not None:
             self.model.head_controls.use_folder(config.run_folder)
-            self.model.page_view.use_folder(config.run_folder)
+            self.model.animation.use_folder(config.run_folder)
+
+    def _name_folders(self) -> None:
+        """Let the viewer show controls in folders of these names: it takes the shortest path of attributes."""
+        self.add_module("Animation", self.model.animation)
+        self.add_module("Expression", self.model.head_controls)
+        self.add_module("View", self.model.page_view)
 
     def load_pipeline(self, loaded_state: dict[str, Any], step: int) -> None:
         """Load a checkpoint; unlike nerfstudio's own, never in part.

@@ -142,7 +142,8 @@ class PartnerfaceTrainer(Trainer):
         return torch.stack(list(terms.values())).sum(), terms, metrics
 
     def _after_train(self) -> None:
-        """Also say what to run next, before a viewer that stays open."""
+        """Also say what to run next, before a viewer that stays open and shows fast images from now on."""
+        self.pipeline.model.fast = True
         self.callbacks.append(TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN], self._say_what_is_next))
         super()._after_train()
 
