@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
-from nerfstudio.viewer.viewer_elements import ViewerButton, ViewerDropdown, ViewerText
+from nerfstudio.viewer.viewer_elements import ViewerText
 from torch import Tensor, nn
 
 from partnerface_ns.avatar_file import AvatarInfo
@@ -27,7 +27,7 @@ from partnerface_ns.flame.neutral import direction_sizes
 from partnerface_ns.flame.open_head import load_open_head
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
-from partnerface_ns.plugin.elements import PageDropdown, PageSlider
+from partnerface_ns.plugin.elements import PageButton, PageDropdown, PageSlider
 
 SAVED_NAME = "expressions.json"
 """File in the run folder that holds the saved expressions."""
@@ -63,7 +63,7 @@ class HeadControls(nn.Module):
         self._saved_path: Path | None = None
         self._presets = {name: dict(channels) for name, channels in PRESETS.items()}
         self._sliders: dict[str, PageSlider] = {}
-        self.a_motion = ViewerDropdown(
+        self.a_motion = PageDropdown(
             "Motion",
             TRACKED,
             [TRACKED, SLIDERS],
@@ -71,13 +71,13 @@ class HeadControls(nn.Module):
             cb_hook=self._motion_chosen,
         )
         self.b_preset = PageDropdown("Expression", UNNAMED, self._options, cb_hook=self._show_preset)
-        self.c_reset = ViewerButton("Reset", cb_hook=lambda _: self.set_channels({}, "neutral"))
+        self.c_reset = PageButton("Reset", cb_hook=lambda _: self.set_channels({}, "neutral"))
         for place, name in enumerate(strongest_expressions(model)):
             self._add(f"d_{place:02d}", name, (0.0, 1.0))
         for place, (name, ends) in enumerate((_POSES | _TURNS).items()):
             self._add(f"e_{place:02d}", name, ends)
         self.f_name = ViewerText("Name", "mine", hint="Under which the sliders are saved")
-        self.g_save = ViewerButton("Save this expression", cb_hook=lambda _: self.save(self.f_name.value))
+        self.g_save = PageButton("Save this expression", cb_hook=lambda _: self.save(self.f_name.value))
 
     def _add(self, attribute: str, name: str, ends: tuple[float, float]) -> None:
         slider = SeenSlider(name, ends, self._seen(name), self._slider_moved)
@@ -162,7 +162,7 @@ class HeadControls(nn.Module):
             self.a_motion.value = SLIDERS
             self._say(UNNAMED)
 
-    def _motion_chosen(self, element: ViewerDropdown) -> None:
+    def _motion_chosen(self, element: PageDropdown) -> None:
         if element.value == TRACKED:
             self._say(UNNAMED)
 

@@ -6,17 +6,20 @@ another.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from nerfstudio.viewer.viewer_elements import ViewerButton, ViewerCheckbox, ViewerDropdown, ViewerElement, ViewerSlider
 from viser import ClientHandle, ViserServer
 
 
-class _FromPage(ViewerElement):
+class FromPage(ViewerElement):
     """Keeps the page of the newest event; it stands before the element's own class."""
 
     page: ClientHandle | None = None
     """The page that changed the element last; None where the program did."""
+    hurry: Callable[[], None] = staticmethod(lambda: None)
+    """Called before a person's change is followed, which waits for images that are being rendered."""
 
     def install(self, viser_server: ViserServer) -> None:
         # One callback alone: viser may leave out one of several when the program sets a value.
@@ -26,22 +29,24 @@ class _FromPage(ViewerElement):
 
     def _changed(self, event: Any) -> None:
         self.page = event.client
+        if self.page is not None:
+            self.hurry()
         self.cb_hook(self)
 
 
-class PageButton(_FromPage, ViewerButton):
+class PageButton(FromPage, ViewerButton):
     """A button."""
 
 
-class PageCheckbox(_FromPage, ViewerCheckbox):
+class PageCheckbox(FromPage, ViewerCheckbox):
     """A checkbox."""
 
 
-class PageDropdown(_FromPage, ViewerDropdown):
+class PageDropdown(FromPage, ViewerDropdown):
     """A dropdown."""
 
 
-class PageSlider(_FromPage, ViewerSlider):
+class PageSlider(FromPage, ViewerSlider):
     """A slider whose ends are labelled as they are; viser itself labels them with whole numbers only."""
 
     marks: tuple[float, ...] = ()

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras
-from nerfstudio.viewer.viewer_elements import ViewerCheckbox, ViewerDropdown
 from torch import Tensor, nn
 from viser import ClientHandle
 
@@ -22,7 +21,7 @@ from partnerface_ns.avatar import SOFT, Avatar
 from partnerface_ns.capture.capture import Camera
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.plugin.clips import Look
-from partnerface_ns.plugin.elements import PageButton
+from partnerface_ns.plugin.elements import PageButton, PageCheckbox, PageDropdown
 from partnerface_ns.rendering.figures import to_picture
 from partnerface_ns.rendering.overlay import mesh_over_picture
 from partnerface_ns.warp.part_assigner import PartWeights
@@ -48,11 +47,11 @@ class PageView(nn.Module):
         self.a_reset = PageButton(
             "Reset view", cb_hook=lambda button: button.page is not None and reset_view(button.page)
         )
-        self.b_part = ViewerDropdown("Part", ALL, [ALL, *names], hint="A part to look at")
-        self.c_shown = ViewerDropdown(
+        self.b_part = PageDropdown("Part", ALL, [ALL, *names], hint="A part to look at")
+        self.c_shown = PageDropdown(
             "Shown", SOLO, [SOLO, MUTED], hint="solo: the rest is grey; muted: as if this part did not deform"
         )
-        self.d_mesh = ViewerCheckbox("Mesh", False, hint="The tracked mesh over the picture")
+        self.d_mesh = PageCheckbox("Mesh", False, hint="The tracked mesh over the picture")
 
     @property
     def part(self) -> int | None:

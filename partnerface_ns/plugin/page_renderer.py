@@ -90,6 +90,11 @@ class PageRenderer(RenderStateMachine):
             action = RenderAction("rerender", action.camera_state)
         super().action(action)
 
+    def hurry(self) -> None:
+        """Give up an image of the full size: someone waits for the lock."""
+        if self._full:
+            self.interrupt_render_flag = True
+
     def check_interrupt(self, frame: Any, event: Any, arg: Any) -> Any:
         """Also give up an image of the full size when training goes on."""
         if self._full and self.training:
@@ -109,8 +114,24 @@ class PageRenderer(RenderStateMachine):
             self._say_wait()
             self._model.prepare()
         height, width = self._calculate_image_res(camera_state.aspect)
-        training = self.training
+        training, full = self.training, self._full
+        # nerfstudio also interrupts what has not begun: the first small image after a full one would be lost.
+        self.interrupt_render_flag = full and self.next_action is not None and self.next_action.action == "move"
         camera = get_camera(camera_state, height, width).to(self._model.device)
+        try:
+            outputs = self._rendered(camera)
+        finally:
+            self._full = False
+        if not full:
+            self._sizes[training].took(max(height, width), self._seconds)
+        self._previewed, self._step = training, self.viewer.step
+        if self.viewer.control_panel.layer_depth:
+            outputs["gl_z_buf_depth"] = _depth_along_axis(camera, outputs["depth"])
+        self._warn(camera)
+        return outputs
+
+    def _rendered(self, camera: Cameras) -> dict[str, Any]:
+        """The page's image, and how long it took without the wait for a training step."""
         with self.viewer.train_lock or contextlib.nullcontext(), evaluating(self._model):
             began = time.monotonic()
             with torch.no_grad(), SetTrace(self.check_interrupt):
@@ -118,12 +139,6 @@ class PageRenderer(RenderStateMachine):
             if outputs["rgb"].is_cuda:
                 torch.cuda.synchronize()
             self._seconds = time.monotonic() - began
-        if not self._full:
-            self._sizes[training].took(max(height, width), self._seconds)
-        self._previewed, self._step = training, self.viewer.step
-        if self.viewer.control_panel.layer_depth:
-            outputs["gl_z_buf_depth"] = _depth_along_axis(camera, outputs["depth"])
-        self._warn(camera)
         return outputs
 
     def _send_output_to_viewer(self, outputs: dict[str, Any], static_render: bool = True) -> None:

@@ -20,6 +20,7 @@ from viser import ClientHandle
 
 from partnerface_ns.capture.capture import Camera
 from partnerface_ns.plugin.clips import Note, Picture
+from partnerface_ns.plugin.elements import FromPage
 from partnerface_ns.plugin.page_renderer import PageRenderer, evaluating, image_size
 from partnerface_ns.rendering.figures import to_picture
 
@@ -56,7 +57,17 @@ class FaceView(ViewerControl):
         for handle in viewer.viser_server.gui._gui_input_handle_from_id.values():
             if handle._impl.label == "Default FOV":
                 handle.value = math.degrees(self._fov)
+        for _, element in viewer.viewer_elements:
+            if isinstance(element, FromPage):
+                element.hurry = self._hurry
         threading.Thread(target=self._model.prepare, daemon=True).start()
+
+    def _hurry(self) -> None:
+        """Let no control wait for an image of the full size."""
+        assert self._viewer is not None
+        for renderer in list(self._viewer.render_statemachines.values()):
+            if isinstance(renderer, PageRenderer):
+                renderer.hurry()
 
     def _render_page(self, client: ClientHandle) -> None:
         """Render a new page in a thread of our own kind; nerfstudio's does nothing."""
