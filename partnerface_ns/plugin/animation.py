@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import nn
-from viser import ClientHandle
 
 from partnerface_ns.plugin.clips import CLIPS_NAME, FPS, MOST_FRAMES, ClipRecorder, ClipSource
 from partnerface_ns.plugin.elements import PageButton, PageCheckbox, PageSlider
@@ -44,7 +44,7 @@ class Animation(nn.Module):
         num_timesteps: int,
         timestep: int,
         show_tracked: Callable[[], None],
-        source_of: Callable[[ClientHandle], ClipSource],
+        source_of: Callable[[Any], ClipSource],
     ) -> None:
         """
         Args:
@@ -128,7 +128,7 @@ class Animation(nn.Module):
                 element.page.add_notification("No clip", problem, color="red")
                 element.value = False
 
-    def _start_recording(self, page: ClientHandle) -> str | None:
+    def _start_recording(self, page: Any) -> str | None:
         """Begin a clip of a page; or say why not."""
         if self._recorder is not None and self._recorder.busy:
             return "The clip before is still being rendered."
@@ -144,7 +144,7 @@ class Animation(nn.Module):
         self._recorder.start(self._folder)
         return None
 
-    def _teller(self, page: ClientHandle) -> Callable[[str, bool], None]:
+    def _teller(self, page: Any) -> Callable[[str, bool], None]:
         """Shows how far a clip is: on its page, which may be closed before."""
         note = page.add_notification("Clip", "Recording. Switch Record off to render it.", loading=True)
 

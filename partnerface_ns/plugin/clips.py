@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
@@ -56,6 +56,7 @@ class Note:
         return bool((self.camera.c2w == other.camera.c2w).all())
 
 
+@runtime_checkable
 class ClipSource(Protocol):
     """A page that is recorded."""
 

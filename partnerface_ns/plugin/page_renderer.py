@@ -18,10 +18,9 @@ import torch
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.viewer.render_state_machine import RenderAction, RenderStateMachine
 from nerfstudio.viewer.utils import CameraState, get_camera
-from nerfstudio.viewer.viewer import VISER_NERFSTUDIO_SCALE_RATIO, Viewer
+from nerfstudio.viewer.viewer import VISER_NERFSTUDIO_SCALE_RATIO
 from nerfstudio.viewer_legacy.server.viewer_utils import SetTrace
 from torch import Tensor
-from viser import ClientHandle
 
 from partnerface_ns.plugin.seen_views import FAR
 
@@ -55,7 +54,7 @@ class ImageSize:
 class PageRenderer(RenderStateMachine):
     """Renders one page of a `PartnerfaceModel`."""
 
-    def __init__(self, viewer: Viewer, client: ClientHandle, model: Any) -> None:
+    def __init__(self, viewer: Any, client: Any, model: Any) -> None:
         super().__init__(viewer, VISER_NERFSTUDIO_SCALE_RATIO, client)
         self.transitions["low_move"]["static"] = "high"  # a second image of the same size shows nothing new
         self._model = model
