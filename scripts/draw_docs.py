@@ -50,9 +50,8 @@ def views(player: Player) -> dict[str, Picture]:
     muted = MutedPart(player.avatar)
     found = player.render(camera, state)
     part = int(np.argmax([float(share_of_part(player.avatar, found, k).sum()) for k in range(_num_parts(player))]))
-    muted.part = part
-    without = player.render(camera, state)["rgb"]
-    muted.part = None
+    with muted.muted(part):
+        without = player.render(camera, state)["rgb"]
     return {
         "rgb": to_picture(found["rgb"]),
         "parts": to_picture(found["parts"]),

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
+    import viser
 
     from partnerface_ns.driving.live import Pace
     from partnerface_ns.driving.plan import Plan
@@ -61,19 +64,30 @@ def serve(player: Player, plan: Plan, host: str, port: int) -> None:
     import viser
 
     from partnerface_ns.driving.live import padded, play
+    from partnerface_ns.driving.plan import shown
 
     server = viser.ViserServer(host, port, verbose=False)
-    server.gui.configure_theme(control_layout="collapsible", dark_mode=True)
-    told = server.gui.add_markdown("")
+    say = one_line_panel(server)
+    say("The avatar is being prepared")
     print(f"Open http://{host}:{server.get_port()}; Ctrl-C ends it.")
 
     def show(picture: np.ndarray, pace: Pace) -> bool:
-        told.content = str(pace)
+        say(f"{pace.fps:.1f} images a second, {1000 * pace.latency:.0f} ms late")
         for client in server.get_clients().values():
             client.scene.set_background_image(padded(picture, client.camera.aspect), format="jpeg", jpeg_quality=85)
         return True
 
     try:
+        shown(player, plan, 0)  # the first image takes seconds, in which nothing is late yet
         play(player, plan, show)
     finally:
         server.stop()
+
+
+def one_line_panel(server: viser.ViserServer) -> Callable[[str], None]:
+    """Reduce a page's panel to one line, in the corner or at the foot of a narrow page; returns what sets the line."""
+    server.gui.configure_theme(
+        control_layout="floating", control_width="large", dark_mode=True, show_share_button=False
+    )
+    server.gui.add_markdown("", visible=False)  # a page without any control shows viser's connection settings
+    return server.gui.set_panel_label

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from partnerface_ns.errors import SubjectError
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -27,6 +29,8 @@ class Report:
 
     run: Annotated[Path, tyro.conf.Positional]
     """The run's folder, or the config.yml in it."""
+    num_images: int | None = None
+    """Evaluate so many test images only, evenly chosen; all of them if not given. The run's per_image.csv stays."""
 
     def __call__(self) -> None:
         from partnerface_ns.cli.runs import open_run
@@ -34,18 +38,32 @@ class Report:
         from partnerface_ns.progress import progress
         from partnerface_ns.rendering.figures import save_picture
 
+        if self.num_images is not None and self.num_images < 1:
+            raise SubjectError("--num-images", "too few", expected="at least 1", found=self.num_images)
         folder = (self.run.parent if self.run.is_file() else self.run) / "report"
         if folder.parent.is_dir():
             require_writable(folder)
+        print(f"Opening {self.run}", flush=True)
         run = open_run(self.run)
-        rows = run.figures()
+        indices = evenly(len(run.picture_names()), self.num_images)
+        rows = run.figures(indices)
         folder.mkdir(exist_ok=True)
         worst, median = worst_and_median(rows)
-        images = {index: run.show(index) for index in progress(dict.fromkeys([*worst, *median]), "Rendering")}
+        chosen = list(dict.fromkeys([*worst, *median]))
+        print(f"Rendering {len(chosen)} of them for the sheets", flush=True)
+        images = {row: run.show(indices[row]) for row in progress(chosen, "Rendering")}
         save_picture(folder / "worst.png", _sheet(rows, images, worst))
         save_picture(folder / "median.png", _sheet(rows, images, median))
         write_text(folder / "figures.md", figures_table(rows, worst, median))
-        print(f"{len(rows)} test pictures. Written to {folder}: worst.png, median.png, figures.md")
+        of_all = "" if self.num_images is None else f" of {len(run.picture_names())}"
+        print(f"{len(rows)}{of_all} test pictures. Written to {folder}: worst.png, median.png, figures.md")
+
+
+def evenly(total: int, num: int | None) -> list[int]:
+    """Indices of some of `total` images, the first and the last among them; of all where `num` is None."""
+    if num is None or num >= total:
+        return list(range(total))
+    return [total // 2] if num == 1 else [i * (total - 1) // (num - 1) for i in range(num)]
 
 
 def worst_and_median(rows: Rows) -> tuple[list[int], list[int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,8 +40,11 @@ class Run:
         self.pipeline.eval()  # nerfstudio leaves a pipeline that was evaluated in training mode
         return means
 
-    def figures(self) -> list[dict[str, str]]:
-        """The last evaluation's row of every test picture; evaluates first if there is none of this training."""
+    def figures(self, indices: Sequence[int]) -> list[dict[str, str]]:
+        """A row for each of some test pictures: the last evaluation's, or a new one's where training went on since.
+
+        An evaluation of some pictures alone is not kept.
+        """
         from partnerface_ns.plugin.pipeline import PER_IMAGE_NAME
 
         path, names = self.folder / PER_IMAGE_NAME, self.picture_names()
@@ -48,7 +52,10 @@ class Run:
         if path.is_file() and path.stat().st_mtime >= trained:
             rows = _read_csv(path)
             if [row.get("image") for row in rows] == names:
-                return rows
+                return [rows[index] for index in indices]
+        print(f"Evaluating {len(indices)} of {len(names)} test images", flush=True)
+        if len(indices) < len(names):
+            return [{key: str(value) for key, value in row.items()} for row in self.pipeline.evaluate(indices)]
         self.evaluate()
         return _read_csv(path)
 

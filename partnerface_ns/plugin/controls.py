@@ -15,9 +15,8 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
-from nerfstudio.viewer.viewer_elements import ViewerButton, ViewerDropdown, ViewerSlider, ViewerText
+from nerfstudio.viewer.viewer_elements import ViewerText
 from torch import Tensor, nn
-from viser import ViserServer
 
 from partnerface_ns.avatar_file import AvatarInfo
 from partnerface_ns.capture.record import Record
@@ -29,10 +28,13 @@ from partnerface_ns.flame.neutral import direction_sizes
 from partnerface_ns.flame.open_head import load_open_head
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
+from partnerface_ns.plugin.elements import PageButton, PageDropdown, PageSlider
 
 SAVED_NAME = "expressions.json"
 """File in the run folder that holds the saved expressions."""
 TRACKED, SLIDERS = "tracked", "sliders"
+UNNAMED = "-"
+"""What the dropdown says where the page shows no named expression, so that each of them can be chosen."""
 PRESETS: Mapping[str, Mapping[str, float]] = {
     "neutral": {},
     "smile": {"mouthSmile": 0.8, "cheekSquint": 0.4, "smile": 1.0},
@@ -62,18 +64,22 @@ class HeadControls(nn.Module):
         self._rig = Rig(model)
         self._saved_path: Path | None = None
         self._presets = {name: dict(channels) for name, channels in PRESETS.items()}
-        self._sliders: dict[str, ViewerSlider] = {}
-        self.a_motion = ViewerDropdown(
-            "Motion", TRACKED, [TRACKED, SLIDERS], hint="The tracked video's motion, or the sliders"
+        self._sliders: dict[str, PageSlider] = {}
+        self.a_motion = PageDropdown(
+            "Motion",
+            TRACKED,
+            [TRACKED, SLIDERS],
+            hint="The tracked video's motion, or the sliders",
+            cb_hook=self._motion_chosen,
         )
-        self.b_preset = ViewerDropdown("Expression", "neutral", list(self._presets), cb_hook=self._show_preset)
-        self.c_reset = ViewerButton("Reset", cb_hook=lambda _: self.set_channels({}))
+        self.b_preset = PageDropdown("Expression", UNNAMED, self._options, cb_hook=self._show_preset)
+        self.c_reset = PageButton("Reset", cb_hook=lambda _: self.set_channels({}, "neutral"))
         for place, name in enumerate(strongest_expressions(model)):
             self._add(f"d_{place:02d}", name, (0.0, 1.0))
         for place, (name, ends) in enumerate((_POSES | _TURNS).items()):
             self._add(f"e_{place:02d}", name, ends)
         self.f_name = ViewerText("Name", "mine", hint="Under which the sliders are saved")
-        self.g_save = ViewerButton("Save this expression", cb_hook=lambda _: self.save(self.f_name.value))
+        self.g_save = PageButton("Save this expression", cb_hook=lambda _: self.save(self.f_name.value))
 
     def _add(self, attribute: str, name: str, ends: tuple[float, float]) -> None:
         slider = SeenSlider(name, ends, self._seen(name), self._slider_moved)
@@ -81,24 +87,41 @@ class HeadControls(nn.Module):
         self._sliders[name] = slider
 
     @property
+    def _options(self) -> list[str]:
+        return [UNNAMED, *self._presets]
+
+    @property
     def channels(self) -> dict[str, float]:
         """What the sliders say, without those at rest."""
         return {name: float(slider.value) for name, slider in self._sliders.items() if slider.value}
 
-    def state(self) -> HeadState | None:
-        """What the sliders ask for, batch axes (1,), on the CPU; None while the tracked motion is shown."""
-        if self.a_motion.value != SLIDERS:
-            return None
-        channels = {name: np.array([value]) for name, value in self.channels.items()} or {"jaw": np.zeros(1)}
-        motion = motion_of_channels(channels, 1.0, self._rig, Path("viewer"))
+    @property
+    def asked(self) -> tuple[tuple[str, float], ...] | None:
+        """The sliders' channels; None while the tracked motion is shown."""
+        return tuple(self.channels.items()) if self.a_motion.value == SLIDERS else None
+
+    def state(self, channels: tuple[tuple[str, float], ...]) -> HeadState:
+        """The head state of some channels, batch axes (1,), on the CPU."""
+        values = {name: np.array([value]) for name, value in channels} or {"jaw": np.zeros(1)}
+        motion = motion_of_channels(values, 1.0, self._rig, Path("viewer"))
         head = ShapedHead(self._model, self._verts_rest().cpu())
         return retargeted(motion, head, self._info.neutral)[0]
 
-    def set_channels(self, channels: Mapping[str, float]) -> None:
-        """Move the sliders: what is not given, or has no slider, goes to rest."""
-        for name, slider in self._sliders.items():
-            slider.value = min(slider.max, max(slider.min, float(channels.get(name, 0.0))))
+    def set_channels(self, channels: Mapping[str, float], name: str = UNNAMED) -> None:
+        """Move the sliders: what is not given, or has no slider, goes to rest.
+
+        Args:
+            channels: values by name.
+            name: of this expression, which the dropdown says.
+        """
+        for channel, slider in self._sliders.items():
+            slider.value = min(slider.max, max(slider.min, float(channels.get(channel, 0.0))))
         self.a_motion.value = SLIDERS
+        self._say(name)
+
+    def _say(self, name: str) -> None:
+        if self.b_preset.value != name:
+            self.b_preset.value = name
 
     def use_folder(self, folder: Path) -> None:
         """Save expressions in this run folder, and offer those that lie there.
@@ -112,7 +135,7 @@ class HeadControls(nn.Module):
             for name in saved.values:
                 record = saved.record(name)
                 self._presets[name] = {channel: record.number(channel) for channel in record.values}
-            self.b_preset.set_options(list(self._presets))
+            self.b_preset.set_options(self._options)
 
     def save(self, name: str) -> None:
         """Keep what the sliders say under a name, in the run folder where there is one.
@@ -120,27 +143,36 @@ class HeadControls(nn.Module):
         The presets' names stay theirs: a number is added to them.
         """
         name = name.strip() or "mine"
-        name = f"{name} 2" if name in PRESETS else name
+        name = f"{name} 2" if name in (*PRESETS, UNNAMED) else name
         self.f_name.value = name
         self._presets[name] = self.channels
-        self.b_preset.set_options(list(self._presets))
+        self.b_preset.set_options(self._options)
+        if self.asked is not None:
+            self._say(name)
         if self._saved_path is not None:
             saved = {key: value for key, value in self._presets.items() if key not in PRESETS}
             partial = self._saved_path.with_name(f"{SAVED_NAME}.partial")
             partial.write_text(json.dumps(saved, indent=2) + "\n", encoding="utf8")
             os.replace(partial, self._saved_path)
 
-    def _show_preset(self, element: ViewerDropdown) -> None:
-        self.set_channels(self._presets[element.value])
+    def _show_preset(self, element: PageDropdown) -> None:
+        if element.page is not None and element.value != UNNAMED:
+            self.set_channels(self._presets[element.value], element.value)
 
-    def _slider_moved(self, element: ViewerSlider) -> None:
-        if element.value and self.a_motion.value != SLIDERS:
+    def _slider_moved(self, element: PageSlider) -> None:
+        if element.page is not None:
             self.a_motion.value = SLIDERS
+            self._say(UNNAMED)
+
+    def _motion_chosen(self, element: PageDropdown) -> None:
+        if element.value == TRACKED:
+            self._say(UNNAMED)
 
     def show_tracked(self) -> None:
-        """Show the tracked motion again: someone moved its frame slider."""
+        """Show the tracked motion again: someone asked for one of its frames."""
         if self.a_motion.value != TRACKED:
             self.a_motion.value = TRACKED
+            self._say(UNNAMED)
 
     def _seen(self, name: str) -> tuple[float, float] | None:
         """What training saw of a channel, from the neutral face on, as far as the head model names it."""
@@ -157,7 +189,7 @@ class HeadControls(nn.Module):
         return low, high
 
 
-class SeenSlider(ViewerSlider):
+class SeenSlider(PageSlider):
     """A slider from a neutral 0 that marks what training saw."""
 
     def __init__(
@@ -165,7 +197,7 @@ class SeenSlider(ViewerSlider):
         name: str,
         ends: tuple[float, float],
         seen: tuple[float, float] | None,
-        moved: Callable[[ViewerSlider], None],
+        moved: Callable[[PageSlider], None],
     ) -> None:
         """
         Args:
@@ -176,13 +208,8 @@ class SeenSlider(ViewerSlider):
         hint = "0 is this person's neutral face"
         if seen is not None:
             hint = f"Training saw {seen[0]:.2f} to {seen[1]:.2f}; {hint}"
+            self.marks = tuple(sorted({min(ends[1], max(ends[0], end)) for end in seen}))
         super().__init__(name, 0.0, *ends, 0.01, cb_hook=moved, hint=hint)
-        self.marks = tuple(sorted({min(ends[1], max(ends[0], end)) for end in seen})) if seen is not None else None
-
-    def _create_gui_handle(self, viser_server: ViserServer) -> None:
-        self.gui_handle = viser_server.gui.add_slider(
-            self.name, self.min, self.max, self.step, self.default_value, marks=self.marks, hint=self.hint
-        )
 
 
 def strongest_expressions(model: HeadModel, count: int = _NUM_EXPRESSIONS) -> list[str]:

@@ -9,6 +9,8 @@ has it.
 from __future__ import annotations
 
 import hashlib
+import threading
+import time
 from dataclasses import dataclass, field, replace
 from typing import Any, Dict, Optional, Type
 
@@ -26,15 +28,20 @@ from partnerface_ns.avatar import Avatar
 from partnerface_ns.avatar_config import AvatarConfig
 from partnerface_ns.avatar_file import AvatarInfo
 from partnerface_ns.capture.capture import Capture, Frame
+from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
+from partnerface_ns.plugin.animation import Animation
+from partnerface_ns.plugin.clips import Look
 from partnerface_ns.plugin.controls import HeadControls
 from partnerface_ns.plugin.course import Course
 from partnerface_ns.plugin.dataparser import Recording
 from partnerface_ns.plugin.page import MutedPart, PageView
-from partnerface_ns.plugin.viewer import FaceView
+from partnerface_ns.plugin.seen_views import SeenViews
+from partnerface_ns.plugin.viewer import FaceView, RecordedPage
 from partnerface_ns.prepared.prepared_avatar import PreparedAvatar
 from partnerface_ns.rendering.rays import Rays
 from partnerface_ns.subject import Subject
+from partnerface_ns.warp.part_names import part_names
 
 OUTPUTS = ("rgb", "accumulation", "depth", "parts", "deformation", "canonical")
 """What every rendered image holds, in the viewer's order."""
@@ -78,25 +85,31 @@ class PartnerfaceModel(Model):
         )
         self.register_buffer("trained_seconds", torch.tensor(0.0))
         self.register_buffer("capture_digest", self._digest.clone())
-        self.face_view = FaceView(
-            self._shown.camera,
-            self._pose(self._shown.timestep).mean(0).numpy(),
-            capture.num_timesteps,
-            self._shown.timestep,
-        )
-        self.frame_slider = self.face_view.slider
-        self.frame_slider_play = self.face_view.play
+        self.face_view = FaceView(self, self._shown.camera, self._pose(self._shown.timestep).mean(0).numpy())
         info = AvatarInfo.of(capture, self._recording.head_model, self._recording.head_model.name)
         self.head_controls = HeadControls(
             self._recording.head_model, info, lambda: self.avatar.skinning.head.verts_rest
         )
-        self.face_view.slider.cb_hook = lambda _: self.head_controls.show_tracked()
-        self.page_view = PageView(self.avatar)
+        self.animation = Animation(
+            capture.num_timesteps,
+            self._shown.timestep,
+            self.head_controls.show_tracked,
+            lambda page: RecordedPage(self, page),
+        )
+        self.page_view = PageView(self.avatar, self._part_names(), self.face_view.look_at_front)
         self._muted = MutedPart(self.avatar)
+        self._seen: SeenViews | None = None
         self._prepared: PreparedAvatar | None = None
+        self._preparing = threading.Lock()
         self.register_load_state_dict_post_hook(lambda module, _: module._forget_prepared())
         self.fast = False
-        """Whether images are made as `prepared/` does; the pipeline sets it where nothing is trained."""
+        """Whether images are made as `prepared/` does; it is set where nothing is trained."""
+
+    def _part_names(self) -> list[str]:
+        if self.config.avatar.deformation != "parts":
+            return []
+        skinning = self.avatar.skinning
+        return part_names(skinning.head.model, skinning.canonical.verts, self.avatar.deformation.seeds)
 
     def _forget_prepared(self) -> None:
         self._prepared = None
@@ -148,25 +161,36 @@ class PartnerfaceModel(Model):
             obb_box: taken for nerfstudio's sake; the avatar ends where the head does and is not cropped.
             exact: follow every sample even where `fast` is set.
         """
-        states, residuals = self._moment_of_camera(camera)
-        of_page = self._of_page(camera)
+        if self._of_page(camera):
+            return self.page_image(camera, self.look(time.monotonic()))
+        return self._image(camera, *self._moment_of_camera(camera), exact)
+
+    def _image(
+        self, camera: Cameras, states: HeadState, residuals: Tensor | None, exact: bool = False
+    ) -> dict[str, Tensor]:
         bundle = camera.generate_rays(camera_indices=0, keep_shape=True)
         origins = bundle.origins.reshape(-1, 3).to(self.device)
         directions = bundle.directions.reshape(-1, 3).to(self.device)
-        self._muted.part = self.page_view.muted_part if of_page else None
         fast = self.fast and not exact and bool((origins == origins[0]).all())
         flat = (self._fast if fast else self._exact)(origins, directions, states, residuals)
-        self._muted.part = None
-        outputs = {name: flat[name].reshape(*bundle.origins.shape[:2], -1) for name in OUTPUTS}
-        if not of_page:
-            return outputs
-        self.face_view.rendered.set()
-        return self.page_view.dressed(outputs, camera, states)
+        return {name: flat[name].reshape(*bundle.origins.shape[:2], -1) for name in OUTPUTS}
+
+    @property
+    def prepares(self) -> bool:
+        """Whether the next image must wait for `prepare`."""
+        return self.fast and self._prepared is None
+
+    def prepare(self) -> None:
+        """Compute what fast images need, which takes seconds; nothing where it is there, or images are exact."""
+        with self._preparing:
+            if self.prepares:
+                self._prepared = PreparedAvatar(self.avatar)
 
     def _fast(
         self, origins: Tensor, directions: Tensor, states: HeadState, residuals: Tensor | None
     ) -> dict[str, Tensor]:
-        self._prepared = self._prepared or PreparedAvatar(self.avatar)
+        self.prepare()
+        assert self._prepared is not None
         whole = self._muted.part is None
         return self._prepared.render(origins[0], directions, states, residuals, recorded=whole)
 
@@ -198,15 +222,55 @@ class PartnerfaceModel(Model):
             "deformation": outputs["deformation"],
         }
 
+    # -- a viewer's pages ----------------------------------------------------------------------------------------
+
+    def look(self, now: float) -> Look:
+        """What the page's controls ask for at a time, in seconds of `time.monotonic`."""
+        page = self.page_view
+        return Look(
+            self.animation.timestep_at(now), self.head_controls.asked, page.part, page.muted, bool(page.d_mesh.value)
+        )
+
+    @torch.no_grad()
+    def page_image(self, camera: Cameras, look: Look) -> dict[str, Tensor]:
+        """What a page shows (height, width, channels); arguments as for `get_outputs_for_camera`."""
+        states, residuals = self._moment_of_look(look)
+        with self._muted.muted(look.part if look.muted else None):
+            outputs = self._image(camera, states, residuals)
+        self.animation.rendered.set()
+        return self.page_view.dressed(outputs, camera, states, look)
+
+    def degrees_from_training(self, camera: Cameras) -> float:
+        """Angle between a page's view of the head and the nearest of training."""
+        place = camera.camera_to_worlds[0, :3, 3].cpu().float()
+        return self._views().degrees_away(place, self._moment_of_camera(camera)[0].to("cpu"))
+
+    def front_of_face(self, distance: float) -> tuple[Tensor, Tensor, Tensor]:
+        """A camera's place at a distance before the face that pages show, the face, and upwards; world frame."""
+        states, _ = self._moment_of_look(self.look(time.monotonic()))
+        return self._views().front(distance, states.to("cpu"))
+
+    def _views(self) -> SeenViews:
+        if self._seen is None:
+            head = self.avatar.skinning.head
+            model = head.model.to("cpu")
+            self._seen = SeenViews(self._recording.capture, ShapedHead(model, head.verts_rest.detach().cpu()))
+        return self._seen
+
+    def _moment_of_look(self, look: Look) -> tuple[HeadState, Int[Tensor, frames] | None]:
+        if look.channels is not None:
+            return self.head_controls.state(look.channels).to(self.device), None
+        return self._moment_of_timestep(None if look.timestep is None else min(look.timestep, len(self._track) - 1))
+
     # -- which head state ----------------------------------------------------------------------------------------
 
     def _moment_of_camera(self, camera: Cameras) -> tuple[HeadState, Int[Tensor, frames] | None]:
         """The one head state that an image shows, and its timestep if it has a torso of its own."""
         if self._of_page(camera):
-            asked = self.head_controls.state()
-            if asked is not None:
-                return asked.to(self.device), None
-        timestep = self._timestep_of_camera(camera)
+            return self._moment_of_look(self.look(time.monotonic()))
+        return self._moment_of_timestep(self._timestep_of_camera(camera))
+
+    def _moment_of_timestep(self, timestep: int | None) -> tuple[HeadState, Int[Tensor, frames] | None]:
         if timestep is None:
             return self._neutral(), None
         present = torch.tensor([timestep], device=self.device)
@@ -220,8 +284,6 @@ class PartnerfaceModel(Model):
         metadata, last = camera.metadata or {}, len(self._track) - 1
         if "timestep" in metadata:
             return int(metadata["timestep"].flatten()[0])
-        if self.face_view.timestep is not None:
-            return min(last, self.face_view.timestep)
         if camera.times is not None:
             return round(float(camera.times.flatten()[0].clamp(0, 1)) * last)
         frames = self._recording.capture.frames_of("train")

@@ -1,4 +1,4 @@
-"""What a viewer page can do besides the picture: one part alone or without its deformation, the mesh, a clip.
+"""What a viewer page can do besides the picture: one part alone or without its deformation, the mesh.
 
 Nothing of it reaches training, evaluation or rendered files: the model asks only for pictures of a page.
 """
@@ -6,80 +6,77 @@ Nothing of it reaches training, evaluation or rendered files: the model asks onl
 from __future__ import annotations
 
 import threading
-import time
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras
-from nerfstudio.viewer.viewer_elements import ViewerCheckbox, ViewerDropdown
-from PIL import Image
 from torch import Tensor, nn
+from viser import ClientHandle
 
 from partnerface_ns.avatar import SOFT, Avatar
 from partnerface_ns.capture.capture import Camera
 from partnerface_ns.flame.state import HeadState
-from partnerface_ns.rendering.figures import save_clip, to_picture
+from partnerface_ns.plugin.clips import Look
+from partnerface_ns.plugin.elements import PageButton, PageCheckbox, PageDropdown
+from partnerface_ns.rendering.figures import to_picture
 from partnerface_ns.rendering.overlay import mesh_over_picture
 from partnerface_ns.warp.part_assigner import PartWeights
 
-CLIPS_NAME = "clips"
-"""Folder in the run folder that holds recorded clips."""
 ALL, SOLO, MUTED = "all", "solo", "muted"
 _FADED = 0.25
 """Contrast of what is not of the part shown alone."""
-_FPS = 25.0
-_LONGEST, _MOST = 384, 1000
-"""Pixels of a clip's longer side, and pictures after which a recording ends by itself: a few hundred MB of memory."""
 
 
 class PageView(nn.Module):
-    """Controls of one viewer; `muted_part` and `dressed` say what they ask for."""
+    """Controls of one viewer; a `Look` says what they ask for, `dressed` does it."""
 
-    def __init__(self, avatar: Avatar) -> None:
+    def __init__(self, avatar: Avatar, names: Sequence[str], reset_view: Callable[[ClientHandle], None]) -> None:
+        """
+        Args:
+            avatar: whose parts are shown.
+            names: of its parts; none where it has no parts.
+            reset_view: turns a page's camera to the front of the face.
+        """
         super().__init__()
         self._avatar = lambda: avatar  # a module here would be registered, and saved, a second time
-        self._folder: Path | None = None
-        self._recorder: ClipRecorder | None = None
-        has_parts = avatar.config.deformation == "parts"
-        names = [str(part) for part in range(avatar.config.num_parts)] if has_parts else []
-        self.a_part = ViewerDropdown("Part", ALL, [ALL, *names], hint="A part to look at")
-        self.b_shown = ViewerDropdown(
+        self._names = list(names)
+        self.a_reset = PageButton(
+            "Reset view", cb_hook=lambda button: button.page is not None and reset_view(button.page)
+        )
+        self.b_part = PageDropdown("Part", ALL, [ALL, *names], hint="A part to look at")
+        self.c_shown = PageDropdown(
             "Shown", SOLO, [SOLO, MUTED], hint="solo: the rest is grey; muted: as if this part did not deform"
         )
-        self.c_mesh = ViewerCheckbox("Mesh", False, hint="The tracked mesh over the picture")
-        self.d_record = ViewerCheckbox("Record", False, cb_hook=self._start_or_stop, hint="A clip of this page")
-
-    def use_folder(self, folder: Path) -> None:
-        """Write clips into this run folder."""
-        self._folder = folder / CLIPS_NAME
+        self.d_mesh = PageCheckbox("Mesh", False, hint="The tracked mesh over the picture")
 
     @property
-    def muted_part(self) -> int | None:
-        """The part whose deformation a page leaves out."""
-        return self._part if self.b_shown.value == MUTED else None
+    def part(self) -> int | None:
+        """The part to look at."""
+        return None if self.b_part.value == ALL else self._names.index(self.b_part.value)
 
     @property
-    def _part(self) -> int | None:
-        return None if self.a_part.value == ALL else int(self.a_part.value)
+    def muted(self) -> bool:
+        """Whether that part does not deform; else it is shown alone."""
+        return self.c_shown.value == MUTED
 
-    def dressed(self, outputs: dict[str, Tensor], camera: Cameras, states: HeadState) -> dict[str, Tensor]:
-        """A page's picture with what its controls ask for, and record it if a clip is being made.
+    def dressed(self, outputs: dict[str, Tensor], camera: Cameras, states: HeadState, look: Look) -> dict[str, Tensor]:
+        """A page's picture with what its controls ask for.
 
         Args:
             outputs: images (height, width, channels).
             camera: of the picture, shape (1,).
             states: the head state that it shows, batch axes (1,).
+            look: what is asked for.
         """
         rgb = outputs["rgb"]
-        if self._part is not None and self.b_shown.value == SOLO:
-            rgb = alone(rgb, share_of_part(self._avatar(), outputs, self._part))
-        if self.c_mesh.value:
+        if look.part is not None and not look.muted:
+            rgb = alone(rgb, share_of_part(self._avatar(), outputs, look.part))
+        if look.mesh:
             rgb = self._with_mesh(rgb, camera, states)
-        if self._recorder is not None:
-            self._recorder.add(to_picture(rgb))
         return outputs | {"rgb": rgb}
 
     def _with_mesh(self, rgb: Tensor, camera: Cameras, states: HeadState) -> Tensor:
@@ -89,44 +86,6 @@ class PageView(nn.Module):
         faces = head.model.faces.cpu().numpy()
         drawn = mesh_over_picture(to_picture(rgb), nothing, verts, faces, _camera_of(camera), side=max(rgb.shape[:2]))
         return torch.from_numpy(drawn).to(rgb) / 255
-
-    def _start_or_stop(self, element: ViewerCheckbox) -> None:
-        recorder, self._recorder = self._recorder, ClipRecorder() if element.value else None
-        if recorder is not None and recorder.pictures and self._folder is not None:
-            recorder.save(self._folder)
-
-
-class ClipRecorder:
-    """Pictures of one page, as long as each was to be seen."""
-
-    def __init__(self) -> None:
-        self.pictures: list[UInt8[np.ndarray, "height width 3"]] = []
-        self._times: list[float] = []
-        self._page: Any = None
-
-    def add(self, picture: UInt8[np.ndarray, "height width 3"]) -> None:
-        """Keep a picture, in the size of the first; those of other browsers, and what is too much, are left out."""
-        # nerfstudio renders each browser in a thread of its own, which knows it.
-        page = getattr(threading.current_thread(), "client", None)
-        if not self.pictures:
-            self._page = page
-            height, width = picture.shape[:2]
-            scale = _LONGEST / max(height, width)
-            self._size = 2 * round(width * scale / 2), 2 * round(height * scale / 2)
-        if page is not self._page or len(self.pictures) >= _MOST:
-            return
-        self.pictures.append(np.array(Image.fromarray(picture).resize(self._size, Image.Resampling.BILINEAR)))
-        self._times.append(time.monotonic())
-
-    def save(self, folder: Path) -> Path:
-        """Write `clip_000.mp4` or the next free name."""
-        folder.mkdir(parents=True, exist_ok=True)
-        path = next(p for i in range(10**6) if not (p := folder / f"clip_{i:03d}.mp4").exists())
-        times = np.array(self._times)
-        moments = np.arange(times[0], max(time.monotonic(), times[0] + 1 / _FPS), 1 / _FPS)
-        seen = np.searchsorted(times, moments, side="right") - 1
-        save_clip(path, (self.pictures[i] for i in seen), _FPS)
-        return path
 
 
 def alone(rgb: Float[Tensor, "height width 3"], share: Float[Tensor, "height width 1"]) -> Tensor:
@@ -147,12 +106,27 @@ def share_of_part(avatar: Avatar, outputs: dict[str, Tensor], part: int) -> Floa
 
 
 class MutedPart:
-    """Leaves one part's deformation out of an avatar's pictures: set `part` before each."""
+    """Leaves one part's deformation out of an avatar's pictures, in the thread that asks for it alone."""
 
     def __init__(self, avatar: Avatar) -> None:
-        self.part: int | None = None
+        self._here = threading.local()
         if avatar.config.deformation == "parts":
             avatar.deformation.register_forward_pre_hook(self._without)
+
+    @property
+    def part(self) -> int | None:
+        """The part that does not deform in this thread."""
+        return getattr(self._here, "part", None)
+
+    @contextmanager
+    def muted(self, part: int | None) -> Iterator[None]:
+        """Mute a part, or none, until the end of the block; a picture that is given up ends it too."""
+        before = self.part
+        try:
+            self._here.part = part
+            yield
+        finally:
+            self._here.part = before
 
     def _without(self, module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...] | None:
         if self.part is None:

@@ -56,9 +56,16 @@ class PartnerfacePipeline(VanillaPipeline):
         super().__init__(config, device, **kwargs)
         provide_ffmpeg()
         self.model.fast = self.test_mode != "val"
+        self._name_folders()
         if config.run_folder is not None:
             self.model.head_controls.use_folder(config.run_folder)
-            self.model.page_view.use_folder(config.run_folder)
+            self.model.animation.use_folder(config.run_folder)
+
+    def _name_folders(self) -> None:
+        """Let the viewer show controls in folders of these names: it takes the shortest path of attributes."""
+        self.add_module("Animation", self.model.animation)
+        self.add_module("Expression", self.model.head_controls)
+        self.add_module("View", self.model.page_view)
 
     def load_pipeline(self, loaded_state: dict[str, Any], step: int) -> None:
         """Load a checkpoint; unlike nerfstudio's own, never in part.
@@ -90,9 +97,7 @@ class PartnerfacePipeline(VanillaPipeline):
             output_path: folder for the pictures themselves.
             get_std: whether to give standard deviations as well (0 for a single picture).
         """
-        self.eval()
-        rows = list(self._evaluate(output_path))
-        self.train()
+        rows = self.evaluate(range(len(self.datamanager.eval_dataset)), output_path)
         for target in self._per_image_files():
             _write_csv(target, rows)
         names = [name for name in rows[0] if name not in ("image", "timestep", "camera")]
@@ -100,10 +105,23 @@ class PartnerfacePipeline(VanillaPipeline):
         means = {name: _mean(v) for name, v in values.items()}
         return means | ({f"{name}_std": _std(v) for name, v in values.items()} if get_std else {})
 
-    def _evaluate(self, output_path: Path | None) -> Iterable[dict[str, Any]]:
+    def evaluate(self, indices: Sequence[int], output_path: Path | None = None) -> list[dict[str, Any]]:
+        """The values of some evaluation pictures, a row each.
+
+        Args:
+            indices: of the pictures.
+            output_path: folder for the pictures themselves.
+        """
+        self.eval()
+        rows = list(self._evaluate(indices, output_path))
+        self.train()
+        return rows
+
+    def _evaluate(self, indices: Sequence[int], output_path: Path | None) -> Iterable[dict[str, Any]]:
         loader = self.datamanager.fixed_indices_eval_dataloader
         lpips = self._lpips()
-        for index, (camera, batch) in enumerate(progress(loader, "Evaluating", len(loader.image_indices))):
+        for index in progress(indices, "Evaluating"):
+            camera, batch = loader.get_camera(index)
             began = seconds_when_done(self.device)
             outputs = self.model.get_outputs_for_camera(camera, exact=True)
             seconds = seconds_when_done(self.device) - began

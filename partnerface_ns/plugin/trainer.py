@@ -173,8 +173,9 @@ class PartnerfaceTrainer(Trainer):
         return found
 
     def _after_train(self) -> None:
-        """Also say what to run next, before a viewer that stays open."""
+        """Also say what to run next, before a viewer that stays open and shows fast images from now on."""
         self._guard.end()
+        self.pipeline.model.fast = True
         self.callbacks.append(TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN], self._say_what_is_next))
         super()._after_train()
 

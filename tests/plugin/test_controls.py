@@ -46,32 +46,63 @@ def test_the_strongest_expressions_have_sliders(head, tiny_head):
 
 
 def test_tracked_motion_is_shown_until_a_slider_moves(controls, info):
-    assert controls.state() is None
+    assert controls.asked is None
     slider = controls._sliders["jaw"]
     slider.value = 0.2
     slider.cb_hook(slider)
-    state = controls.state()
+    assert controls.asked is None, "the program moved it"
+    slider.page = object()
+    slider.cb_hook(slider)
+    state = controls.state(controls.asked)
     torch.testing.assert_close(state.jaw[0], info.neutral.jaw + torch.tensor([0.2, 0, 0]))
     torch.testing.assert_close(state.expression[0], info.neutral.expression)
     controls.a_motion.value = "tracked"
-    assert controls.state() is None
+    assert controls.asked is None
 
 
 def test_presets_and_reset_move_the_sliders(controls, info, head):
-    controls.b_preset.value = "smile"
-    controls.b_preset.cb_hook(controls.b_preset)
+    choose(controls, "smile")
     left = head.expression_names.index("mouthSmileLeft")
-    added = controls.state().expression[0] - info.neutral.expression
+    added = controls.state(controls.asked).expression[0] - info.neutral.expression
     assert added[left] == pytest.approx(0.8) and "jaw" not in controls.channels
     controls.c_reset.cb_hook(controls.c_reset)
     assert controls.channels == {}
-    torch.testing.assert_close(controls.state().expression[0], info.neutral.expression)
-    torch.testing.assert_close(controls.state().translation[0], info.neutral.translation, atol=1e-6, rtol=0)
+    torch.testing.assert_close(controls.state(controls.asked).expression[0], info.neutral.expression)
+    torch.testing.assert_close(
+        controls.state(controls.asked).translation[0], info.neutral.translation, atol=1e-6, rtol=0
+    )
+
+
+def test_every_expression_can_be_chosen_that_is_not_shown(controls):
+    assert controls.b_preset.value == "-", "the tracked motion is shown"
+    choose(controls, "smile")
+    assert controls.b_preset.value == "smile"
+    controls.c_reset.cb_hook(controls.c_reset)
+    assert controls.b_preset.value == "neutral", "so that smile can be chosen again"
+    choose(controls, "smile")
+    slider = controls._sliders["jaw"]
+    slider.value, slider.page = 0.2, object()
+    slider.cb_hook(slider)
+    assert controls.b_preset.value == "-"
+    choose(controls, "smile")
+    controls.show_tracked()
+    assert controls.b_preset.value == "-"
+    choose(controls, "smile")
+    controls.a_motion.value = "tracked"
+    controls.a_motion.cb_hook(controls.a_motion)
+    assert controls.b_preset.value == "-"
+    choose(controls, "-")
+    assert controls.a_motion.value == "tracked", "no expression"
+
+
+def choose(controls, name):
+    controls.b_preset.value, controls.b_preset.page = name, object()
+    controls.b_preset.cb_hook(controls.b_preset)
 
 
 def test_a_turn_turns_the_head(controls, info):
     controls.set_channels({"yaw": 9.0})
-    state = controls.state()
+    state = controls.state(controls.asked)
     assert controls.channels == {"yaw": 0.6}, "kept on the slider"
     assert not np.allclose(state.rotation[0], info.neutral.rotation, atol=0.1)
 
@@ -87,10 +118,10 @@ def test_expressions_are_saved_and_offered_again(controls, head, info, tmp_path)
     assert controls.f_name.value == "neutral 2", "the page says under which name"
     again = HeadControls(head, info, controls._verts_rest)
     again.use_folder(tmp_path)
-    assert again.b_preset.options == ["neutral", "smile", "surprise", "wry", "neutral 2"]
-    again.b_preset.value = "wry"
-    again.b_preset.cb_hook(again.b_preset)
+    assert again.b_preset.options == ["-", "neutral", "smile", "surprise", "wry", "neutral 2"]
+    choose(again, "wry")
     assert again.channels == {"mouthSmile": 0.3, "yaw": -0.1}
+    assert again.b_preset.value == "wry"
     (tmp_path / "expressions.json").write_text('{"wry": {"jaw": "wide"}}')
     with pytest.raises(SubjectError, match=r"wry\.jaw"):
         again.use_folder(tmp_path)

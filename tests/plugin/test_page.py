@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import math
+import threading
 from types import SimpleNamespace
+from unittest.mock import Mock
 
-import imageio_ffmpeg
 import numpy as np
 import pytest
 import torch
-from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.cameras.cameras import Cameras, CameraType
+from nerfstudio.viewer.utils import CameraState, parse_object
+from nerfstudio.viewer.viewer_elements import ViewerElement
+from nerfstudio.viewer_legacy.server.viewer_utils import IOChangeException
 
-from partnerface_ns.plugin.page import ClipRecorder, alone, share_of_part
+from partnerface_ns.plugin.elements import PageButton, PageSlider
+from partnerface_ns.plugin.page import PageView, alone, share_of_part
+from partnerface_ns.plugin.viewer import RecordedPage
 
 
 @pytest.fixture
@@ -41,7 +48,7 @@ def test_the_shares_of_all_parts_are_the_head(model, look):
 
 def test_a_part_alone_leaves_the_rest_grey(model, look):
     rgb = look()["rgb"]
-    model.page_view.a_part.value = "1"
+    model.page_view.b_part.value = model.page_view._names[1]
     solo = look()["rgb"]
     share = share_of_part(model.avatar, look(), 1)[..., 0]
     saturation = solo.amax(-1) - solo.amin(-1)
@@ -51,7 +58,7 @@ def test_a_part_alone_leaves_the_rest_grey(model, look):
 
 def test_a_muted_part_does_not_deform_and_only_on_a_page(model, look):
     before = look()
-    model.page_view.a_part.value, model.page_view.b_shown.value = "1", "muted"
+    model.page_view.b_part.value, model.page_view.c_shown.value = model.page_view._names[1], "muted"
     muted = look()
     share = share_of_part(model.avatar, before, 1)[..., 0]
     lower = muted["deformation"].mean(-1) - before["deformation"].mean(-1)
@@ -59,38 +66,93 @@ def test_a_muted_part_does_not_deform_and_only_on_a_page(model, look):
     assert lower[share == 0].abs().mean() < -0.1 * lower[share > 0.7].mean(), "little of the others"
     model.face_view._viewer = None
     file = look()["deformation"]
-    model.page_view.a_part.value = "all"
+    model.page_view.b_part.value = "all"
     assert torch.equal(look()["deformation"], file), "files are rendered whole"
 
 
 def test_the_mesh_lies_over_the_picture(model, look):
     rgb = look()["rgb"]
-    model.page_view.c_mesh.value = True
+    model.page_view.d_mesh.value = True
     changed = (look()["rgb"] - rgb).abs().amax(-1) > 0.05
     assert 0.05 < changed.float().mean() < 0.95 and not changed[0].any()
 
 
-def test_a_clip_holds_each_picture_as_long_as_it_was_seen(tmp_path, monkeypatch):
-    now = [10.0]
-    monkeypatch.setattr("partnerface_ns.plugin.page.time", SimpleNamespace(monotonic=lambda: now[0]))
-    recorder = ClipRecorder()
-    for gray, until in ((50, 11.0), (200, 13.0)):
-        recorder.add(np.full((20, 30, 3), gray, np.uint8))
-        now[0] = until
-    path = recorder.save(tmp_path / "clips")
-    assert path.name == "clip_000.mp4" and recorder.save(tmp_path / "clips").name == "clip_001.mp4"
-    count, seconds = imageio_ffmpeg.count_frames_and_secs(str(path))
-    assert count == 75 and seconds == pytest.approx(3.0)
+def test_a_picture_that_is_given_up_leaves_no_part_muted(model, look, monkeypatch):
+    before = look()
+    model.page_view.b_part.value, model.page_view.c_shown.value = model.page_view._names[1], "muted"
+    with monkeypatch.context() as patch:
+        patch.setattr(model, "_exact", Mock(side_effect=IOChangeException))
+        with pytest.raises(IOChangeException):
+            look()
+    assert model._muted.part is None
+    model.page_view.b_part.value = "all"
+    assert torch.equal(look()["rgb"], before["rgb"])
 
 
-def test_what_a_page_records_is_written_into_the_run(model, look, tmp_path):
-    page = model.page_view
-    page.use_folder(tmp_path)
-    page.d_record.value = True
-    page.d_record.cb_hook(page.d_record)
-    look()
-    page.d_record.value = False
-    page.d_record.cb_hook(page.d_record)
-    assert [p.name for p in (tmp_path / "clips").iterdir()] == ["clip_000.mp4"]
-    look()
-    assert page._recorder is None
+def test_a_part_is_muted_in_the_thread_of_its_page_alone(model):
+    seen = []
+    with model._muted.muted(2):
+        thread = threading.Thread(target=lambda: seen.append(model._muted.part))
+        thread.start()
+        thread.join()
+        with model._muted.muted(None):
+            assert model._muted.part is None
+        assert model._muted.part == 2
+    assert seen == [None] and model._muted.part is None
+
+
+def test_reset_view_is_for_the_page_that_asks(model):
+    asked = []
+    page = PageView(model.avatar, ["mouth"], asked.append)
+    page.a_reset.page = "a page"
+    page.a_reset.cb_hook(page.a_reset)
+    assert asked == ["a page"] and page.part is None
+    page.b_part.value = "mouth"
+    assert page.part == 0
+
+
+def test_a_recorded_page_is_rendered_in_the_size_asked_for_as_the_page_shows_it(model, look):
+    viewer = Mock(ready=False, train_lock=threading.Lock(), trainer=SimpleNamespace(training_state="training"))
+    viewer.control_panel.max_res = 48
+    model.face_view._viewer = viewer
+    camera = model.kwargs["metadata"]["recording"].capture.frames[0].camera
+    pose = torch.from_numpy(camera.T_world_camera[:3]).float()
+    fov = 2 * math.atan(camera.height / (2 * camera.fl_y))
+    viewer.get_camera_state.return_value = CameraState(fov, 2.0, pose, CameraType.PERSPECTIVE)
+    recorded = RecordedPage(model.train(), SimpleNamespace(camera=SimpleNamespace(aspect=2.0)))
+    assert "paused" in recorded.waits_for()
+    viewer.trainer = None
+    assert recorded.waits_for() is None
+    model.head_controls.set_channels({"jaw": 0.3})
+    note = recorded.note(0.0)
+    model.head_controls.set_channels({})
+    picture = recorded.picture(note)
+    assert picture.shape == (24, 48, 3) and model.training and not viewer.train_lock.locked()
+    closed = recorded.picture(recorded.note(0.0))
+    assert not np.array_equal(picture, closed), "a note keeps what the sliders said"
+    viewer.ready, viewer.render_tab_state.preview_render = True, True
+    assert recorded.note(0.0) is None, "nor is a preview of a camera path recorded"
+
+
+def test_the_folders_of_controls_have_names_for_people(make_config, start):
+    pipeline = start(make_config()).pipeline
+    folders = {path.split("/")[-2] for path, _ in parse_object(pipeline, ViewerElement, "Custom Elements")}
+    assert folders == {"Animation", "Expression", "View"}
+    assert len(pipeline.state_dict()) == len({id(v) for v in pipeline.state_dict(keep_vars=True).values()})
+
+
+def test_sliders_are_labelled_with_their_ends():
+    server = Mock()
+    PageSlider("gaze", 0.0, -0.5, 0.5, 0.01)._create_gui_handle(server)
+    assert server.gui.add_slider.call_args.kwargs["marks"] == ((-0.5, "-0.5"), (0.5, "0.5"))
+
+
+def test_an_element_knows_the_page_that_used_it_and_lets_nothing_wait():
+    followed, server = [], Mock()
+    button = PageButton("Go", cb_hook=lambda element: followed.append(element.page))
+    button.hurry = lambda: followed.append("hurry")
+    button.install(server)
+    (changed,) = server.gui.add_button.return_value.on_click.call_args.args
+    changed(SimpleNamespace(client="page"))
+    changed(SimpleNamespace(client=None))
+    assert followed == ["hurry", "page", None]

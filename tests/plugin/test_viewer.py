@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import math
-import time
 from types import SimpleNamespace
 from unittest.mock import Mock
 
 import numpy as np
+import pytest
+import torch
+from nerfstudio.viewer.render_state_machine import RenderAction, RenderStateMachine
 from nerfstudio.viewer.viewer import Viewer
 from viser import ClientHandle
 
 from partnerface_ns.capture.capture import Camera
+from partnerface_ns.plugin.page_renderer import PageRenderer
 from partnerface_ns.plugin.viewer import FaceView
+
+FRONT = (torch.tensor([0.0, 0, 0.3]), torch.tensor([0.0, 0, 0.2]), torch.tensor([0.0, 1, 0]))
+MODEL = SimpleNamespace(prepare=lambda: None, front_of_face=lambda distance: FRONT, device=torch.device("cpu"))
+
+
+@pytest.fixture
+def view():
+    return FaceView(MODEL, Camera(np.eye(4), 100.0, 100.0, 32.0, 24.0, 64, 48), np.zeros(3))
 
 
 def test_a_page_opens_where_the_captures_camera_stood():
     T = np.eye(4)
     T[:3, 3] = [0.1, 0.2, 1.0]
-    view = FaceView(Camera(T, 100.0, 100.0, 32.0, 24.0, 64, 48), np.array([0.1, 0.2, 0.0]), 10, 3)
+    view = FaceView(MODEL, Camera(T, 100.0, 100.0, 32.0, 24.0, 64, 48), np.array([0.1, 0.2, 0.0]))
     hidden = []
     view._viewer = SimpleNamespace(set_camera_visibility=hidden.append, toggle_cameravis_button=lambda: None)
     view._scene_ready = True
@@ -30,30 +41,38 @@ def test_a_page_opens_where_the_captures_camera_stood():
     np.testing.assert_allclose(client.camera.up_direction, [0, 1, 0])
     assert client.camera.fov == 2 * math.atan(24 / 100)
     assert hidden == [False], "frustums are hidden once; a user may show them again"
-    assert view.slider.default_value == 3 and view.slider.max == 9
 
 
-def test_play_moves_the_frame_slider_until_it_is_switched_off():
-    view = FaceView(Camera(np.eye(4), 100.0, 100.0, 32.0, 24.0, 64, 48), np.zeros(3), 5, 0)
-    view.play.value = True
-    view.play.cb_hook(view.play)
-    seen, end = set(), time.monotonic() + 10
-    while len(seen) < 5 and time.monotonic() < end:
-        seen.add(view.slider.value)
-        view.rendered.set()
-        time.sleep(0.01)
-    view.play.value = False
-    assert seen == {0, 1, 2, 3, 4}, "it begins again at the end"
+def test_reset_view_turns_the_page_to_the_front_of_the_face(view):
+    client = Mock(spec=ClientHandle, camera=SimpleNamespace())
+    view.look_at_front(client)
+    np.testing.assert_allclose(client.camera.position, [0, 0, 3])
+    np.testing.assert_allclose(client.camera.look_at, [0, 0, 2])
+    np.testing.assert_allclose(client.camera.up_direction, [0, 1, 0])
 
 
-def test_a_page_that_was_open_before_the_scene_sees_no_frustums_and_keyframes_see_as_wide_as_the_page():
-    view = FaceView(Camera(np.eye(4), 100.0, 100.0, 32.0, 24.0, 64, 48), np.zeros(3), 5, 0)
+def test_a_page_is_rendered_by_our_thread_alone_and_no_control_waits_for_it(view, monkeypatch):
+    monkeypatch.setattr("partnerface_ns.plugin.viewer.PageRenderer.start", lambda self: None)
+    view._viewer = Mock(spec=Viewer)
+    theirs = RenderStateMachine(view._viewer, 10.0, Mock(spec=ClientHandle))
+    view._viewer.render_statemachines = {4: theirs}
+    view._render_page(Mock(spec=ClientHandle, client_id=4))
+    ours = view._viewer.render_statemachines[4]
+    assert isinstance(ours, PageRenderer) and not theirs.running
+    theirs.action(RenderAction("static", None))
+    assert theirs.next_action is None, "it finds nothing to render while it ends"
+    ours._full = True
+    view._hurry()
+    assert ours.interrupt_render_flag
+
+
+def test_a_page_that_was_open_before_the_scene_sees_no_frustums_and_keyframes_see_as_wide_as_the_page(view):
     fov = SimpleNamespace(_impl=SimpleNamespace(label="Default FOV"), value=75.0)
     other = SimpleNamespace(_impl=SimpleNamespace(label="Default Time"), value=0.0)
     init_scene = Mock()
     viewer = Mock(spec=Viewer)
     viewer.viser_server, viewer.control_panel, viewer.camera_handles = Mock(), Mock(), {}
-    viewer.init_scene = init_scene
+    viewer.init_scene, viewer.viewer_elements, viewer.ready = init_scene, [], False
     viewer.viser_server.gui._gui_input_handle_from_id = {"a": other, "b": fov}
     viewer.viser_server.get_clients.return_value = {0: Mock()}
     view._setup(viewer)
