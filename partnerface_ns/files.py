@@ -332,12 +332,13 @@ def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 def write_json(path: Path, content: object) -> None:
     """Write a JSON file whole; numbers that are not finite become null, because JSON has no word for them."""
-    write_text(path, json.dumps(_finite_or_null(content), indent=1, allow_nan=False) + "\n")
+    write_text(path, json.dumps(finite_or_null(content), indent=1, allow_nan=False) + "\n")
 
 
-def _finite_or_null(value: object) -> object:
+def finite_or_null(value: object) -> object:
+    """A JSON value with null in place of numbers that are not finite."""
     if isinstance(value, dict):
-        return {key: _finite_or_null(item) for key, item in value.items()}
+        return {key: finite_or_null(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite_or_null(item) for item in value]
+        return [finite_or_null(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from partnerface_ns.bench.tables import COLUMNS, driving_table, runs_table, seve
 from partnerface_ns.bench.training_runs import Outcome
 from partnerface_ns.bench.variants import VARIANTS
 from partnerface_ns.errors import SubjectError
-from partnerface_ns.files import write_text
+from partnerface_ns.files import finite_or_null, write_text
 
 _HEAD = """# Benchmarks
 
@@ -51,6 +52,9 @@ The lite preset in its soft stage, all settings in turns on the same machine: th
 few frames takes a little less, because its moments come again within these steps and are remembered.
 """
 
+_METRICS = ("metrics", "seen")
+"""Fields of a run that hold metrics."""
+
 
 @dataclass
 class Results:
@@ -72,12 +76,12 @@ class Results:
             return cls()
         try:
             held = json.loads(path.read_text(encoding="utf8"))
-            runs = [Outcome(**row) for row in held["runs"]]
+            runs = [Outcome(**row | {key: _measured(row[key]) for key in _METRICS}) for row in held["runs"]]
             driven = [_driven(row) for row in held["driven"]]
             steps = [StepTimes(**row | {"costs": [StepCost(**cost) for cost in row["costs"]]}) for row in held["steps"]]
             for run in runs:
                 _ = VARIANTS[run.variant], [run.metrics[name] for name in COLUMNS], run.seen["psnr_head"]
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise SubjectError(
                 path,
                 "not what this version of the benchmark writes",
@@ -126,7 +130,12 @@ def _title(driven: Driven) -> str:
 
 
 def _lines(rows: Sequence[Any]) -> str:
-    return ",\n".join(json.dumps(asdict(row)) for row in rows)
+    return ",\n".join(json.dumps(finite_or_null(asdict(row)), allow_nan=False) for row in rows)
+
+
+def _measured(metrics: dict[str, float | None]) -> dict[str, float]:
+    """Metrics of a file: null is NaN, for what no picture shows."""
+    return {name: math.nan if value is None else value for name, value in metrics.items()}
 
 
 def _driven(row: dict[str, Any]) -> Driven:
@@ -136,6 +145,6 @@ def _driven(row: dict[str, Any]) -> Driven:
         row["avatar"],
         row["device"],
         [Speed(**speed) for speed in row["speeds"]],
-        None if quality is None else Quality(**quality),
+        None if quality is None else Quality(**{way: _measured(metrics) for way, metrics in quality.items()}),
         row["num_test"],
     )

@@ -113,7 +113,8 @@ class Bench:
         if self.variants and (self.avatar is not None or self.suite != "ablation"):
             raise SubjectError("--variants", "takes --suite ablation, and no --avatar", found=" ".join(self.variants))
         if not self.seconds or min(self.seconds) <= 0:
-            raise SubjectError("--seconds", "out of range", expected="more than 0", found=self.seconds)
+            found = " ".join(f"{seconds:g}" for seconds in self.seconds) or "none"
+            raise SubjectError("--seconds", "out of range", expected="more than 0", found=found)
         unknown = [name for name in self.variants if name not in VARIANTS]
         if unknown:
             raise SubjectError(

@@ -91,7 +91,8 @@ class FrameFilter:
         nodes = [graph.add("buffer", **source, pixel_aspect="1/1")]
         if interlaced:
             self._tell("The video is interlaced: it was deinterlaced, one frame for each frame.")
-            parity = _FIRST_FIELDS.get(self._stream.codec_context.field_order, "auto")
+            order = getattr(self._stream.codec_context, "field_order", 0)  # PyAV tells it from 18.1 on
+            parity = _FIRST_FIELDS.get(order, "auto")
             nodes.append(graph.add("yadif", mode="send_frame", parity=parity, deint="interlaced"))
         codec = self._stream.codec_context
         conversion = conversion_of(codec.color_trc, codec.color_primaries)

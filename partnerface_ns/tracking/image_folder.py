@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ def images_of(folder: Path) -> list[Path]:
     return paths
 
 
-def read_folder(folder: Path, note: Note) -> Iterator[VideoFrame]:
+def read_folder(folder: Path, note: Note) -> Generator[VideoFrame, None, None]:
     """All images of a folder as frames.
 
     Args:
@@ -133,7 +133,7 @@ def _to_srgb(image: Any, icc: bytes | None) -> tuple[Any, str | None]:
     if not icc:
         return image, None
     try:
-        profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
+        profile: Any = ImageCms.ImageCmsProfile(io.BytesIO(icc))
         name = ImageCms.getProfileDescription(profile).strip()
         if "srgb" in name.lower():
             return image, None

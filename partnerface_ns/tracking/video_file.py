@@ -5,7 +5,7 @@ What the file says about turning, pixel shape, fields and colours is followed; w
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +48,7 @@ def length_of_file(path: Path) -> Length:
         return Length(seconds, float(stream.average_rate or 0) or None, max(size) or None)
 
 
-def read_file(path: Path, note: Note) -> Iterator[VideoFrame]:
+def read_file(path: Path, note: Note) -> Generator[VideoFrame, None, None]:
     """All whole frames of a video file.
 
     Args:

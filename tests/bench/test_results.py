@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from partnerface_ns.bench.scaling import StepCost, StepTimes
 from partnerface_ns.bench.tables import COLUMNS
 from partnerface_ns.bench.training_runs import Outcome
 from partnerface_ns.errors import SubjectError
+from partnerface_ns.files import read_json
 
 DOCS = Path(__file__).parents[2] / "docs"
 METRICS = dict.fromkeys(COLUMNS, 20.5)
@@ -29,6 +31,15 @@ def test_what_is_written_comes_back(tmp_path):
     assert Results.of(tmp_path) == results
     assert [run.seconds for run in results.runs] == [60.0, 120.0], "rows are in order"
     assert {path.name for path in tmp_path.iterdir()} == {"bench.json", "bench.md", "bench.png"}
+
+
+def test_what_no_picture_shows_is_null_in_the_file_and_nan_again(tmp_path):
+    unseen = METRICS | {"psnr_mouth": float("nan")}
+    driven = replace(DRIVEN, quality=Quality(unseen, METRICS))
+    Results([replace(RUN, metrics=unseen)], [driven]).write(tmp_path)
+    assert read_json(tmp_path / "bench.json")["runs"][0]["metrics"]["psnr_mouth"] is None
+    again = Results.of(tmp_path)
+    assert math.isnan(again.runs[0].metrics["psnr_mouth"]) and math.isnan(again.driven[0].quality.exact["psnr_mouth"])
 
 
 def test_no_folder_holds_nothing(tmp_path):

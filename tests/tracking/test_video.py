@@ -331,7 +331,7 @@ def test_a_video_that_begins_late_does_not_break_off(tmp_path):
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     notes: list[str] = []
-    assert [f.time for f in read_frames(tmp_path / "late.mkv", Selection(), notes.append)][0] == 0
+    assert len(list(read_frames(tmp_path / "late.mkv", Selection(), notes.append))) == 12
     assert notes == []
 
 
