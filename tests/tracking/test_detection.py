@@ -39,7 +39,7 @@ def test_faces_side_by_side_are_two():
 
 
 def test_a_face_whose_box_changes_its_size_is_one_path():
-    inner = np.array([115.0, 95.0, 28.0, 28.0])
+    inner = np.array([118.0, 98.0, 24.0, 24.0])
     subject = choose_subject([[BIG] if i % 3 else [inner] for i in range(45)])
     assert not np.isnan(subject.boxes).any() and subject.num_others == 0
 
