@@ -204,7 +204,8 @@ def seen(num: int, **changes: np.ndarray) -> tuple[stages.Faces, stages.Pictures
         "burnt": np.zeros(num),
         "texture": np.zeros((num, len(face_places().points), 3), dtype=np.uint8),
     }
-    pictures = stages.Pictures(CropPath(100.0, np.zeros((num, 2)), True, np.zeros(num, dtype=bool)), landmarks, **arrays | changes)
+    crop = CropPath(100.0, np.zeros((num, 2)), True, np.zeros(num, dtype=bool))
+    pictures = stages.Pictures(crop, landmarks, **arrays | changes)
     return stages.Faces(np.ones((num, 4)), np.arange(num) / 25, (100, 100), 0, np.full((num, 4), np.nan)), pictures
 
 
