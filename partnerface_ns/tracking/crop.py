@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 _SIZE_IN_FACES = 3.4
 """Side of the square in heights of the face's box (brows to chin), enough for hair and shoulders."""
@@ -36,8 +36,8 @@ class CropPath:
     """Top left corner (x, y) of each frame's square; whole pixels."""
     still: bool
     """Whether the square stands still."""
-    cut_share: float = 0.0
-    """Share of the frames in which the head is not whole: the square, or the frame itself, cuts it."""
+    cut_off: Bool[np.ndarray, "frames"]
+    """Whether the head is not whole in a frame's square: the square, or the frame itself, cuts it."""
 
     def scale(self, size: int) -> float:
         """Pixels of the result for one pixel of the frame."""
@@ -89,7 +89,7 @@ def plan_crop(
     corners = _holding(path - side * np.array([0.5, _FACE_PLACE]), side, held_low, held_high)
     frame = np.array([shape[1], shape[0]])
     corners = np.round(np.clip(corners, 0, frame - side))
-    return CropPath(side, corners, still, _cut_share(corners, side, low, high, frame))
+    return CropPath(side, corners, still, _cut_off(corners, side, low, high, frame))
 
 
 def _heads(
@@ -110,12 +110,12 @@ def _holding(corners: np.ndarray, side: float, low: np.ndarray, high: np.ndarray
     return np.where(least <= most, np.clip(corners, least, np.maximum(least, most)), (least + most) / 2)
 
 
-def _cut_share(corners: np.ndarray, side: float, low: np.ndarray, high: np.ndarray, frame: np.ndarray) -> float:
-    """Share of the frames in which the head is not whole in the square. The chin is only looked for in the square."""
+def _cut_off(corners: np.ndarray, side: float, low: np.ndarray, high: np.ndarray, frame: np.ndarray) -> np.ndarray:
+    """Whether the head is not whole in each square. At the frame's lower border there is the chest, not the head."""
     slack = _TOUCHES * side
     beyond = (low < corners - slack) | (high > corners + side + slack)
-    at_border = (low < slack) | (high > frame - slack) & np.array([True, False])
-    return float((beyond | at_border).any(1).mean())
+    at_border = (low < slack) | ((high > frame - slack) & np.array([True, False]))
+    return (beyond | at_border).any(1)
 
 
 def _fill_gaps(values: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ slowly over it, so that brows, eyes and nose are left. Frames of one person with
 those of two people to 0.8 at most. A video is split wherever a face looks unlike the one before it, which happens
 between people but also when one person moves quickly; stretches that agree are then put together again. Only where
 the stretches do not agree is it another person, so a cut back to the same person, or other light, changes nothing.
+Where the upper faces are unlike but the lower faces agree, something hides the eyes.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from partnerface_ns.tracking.face_texture import face_places, logarithm, smooth_
 
 _UPPER_MIDDLE, _UPPER_HALF = 0.0285, 0.0335
 """Metres above the landmarks' origin: the face above the nose's tip, where hands are seldom, and below hanging hair."""
+_LOWER_MIDDLE, _LOWER_HALF = -0.035, 0.03
+"""The same for the face below the nose's tip."""
 _CONTINUES = 0.9
 """Agreement of neighbouring frames from which they belong to one stretch without a look at more of them."""
 _SAME = 0.86
@@ -39,18 +42,20 @@ _SAME_SHORT, _SAME_ANY_POSE = 0.7, 0.8
 
 @dataclass(frozen=True)
 class Looks:
-    """What faces look like, frames in order of time."""
+    """What faces look like, frames in order of time. The product of two unit vectors is their agreement."""
 
-    signatures: Float[np.ndarray, "frames places"]
-    """Unit vectors, whose product is their agreement."""
+    upper: Float[np.ndarray, "frames places"]
+    """Unit vectors of the upper face."""
+    lower: Float[np.ndarray, "frames others"]
+    """Unit vectors of the lower face."""
     turns: Float[np.ndarray, "frames 2"]
     """How much the left and the right half of the face look into the camera, 0 to 1."""
 
     def __len__(self) -> int:
-        return len(self.signatures)
+        return len(self.turns)
 
     def __getitem__(self, frames: np.ndarray) -> Looks:
-        return Looks(self.signatures[frames], self.turns[frames])
+        return Looks(self.upper[frames], self.lower[frames], self.turns[frames])
 
     def thinned(self) -> Looks:
         return self[np.linspace(0, len(self) - 1, min(len(self), _MAX_SAMPLES)).astype(int)]
@@ -63,45 +68,62 @@ def looks_of(texture: UInt8[np.ndarray, "frames places 3"], facing: Float[np.nda
         texture: colours of the face.
         facing: cosine between each place's normal and the line of sight.
     """
-    points = face_places().points
-    upper = np.abs(points[:, 1] - _UPPER_MIDDLE) < _UPPER_HALF
-    brightness, light = logarithm(texture).mean(-1)[:, upper], smooth_light()[upper]
-    rest = brightness - brightness @ np.linalg.pinv(light).T @ light.T
-    unit = rest / np.maximum(np.linalg.norm(rest, axis=1, keepdims=True), 1e-9)
-    halves = [facing[:, upper & (sign * points[:, 0] > 0)].mean(1) for sign in (1, -1)]
-    return Looks(unit, np.stack(halves, -1))
+    x, y = face_places().points.T
+    upper, lower = np.abs(y - _UPPER_MIDDLE) < _UPPER_HALF, np.abs(y - _LOWER_MIDDLE) < _LOWER_HALF
+    brightness = logarithm(texture).mean(-1)
+    halves = [facing[:, upper & (sign * x > 0)].mean(1) for sign in (1, -1)]
+    return Looks(_signature(brightness, upper), _signature(brightness, lower), np.stack(halves, -1))
 
 
-def other_people(faces: Looks, times: Float[np.ndarray, "frames"]) -> Bool[np.ndarray, "frames"]:
-    """Frames that do not show the person who is seen in most frames; nor those in which one person fades to another.
+def _signature(brightness: np.ndarray, part: np.ndarray) -> np.ndarray:
+    """Unit vectors of a part of the face, without light that changes slowly over it."""
+    values, light = brightness[:, part], smooth_light()[part]
+    rest = values - values @ np.linalg.pinv(light).T @ light.T
+    return rest / np.maximum(np.linalg.norm(rest, axis=1, keepdims=True), 1e-9)
+
+
+def compare_people(
+    faces: Looks, times: Float[np.ndarray, "frames"]
+) -> tuple[Bool[np.ndarray, "frames"], Bool[np.ndarray, "frames"]]:
+    """Frames that do not show the person who is seen in most frames, and frames that show this person with hidden eyes.
+
+    Frames in which one person fades to another are among the first.
 
     Args:
         faces: of all frames.
         times: seconds.
     """
-    others = np.zeros(len(faces), dtype=bool)
+    others, hidden = np.zeros((2, len(faces)), dtype=bool)
     stretches = [part for whole in _between_cuts(faces) for part in _between_fades(faces, times, whole)]
     long = [s for s in stretches if len(s) >= _SHORT]
     if len(long) < 2:
-        return others
+        return others, hidden
     person = max(_people(faces, long), key=len)
     for stretch in stretches:
-        others[stretch] = stretch[0] not in person and _is_another(faces[person], faces[stretch])
+        if stretch[0] not in person and _is_unlike(faces[person], faces[stretch]):
+            found = hidden if _lower_agreement(faces[person], faces[stretch]) >= _SAME else others
+            found[stretch] = True
     for before, after in pairwise(stretches):
         # Frames in a fade belong to no stretch.
         others[before[-1] + 1 : after[0]] = others[before[-1]] or others[after[0]]
-    return others
+    return others, hidden
 
 
-def _is_another(person: Looks, stretch: Looks) -> bool:
+def _is_unlike(person: Looks, stretch: Looks) -> bool:
     value = agreement(person, stretch)
     if np.isnan(value):
         return agreement(person, stretch, any_pose=True) < _SAME_ANY_POSE
     return value < (_SAME if len(stretch) >= _SHORT else _SAME_SHORT)
 
 
+def _lower_agreement(a: Looks, b: Looks) -> float:
+    return agreement(Looks(a.lower, a.lower, a.turns), Looks(b.lower, b.lower, b.turns))
+
+
 def agreement(a: Looks, b: Looks, any_pose: bool = False) -> float:
-    """How much two stretches look like one person, up to 1; NaN where no two of their frames have a similar pose.
+    """How much the upper faces of two stretches look like one person, up to 1.
+
+    NaN where no two of their frames have a similar pose.
 
     Args:
         a: frames of one stretch.
@@ -110,13 +132,13 @@ def agreement(a: Looks, b: Looks, any_pose: bool = False) -> float:
     """
     a, b = a.thinned(), b.thinned()
     comparable = np.abs(a.turns[:, None] - b.turns).max(-1) < (np.inf if any_pose else _SIMILAR_TURN)
-    pairs = (a.signatures @ b.signatures.T)[comparable]
+    pairs = (a.upper @ b.upper.T)[comparable]
     return float(np.quantile(pairs, _BEST_SHARE)) if len(pairs) else float("nan")
 
 
 def _between_cuts(faces: Looks) -> list[np.ndarray]:
     """Stretches of frames of which each looks like the one before."""
-    alike = (faces.signatures[1:] * faces.signatures[:-1]).sum(-1) >= _CONTINUES
+    alike = (faces.upper[1:] * faces.upper[:-1]).sum(-1) >= _CONTINUES
     return np.split(np.arange(len(faces)), np.nonzero(~alike)[0] + 1)
 
 

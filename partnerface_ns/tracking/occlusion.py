@@ -42,7 +42,13 @@ def covered(
         return np.zeros(len(texture), dtype=bool)
     appearance = lower_face(texture, facing)
     uncovered = max((_grow(appearance, start) for start in _calm_stretches(appearance)), key=np.sum)
-    return ~uncovered if 2 * uncovered.sum() > len(texture) else np.zeros(len(texture), dtype=bool)
+    return _without_single_frames(~uncovered & (2 * uncovered.sum() > len(texture)))
+
+
+def _without_single_frames(found: np.ndarray) -> Bool[np.ndarray, "frames"]:
+    """What is in front of a face stays for more than a frame; one frame alone is rather blurred by motion."""
+    around = np.pad(found, 1)
+    return found & (around[:-2] | around[2:])
 
 
 def lower_face(texture: np.ndarray, facing: np.ndarray) -> Float[np.ndarray, "frames values"]:

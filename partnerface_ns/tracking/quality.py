@@ -148,7 +148,7 @@ def warnings_about_left_out(reasons: Mapping[int, str]) -> list[str]:
     """
     messages = {
         OTHER_PERSON: "Another person is seen in {}; only the person who is seen in most frames is kept.",
-        COVERED: "Something is in front of the face in {}; these frames are left out.",
+        COVERED: "Something is in front of the face in {}; this is left out.",
     }
     frames = {reason: sorted(i for i, r in reasons.items() if r == reason) for reason in messages}
     return [messages[reason].format(name_frames(indices)) for reason, indices in frames.items() if indices]

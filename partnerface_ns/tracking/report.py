@@ -115,7 +115,7 @@ def _footage(capture: Capture, faces: Faces, pictures: Pictures, tracked: Tracke
         burnt=float(np.nanmedian(pictures.burnt[kept])),
         brightness=float(np.nanmedian(pictures.brightness[kept])),
         num_others=faces.num_others,
-        head_cut=pictures.crop.cut_share,
+        head_cut=float(pictures.crop.cut_off[kept].mean()),
     )
 
 

@@ -6,7 +6,6 @@ reason.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from partnerface_ns.tracking.crop import CropPath, plan_crop
 from partnerface_ns.tracking.detection import Box, FaceFinder, choose_subject
 from partnerface_ns.tracking.face_texture import face_places, facing, read_texture
 from partnerface_ns.tracking.head_extent import head_extent, head_window
-from partnerface_ns.tracking.identity import looks_of, other_people
+from partnerface_ns.tracking.identity import compare_people, looks_of
 from partnerface_ns.tracking.landmarks import NUM_LANDMARKS, LandmarkDetector
 from partnerface_ns.tracking.matting import Matter, keep_subject
 from partnerface_ns.tracking.occlusion import covered
@@ -232,17 +231,15 @@ def reasons_to_leave_out(faces: Faces, pictures: Pictures) -> dict[int, str]:
         elif pictures.sharpness[index] < _BLURRED * typical:
             reasons[index] = "blurred"
     towards = facing(pictures.landmarks)
-    texture, times = pictures.texture, faces.times
-    _leave_out(reasons, faces, OTHER_PERSON, lambda i: other_people(looks_of(texture[i], towards[i]), times[i]))
-    _leave_out(reasons, faces, COVERED, lambda i: covered(texture[i], towards[i]))
-    return reasons
+    kept = _kept(faces, reasons)
+    others, hidden = compare_people(looks_of(pictures.texture[kept], towards[kept]), faces.times[kept])
+    reasons |= dict.fromkeys(kept[others].tolist(), OTHER_PERSON) | dict.fromkeys(kept[hidden].tolist(), COVERED)
+    kept = _kept(faces, reasons)
+    return reasons | dict.fromkeys(kept[covered(pictures.texture[kept], towards[kept])].tolist(), COVERED)
 
 
-def _leave_out(reasons: dict[int, str], faces: Faces, reason: str, applies: Callable[[np.ndarray], np.ndarray]) -> None:
-    """Add a reason for those of the frames that are still kept to which it applies."""
-    kept = np.array([index for index in range(len(faces.times)) if index not in reasons], dtype=int)
-    if len(kept):
-        reasons |= {int(index): reason for index in kept[applies(kept)]}
+def _kept(faces: Faces, reasons: dict[int, str]) -> Int[np.ndarray, "frames"]:
+    return np.array([index for index in range(len(faces.times)) if index not in reasons], dtype=np.int64)
 
 
 def require_enough(video: Path, num_frames: int, reasons: dict[int, str]) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from partnerface_ns.tracking.face_texture import face_places, smooth_light
-from partnerface_ns.tracking.identity import Looks, agreement, looks_of, other_people
+from partnerface_ns.tracking.identity import Looks, agreement, compare_people, looks_of
 
 FRONT, SIDE = (0.9, 0.9), (0.9, 0.3)
 
@@ -27,7 +27,7 @@ def film(person: int, num: int, light: float = 1.0, turn: tuple[float, float] = 
 def others_in(*films: tuple[np.ndarray, np.ndarray]) -> list[float]:
     """Share of each film's frames that show another person."""
     texture, facing = (np.concatenate(arrays) for arrays in zip(*films, strict=True))
-    others = other_people(looks_of(texture, facing), np.arange(len(texture)) / 25)
+    others, _ = compare_people(looks_of(texture, facing), np.arange(len(texture)) / 25)
     ends = np.cumsum([len(t) for t, _ in films])[:-1]
     return [float(part.mean()) for part in np.split(others, ends)]
 
@@ -35,7 +35,7 @@ def others_in(*films: tuple[np.ndarray, np.ndarray]) -> list[float]:
 def test_people_agree_with_themselves_more_than_with_each_other():
     one, again, two = (looks_of(*film(p, n)) for p, n in ((1, 20), (1, 25), (2, 20)))
     assert agreement(one, again) > 0.93 and agreement(one, two) < 0.8
-    np.testing.assert_allclose(np.linalg.norm(one.signatures, axis=1), 1)
+    np.testing.assert_allclose(np.linalg.norm(one.upper, axis=1), 1)
 
 
 def test_the_longest_seen_person_is_kept():
@@ -76,6 +76,16 @@ def test_frames_that_fade_from_one_person_to_the_other_go_with_the_other():
     fade = (a * (1 - share) + b * share).astype(np.uint8), facing
     before, between, after = others_in(film(1, 60), fade, film(2, 40))
     assert before < 0.1 and between > 0.7 and after == 1
+
+
+def test_a_person_whose_eyes_are_hidden_is_no_other_person():
+    """The lower face tells: a hand before the eyes, not somebody else."""
+    texture, facing = film(1, 60)
+    hand = texture.copy()
+    eyes = face_places().points[:, 1] > 0.005
+    hand[20:40, eyes] = np.random.default_rng(4).integers(150, 170, (20, int(eyes.sum()), 3))
+    others, hidden = compare_people(looks_of(hand, facing), np.arange(60) / 25)
+    assert not others.any() and hidden[20:40].all() and hidden.sum() == 20
 
 
 def test_looks_of_some_frames():

@@ -65,6 +65,10 @@ def test_places_that_are_turned_away_do_not_count():
     assert not covered(cover(film(0.2), range(40, 70), (60, 60, 65), MOUTH), facing).any()
 
 
+def test_one_frame_alone_is_not_covered():
+    assert not covered(cover(film(), range(50, 51), (60, 60, 65), MOUTH), FACING).any()
+
+
 def test_what_is_there_most_of_the_time_or_in_a_short_video_is_not_judged():
     mostly = covered(cover(film(), range(20, 110), (60, 60, 65), MOUTH), FACING)
     assert not mostly[20:110].any()

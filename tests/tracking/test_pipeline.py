@@ -301,7 +301,8 @@ def seen(num: int, **changes: np.ndarray) -> tuple[stages.Faces, stages.Pictures
         "burnt": np.zeros(num),
         "texture": np.zeros((num, len(face_places().points), 3), dtype=np.uint8),
     }
-    pictures = stages.Pictures(CropPath(100.0, np.zeros((num, 2)), True), landmarks, **arrays | changes)
+    crop = CropPath(100.0, np.zeros((num, 2)), True, np.zeros(num, dtype=bool))
+    pictures = stages.Pictures(crop, landmarks, **arrays | changes)
     return stages.Faces(np.ones((num, 4)), np.arange(num) / 25, (100, 100), 0, np.full((num, 4), np.nan)), pictures
 
 
@@ -407,10 +408,10 @@ def test_a_silhouette_that_was_not_measured_is_null():
 
 def test_another_person_is_told_from_a_covered_face(monkeypatch):
     """Another person is looked for first: a covered face is one that this person shows otherwise."""
-    monkeypatch.setattr(stages, "other_people", lambda looks, times: times > 0.59)
+    monkeypatch.setattr(stages, "compare_people", lambda looks, times: (times > 0.59, times < 0.05))
     monkeypatch.setattr(stages, "covered", lambda texture, facing: np.arange(len(texture)) >= len(texture) - 2)
     reasons = stages.reasons_to_leave_out(*seen(20))
-    assert reasons == {13: stages.COVERED, 14: stages.COVERED, **dict.fromkeys(range(15, 20), stages.OTHER_PERSON)}
+    assert reasons == dict.fromkeys((0, 1, 13, 14), stages.COVERED) | dict.fromkeys(range(15, 20), stages.OTHER_PERSON)
 
 
 def test_other_people_do_not_count_as_frames_that_should_be_tracked(tmp_path):
