@@ -22,8 +22,8 @@ MAX_COEFFICIENT = 30.0
 """Coefficients are in deviations of a population, or in shares of a full expression: those of faces stay below ten."""
 MAX_STRETCH = 0.15
 """Mean change of an edge's length against rest, as a share of the mean length; expressions of faces stay below 0.05."""
-MAX_TURN = 2.0
-"""Radians that jaw, neck or an eye turns at most."""
+MAX_TURNS = {"neck": 2.0, "jaw": 1.0, "eyes": 1.6}
+"""Radians that a joint turns at most: some more than any face can."""
 _MAX_NAMED = 8
 
 
@@ -44,7 +44,7 @@ def without_torn_heads(capture: Capture, model: HeadModel) -> Capture:
         raise SubjectError(
             capture.root,
             "the tracked head is no face",
-            expected=f"coefficients up to {MAX_COEFFICIENT:g}, and a surface that is not torn",
+            expected=f"coefficients up to {MAX_COEFFICIENT:g}, angles in radians, a surface that is not torn",
             found=found,
             hint="another head model than the capture was tracked with, or the tracker lost the face",
         )
@@ -62,14 +62,15 @@ def torn_timesteps(capture: Capture, model: HeadModel) -> dict[int, str]:
     """Timesteps whose head no face can have, with the reason."""
     track = capture.track
     coefficient = track.expression.abs().amax(-1)
-    turn = torch.stack([_angle(joint) for joint in (track.neck, track.jaw, *track.eyes.split(3, -1))]).amax(0)
+    turns = {name: _angle(getattr(track, name).unflatten(-1, (-1, 3))).amax(-1) for name in MAX_TURNS}
     stretch = _stretches(capture, model, coefficient <= MAX_COEFFICIENT)
     reasons: dict[int, str] = {}
     for t in range(capture.num_timesteps):
+        turned = [name for name, limit in MAX_TURNS.items() if not float(turns[name][t]) <= limit]
         if not float(coefficient[t]) <= MAX_COEFFICIENT:
             reasons[t] = f"an expression coefficient of {float(coefficient[t]):.3g}"
-        elif not float(turn[t]) <= MAX_TURN:
-            reasons[t] = f"neck, jaw or eyes turn by {np.degrees(float(turn[t])):.0f} degrees"
+        elif turned:
+            reasons[t] = f"{turned[0]} turned by {np.degrees(float(turns[turned[0]][t])):.0f} degrees"
         elif not stretch[t] <= MAX_STRETCH:
             reasons[t] = f"edges change by {100 * stretch[t]:.0f}%"
     return reasons
@@ -86,7 +87,7 @@ def _check_identity(capture: Capture) -> None:
         )
 
 
-def _angle(rotvec: Float[Tensor, "timesteps 3"]) -> Float[Tensor, "timesteps"]:
+def _angle(rotvec: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch"]:
     """How far a rotation vector turns, whole turns taken away, radians."""
     angle = rotvec.norm(dim=-1) % (2 * torch.pi)
     return torch.minimum(angle, 2 * torch.pi - angle)

@@ -37,6 +37,7 @@ _FEW_FACES = 6
 _MIN_MOTION = 0.02
 """Median distance of two frames' heads below which their order cannot be told."""
 _CROP_FITS = 0.02
+"""Distance that one scale and shift must leave to be named."""
 _MASKS_OUTSIDE = 0.08
 """Share of a head that fits its face which masks may leave out."""
 _MAX_CLEARED = 24

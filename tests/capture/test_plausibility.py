@@ -41,8 +41,9 @@ def test_right_heads_are_let_alone(capture, truth):
     [
         ("expression", 9e4, r"an expression coefficient of 9e\+04"),
         ("expression", float("nan"), "an expression coefficient of nan"),
-        ("jaw", torch.tensor([3.0, 0, 0]), "turn by 172 degrees"),
-        ("eyes", torch.tensor([0, 0, 0, 0, 2.5, 0]), "turn by 143 degrees"),
+        ("jaw", torch.tensor([3.0, 0, 0]), "jaw turned by 172 degrees"),
+        ("jaw", torch.tensor([3.0, 3.0, 3.0]), "jaw turned by 62 degrees"),
+        ("eyes", torch.tensor([0, 0, 0, 0, 2.5, 0]), "eyes turned by 143 degrees"),
     ],
 )
 def test_a_torn_head_is_left_out_of_its_split_and_named(capture, truth, name, value, reason):
