@@ -21,8 +21,9 @@ class Drive:
     run: Annotated[Path, tyro.conf.Positional]
     """The run's folder, or an avatar file."""
     source: Annotated[Path | None, tyro.conf.Positional] = None
-    """A capture folder of any layout, a video (it is tracked first; a clip keeps its sound), a Live Link Face CSV, or
-    keyframes (.json, or .csv with a column time)."""
+    """A capture folder of any layout, a video (it is tracked first; a clip keeps its sound), a recording of ARKit's
+    blendshapes (a table, JSON, or a folder of a Live Link Face take), keyframes (a table with a column time, or JSON),
+    or head states over time (.npz, or track.csv of an export)."""
     performance: Literal["talk", "range", "visemes"] | None = None
     """A built-in performance in place of a source."""
     output: Path = Path("driven.mp4")
@@ -37,7 +38,8 @@ class Drive:
     size: int | None = None
     """Longer side of the pictures, pixels; by default the camera's own."""
     fps: float | None = None
-    """Pictures a second; by default the source's own, or 25."""
+    """Images a second; by default the source's own, or 25. Times stay as they are; for a source without a clock it is
+    the source's rate too."""
     smoothing: float = 0.0
     """Seconds over which the motion is smoothed; 0.05 calms a shaky track."""
     exact: bool = False

@@ -22,7 +22,7 @@ class Export:
     run: Annotated[Path, tyro.conf.Positional]
     """The run's folder, or an avatar file."""
     source: Annotated[Path | None, tyro.conf.Positional] = None
-    """The motion, for mesh and track: a capture folder, a video, a Live Link Face CSV, or keyframes."""
+    """The motion, for mesh and track: what `partnerface drive` takes."""
     performance: Literal["talk", "range", "visemes"] | None = None
     """A built-in performance in place of a source."""
     what: Literal["mesh", "parts", "track"] = "parts"
@@ -32,7 +32,8 @@ class Export:
     transfer: Literal["relative", "absolute"] = "relative"
     """Whether the motion is added to the avatar's neutral face, or taken as it is."""
     fps: float | None = None
-    """Moments a second; by default the source's own, or 25."""
+    """Moments a second; by default the source's own, or 25. Times stay as they are; for a source without a clock it
+    is the source's rate too."""
     head_model: Path | None = None
     """The avatar's head model file, where it is no longer where training found it."""
     source_head_model: Path | None = None

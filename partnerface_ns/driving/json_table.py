@@ -190,7 +190,8 @@ def _cell(value: object) -> str:
 
 
 def _refusal(source: Path, content: object) -> SubjectError:
-    rows = isinstance(content, list) and bool(content) and isinstance(content[0], list)
+    lists = [content, *content.values()] if isinstance(content, dict) else [content]
+    rows = any(isinstance(entry, list) and bool(entry) and isinstance(entry[0], list) for entry in lists)
     what = f"keys {', '.join(map(str, list(content)[:12]))}" if isinstance(content, dict) else shortened(content)
     return SubjectError(
         source,

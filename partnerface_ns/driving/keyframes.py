@@ -49,15 +49,12 @@ class Keyframes:
     """Each channel as the file spells it."""
 
 
-def read_keyframes(
-    keyframes: Keyframes, fps: float, expressions: Sequence[str] = ()
-) -> tuple[Channels, tuple[str, ...]]:
+def read_keyframes(keyframes: Keyframes, fps: float) -> tuple[Channels, tuple[str, ...]]:
     """The curves of keyframes at `fps` moments a second, and what a user should know about the reading.
 
     Args:
         keyframes: as they stand in a file.
         fps: moments a second.
-        expressions: names of the head model's own expressions, which have no unit where ARKit has no such name.
 
     Raises:
         SubjectError: times are not in order, there is no channel, or a unit cannot be told.
@@ -73,7 +70,7 @@ def read_keyframes(
         raise SubjectError(
             source, "there are no keyframes", expected="times and at least one channel", found=len(times)
         )
-    curves, notes = _in_our_units(keyframes, expressions)
+    curves, notes = _in_our_units(keyframes)
     known = {
         name: [(t, v) for t, v in zip(times, values.tolist(), strict=True) if np.isfinite(v)]
         for name, values in curves.items()
@@ -91,8 +88,12 @@ def is_keyframes(table: Table) -> bool:
     return _time_column(table.names) is not None and len(channel_columns(table.names)) < HALF
 
 
-def keyframes_of_table(table: Table) -> Keyframes:
+def keyframes_of_table(table: Table, own: Sequence[str]) -> Keyframes:
     """The keyframes in a table with a column `time`.
+
+    Args:
+        table: with `is_keyframes`.
+        own: names of the head model's own expressions, which come before ARKit's.
 
     Raises:
         SubjectError: a cell is no number, a row is too short, or a column stands twice.
@@ -110,7 +111,7 @@ def keyframes_of_table(table: Table) -> Keyframes:
     for index, name in enumerate(table.names):
         if index == column or not name:
             continue
-        channel = _channel(name)
+        channel = _channel(name, own)
         if channel in names:
             found = f"columns {names[channel]} and {name}"
             raise SubjectError(table.source, "a column stands twice", key=name, expected="one", found=found)
@@ -118,8 +119,12 @@ def keyframes_of_table(table: Table) -> Keyframes:
     return Keyframes(table.source, tuple(times.tolist()), keys, table.places, names)
 
 
-def keyframes_of_record(record: Record) -> Keyframes:
+def keyframes_of_record(record: Record, own: Sequence[str]) -> Keyframes:
     """The keyframes in a JSON object with the key `keyframes`.
+
+    Args:
+        record: the object.
+        own: names of the head model's own expressions, which come before ARKit's.
 
     Raises:
         SubjectError: a value is no number, or a time is missing; names it.
@@ -128,11 +133,11 @@ def keyframes_of_record(record: Record) -> Keyframes:
     times = tuple(entry.number(_TIME) for entry in records)
     names = dict.fromkeys(name for entry in records for name in entry.values if name != _TIME)
     keys = {
-        _channel(name): tuple(entry.number(name) if name in entry.values else math.nan for entry in records)
+        _channel(name, own): tuple(entry.number(name) if name in entry.values else math.nan for entry in records)
         for name in names
     }
     places = tuple(f"keyframe {index}" for index in range(len(records)))
-    return Keyframes(record.source, times, keys, places, {_channel(name): name for name in names})
+    return Keyframes(record.source, times, keys, places, {_channel(name, own): name for name in names})
 
 
 def interpolated(keys: Mapping[str, Keys], num: int, fps: float) -> Channels:
@@ -166,12 +171,12 @@ def _times(table: Table, column: int) -> Float[np.ndarray, "rows"]:
     return table.numbers(column) * _SCALES[spelled(table.names[column]).unit]
 
 
-def _channel(name: str) -> str:
-    """The channel of a name, or the name itself where it may be the head model's own."""
-    return find(name, channel_names(arkit_names())) or name
+def _channel(name: str, own: Sequence[str]) -> str:
+    """The channel of a name, or the name itself where it is the head model's own, or unknown."""
+    return name if name in own else find(name, channel_names(arkit_names())) or name
 
 
-def _in_our_units(keyframes: Keyframes, expressions: Sequence[str]) -> tuple[Curves, list[str]]:
+def _in_our_units(keyframes: Keyframes) -> tuple[Curves, list[str]]:
     """Weights from 0 to 1 and angles in radians, and what was inferred."""
     curves = {name: np.array(values) for name, values in keyframes.keys.items()}
     for name, values in curves.items():

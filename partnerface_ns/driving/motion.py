@@ -172,7 +172,7 @@ def _motion_of_folder(folder: Path, model: HeadModel, fps: float | None, source_
 def _motion_of_json(source: Path, text: str, model: HeadModel, fps: float | None) -> Motion:
     content = parse_json(source, text)
     if isinstance(content, dict) and "keyframes" in content:
-        return _motion_of_keyframes(keyframes_of_record(Record(source, content)), model, fps)
+        return _motion_of_keyframes(keyframes_of_record(Record(source, content), model.expression_names), model, fps)
     table, stated = table_of_json(source, content)
     return _motion_of_table(table, model, fps, None, stated)
 
@@ -183,7 +183,7 @@ def _motion_of_table(
     if is_table_track(table):
         return _motion_of_track(read_table_track(table, model, theirs), fps)
     if is_keyframes(table):
-        motion = _motion_of_keyframes(keyframes_of_table(table), model, fps)
+        motion = _motion_of_keyframes(keyframes_of_table(table, model.expression_names), model, fps)
         return replace(motion, notes=(*motion.notes, *table.notes))
     if not is_recording(table):
         raise no_motion(table.source, table)

@@ -86,7 +86,7 @@ def read_recording(table: Table, stated: float | None = None, fps: float | None 
     times, rate, clock_notes = _times(table, stated or _commented_rate(table), fps)
     kept, order_notes = _kept(table, times)
     times, lost = times[kept] - times[kept[0]], lost[kept]
-    rate = rate_of(times) or rate
+    rate = rate or rate_of(times) or RECORDED_FPS
     pause_notes = _pauses(table, times, kept, rate)
     count = f"{len(times)} rows" if len(times) > 1 else "one row, which is one moment"
     notes = [f"{count}, {times[-1] + 1 / rate:.2f} s at {rate:.4g} a second: {clock_notes}"]
@@ -142,13 +142,13 @@ def _in_our_units(table: Table, columns: Sequence[_Column], values: Channels) ->
 # -- times -------------------------------------------------------------------------------------------------------
 
 
-def _times(table: Table, stated: float | None, fps: float | None) -> tuple[Times, float, str]:
-    """Seconds of every row, rows a second if there is only one, and where both are from."""
+def _times(table: Table, stated: float | None, fps: float | None) -> tuple[Times, float | None, str]:
+    """Seconds of every row, rows a second where no clock says it, and where they are from."""
     names, counted = table.names, None
     for index in clock_columns(names):
         clock = read_clock(names[index], table.cells(index))
         if clock is not None and not clock.counts_frames:
-            return clock.times, stated or fps or RECORDED_FPS, f"{names[index]} {clock.note}"
+            return clock.times, None, f"{names[index]} {clock.note}"
         counted = counted or (clock and (index, clock))
     rate = stated or fps or RECORDED_FPS
     source = "the file says so" if stated else "--fps says so" if fps else "the file does not say it, --fps sets it"

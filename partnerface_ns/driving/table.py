@@ -209,9 +209,8 @@ def _fitted(source: Path, line: int, row: list[str], count: int, separator: str)
     """A row with as many cells as there are names: empty cells are added, or taken away at its end."""
     if any(cell.strip() for cell in row[count:]):
         hint = "a decimal comma needs quotes, or semicolons between the columns" if separator == "," else None
-        raise SubjectError(
-            source, "a row of another length", key=f"line {line}", expected=count, found=f"{len(row)} cells", hint=hint
-        )
+        problem = "a row of another length" if count > 1 else "not a table: its first line has a single column"
+        raise SubjectError(source, problem, key=f"line {line}", expected=count, found=f"{len(row)} cells", hint=hint)
     return tuple(cell.strip() for cell in row[:count]) + ("",) * (count - len(row))
 
 

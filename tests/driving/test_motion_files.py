@@ -284,6 +284,8 @@ REFUSED = {
     "a header alone": (text(body=[]), "a header of 56 columns alone"),
     "other columns": ("a,b\n1,2\n", "0 of them among 2 columns: a, b"),
     "JSON of rows": (json.dumps([[0.1] * 52] * 5), "rows of numbers without names"),
+    "JSON of rows under a key": (json.dumps({"BlendShapes": [[0.1] * 55] * 5}), "rows of numbers without names"),
+    "another program's text": ("HIERARCHY\nROOT Hips\n{\n}\n", "line 2]: not a table"),
     "JSON of something else": ('{"a": [1, 2]}', "names and rows"),
     "JSON of short rows": (json.dumps({"names": NAMES, "rows": [[0.1] * 51] * 5}), "row 0]: a row of another length"),
     "JSON of an impossible rate": (json.dumps({"fps": 0, "frames": [{"jawOpen": 1}]}), "[fps]"),

@@ -81,6 +81,7 @@ def test_pictures_are_on_white_by_their_mattes(tracked, pictures):
 def test_the_report_says_all(tracked):
     report = json.loads((tracked / "tracking.json").read_text())
     assert report["frames_total"] == report["frames_tracked"] == 20
+    assert len(report["frame_times"]) == report["frames_total"] and report["frame_times"][0] == 0
     for key in ("seconds_total", "seconds_per_frame", "focal_length_px", "jitter_px"):
         assert report[key] > 0, key
     for key in ("landmark_px_mean", "landmark_px_median", "lips_px_median", "eyes_px_median", "iris_px_median"):
