@@ -31,7 +31,7 @@ class SeenViews:
             capture: gives training frames and their cameras.
             head: the person's, on the CPU.
         """
-        frames = capture.frames_of("train")
+        frames = capture.frames_of("train") or capture.frames
         frames = [frames[i] for i in torch.linspace(0, len(frames) - 1, min(_MOST, len(frames))).long()]
         states = capture.track[torch.tensor([frame.timestep for frame in frames])]
         places = torch.stack([torch.from_numpy(frame.camera.T_world_camera[:3, 3]).float() for frame in frames])

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from partnerface_ns.cli.main import main
-from partnerface_ns.cli.report import figures_table, worst_and_median
+from partnerface_ns.cli.report import evenly, figures_table, worst_and_median
 
 SIZE = 24
 """Pixels a side of the tiny capture's pictures."""
@@ -71,6 +71,29 @@ def test_a_run_is_shown_and_evaluated_once(run, capsys):
     os.utime(checkpoint, ns=(evaluated + 10**9, evaluated + 10**9))
     main(["report", str(run)])
     assert (run / "per_image.csv").stat().st_mtime_ns > evaluated, "figures of an older training are not"
+
+
+def test_fewer_images_are_evaluated_and_the_runs_figures_stay(run, capsys):
+    main(["report", str(run), "--num-images", "1"])
+    out = capsys.readouterr().out
+    assert "Evaluating 1 of 2 test images" in out and "1 of 2 test pictures" in out
+    assert not (run / "per_image.csv").exists(), "an evaluation of some images is not the run's"
+    assert (run / "report" / "figures.md").read_text().startswith("# 1 test picture")
+    main(["report", str(run)])
+    rows = (run / "per_image.csv").read_text()
+    main(["report", str(run), "--num-images", "1"])
+    assert (run / "per_image.csv").read_text() == rows
+    with pytest.raises(SystemExit) as exit_:
+        main(["report", str(run), "--num-images", "0"])
+    assert exit_.value.code == 1 and "--num-images" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("total", "num", "indices"),
+    [(4, None, [0, 1, 2, 3]), (4, 9, [0, 1, 2, 3]), (9, 3, [0, 4, 8]), (9, 1, [4]), (100, 4, [0, 33, 66, 99])],
+)
+def test_some_images_are_chosen_evenly(total, num, indices):
+    assert evenly(total, num) == indices
 
 
 def test_what_is_no_run_is_refused(tmp_path, make_config, capsys):

@@ -1,15 +1,15 @@
-"""A real browser before ns-viewer: what its controls do to the pixels of the page.
+"""A real browser before ns-viewer and live: what their controls do to the pixels of the page.
 
 Needs playwright (the extra `dev` brings it) and a Chromium or Chrome of the system; without them the tests are skipped.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
 import socket
-import subprocess
 import threading
 import time
 from collections import deque
@@ -25,13 +25,14 @@ import numpy as np
 import pytest
 import torch
 from nerfstudio.scripts.viewer import run_viewer
-from nerfstudio.viewer.render_state_machine import RenderStateMachine
 from PIL import Image
 from plugin.conftest import _start
-from viser import SceneApi
+from viser import SceneApi, ViserServer
 
+from partnerface_ns.cli.live import one_line_panel
 from partnerface_ns.demo.subject import make_subject
 from partnerface_ns.plugin.configs import lite
+from partnerface_ns.plugin.page_renderer import PageRenderer
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -237,7 +238,7 @@ def _open(trained: Path, patch: pytest.MonkeyPatch) -> Iterator[Opened]:
 
 def _watch(patch: pytest.MonkeyPatch, result: Opened) -> None:
     """Note when pictures are begun and sent."""
-    render, send = RenderStateMachine._render_img, RenderStateMachine._send_output_to_viewer
+    render, send = PageRenderer._render_img, PageRenderer._send_output_to_viewer
 
     def rendering(self: Any, camera_state: Any) -> Any:
         result.begun = time.monotonic()
@@ -254,8 +255,8 @@ def _watch(patch: pytest.MonkeyPatch, result: Opened) -> None:
         show(self, image, *args, **kwargs)
 
     patch.setattr(SceneApi, "set_background_image", showing)
-    patch.setattr(RenderStateMachine, "_render_img", rendering)
-    patch.setattr(RenderStateMachine, "_send_output_to_viewer", sending)
+    patch.setattr(PageRenderer, "_render_img", rendering)
+    patch.setattr(PageRenderer, "_send_output_to_viewer", sending)
 
 
 def at_rest(opened: Opened) -> np.ndarray:
@@ -296,7 +297,7 @@ def test_sliders_move_what_they_say_and_nothing_else(opened):
 
 
 def test_the_frame_slider_shows_the_tracked_motion_and_plays(opened):
-    rest, slider = at_rest(opened), opened.model.face_view.slider
+    rest, slider = at_rest(opened), opened.model.animation.a_frame
     opened.set("Frame", 9)
     frame = opened.picture(lambda: slider.value == 9 and opened.controls.a_motion.value == "tracked")
     keep("frame", rest, frame)
@@ -305,7 +306,7 @@ def test_the_frame_slider_shows_the_tracked_motion_and_plays(opened):
     seen = set()
     wait(lambda: seen.add(slider.value) or len(seen) > 3)
     opened.tick("Play")
-    wait(lambda: not opened.model.face_view.play.value)
+    wait(lambda: not opened.model.animation.b_play.value)
 
 
 def test_parts_are_seen_alone_and_muted(opened):
@@ -320,8 +321,8 @@ def test_parts_are_seen_alone_and_muted(opened):
 
     page = opened.model.page_view
     part = opened.model.avatar.deformation.seeds[:, 1:].sub(opened.mouth[1:]).norm(dim=1).argmin()
-    opened.choose("Part", str(int(part)))
-    solo = opened.picture(lambda: page.a_part.value == str(int(part)))
+    opened.choose("Part", page._names[int(part)])
+    solo = opened.picture(lambda: page.part == int(part))
     keep("solo", rest, solo)
     saturation, colorful = np.ptp(solo, axis=2), np.ptp(rest, axis=2)
     hair, chin = np.s_[head[1] : eyes[1]], np.s_[mouth[1] : mouth[3], mouth[0] : mouth[2]]
@@ -329,16 +330,16 @@ def test_parts_are_seen_alone_and_muted(opened):
     assert saturation[chin].mean() > 0.3 * colorful[chin].mean(), "the part keeps its colours"
 
     opened.choose("Shown", "muted")
-    muted = opened.picture(lambda: page.muted_part is not None)
+    muted = opened.picture(lambda: page.muted)
     keep("muted", rest, muted)
     assert change(rest, muted, head) > 2 * np.abs(outside(rest - muted, head)).mean()
     opened.choose("Part", "all")
     opened.tick("Mesh")
-    mesh = opened.picture(lambda: page.c_mesh.value)
+    mesh = opened.picture(lambda: page.d_mesh.value)
     keep("mesh", rest, mesh)
     assert change(rest, mesh, opened.box("face")) > 30
     opened.tick("Mesh")
-    np.testing.assert_array_equal(opened.picture(lambda: not page.c_mesh.value), rest)
+    np.testing.assert_array_equal(opened.picture(lambda: not page.d_mesh.value), rest)
 
 
 def test_an_expression_is_saved_and_shown_again(opened, trained):
@@ -356,28 +357,66 @@ def test_an_expression_is_saved_and_shown_again(opened, trained):
     np.testing.assert_array_equal(opened.picture(lambda: opened.controls.channels == {"jaw": 0.25}), wry)
 
 
-def test_a_clip_of_the_page_is_recorded(opened, trained):
+def test_a_preset_can_be_chosen_again_after_reset(opened):
     at_rest(opened)
+    for _ in range(2):
+        opened.choose("Expression", "smile")
+        wait(lambda: opened.controls.channels.get("mouthSmile") == 0.8)
+        opened.page.get_by_text("Reset", exact=True).click()
+        wait(lambda: not opened.controls.channels)
+    assert opened.input("Expression").input_value() == "neutral"
+    gaze = opened.page.locator(
+        "xpath=//label[text()='gaze_yaw']/ancestor::div[contains(@class,'mantine-Flex-root')][1]"
+    )
+    assert gaze.inner_text().split() == ["gaze_yaw", "-0.5", "0.5"]
+    for folder in ("Animation", "View"):
+        assert opened.page.get_by_text(folder, exact=True).count() == 1
+
+
+def test_a_view_far_from_training_is_warned_of_until_it_is_reset(opened):
+    rest = at_rest(opened)
+    warning = opened.page.get_by_text("Far from the training views")
+    (client,) = opened.viewer.viser_server.get_clients().values()
+    client.camera.position = 2 * client.camera.look_at - client.camera.position
+    warning.wait_for()
+    opened.page.get_by_text("Reset view", exact=True).click()
+    warning.wait_for(state="detached")
+    assert change(rest, opened.picture(lambda: True), opened.box("head")) < 30, "the front of the face"
+
+
+def test_a_clip_holds_every_frame_of_the_time_that_was_recorded(opened, trained):
+    at_rest(opened)
+    opened.tick("Play")
     opened.tick("Record")
-    wait(lambda: opened.model.page_view.d_record.value)
-    for value in (0.1, 0.3):
-        opened.set("jaw", value)
-        opened.picture(lambda: opened.controls.channels == {"jaw": value})  # noqa: B023
+    recorder = wait(lambda: opened.model.animation._recorder)
+    time.sleep(0.4)
     opened.tick("Record")
+    opened.page.get_by_text("Written to").wait_for()
+    opened.tick("Play")
+    assert not recorder.busy
     clip = trained.parent / "clips" / "clip_000.mp4"
-    wait(clip.exists)
-    decode = [
-        imageio_ffmpeg.get_ffmpeg_exe(),
-        "-i",
-        clip,
-        "-vf",
-        "scale=64:64",
-        "-f",
-        "rawvideo",
-        "-pix_fmt",
-        "gray",
-        "-",
-    ]
-    frames = np.frombuffer(subprocess.run(decode, capture_output=True, check=True).stdout, np.uint8)
-    frames = frames.reshape(-1, 64, 64).astype(float)
-    assert len(frames) > 10 and np.abs(frames[-1] - frames[0]).max() > 20
+    reader = imageio_ffmpeg.read_frames(str(clip), pix_fmt="gray")
+    width, height = next(reader)["size"]
+    assert max(width, height) == RESOLUTION
+    frames = [np.frombuffer(frame, np.uint8).astype(float) for frame in reader]
+    assert len(frames) >= 10
+    assert all(np.abs(a - b).max() > 5 for a, b in itertools.pairwise(frames)), "no frame stands for two"
+
+
+def test_the_panel_of_live_is_one_line_of_a_narrow_page():
+    server = ViserServer("127.0.0.1", 0, verbose=False)
+    say = one_line_panel(server)
+    say("9.9 images a second, 101 ms late")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=BROWSER, args=WITHOUT_GPU)
+        page = browser.new_page(viewport={"width": 390, "height": 700})
+        page.goto(f"http://127.0.0.1:{server.get_port()}", timeout=1000 * PATIENCE)
+        line = page.get_by_text("9.9 images a second, 101 ms late")
+        line.wait_for(timeout=1000 * PATIENCE)
+        time.sleep(1)
+        if "PARTNERFACE_SCREENSHOTS" in os.environ:
+            page.screenshot(path=Path(os.environ["PARTNERFACE_SCREENSHOTS"]) / "live.png")
+        panel = line.locator("xpath=ancestor::div[contains(@class,'mantine-Paper-root')]").bounding_box()
+        browser.close()
+    server.stop()
+    assert panel["height"] < 0.12 * 700

@@ -68,9 +68,8 @@ def test_presets_and_reset_move_the_sliders(controls, info, head):
     controls.c_reset.cb_hook(controls.c_reset)
     assert controls.channels == {}
     torch.testing.assert_close(controls.state(controls.asked).expression[0], info.neutral.expression)
-    torch.testing.assert_close(
-        controls.state(controls.asked).translation[0], info.neutral.translation, atol=1e-6, rtol=0
-    )
+    neutral = info.neutral.translation
+    torch.testing.assert_close(controls.state(controls.asked).translation[0], neutral, atol=1e-6, rtol=0)
 
 
 def test_every_expression_can_be_chosen_that_is_not_shown(controls):

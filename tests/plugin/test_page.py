@@ -14,16 +14,32 @@ from nerfstudio.cameras.cameras import Cameras, CameraType
 from nerfstudio.viewer.utils import CameraState, parse_object
 from nerfstudio.viewer.viewer_elements import ViewerElement
 from nerfstudio.viewer_legacy.server.viewer_utils import IOChangeException
+from plugin.conftest import _start, tiny
 
+from partnerface_ns.plugin.configs import lite
 from partnerface_ns.plugin.elements import PageButton, PageSlider
 from partnerface_ns.plugin.page import PageView, alone, share_of_part
 from partnerface_ns.plugin.viewer import RecordedPage
 
 
+@pytest.fixture(scope="module")
+def pipeline(subject, tmp_path_factory):
+    config = tiny(lite())
+    config.pipeline.datamanager.data = subject
+    config.output_dir, config.timestamp = tmp_path_factory.mktemp("page"), "run"
+    config.set_timestamp()
+    made = _start(config).pipeline
+    torch.nn.init.normal_(made.model.avatar.deformation.networks.output, std=0.5)
+    return made
+
+
 @pytest.fixture
-def model(make_config, start):
-    model = start(make_config()).pipeline.model.eval()
-    torch.nn.init.normal_(model.avatar.deformation.networks.output, std=0.5)
+def model(pipeline):
+    """One model for all tests, its page as it opens."""
+    model, page = pipeline.model.eval(), pipeline.model.page_view
+    page.b_part.value, page.c_shown.value, page.d_mesh.value = "all", "solo", False
+    model.head_controls.set_channels({})
+    model.head_controls.a_motion.value = "tracked"
     model.face_view._viewer = SimpleNamespace(ready=False)
     return model
 
@@ -134,8 +150,7 @@ def test_a_recorded_page_is_rendered_in_the_size_asked_for_as_the_page_shows_it(
     assert recorded.note(0.0) is None, "nor is a preview of a camera path recorded"
 
 
-def test_the_folders_of_controls_have_names_for_people(make_config, start):
-    pipeline = start(make_config()).pipeline
+def test_the_folders_of_controls_have_names_for_people(pipeline):
     folders = {path.split("/")[-2] for path, _ in parse_object(pipeline, ViewerElement, "Custom Elements")}
     assert folders == {"Animation", "Expression", "View"}
     assert len(pipeline.state_dict()) == len({id(v) for v in pipeline.state_dict(keep_vars=True).values()})

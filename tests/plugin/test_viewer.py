@@ -76,7 +76,7 @@ def test_a_page_that_was_open_before_the_scene_sees_no_frustums_and_keyframes_se
     viewer.viser_server.gui._gui_input_handle_from_id = {"a": other, "b": fov}
     viewer.viser_server.get_clients.return_value = {0: Mock()}
     view._setup(viewer)
-    viewer.viser_server.on_client_connect.call_args.args[0](Mock(spec=ClientHandle, camera=SimpleNamespace()))
+    viewer.viser_server.on_client_connect.call_args_list[0].args[0](Mock(spec=ClientHandle, camera=SimpleNamespace()))
     viewer.set_camera_visibility.assert_not_called()
     viewer.init_scene(train_dataset=1)
     init_scene.assert_called_once_with(train_dataset=1)
