@@ -17,9 +17,7 @@ CPU_INFO = Path("/proc/cpuinfo")
 
 def in_bfloat16(device: torch.device, wanted: bool) -> torch.autocast:
     """Networks within compute in bfloat16, if that is wanted and the device multiplies it; else in float32."""
-    enabled = wanted and multiplies_bfloat16(device)
-    # A cache would keep weights that were cast without gradients until the outermost autocast ends, a caller's.
-    return torch.autocast(device.type, torch.bfloat16, enabled=enabled, cache_enabled=False)
+    return torch.autocast(device.type, torch.bfloat16, enabled=wanted and multiplies_bfloat16(device))
 
 
 @contextmanager

@@ -13,7 +13,6 @@ from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocati
 from nerfstudio.engine.optimizers import AdamOptimizerConfig
 from nerfstudio.engine.trainer import TRAIN_INTERATION_OUTPUT, Trainer, TrainerConfig
 from nerfstudio.utils.rich_utils import CONSOLE
-from torch.amp import GradScaler
 
 from partnerface_ns.avatar_file import AVATAR_NAME, AvatarInfo, save_avatar
 from partnerface_ns.capture.held_out import require_trainable
@@ -98,14 +97,13 @@ class PartnerfaceTrainer(Trainer):
 
     def __init__(self, config: TrainerConfig, local_rank: int = 0, world_size: int = 1) -> None:
         """Also switch off what cannot change the avatar's precision and would scale its gradients."""
-        super().__init__(config, local_rank, world_size)
-        if self.mixed_precision or self.use_grad_scaler:
+        if config.mixed_precision or config.use_grad_scaler:
+            config.mixed_precision = config.use_grad_scaler = False
             CONSOLE.print(
                 "The avatar chooses its precision by itself (--pipeline.model.avatar.bfloat16): "
                 "--mixed-precision and --use-grad-scaler do nothing."
             )
-        self.mixed_precision = self.use_grad_scaler = False
-        self.grad_scaler = GradScaler(enabled=False)
+        super().__init__(config, local_rank, world_size)
 
     def setup(self, test_mode: Literal["test", "val", "inference"] = "val") -> None:
         """Also read the training pictures, so that a bad one stops the run before its first step."""

@@ -269,6 +269,20 @@ def test_the_larger_of_old_and_new_counts():
     assert grid.density[cell] == 70
 
 
+@pytest.mark.parametrize(
+    ("density", "counts"), [([9.0, 80.0], False), ([9.0, math.nan], None), ([math.inf, 80.0], True)]
+)
+def test_nothing_is_remembered_of_a_step_that_does_not_count_or_is_not_finite(density, counts):
+    grid, nothing = grid_of((4, 4, 4)), torch.zeros(0, dtype=torch.long)
+    grid.remember(nothing, torch.zeros(0), SamplingConfig())
+    before = {name: value.clone() for name, value in grid.state_dict().items()}
+    index, counts = index_of(4, 4, 4).repeat(2), None if counts is None else torch.tensor(counts)
+    grid.remember(index, torch.tensor(density), SamplingConfig(), counts)
+    assert torch.equal(grid.density, before["density"]) and torch.equal(grid.widened, before["widened"])
+    grid.remember(index, torch.tensor([9.0, 80.0]), SamplingConfig(), torch.tensor(True))
+    assert grid.density[index[0]] == 80
+
+
 def test_surroundings_of_matter_hold_it_and_end():
     big = 32
     possible = torch.zeros(big, big, big, dtype=torch.bool)
