@@ -45,7 +45,7 @@ def _write_subject(root: Path, head: HeadModel, num_train: int, num_test: int, s
 def _marked(rgb: np.ndarray, t: int) -> np.ndarray:
     """The picture with a corner of its own: the same picture would not be taken for train and test."""
     marked = rgb.copy()
-    marked[0, 0, 0] += t
+    marked[0, 0] = (t % 256, t // 256, 0)
     return marked
 
 
