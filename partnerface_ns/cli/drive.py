@@ -68,9 +68,10 @@ class Drive:
         config = PlanConfig(
             self.transfer, self.camera, self.size, self.smoothing, self.clamp, self.side_by_side, self.max_frames
         )
+        for line in motion.notes:
+            print(line, flush=True)
         plan = make_plan(player, motion, config)
-        for line in (*motion.notes, str(plan.excess)):
-            print(line)
+        print(plan.excess)
         write_plan(self.output, player, plan)
         print(f"{len(plan)} pictures, {plan.fps:g} a second, in {self.output}. In the browser:")
         driven_by = ("--performance", self.performance) if self.source is None else (self.source,)

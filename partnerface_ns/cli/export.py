@@ -57,8 +57,9 @@ class Export:
         else:
             model, theirs = player.person.model, self.source_head_model
             motion = motion_for(self.source, self.performance, model, self.fps, theirs, self.output.parent)
+            for line in motion.notes:
+                print(line, flush=True)
             plan = make_plan(player, motion, PlanConfig(self.transfer, clamp=False))
-            print(*motion.notes, sep="\n", flush=True)
             if self.what == "mesh":
                 export_meshes(self.output, player, plan.states)
             else:

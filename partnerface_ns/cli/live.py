@@ -53,9 +53,10 @@ class Live:
         player = open_player(self.run, self.head_model, self.device, fast=True)
         motion = motion_for(self.source, self.performance, player.person.model, None, self.source_head_model, Path())
         beside = motion.pictures is not None
+        for line in motion.notes:
+            print(line, flush=True)
         plan = make_plan(player, motion, PlanConfig(size=self.size, side_by_side=beside))
-        for line in (*motion.notes, str(plan.excess)):
-            print(line)
+        print(plan.excess)
         serve(player, plan, self.host, self.port)
 
 

@@ -57,6 +57,8 @@ _UNREAD = {
 """What to do about files of other kinds, by suffix."""
 _MAX_TEXT_BYTES = 128 << 20
 _NECK = 1
+_AT_ONCE = 256
+"""Moments that are posed at once: each takes a whole head's vertices."""
 
 
 @dataclass(frozen=True)
@@ -300,8 +302,11 @@ def nearest_tracked(total: int, left_out: Sequence[int]) -> Int[np.ndarray, "fra
 
 
 def skull_of(head: ShapedHead, states: HeadState) -> Float[Tensor, "*batch 4 4"]:
-    """The rigid transform of a person's skull, world from rest, float64."""
-    return head.pose(states).T_world_rest[..., _NECK, :, :].double()
+    """The rigid transform of a person's skull, world from rest, float64; batch axes are () or (timesteps,)."""
+    pose = lambda s: head.pose(s).T_world_rest[..., _NECK, :, :].double()  # noqa: E731
+    if states.batch_shape == ():
+        return pose(states)
+    return torch.cat([pose(states[at : at + _AT_ONCE]) for at in range(0, len(states), _AT_ONCE)])
 
 
 def _head_model_of(capture: Capture, model: HeadModel, given: Path | None) -> HeadModel:

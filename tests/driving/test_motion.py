@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from partnerface_ns.capture.capture import HeadModelRef
+from partnerface_ns.driving import motion as motion_module
 from partnerface_ns.driving import rig as rig_module
 from partnerface_ns.driving.fitted_directions import fitted_directions
 from partnerface_ns.driving.motion import motion_of_capture, motion_of_channels, performance
@@ -179,3 +180,16 @@ def test_expressions_of_another_head_model_are_carried_over_by_name(capture, tin
     torch.testing.assert_close(motion.neutral.expression, own.neutral.expression)
     torch.testing.assert_close(motion.skulls.moving, own.skulls.moving)
     assert motion.notes == ("Expressions of other are carried over to tiny.",) and own.notes == ()
+
+
+def test_a_long_motion_is_posed_in_pieces(capture, tiny_head, monkeypatch):
+    """An hour of a whole head's vertices at once would take tens of gigabytes."""
+    expected = motion_of_capture(capture, tiny_head).skulls
+    posed, pose = [], motion_module.ShapedHead.pose
+    monkeypatch.setattr(motion_module, "_AT_ONCE", 3)
+    monkeypatch.setattr(
+        motion_module.ShapedHead, "pose", lambda head, states: posed.append(states.batch_shape) or pose(head, states)
+    )
+    found = motion_of_capture(capture, tiny_head).skulls
+    assert posed == [(3,), (3,), (2,), ()]
+    torch.testing.assert_close(found.moving, expected.moving)
