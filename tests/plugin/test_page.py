@@ -15,6 +15,7 @@ from nerfstudio.viewer.utils import CameraState, parse_object
 from nerfstudio.viewer.viewer_elements import ViewerElement
 from nerfstudio.viewer_legacy.server.viewer_utils import IOChangeException
 from plugin.conftest import _start, tiny
+from viser import ViserServer
 
 from partnerface_ns.plugin.configs import lite
 from partnerface_ns.plugin.elements import PageButton, PageSlider
@@ -157,13 +158,13 @@ def test_the_folders_of_controls_have_names_for_people(pipeline):
 
 
 def test_sliders_are_labelled_with_their_ends():
-    server = Mock()
+    server = Mock(spec=ViserServer, gui=Mock())
     PageSlider("gaze", 0.0, -0.5, 0.5, 0.01)._create_gui_handle(server)
     assert server.gui.add_slider.call_args.kwargs["marks"] == ((-0.5, "-0.5"), (0.5, "0.5"))
 
 
 def test_an_element_knows_the_page_that_used_it_and_lets_nothing_wait():
-    followed, server = [], Mock()
+    followed, server = [], Mock(spec=ViserServer, gui=Mock())
     button = PageButton("Go", cb_hook=lambda element: followed.append(element.page))
     button.hurry = lambda: followed.append("hurry")
     button.install(server)
