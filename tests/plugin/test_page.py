@@ -15,7 +15,7 @@ from nerfstudio.viewer.utils import CameraState, parse_object
 from nerfstudio.viewer.viewer_elements import ViewerElement
 from nerfstudio.viewer_legacy.server.viewer_utils import IOChangeException
 from plugin.conftest import _start, tiny
-from viser import ViserServer
+from viser import ClientHandle, ViserServer
 
 from partnerface_ns.plugin.configs import lite
 from partnerface_ns.plugin.elements import PageButton, PageSlider
@@ -136,7 +136,7 @@ def test_a_recorded_page_is_rendered_in_the_size_asked_for_as_the_page_shows_it(
     pose = torch.from_numpy(camera.T_world_camera[:3]).float()
     fov = 2 * math.atan(camera.height / (2 * camera.fl_y))
     viewer.get_camera_state.return_value = CameraState(fov, 2.0, pose, CameraType.PERSPECTIVE)
-    recorded = RecordedPage(model.train(), SimpleNamespace(camera=SimpleNamespace(aspect=2.0)))
+    recorded = RecordedPage(model.train(), Mock(spec=ClientHandle, camera=SimpleNamespace(aspect=2.0)))
     assert "paused" in recorded.waits_for()
     viewer.trainer = None
     assert recorded.waits_for() is None
