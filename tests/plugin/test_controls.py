@@ -130,7 +130,7 @@ def test_the_hint_and_the_marks_say_what_training_saw(controls, info):
     low, high = (round(float((end.jaw - info.neutral.jaw)[0]), 2) + 0.0 for end in (info.lowest, info.highest))
     slider = controls._sliders["jaw"]
     assert slider.hint.startswith(f"Training saw {low:.2f} to {high:.2f}")
-    assert slider.marks == (max(0.0, low), high) and controls._sliders["yaw"].marks is None
+    assert slider.marks == (max(0.0, low), high) and controls._sliders["yaw"].marks == ()
     controls.set_channels({"jaw": 0.1})
     controls.show_tracked()
     assert controls.a_motion.value == "tracked"

@@ -15,6 +15,7 @@ from nerfstudio.viewer.utils import CameraState, parse_object
 from nerfstudio.viewer.viewer_elements import ViewerElement
 from nerfstudio.viewer_legacy.server.viewer_utils import IOChangeException
 from plugin.conftest import _start, tiny
+from viser import ClientHandle, ViserServer
 
 from partnerface_ns.plugin.configs import lite
 from partnerface_ns.plugin.elements import PageButton, PageSlider
@@ -135,7 +136,7 @@ def test_a_recorded_page_is_rendered_in_the_size_asked_for_as_the_page_shows_it(
     pose = torch.from_numpy(camera.T_world_camera[:3]).float()
     fov = 2 * math.atan(camera.height / (2 * camera.fl_y))
     viewer.get_camera_state.return_value = CameraState(fov, 2.0, pose, CameraType.PERSPECTIVE)
-    recorded = RecordedPage(model.train(), SimpleNamespace(camera=SimpleNamespace(aspect=2.0)))
+    recorded = RecordedPage(model.train(), Mock(spec=ClientHandle, camera=SimpleNamespace(aspect=2.0)))
     assert "paused" in recorded.waits_for()
     viewer.trainer = None
     assert recorded.waits_for() is None
@@ -157,13 +158,13 @@ def test_the_folders_of_controls_have_names_for_people(pipeline):
 
 
 def test_sliders_are_labelled_with_their_ends():
-    server = Mock()
+    server = Mock(spec=ViserServer, gui=Mock())
     PageSlider("gaze", 0.0, -0.5, 0.5, 0.01)._create_gui_handle(server)
     assert server.gui.add_slider.call_args.kwargs["marks"] == ((-0.5, "-0.5"), (0.5, "0.5"))
 
 
 def test_an_element_knows_the_page_that_used_it_and_lets_nothing_wait():
-    followed, server = [], Mock()
+    followed, server = [], Mock(spec=ViserServer, gui=Mock())
     button = PageButton("Go", cb_hook=lambda element: followed.append(element.page))
     button.hurry = lambda: followed.append("hurry")
     button.install(server)
