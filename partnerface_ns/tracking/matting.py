@@ -21,6 +21,8 @@ _SHARPNESS = 2.2
 """Contrast given to the filtered matte around one half."""
 _PRESENT = 0.1
 """Matte from which pixels connect pieces of it."""
+_LOOSE_SHARE = 0.003
+"""Share of the picture up to which a solid piece can be a strand of hair or a temple of glasses."""
 _BRIDGED_SHARE = 0.02
 """Gap between two pieces that still count as connected, as a share of the picture's side."""
 
@@ -55,7 +57,8 @@ def keep_subject(
 ) -> Float[np.ndarray, "rows columns"]:
     """A matte without what is not connected with the subject's face or with the body under it.
 
-    Pieces near what is kept, such as loose hair and the temples of glasses, are kept with it.
+    Small or faint pieces near what is kept, such as loose hair and the temples of glasses, are kept with it. A large
+    solid piece is not, even if faint pixels lead to it.
 
     Args:
         matte: person = 1.
@@ -63,9 +66,14 @@ def keep_subject(
     """
     cv2 = require("cv2")
     reach = 2 * max(1, round(_BRIDGED_SHARE * min(matte.shape) / 2)) + 1
-    present = cv2.dilate((matte > _PRESENT).astype(np.uint8), np.ones((reach, reach), dtype=np.uint8))
+    window = np.ones((reach, reach), dtype=np.uint8)
+    seeds = (_face_and_below(matte.shape, landmarks) > 0) & (matte > 0.5)
+    _, solid, stats, _ = cv2.connectedComponentsWithStats((matte > 0.5).astype(np.uint8))
+    large = np.nonzero(stats[:, cv2.CC_STAT_AREA] > _LOOSE_SHARE * matte.size)[0]
+    strays = np.isin(solid, np.setdiff1d(large, [0, *np.unique(solid[seeds])])).astype(np.uint8)
+    present = cv2.dilate((matte > _PRESENT).astype(np.uint8), window) & (1 - cv2.dilate(strays, window))
     _, labels = cv2.connectedComponents(present)
-    kept = np.unique(labels[(_face_and_below(matte.shape, landmarks) > 0) & (matte > 0.5)])
+    kept = np.unique(labels[seeds])
     return matte * np.isin(labels, kept[kept > 0])
 
 

@@ -136,6 +136,15 @@ def test_pieces_apart_from_face_and_body_are_no_subject(landmarks):
     np.testing.assert_array_equal(keep_subject(stray, landmarks), matte)
 
 
+def test_a_faint_bridge_does_not_keep_a_large_piece(landmarks):
+    matte = person_matte()
+    stray = matte.copy()
+    stray[60:63, 138:180] = 0.2
+    stray[50:80, 175:] = 1
+    kept = keep_subject(stray, landmarks)
+    assert not kept[:, 176:].any() and (kept[:, :138] == matte[:, :138]).all()
+
+
 def test_loose_hair_and_temples_stay(landmarks):
     matte = person_matte()
     matte[78:80, 142:160] = 0.6
