@@ -228,3 +228,42 @@ def write_text(path: Path, text: str) -> None:
     partial = path.with_name(path.name + ".partial")
     partial.write_text(text, encoding="utf8")
     os.replace(partial, path)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's content, or a folder's list of names, is on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def require_whole(path: Path) -> None:
+    """Check a file that `torch.save` wrote byte by byte: torch itself reads damaged numbers without an error.
+
+    Raises:
+        SubjectError: missing, cut, or its content is not what was written.
+    """
+    require_file(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except Exception as error:  # whatever the parser stumbles on is the file's fault
+        raise SubjectError(path, "is damaged or incomplete", found=shortened(error)) from error
+    if damaged is not None:
+        raise SubjectError(path, "is damaged or incomplete", found=f"a wrong checksum of {damaged}")
+
+
+def check_writable(path: Path, hint: str | None = None) -> None:
+    """Refuse a file that could not be written, or a folder that could not be made or filled, before work starts.
+
+    Raises:
+        SubjectError: names the folder at fault.
+    """
+    path = path.absolute()
+    above = next(folder for folder in (*([path] if path.is_dir() else []), *path.parents) if folder.exists())
+    if not above.is_dir():
+        raise SubjectError(above, "is a file", expected="a folder to write to", hint=hint)
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise SubjectError(above, "cannot be written to: permissions or a read-only disk forbid it", hint=hint)

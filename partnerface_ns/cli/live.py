@@ -45,35 +45,35 @@ class Live:
 
     def __call__(self) -> None:
         from partnerface_ns.cli.avatars import motion_for, open_player
-        from partnerface_ns.driving.plan import PlanConfig, make_plan
+        from partnerface_ns.driving.page_server import free_address
+        from partnerface_ns.driving.plan import PlanConfig, check_ranges, make_plan
 
+        check_ranges(PlanConfig(size=self.size))
+        host, port = free_address(self.host, self.port)
         player = open_player(self.run, self.head_model, self.device, fast=True)
         motion = motion_for(self.source, self.performance, player.person.model, None, self.source_head_model, Path())
         beside = motion.pictures is not None
         plan = make_plan(player, motion, PlanConfig(size=self.size, side_by_side=beside))
         for line in (*motion.notes, str(plan.excess)):
             print(line)
-        serve(player, plan, self.host, self.port)
+        serve(player, plan, host, port)
 
 
 def serve(player: Player, plan: Plan, host: str, port: int) -> None:
     """Play a plan on a page until the program is stopped."""
-    import viser
+    from partnerface_ns.driving.live import play
+    from partnerface_ns.driving.page_server import PageServer
 
-    from partnerface_ns.driving.live import padded, play
-
-    server = viser.ViserServer(host, port, verbose=False)
-    server.gui.configure_theme(control_layout="collapsible", dark_mode=True)
+    server = PageServer(host, port)
     told = server.gui.add_markdown("")
-    print(f"Open http://{host}:{server.get_port()}; Ctrl-C ends it.")
+    print(f"Open {server.addresses}; Ctrl-C ends it.", flush=True)
 
     def show(picture: np.ndarray, pace: Pace) -> bool:
         told.content = str(pace)
-        for client in server.get_clients().values():
-            client.scene.set_background_image(padded(picture, client.camera.aspect), format="jpeg", jpeg_quality=85)
+        server.show(picture)
         return True
 
     try:
-        play(player, plan, show)
+        play(player, plan, show, server.wait_for_page)
     finally:
         server.stop()

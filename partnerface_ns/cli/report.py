@@ -22,22 +22,31 @@ Rows = Sequence[dict[str, str]]
 class Report:
     """Show what a trained run does well and badly.
 
-    Writes RUN/report/: worst.png and median.png (truth, ours, error, parts of the five test pictures with the lowest
+    Writes to RUN/report: worst.png and median.png (truth, ours, error, parts of the five test pictures with the lowest
     psnr_head and of those in the middle), and figures.md. Evaluates the run first if nobody did.
     """
 
     run: Annotated[Path, tyro.conf.Positional]
     """The run's folder, or the config.yml in it."""
+    output: Path | None = None
+    """Folder to write to; by default RUN/report."""
+    data: Path | None = None
+    """The capture's folder, where it is no longer where training found it."""
+    head_model: Path | None = None
+    """The head model's file, where it is no longer where training found it."""
 
     def __call__(self) -> None:
         from partnerface_ns.cli.runs import open_run
+        from partnerface_ns.files import check_writable
         from partnerface_ns.progress import progress
         from partnerface_ns.rendering.figures import save_picture
 
-        run = open_run(self.run)
+        folder = self.output or (self.run.parent if self.run.is_file() else self.run) / "report"
+        if folder.parent.is_dir() or self.output is not None:  # else there is no such run
+            check_writable(folder, "--output names another folder")
+        run = open_run(self.run, self.data, self.head_model)
         rows = run.figures()
-        folder = run.folder / "report"
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         worst, median = worst_and_median(rows)
         images = {index: run.show(index) for index in progress(dict.fromkeys([*worst, *median]), "Rendering")}
         save_picture(folder / "worst.png", _sheet(rows, images, worst))
@@ -62,7 +71,9 @@ def figures_table(rows: Rows, worst: Sequence[int], median: Sequence[int]) -> st
     """Mean, lowest, median and highest value of every metric, and the pictures that are shown, as Markdown."""
     import numpy as np
 
-    names = [name for name in rows[0] if name not in ("image", "timestep", "camera")]
+    from partnerface_ns.plugin.pipeline import NO_METRICS
+
+    names = [name for name in rows[0] if name not in NO_METRICS]
     lines = [f"# {len(rows)} test pictures", "", "| | mean | lowest | median | highest |", "|---|---|---|---|---|"]
     for name in names:
         values = np.array([_number(row, name) for row in rows])

@@ -34,6 +34,7 @@ def play(
     player: Player,
     plan: Plan,
     show: Callable[[UInt8[np.ndarray, "height width 3"], Pace], bool],
+    wait: Callable[[], bool] = lambda: False,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
@@ -43,15 +44,20 @@ def play(
         player: the avatar.
         plan: what to play.
         show: takes a picture (with the source at its left, if the plan has that) and the pace; False ends it.
+        wait: waits until somebody watches; whether it had to. The plan then begins anew.
         clock: seconds.
-        sleep: waits for so many seconds.
+        sleep: waits for so many seconds, zero or more.
     """
+    shown(player, plan, 0)  # the first image takes seconds that later ones do not
     began, last = clock(), -1
     recent: deque[tuple[float, float]] = deque()
     while True:
+        if wait():
+            began, last = clock(), -1
+            recent.clear()
         moment = int((clock() - began) * plan.fps)
         if moment == last:
-            sleep(began + (moment + 1) / plan.fps - clock())
+            sleep(max(0.0, began + (moment + 1) / plan.fps - clock()))
             continue
         last = moment
         picture = shown(player, plan, moment % len(plan)).rgb
@@ -63,13 +69,3 @@ def play(
         pace = Pace(len(recent) / seconds, float(np.mean([latency for _, latency in recent])))
         if not show(picture, pace):
             return
-
-
-def padded(picture: UInt8[np.ndarray, "height width 3"], aspect: float) -> UInt8[np.ndarray, "rows columns 3"]:
-    """The picture in the middle of a black one of the given aspect (width over height)."""
-    height, width = picture.shape[:2]
-    rows, columns = max(height, round(width / aspect)), max(width, round(height * aspect))
-    page = np.zeros((rows, columns, 3), np.uint8)
-    top, left = (rows - height) // 2, (columns - width) // 2
-    page[top : top + height, left : left + width] = picture
-    return page

@@ -86,7 +86,8 @@ class PartnerfaceModel(Model):
         )
         self.frame_slider = self.face_view.slider
         self.frame_slider_play = self.face_view.play
-        info = AvatarInfo.of(capture, self._recording.head_model, self._recording.head_model.name)
+        head_model = self._recording.head_model
+        info = self._recording.info or AvatarInfo.of(capture, head_model, head_model.name)
         self.head_controls = HeadControls(
             self._recording.head_model, info, lambda: self.avatar.skinning.head.verts_rest
         )
