@@ -1,4 +1,4 @@
-"""Settings from a file, as changes to a configuration of dataclasses: only known names, only values of the right type."""
+"""Settings from a file, as changes to a configuration of dataclasses: known names, and values of the right type."""
 
 from __future__ import annotations
 

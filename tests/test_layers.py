@@ -12,7 +12,7 @@ import partnerface_ns
 
 PACKAGE = Path(partnerface_ns.__file__).parent
 LAYERS = (
-    ("__init__", "commands", "errors", "files", "precision", "progress", "workers"),
+    ("__init__", "commands", "errors", "files", "precision", "progress", "settings", "workers"),
     ("geometry",),
     ("flame",),
     ("capture",),

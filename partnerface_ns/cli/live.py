@@ -45,7 +45,7 @@ class Live:
 
     def __call__(self) -> None:
         from partnerface_ns.cli.avatars import motion_for, open_player
-        from partnerface_ns.driving.page_server import free_address
+        from partnerface_ns.cli.page_server import free_address
         from partnerface_ns.driving.plan import PlanConfig, check_ranges, make_plan
 
         check_ranges(PlanConfig(size=self.size))
@@ -61,8 +61,8 @@ class Live:
 
 def serve(player: Player, plan: Plan, host: str, port: int) -> None:
     """Play a plan on a page until the program is stopped."""
+    from partnerface_ns.cli.page_server import PageServer
     from partnerface_ns.driving.live import play
-    from partnerface_ns.driving.page_server import PageServer
 
     server = PageServer(host, port)
     told = server.gui.add_markdown("")

@@ -45,9 +45,7 @@ def check_output(path: Path) -> None:
         if not path.parent.is_dir():
             raise SubjectError(path.parent, "the folder does not exist")
     elif looks_like_a_file(path):
-        raise SubjectError(
-            path, "an unknown kind of output", expected=".mp4, .npz, or a folder's name without a suffix"
-        )
+        raise SubjectError(path, "an unknown kind of output", expected=".mp4, .npz, or a folder's name")
     elif path.exists() and not path.is_dir():
         raise SubjectError(path, "is a file", expected="a new folder for pictures")
     check_writable(path)

@@ -24,6 +24,8 @@ from partnerface_ns.settings import config_from_plain, missing_settings
 CONFIG_NAME = "config.yml"
 _MAX_BYTES = 1 << 20
 _PYTHON = "tag:yaml.org,2002:python/"
+_FIRST_AND_LAST = {"data", "pipeline", "vis"}
+"""Settings that every version writes, `vis` as the last one: a file that was cut has it not."""
 _CODE = object()
 """Stands for a class or function that a file names: the setting keeps this version's own."""
 
@@ -55,6 +57,8 @@ def config_of_node(node: yaml.Node | None, path: Path) -> PartnerfaceTrainerConf
         values = _PlainLoader(path, defaults[name]).construct_document(node)
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise SubjectError(path, "cannot be read", found=shortened(error)) from error
+    if not values.keys() >= _FIRST_AND_LAST:
+        raise SubjectError(path, "is incomplete", found=f"{len(values)} settings")
     config = config_from_plain(defaults[name], values, path)
     missing = missing_settings(defaults[name], values)
     if missing:
@@ -110,7 +114,7 @@ _PlainLoader.add_constructor(f"{_PYTHON}tuple", _PlainLoader.tuple_)
 
 def _names_in(value: object) -> Iterator[str]:
     """Names of all classes and functions in a configuration."""
-    if is_dataclass(value):
+    if is_dataclass(value) and not isinstance(value, type):
         yield _name(type(value))
         for field in fields(value):
             yield from _names_in(getattr(value, field.name))

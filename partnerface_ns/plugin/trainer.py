@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -103,13 +104,15 @@ class PartnerfaceTrainerConfig(TrainerConfig):
         else:
             return
         steps, minutes = checkpoint.step + 1, checkpoint.trained_minutes
-        budget = [] if self.max_train_minutes is None else [f"--max-train-minutes {self.max_train_minutes:g}"]
-        if steps >= self.max_num_iterations or (budget and minutes >= self.max_train_minutes):
+        asked = f"--max-num-iterations {self.max_num_iterations}"
+        if self.max_train_minutes is not None:
+            asked += f" --max-train-minutes {self.max_train_minutes:g}"
+        most = math.inf if self.max_train_minutes is None else self.max_train_minutes
+        if steps >= self.max_num_iterations or minutes >= most:
             raise SubjectError(
                 checkpoint.path,
                 "nothing is left to train",
-                expected="more than was trained: "
-                + " ".join([f"--max-num-iterations {self.max_num_iterations}", *budget]),
+                expected=f"more than was trained, not {asked}",
                 found=f"{steps} steps, {minutes:.2f} minutes trained",
                 hint="both count from the run's beginning; raise the one that is used up",
             )

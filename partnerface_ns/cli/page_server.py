@@ -125,9 +125,8 @@ def _bound_port(host: str, port: int) -> int | None:
             return None
         if error.errno in (errno.EACCES, errno.EPERM):
             raise SubjectError("--port", "may not be used", expected="1024 or more", found=port) from error
-        raise SubjectError(
-            "--host", "no address of this machine", expected="127.0.0.1, or 0.0.0.0", found=host
-        ) from error
+        expected = "127.0.0.1, or 0.0.0.0"
+        raise SubjectError("--host", "no address of this machine", expected=expected, found=host) from error
     return port
 
 
