@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import types
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass, replace
+from copy import copy
+from dataclasses import fields, is_dataclass
 from itertools import repeat
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -37,7 +38,9 @@ def config_from_plain(default: Config, values: object, source: Path, where: str 
             changes[name] = _entries(now, value, source, f"{where}{name}.")
         else:
             changes[name] = _checked(value, hints[name], source, where + name)
-    return replace(default, **changes)  # type: ignore[type-var]
+    config = copy(default)
+    vars(config).update(changes)
+    return config
 
 
 def missing_settings(default: object, values: Mapping[str, Any], where: str = "") -> list[str]:

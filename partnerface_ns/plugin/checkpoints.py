@@ -34,6 +34,11 @@ class Checkpoint:
     """`pipeline` holds the weights."""
 
     @property
+    def load_step(self) -> int:
+        """The step in the file's name, by which nerfstudio finds it; a file may have been renamed."""
+        return int(self.path.stem.removeprefix("step-"))
+
+    @property
     def trained_minutes(self) -> float:
         """Minutes of training steps."""
         seconds = [value for name, value in self.content["pipeline"].items() if name.endswith("_model.trained_seconds")]

@@ -82,7 +82,7 @@ class PartnerfaceTrainerConfig(TrainerConfig):
         """
         self.pipeline.run_folder = folder.resolve()
         checkpoint = newest_checkpoint(self.get_checkpoint_dir())
-        self.load_step = checkpoint.step
+        self.load_step = checkpoint.load_step
         return checkpoint
 
     def _check_resume(self) -> None:
@@ -96,7 +96,7 @@ class PartnerfaceTrainerConfig(TrainerConfig):
                 self.load_dir = self.load_dir / self.relative_model_dir
             if self.load_step is None:
                 checkpoint = newest_checkpoint(self.load_dir)
-                self.load_step = checkpoint.step
+                self.load_step = checkpoint.load_step
             else:
                 checkpoint = read_checkpoint(self.load_dir / f"step-{self.load_step:09d}.ckpt")
         elif self.load_checkpoint is not None:
