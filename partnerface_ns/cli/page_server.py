@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
+import logging
 import math
 import socket
 import time
@@ -36,6 +37,8 @@ class PageServer:
             host: as `free_address` checked it.
             port: likewise.
         """
+        # The connection of a page that says what cannot be read is closed; that is no error of the program.
+        logging.getLogger("websockets.server").setLevel(logging.CRITICAL)
         with contextlib.redirect_stdout(io.StringIO()):  # viser prints an address that cannot always be opened
             self._server = viser.ViserServer(host, port, verbose=False)
         self.gui = self._server.gui
@@ -45,10 +48,13 @@ class PageServer:
     def wait_for_page(self) -> bool:
         """Wait until a page is open; whether that took any time."""
         waited = False
-        while not self._server.get_clients():
+        while not self.has_page():
             time.sleep(0.05)
             waited = True
         return waited
+
+    def has_page(self) -> bool:
+        return bool(self._server.get_clients())
 
     def show(self, image: UInt8[np.ndarray, "height width 3"]) -> None:
         """Send an image to all pages, each in the shape of its window."""
@@ -63,9 +69,9 @@ class PageServer:
 
 def usable_aspect(aspect: object) -> float | None:
     """A window's width over height as its page says it; None where that cannot be."""
-    if not isinstance(aspect, (int, float)) or not math.isfinite(aspect) or aspect <= 0:
+    if not isinstance(aspect, (int, float)) or not 0 < aspect < math.inf:
         return None
-    return min(max(float(aspect), 1 / _LARGEST_ASPECT), _LARGEST_ASPECT)
+    return min(max(aspect, 1 / _LARGEST_ASPECT), _LARGEST_ASPECT)
 
 
 def padded(image: UInt8[np.ndarray, "height width 3"], aspect: float | None) -> UInt8[np.ndarray, "rows columns 3"]:
