@@ -10,20 +10,17 @@ import contextlib
 import errno
 import io
 import logging
-import math
 import socket
 import time
-
-import numpy as np
-import viser
-from jaxtyping import UInt8
+from typing import TYPE_CHECKING
 
 from partnerface_ns.errors import SubjectError
 
+if TYPE_CHECKING:
+    import numpy as np
+
 _NUM_PORTS = 100
 """Ports that are tried from the one that was asked for on."""
-_LARGEST_ASPECT = 8.0
-"""Width over height, or height over width, of the most elongated page that images are padded for."""
 _EVERYWHERE = ("", "0.0.0.0", "::")
 """Hosts that stand for all addresses of this machine."""
 
@@ -37,6 +34,8 @@ class PageServer:
             host: as `free_address` checked it.
             port: likewise.
         """
+        import viser
+
         # The connection of a page that says what cannot be read is closed; that is no error of the program.
         logging.getLogger("websockets.server").setLevel(logging.CRITICAL)
         with contextlib.redirect_stdout(io.StringIO()):  # viser prints an address that cannot always be opened
@@ -56,8 +55,10 @@ class PageServer:
     def has_page(self) -> bool:
         return bool(self._server.get_clients())
 
-    def show(self, image: UInt8[np.ndarray, "height width 3"]) -> None:
-        """Send an image to all pages, each in the shape of its window."""
+    def show(self, image: np.ndarray) -> None:
+        """Send an image (height, width, 3), uint8, to all pages, each in the shape of its window."""
+        from partnerface_ns.driving.live import padded, usable_aspect
+
         for client in self._server.get_clients().values():
             page = padded(image, usable_aspect(client.camera.aspect))
             client.scene.set_background_image(page, format="jpeg", jpeg_quality=85)
@@ -65,25 +66,6 @@ class PageServer:
     def stop(self) -> None:
         """Close all pages."""
         self._server.stop()
-
-
-def usable_aspect(aspect: object) -> float | None:
-    """A window's width over height as its page says it; None where that cannot be."""
-    if not isinstance(aspect, (int, float)) or not 0 < aspect < math.inf:
-        return None
-    return min(max(aspect, 1 / _LARGEST_ASPECT), _LARGEST_ASPECT)
-
-
-def padded(image: UInt8[np.ndarray, "height width 3"], aspect: float | None) -> UInt8[np.ndarray, "rows columns 3"]:
-    """The image in the middle of a black one of the given aspect (width over height); None leaves it as it is."""
-    height, width = image.shape[:2]
-    if aspect is None:
-        return image
-    rows, columns = max(height, round(width / aspect)), max(width, round(height * aspect))
-    page = np.zeros((rows, columns, 3), np.uint8)
-    top, left = (rows - height) // 2, (columns - width) // 2
-    page[top : top + height, left : left + width] = image
-    return page
 
 
 def free_address(host: str, port: int) -> tuple[str, int]:

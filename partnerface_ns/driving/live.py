@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -15,6 +16,8 @@ from partnerface_ns.driving.player import Player
 
 _WINDOW = 2.0
 """Seconds over which figures are averaged."""
+_LARGEST_ASPECT = 8.0
+"""Width over height, or height over width, of the most elongated page that images are padded for."""
 
 
 @dataclass(frozen=True)
@@ -69,3 +72,22 @@ def play(
         pace = Pace(len(recent) / seconds, float(np.mean([latency for _, latency in recent])))
         if not show(picture, pace):
             return
+
+
+def usable_aspect(aspect: object) -> float | None:
+    """A window's width over height as its page says it; None where that cannot be."""
+    if not isinstance(aspect, (int, float)) or not 0 < aspect < math.inf:
+        return None
+    return min(max(aspect, 1 / _LARGEST_ASPECT), _LARGEST_ASPECT)
+
+
+def padded(image: UInt8[np.ndarray, "height width 3"], aspect: float | None) -> UInt8[np.ndarray, "rows columns 3"]:
+    """The image in the middle of a black one of the given aspect (width over height); None leaves it as it is."""
+    height, width = image.shape[:2]
+    if aspect is None:
+        return image
+    rows, columns = max(height, round(width / aspect)), max(width, round(height * aspect))
+    page = np.zeros((rows, columns, 3), np.uint8)
+    top, left = (rows - height) // 2, (columns - width) // 2
+    page[top : top + height, left : left + width] = image
+    return page

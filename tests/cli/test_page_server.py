@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from websockets.sync.client import connect
 
-from partnerface_ns.cli.page_server import PageServer, addresses, free_address, padded, usable_aspect
+from partnerface_ns.cli.page_server import PageServer, addresses, free_address
 from partnerface_ns.errors import SubjectError
 
 HERE = "127.0.0.1"
@@ -24,24 +24,6 @@ def taken():
         listening.bind((HERE, 0))
         listening.listen()
         yield listening.getsockname()[1]
-
-
-def test_an_image_is_padded_to_the_pages_shape():
-    image = np.full((10, 20, 3), 9, np.uint8)
-    assert padded(image, 1.0).shape == (20, 20, 3) and padded(image, 4.0).shape == (10, 40, 3)
-    assert padded(image, 1.0)[5:15].min() == 9 and padded(image, 1.0)[:5].max() == 0
-    assert padded(image, None) is image
-
-
-@pytest.mark.parametrize("aspect", [0, -1, math.nan, math.inf, -math.inf, "wide", None, [1.5]])
-def test_an_aspect_that_cannot_be_counts_as_not_said(aspect):
-    assert usable_aspect(aspect) is None
-
-
-@pytest.mark.parametrize("aspect", [1e-300, 1e-4, 0.5, 1.5, 1e9, 10**400])
-def test_memory_is_bounded_whatever_a_page_says(aspect):
-    image = np.zeros((100, 200, 3), np.uint8)
-    assert padded(image, usable_aspect(aspect)).size <= 20 * image.size
 
 
 def test_a_port_in_use_is_said_and_the_next_one_taken(taken, capsys):

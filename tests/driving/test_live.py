@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
 from partnerface_ns.driving import live
-from partnerface_ns.driving.live import play
+from partnerface_ns.driving.live import padded, play, usable_aspect
 from partnerface_ns.driving.motion import motion_of_capture
 from partnerface_ns.driving.plan import PlanConfig, Shown, make_plan
 
@@ -86,3 +88,21 @@ def test_without_a_page_nothing_is_rendered_and_the_plan_begins_anew(player, cap
     play(player, plan, lambda _, pace: paces.append(pace) or len(paces) < 6, wait, clock, clock.pass_)
     assert played[:2] == [0, 0] and played[4] == 0
     assert max(pace.latency for pace in paces) < 1, "the time without a page is no delay"
+
+
+def test_an_image_is_padded_to_the_pages_shape():
+    image = np.full((10, 20, 3), 9, np.uint8)
+    assert padded(image, 1.0).shape == (20, 20, 3) and padded(image, 4.0).shape == (10, 40, 3)
+    assert padded(image, 1.0)[5:15].min() == 9 and padded(image, 1.0)[:5].max() == 0
+    assert padded(image, None) is image
+
+
+@pytest.mark.parametrize("aspect", [0, -1, math.nan, math.inf, -math.inf, "wide", None, [1.5]])
+def test_an_aspect_that_cannot_be_counts_as_not_said(aspect):
+    assert usable_aspect(aspect) is None
+
+
+@pytest.mark.parametrize("aspect", [1e-300, 1e-4, 0.5, 1.5, 1e9, 10**400])
+def test_memory_is_bounded_whatever_a_page_says(aspect):
+    image = np.zeros((100, 200, 3), np.uint8)
+    assert padded(image, usable_aspect(aspect)).size <= 20 * image.size
