@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _run(arguments)
         except SystemExit as error:
             if isinstance(error.__context__, BrokenPipeError):  # rich has turned it into an exit
-                raise error.__context__ from None
+                raise SystemExit(READER_GONE) from None
             _flush()
             raise
         _flush()
