@@ -76,6 +76,7 @@ class Avatar(nn.Module):
     stage: Tensor
     step: Tensor
     identity: Tensor
+    static_offset: Tensor
 
     def __init__(self, config: AvatarConfig, subject: Subject) -> None:
         super().__init__()
@@ -115,26 +116,30 @@ class Avatar(nn.Module):
 
     @property
     def skinning(self) -> InverseSkinning:
-        """Inverse skinning of this person on this device, made again after a load or a move."""
+        """Inverse skinning of this person on this device; a load of another person or a move makes it again."""
         if self._skinning is None:
             head = ShapedHead.of(self._model.to(self.identity.device), self.identity, self.static_offset)
             self._skinning = InverseSkinning(self.config.skinning, self.config.displacement, self.config.space, head)
+            self._skinned = (self.identity.clone(), self.static_offset.clone())
         return self._skinning
 
-    def _forget_skinning(self) -> None:
-        self._skinning = None
+    def _forget_other_skinning(self) -> None:
+        """Keep the skinning, which takes seconds to make, where person and device are those that it was made for."""
+        now = (self.identity, self.static_offset)
+        if self._skinning is not None and not all(map(_same, self._skinned, now)):
+            self._skinning = None
 
     def _become_loaded_person(self) -> None:
         """Make anew what follows from the person: the avatar may have been built for another one."""
-        self._forget_skinning()
+        self._forget_other_skinning()
         scale = _half_size(self.field.lower, self.field.upper)
         for name in ("assigner", "deformation"):
             if hasattr(self, name):
                 getattr(self, name).scale = scale
 
     def _apply(self, *args: object, **kwargs: object) -> Avatar:
-        self._forget_skinning()
         moved = super()._apply(*args, **kwargs)
+        self._forget_other_skinning()
         # What decides what is done stays on the CPU: a GPU would have to be waited for.
         self.stage, self.step = self.stage.cpu(), self.step.cpu()
         return moved
@@ -452,6 +457,10 @@ class Avatar(nn.Module):
             "correction": self.config.correction.residual_weight,
         }
         return terms | {name: weight * rendered[name] for name, weight in weights.items() if name in rendered}
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return a.device == b.device and a.dtype == b.dtype and torch.equal(a, b)
 
 
 def _half_size(lower: Float[Tensor, "3"], upper: Float[Tensor, "3"]) -> float:

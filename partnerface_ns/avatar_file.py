@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,10 +21,11 @@ from partnerface_ns.avatar_config import AvatarConfig
 from partnerface_ns.capture.capture import Camera, Capture
 from partnerface_ns.capture.head_models import named_head_model
 from partnerface_ns.errors import SubjectError
-from partnerface_ns.files import require_file, shortened
+from partnerface_ns.files import require_file, shortened, sync
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.neutral import measured_neutral
 from partnerface_ns.flame.state import HeadState
+from partnerface_ns.settings import config_from_plain
 from partnerface_ns.subject import Subject
 
 AVATAR_NAME = "avatar.pt"
@@ -32,7 +33,6 @@ AVATAR_NAME = "avatar.pt"
 _FORMAT = 1
 _EDGE = 0.01
 """Share of training frames that lie beyond what counts as the range of a channel, on either side."""
-Config = TypeVar("Config")
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,7 @@ def save_avatar(path: Path, avatar: Avatar, info: AvatarInfo) -> None:
     partial = path.with_name(f"{path.name}.partial")
     try:
         torch.save(content, partial)
+        sync(partial)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
@@ -114,35 +115,6 @@ def check_same_head_model(path: Path | str, state: Mapping[str, Tensor], model: 
         raise SubjectError(
             path, "trained with another head model", expected=stored, found=f"{model.name} ({model.fingerprint})"
         )
-
-
-def config_from_plain(default: Config, values: Mapping[str, Any], source: Path, where: str = "") -> Config:
-    """A configuration from nested dictionaries, as `asdict` makes them; what they leave out keeps its default.
-
-    Args:
-        default: an instance whose values tell names and types.
-        values: plain values by field.
-        source: the file, for errors.
-        where: prefix of the fields' names in errors.
-
-    Raises:
-        SubjectError: a field that there is none of, or a value of another type.
-    """
-    known, changes = {f.name for f in fields(default)}, {}  # type: ignore[arg-type]
-    for name, value in values.items():
-        if name not in known:
-            raise SubjectError(source, "an unknown setting: the file is of another version", key=where + name)
-        now = getattr(default, name)
-        if is_dataclass(now):
-            changes[name] = config_from_plain(now, value, source, f"{where}{name}.")
-            continue
-        value = tuple(value) if isinstance(now, tuple) else value
-        if type(value) is not type(now) and not {type(value), type(now)} == {int, float}:
-            raise SubjectError(
-                source, "wrong kind of setting", key=where + name, expected=type(now).__name__, found=shortened(value)
-            )
-        changes[name] = value
-    return replace(default, **changes)  # type: ignore[type-var]
 
 
 def _read(path: Path) -> dict[str, Any]:

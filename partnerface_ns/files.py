@@ -265,11 +265,11 @@ def shortened(value: object, length: int = 120) -> str:
     return text if len(text) <= length else text[: length - 3] + "..."
 
 
-def require_writable(path: Path) -> None:
+def require_writable(path: Path, hint: str = "choose another place") -> None:
     """Check that a file or folder can be made at a path, before the work for it begins.
 
     Raises:
-        SubjectError: what is above it is no folder, or may not be written to.
+        SubjectError: what is above it is no folder, or may not be written to; `hint` says what to do then.
     """
     above = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
     if path.is_dir():
@@ -277,9 +277,7 @@ def require_writable(path: Path) -> None:
     if not above.is_dir():
         raise SubjectError(path, "cannot be written", expected="a place in a folder", found=f"{above} is a file")
     if not os.access(above, os.W_OK | os.X_OK):
-        raise SubjectError(
-            path, "cannot be written", found=f"{above} may not be written to", hint="choose another place"
-        )
+        raise SubjectError(path, "cannot be written", found=f"{above} may not be written to", hint=hint)
 
 
 def require_writable_file(path: Path) -> None:
@@ -342,3 +340,28 @@ def finite_or_null(value: object) -> object:
     if isinstance(value, (list, tuple)):
         return [finite_or_null(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's content, or a folder's list of names, is on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def require_whole(path: Path) -> None:
+    """Check a file that `torch.save` wrote byte by byte: torch itself reads damaged numbers without an error.
+
+    Raises:
+        SubjectError: missing, cut, or its content is not what was written.
+    """
+    require_file(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except Exception as error:  # whatever the parser stumbles on is the file's fault
+        raise SubjectError(path, "is damaged or incomplete", found=shortened(error)) from error
+    if damaged is not None:
+        raise SubjectError(path, "is damaged or incomplete", found=f"a wrong checksum of {damaged}")

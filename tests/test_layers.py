@@ -12,7 +12,7 @@ import partnerface_ns
 
 PACKAGE = Path(partnerface_ns.__file__).parent
 LAYERS = (
-    ("__init__", "clock", "commands", "errors", "files", "locks", "precision", "progress", "workers"),
+    ("__init__", "clock", "commands", "errors", "files", "locks", "precision", "progress", "settings", "workers"),
     ("geometry",),
     ("flame",),
     ("capture",),

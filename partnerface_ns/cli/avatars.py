@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from partnerface_ns.errors import SubjectError
 
 if TYPE_CHECKING:
+    from partnerface_ns.avatar import Avatar
+    from partnerface_ns.avatar_file import AvatarInfo
     from partnerface_ns.driving.motion import Motion
     from partnerface_ns.driving.performances import PerformanceName
     from partnerface_ns.driving.player import Player
@@ -31,15 +33,15 @@ def open_player(run: Path, head_model: Path | None = None, device: str = "auto",
     Raises:
         SubjectError: there is no avatar, or no such device.
     """
-    from partnerface_ns.avatar_file import AVATAR_NAME
-    from partnerface_ns.driving.player import load
+    from partnerface_ns.driving.player import Player, load
 
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", _KEPT_KERNELS)
     device = usable_device(device)
     run = run.parent if run.name == "config.yml" else run
-    if (run / "config.yml").is_file() and not (run / AVATAR_NAME).is_file():
-        _write_avatar_of(run)
-    return load(run, head_model, device, fast)
+    if not (run / "config.yml").is_file() or _has_avatar(run):
+        return load(run, head_model, device, fast)
+    avatar, info = _avatar_of_checkpoint(run, head_model)
+    return Player(avatar.to(device), info, fast)
 
 
 def usable_device(device: str) -> str:
@@ -99,14 +101,37 @@ def motion_for(
     return load_motion(source, model, fps, source_head_model)
 
 
-def _write_avatar_of(folder: Path) -> None:
-    """Write the avatar file of a run that was trained before such files were written."""
+def _has_avatar(run: Path) -> bool:
+    """Whether a run's avatar file is there and whole; else it is to be written again, and a line says why."""
+    from partnerface_ns.avatar_file import AVATAR_NAME
+    from partnerface_ns.files import require_whole
+
+    path = run / AVATAR_NAME
+    if path.is_dir():
+        raise SubjectError(path, "is a folder", expected="an avatar file", hint="move it away: the file is made anew")
+    if not path.exists():
+        print(f"{path} is not there: the avatar is taken from the checkpoint.")
+        return False
+    try:
+        require_whole(path)
+    except SubjectError:
+        print(f"{path} is damaged: the avatar is taken from the checkpoint.")
+        return False
+    return True
+
+
+def _avatar_of_checkpoint(run: Path, head_model: Path | None) -> tuple[Avatar, AvatarInfo]:
+    """The avatar of a run's newest checkpoint; its file is written where that can be done."""
     from partnerface_ns.avatar_file import AVATAR_NAME, AvatarInfo, save_avatar
     from partnerface_ns.cli.runs import open_run
     from partnerface_ns.plugin.dataparser import head_model_source
 
-    pipeline = open_run(folder).pipeline
+    pipeline = open_run(run, head_model=head_model).pipeline
     recording = pipeline.datamanager.eval_dataset.recording
     source = head_model_source(recording.capture, pipeline.datamanager.dataparser.config.head_model)
     info = AvatarInfo.of(recording.capture, recording.head_model, source)
-    save_avatar(folder / AVATAR_NAME, pipeline.model.avatar, info)
+    try:
+        save_avatar(run / AVATAR_NAME, pipeline.model.avatar, info)
+    except OSError as error:
+        print(f"{run / AVATAR_NAME}: not written ({error.strerror}).")
+    return pipeline.model.avatar, info

@@ -58,16 +58,17 @@ class Drive:
     def __call__(self) -> None:
         from partnerface_ns.cli.avatars import motion_for, open_player
         from partnerface_ns.driving.output import check_output, write_plan
-        from partnerface_ns.driving.plan import PlanConfig, make_plan
+        from partnerface_ns.driving.plan import PlanConfig, check_ranges, make_plan
 
+        config = PlanConfig(
+            self.transfer, self.camera, self.size, self.smoothing, self.clamp, self.side_by_side, self.max_frames
+        )
+        check_ranges(config)
         check_output(self.output)
         player = open_player(self.run, self.head_model, self.device, fast=not self.exact)
         beside = self.output.parent
         model, theirs = player.person.model, self.source_head_model
         motion = motion_for(self.source, self.performance, model, self.fps, theirs, beside)
-        config = PlanConfig(
-            self.transfer, self.camera, self.size, self.smoothing, self.clamp, self.side_by_side, self.max_frames
-        )
         for line in motion.notes:
             print(line, flush=True)
         plan = make_plan(player, motion, config)

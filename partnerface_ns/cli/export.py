@@ -43,14 +43,15 @@ class Export:
 
     def __call__(self) -> None:
         from partnerface_ns.cli.avatars import motion_for, open_player
-        from partnerface_ns.driving.export import export_meshes, export_parts, export_track
+        from partnerface_ns.driving.export import check_folder, export_meshes, export_parts, export_track
         from partnerface_ns.driving.plan import PlanConfig, make_plan
 
         if self.what != "parts" and self.source is None and self.performance is None:
             expected = "RUN SOURCE, or RUN --performance talk"
             raise SubjectError("export", f"--what {self.what} needs a motion", expected=expected, found="RUN alone")
-        if self.output.is_file():
-            raise SubjectError(self.output, "is a file", expected="a folder's name")
+        if self.what == "parts" and (self.source is not None or self.performance is not None):
+            print(f"--what parts shows the neutral face: {self.source or self.performance} is not used.")
+        check_folder(self.output)
         player = open_player(self.run, self.head_model, self.device)
         if self.what == "parts":
             export_parts(self.output, player)

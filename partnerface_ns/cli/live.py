@@ -48,8 +48,11 @@ class Live:
 
     def __call__(self) -> None:
         from partnerface_ns.cli.avatars import motion_for, open_player
-        from partnerface_ns.driving.plan import PlanConfig, make_plan
+        from partnerface_ns.cli.page_server import free_address
+        from partnerface_ns.driving.plan import PlanConfig, check_ranges, make_plan
 
+        check_ranges(PlanConfig(size=self.size))
+        host, port = free_address(self.host, self.port)
         player = open_player(self.run, self.head_model, self.device, fast=True)
         motion = motion_for(self.source, self.performance, player.person.model, None, self.source_head_model, Path())
         beside = motion.pictures is not None
@@ -57,30 +60,26 @@ class Live:
             print(line, flush=True)
         plan = make_plan(player, motion, PlanConfig(size=self.size, side_by_side=beside))
         print(plan.excess)
-        serve(player, plan, self.host, self.port)
+        serve(player, plan, host, port)
 
 
 def serve(player: Player, plan: Plan, host: str, port: int) -> None:
     """Play a plan on a page until the program is stopped."""
-    import viser
+    from partnerface_ns.cli.page_server import PageServer
+    from partnerface_ns.driving.live import play
 
-    from partnerface_ns.driving.live import padded, play
-    from partnerface_ns.driving.plan import shown
-
-    server = viser.ViserServer(host, port, verbose=False)
+    server = PageServer(host, port)
     say = one_line_panel(server)
     say("The avatar is being prepared")
-    print(f"Open http://{host}:{server.get_port()}; Ctrl-C ends it.")
+    print(f"Open {server.addresses}; Ctrl-C ends it.", flush=True)
 
     def show(picture: np.ndarray, pace: Pace) -> bool:
         say(f"{pace.fps:.1f} images a second, {1000 * pace.latency:.0f} ms late")
-        for client in server.get_clients().values():
-            client.scene.set_background_image(padded(picture, client.camera.aspect), format="jpeg", jpeg_quality=85)
+        server.show(picture)
         return True
 
     try:
-        shown(player, plan, 0)  # the first image takes seconds, in which nothing is late yet
-        play(player, plan, show)
+        play(player, plan, show, server.wait_for_page)
     finally:
         server.stop()
 

@@ -6,11 +6,14 @@ imported here (a package is missing) stays in the list and says so; the others w
 
 from __future__ import annotations
 
+import errno
+import os
+import select
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import make_dataclass
 from importlib import import_module
-from typing import Annotated, Union
+from typing import Annotated, TextIO, Union
 
 import tyro
 
@@ -31,7 +34,8 @@ COMMANDS = {
 }
 """Module and class of each subcommand, by its name on the command line."""
 
-USER_MISTAKE, INTERRUPTED = 1, 130
+USER_MISTAKE, INTERRUPTED, READER_GONE = 1, 130, 141
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -41,8 +45,52 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: the words after the command's name; None takes the process's own.
 
     Raises:
-        SystemExit: with code 1 after a user's mistake, whose message alone is printed, and with 130 after Ctrl-C.
+        SystemExit: with code 1 after a user's mistake, whose message alone is printed, with 130 after Ctrl-C, and with
+            141 and no message when nobody reads the output any more.
     """
+    try:
+        try:
+            _run(arguments)
+        except SystemExit as error:
+            if isinstance(error.__context__, BrokenPipeError):  # rich has turned it into an exit
+                raise SystemExit(READER_GONE) from None
+            _flush()
+            raise
+        _flush()
+    except BrokenPipeError:
+        if not _silence_unread_output():
+            raise  # another pipe: to a program that we started
+        raise SystemExit(READER_GONE) from None
+
+
+def _flush() -> None:
+    """Write what is still buffered, while a failure can be handled: Python does it again after `main`."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+
+
+def _silence_unread_output() -> bool:
+    """Send output that nobody reads to the null device; whether there was any."""
+    gone = [stream for stream in (sys.stdout, sys.stderr) if stream is not None and _is_unread(stream)]
+    for stream in gone:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
+    return bool(gone)
+
+
+def _is_unread(stream: TextIO) -> bool:
+    """Whether a stream is a pipe or socket whose other end is closed."""
+    try:
+        waiting = select.poll()
+        waiting.register(stream.fileno(), 0)  # errors are reported unasked
+        return bool(waiting.poll(0))
+    except (OSError, ValueError):  # not a file of the system's
+        return False
+
+
+def _run(arguments: Sequence[str] | None) -> None:
     try:
         words = sys.argv[1:] if arguments is None else arguments
         _parse(words or ["--help"])()
@@ -50,9 +98,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"Error: {error}", file=sys.stderr)
         raise SystemExit(USER_MISTAKE) from None
     except OSError as error:  # readers say what is wrong with their files: this is where something is to be written
-        if error.filename is None:
+        if error.filename is None and error.errno not in _DISK_FULL:
             raise
-        print(f"Error: {error.filename}: {error.strerror}", file=sys.stderr)
+        print(f"Error: {error.filename or 'the output'}: {error.strerror}", file=sys.stderr)
         raise SystemExit(USER_MISTAKE) from None
     except KeyboardInterrupt:
         print("\nStopped by Ctrl-C.", file=sys.stderr)

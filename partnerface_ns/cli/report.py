@@ -23,7 +23,7 @@ Rows = Sequence[dict[str, str]]
 class Report:
     """Show what a trained run does well and badly.
 
-    Writes RUN/report/: worst.png and median.png (truth, ours, error, parts of the five test pictures with the lowest
+    Writes to RUN/report: worst.png and median.png (truth, ours, error, parts of the five test pictures with the lowest
     psnr_head and of those in the middle), and figures.md. Evaluates the run first if nobody did.
     """
 
@@ -31,6 +31,12 @@ class Report:
     """The run's folder, or the config.yml in it."""
     num_images: int | None = None
     """Evaluate so many test images only, evenly chosen; all of them if not given. The run's per_image.csv stays."""
+    output: Path | None = None
+    """Folder to write to; by default RUN/report."""
+    data: Path | None = None
+    """The capture's folder, where it is no longer where training found it."""
+    head_model: Path | None = None
+    """The head model's file, where it is no longer where training found it."""
 
     def __call__(self) -> None:
         from partnerface_ns.cli.runs import open_run
@@ -40,14 +46,14 @@ class Report:
 
         if self.num_images is not None and self.num_images < 1:
             raise SubjectError("--num-images", "too few", expected="at least 1", found=self.num_images)
-        folder = (self.run.parent if self.run.is_file() else self.run) / "report"
-        if folder.parent.is_dir():
-            require_writable(folder)
+        folder = self.output or (self.run.parent if self.run.is_file() else self.run) / "report"
+        if folder.parent.is_dir() or self.output is not None:  # else there is no such run
+            require_writable(folder, "--output names another folder")
         print(f"Opening {self.run}", flush=True)
-        run = open_run(self.run)
+        run = open_run(self.run, self.data, self.head_model)
         indices = evenly(len(run.picture_names()), self.num_images)
         rows = run.figures(indices)
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         worst, median = worst_and_median(rows)
         chosen = list(dict.fromkeys([*worst, *median]))
         print(f"Rendering {len(chosen)} of them for the sheets", flush=True)
@@ -82,7 +88,9 @@ def figures_table(rows: Rows, worst: Sequence[int], median: Sequence[int]) -> st
     """Mean, lowest, median and highest value of every metric, and the pictures that are shown, as Markdown."""
     import numpy as np
 
-    names = [name for name in rows[0] if name not in ("image", "timestep", "camera")]
+    from partnerface_ns.plugin.pipeline import NO_METRICS
+
+    names = [name for name in rows[0] if name not in NO_METRICS]
     lines = [f"# {len(rows)} test pictures", "", "| | mean | lowest | median | highest |", "|---|---|---|---|---|"]
     for name in names:
         values = np.array([_number(row, name) for row in rows])

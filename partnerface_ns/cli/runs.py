@@ -23,12 +23,8 @@ COLUMNS = ("truth", "ours", "error", "parts")
 class Run:
     """A trained run, opened for its test split."""
 
-    config_path: Path
+    folder: Path
     pipeline: PartnerfacePipeline
-
-    @property
-    def folder(self) -> Path:
-        return self.config_path.parent
 
     def evaluate(self, pictures: Path | None = None) -> dict[str, float]:
         """Mean metrics of the test split; every picture's go to the run's CSV.
@@ -41,23 +37,24 @@ class Run:
         return means
 
     def figures(self, indices: Sequence[int]) -> list[dict[str, str]]:
-        """A row for each of some test pictures: the last evaluation's, or a new one's where training went on since.
+        """A row for each of some test pictures: the last evaluation's, or a new one's where the weights changed since.
 
         An evaluation of some pictures alone is not kept.
         """
         from partnerface_ns.plugin.pipeline import PER_IMAGE_NAME
 
         path, names = self.folder / PER_IMAGE_NAME, self.picture_names()
-        trained = max(checkpoint.stat().st_mtime for checkpoint in _checkpoints(self.folder))
-        if path.is_file() and path.stat().st_mtime >= trained:
+        weights = self.pipeline.weights_digest()
+        if path.is_file():
             rows = _read_csv(path)
-            if [row.get("image") for row in rows] == names:
+            shown = [(row.get("image"), row.get("weights")) for row in rows]
+            if shown == [(name, weights) for name in names]:
                 return [rows[index] for index in indices]
         print(f"Evaluating {len(indices)} of {len(names)} test images", flush=True)
-        if len(indices) < len(names):
-            return [{key: str(value) for key, value in row.items()} for row in self.pipeline.evaluate(indices)]
-        self.evaluate()
-        return _read_csv(path)
+        some = indices if len(indices) < len(names) else None
+        rows = [{name: str(value) for name, value in row.items()} for row in self.pipeline.evaluate(some)]
+        self.pipeline.eval()
+        return rows
 
     def picture_names(self) -> list[str]:
         return [path.name for path in self.pipeline.datamanager.eval_dataset.image_filenames]
@@ -69,11 +66,13 @@ class Run:
         return {"truth": dataset[index]["image"], **{name: value.cpu() for name, value in outputs.items()}}
 
 
-def open_run(run: Path) -> Run:
-    """Load a run's newest checkpoint for its test split.
+def open_run(run: Path, data: Path | None = None, head_model: Path | None = None) -> Run:
+    """Load a run's newest whole checkpoint for its test split; nothing that the run's files say is executed.
 
     Args:
         run: the run's folder, or the `config.yml` in it.
+        data: the capture's folder, where it is no longer where training found it.
+        head_model: the head model's file, likewise.
 
     Raises:
         SubjectError: there is no such run, it is another method's, or was stopped before its first checkpoint.
@@ -81,17 +80,21 @@ def open_run(run: Path) -> Run:
     config_path = run if run.is_file() else run / "config.yml"
     if not config_path.is_file():
         raise SubjectError(run, "not a run", expected="a folder with config.yml, or that file", found=_found(run))
-    if not _checkpoints(config_path.parent):
-        raise SubjectError(config_path.parent, "the run has no checkpoint", expected="nerfstudio_models/step-*.ckpt")
-    from partnerface_ns.plugin.pipeline import PartnerfacePipeline  # first: it prepares the process for nerfstudio
+    from partnerface_ns.plugin.config_file import read_config  # the plugin prepares the process for nerfstudio
 
-    from nerfstudio.utils.eval_utils import eval_setup  # isort: skip
+    import torch  # isort: skip
 
-    config, pipeline, _, _ = eval_setup(config_path, test_mode="test")
-    if not isinstance(pipeline, PartnerfacePipeline):
-        raise SubjectError(config_path, "a run of another method", expected="partnerface", found=config.method_name)
-    pipeline.config.run_folder = config_path.parent.resolve()
-    return Run(config_path, pipeline)
+    config = read_config(config_path)
+    checkpoint = config.open_run(config_path.parent)
+    if data is not None:
+        config.pipeline.datamanager.data = data.resolve()
+    if head_model is not None:
+        config.pipeline.datamanager.dataparser.head_model = head_model.resolve()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    pipeline = config.pipeline.setup(device=device, test_mode="test")
+    pipeline.eval()
+    pipeline.load_pipeline(checkpoint.content["pipeline"], checkpoint.step)
+    return Run(config_path.parent, pipeline)
 
 
 def shown_row(images: dict[str, Tensor]) -> list:
@@ -101,10 +104,6 @@ def shown_row(images: dict[str, Tensor]) -> list:
     rgb, truth = images["rgb"], images["truth"]
     parts = tinted(rgb, images["parts"], images["accumulation"])
     return [to_picture(truth), to_picture(rgb), heat(rgb, truth), parts]
-
-
-def _checkpoints(folder: Path) -> list[Path]:
-    return sorted((folder / "nerfstudio_models").glob("step-*.ckpt"))
 
 
 def _read_csv(path: Path) -> list[dict[str, str]]:

@@ -7,6 +7,7 @@ its licence goes with them.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -15,27 +16,52 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 
+from partnerface_ns.driving.output import looks_like_a_file
 from partnerface_ns.driving.player import Player
 from partnerface_ns.driving.tracks import NEUTRAL_NAME
+from partnerface_ns.errors import SubjectError
+from partnerface_ns.files import require_writable
 from partnerface_ns.flame.open_head import load_open_head
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.progress import progress
 from partnerface_ns.rendering.rays import Rays
 from partnerface_ns.warp.canonical_space import vertex_normals
 
+_MESH = re.compile(r"\d{5,}\.obj")
+_OWN = re.compile(r"\d{5,}\.obj|LICENSE_OF_THE_MESH\.txt|(parts|colors)\.ply|(track|neutral)\.csv|track\.npz|\..*")
+"""Names of what an export writes, and of hidden files."""
 _START = 0.05
 """Metres above the surface from which a vertex is looked at: above hair, inside a room."""
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that cannot be exported to, before anything is opened.
+
+    Raises:
+        SubjectError: it is a file, holds what no export wrote, or cannot be written to.
+    """
+    if folder.is_file() or looks_like_a_file(folder):
+        kind = "is a file" if folder.exists() else "is a file's name"
+        raise SubjectError(folder, kind, expected="a folder's name: an export has several files")
+    others = [path.name for path in folder.iterdir() if not _OWN.fullmatch(path.name)] if folder.is_dir() else []
+    if others:
+        found = f"{min(others)} and {len(others) - 1} more" if len(others) > 1 else others[0]
+        raise SubjectError(folder, "is in use", expected="a new or an empty folder, or an earlier export", found=found)
+    require_writable(folder)
 
 
 def export_meshes(folder: Path, player: Player, states: HeadState) -> None:
     """Write the person's mesh at every moment as `00000.obj` ... (world frame, metres).
 
     Args:
-        folder: is made; files of the same name are replaced.
+        folder: is made; meshes of an earlier export are removed.
         player: the avatar.
         states: batch axes (timesteps,).
     """
     folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.iterdir():
+        if _MESH.fullmatch(path.name):
+            path.unlink()
     _write_licence(folder, player)
     head = player.head
     faces = "".join(f"f {a} {b} {c}\n" for a, b, c in (head.model.faces + 1).tolist())

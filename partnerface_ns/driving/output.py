@@ -24,6 +24,7 @@ from partnerface_ns.capture.record import Record
 from partnerface_ns.driving.plan import Plan, Shown, digest, shown
 from partnerface_ns.driving.player import Player
 from partnerface_ns.errors import SubjectError
+from partnerface_ns.files import require_writable
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.progress import progress
 from partnerface_ns.rendering.figures import save_clip
@@ -36,17 +37,23 @@ def check_output(path: Path) -> None:
     """Refuse an output that cannot be written, before anything is rendered.
 
     Raises:
-        SubjectError: another kind of file, or something else is in its place.
+        SubjectError: another kind of file, something else is in its place, or nothing can be written there.
     """
     if path.suffix.lower() in (".mp4", ".npz"):
         if path.is_dir():
             raise SubjectError(path, "is a folder", expected="a file's name")
         if not path.parent.is_dir():
             raise SubjectError(path.parent, "the folder does not exist")
-    elif path.suffix:
-        raise SubjectError(path, "an unknown kind of output", expected=".mp4, .npz, or a folder's name without a dot")
+    elif looks_like_a_file(path):
+        raise SubjectError(path, "an unknown kind of output", expected=".mp4, .npz, or a folder's name")
     elif path.exists() and not path.is_dir():
         raise SubjectError(path, "is a file", expected="a new folder for pictures")
+    require_writable(path)
+
+
+def looks_like_a_file(path: Path) -> bool:
+    """Whether a name that is not yet there ends like a file's; `v1.2` does not."""
+    return not path.exists() and path.suffix != "" and not path.suffix[1:].isdigit()
 
 
 def write_plan(path: Path, player: Player, plan: Plan) -> None:

@@ -143,11 +143,20 @@ def _blocks(player: Player, plan: Plan) -> Iterator[np.ndarray]:
     yield from (value.detach().cpu().numpy() for value in player.avatar.state_dict().values())
 
 
-def _check(config: PlanConfig, motion: Motion) -> None:
+def check_ranges(config: PlanConfig) -> None:
+    """Refuse numbers out of range, before anything is opened.
+
+    Raises:
+        SubjectError: names the option.
+    """
     for name, low, high in (("size", 16, 8192), ("smoothing", 0, 10), ("max_frames", 1, 10**9)):
         value = getattr(config, name)
         if value is not None and not low <= value <= high:
             raise SubjectError(f"--{name.replace('_', '-')}", "out of range", expected=f"{low} to {high}", found=value)
+
+
+def _check(config: PlanConfig, motion: Motion) -> None:
+    check_ranges(config)
     if config.side_by_side and motion.pictures is None:
         raise SubjectError("--side-by-side", "the source has no pictures to show")
 

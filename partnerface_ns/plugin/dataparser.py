@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Optional, Tuple, Type
+from typing import TYPE_CHECKING, Optional, Tuple, Type
 
 import torch
 from nerfstudio.cameras.cameras import Cameras, CameraType
@@ -18,10 +18,14 @@ from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataParserCo
 from nerfstudio.data.scene_box import SceneBox
 from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 
-from partnerface_ns.capture.capture import Camera, Capture, Frame
+from partnerface_ns.capture.capture import Camera, Capture, Frame, HeadModelRef
 from partnerface_ns.capture.names import CaptureFormat
 from partnerface_ns.errors import SubjectError
 from partnerface_ns.flame.head_model import HeadModel
+from partnerface_ns.flame.state import HeadState
+
+if TYPE_CHECKING:
+    from partnerface_ns.avatar_file import AvatarInfo
 
 
 @dataclass
@@ -51,6 +55,8 @@ class Recording:
     head_model: HeadModel
     background: tuple[float, float, float]
     """Colour behind the person in the pictures, in [0, 1]."""
+    info: AvatarInfo | None = None
+    """What an avatar file says of a capture that is gone."""
 
     def __deepcopy__(self, memo: dict) -> Recording:
         # nerfstudio copies metadata for each dataset; this holds nothing that changes, and much memory.
@@ -75,17 +81,43 @@ class FlameDataParser(DataParser):
             SubjectError: something in the folder cannot be used, or was tracked with another head model.
         """
         if self._recording is None:
-            from partnerface_ns.capture.head_models import resolve_head_model
-            from partnerface_ns.capture.held_out import with_validation
-            from partnerface_ns.capture.load import load_capture
-            from partnerface_ns.capture.plausibility import without_torn_heads
-
-            capture = load_capture(self.config.data, self.config.format, self.config.head_model)
-            head_model = resolve_head_model(capture, self.config.head_model)
-            capture = with_validation(without_torn_heads(capture, head_model))
-            _print_notes(capture, head_model)
-            self._recording = Recording(capture, head_model, capture.background or self.config.background)
+            is_avatar = self.config.data.suffix == ".pt" and self.config.data.is_file()
+            self._recording = self._read_avatar() if is_avatar else self._read_capture()
         return self._recording
+
+    def _read_capture(self) -> Recording:
+        from partnerface_ns.capture.head_models import resolve_head_model
+        from partnerface_ns.capture.held_out import with_validation
+        from partnerface_ns.capture.load import load_capture
+        from partnerface_ns.capture.plausibility import without_torn_heads
+
+        if not self.config.data.exists():
+            hint = "name its new place: --data of ns-train, ns-render dataset and partnerface report"
+            raise SubjectError(self.config.data, "the capture's folder does not exist", hint=hint)
+        capture = load_capture(self.config.data, self.config.format, self.config.head_model)
+        head_model = resolve_head_model(capture, self.config.head_model)
+        capture = with_validation(without_torn_heads(capture, head_model))
+        _print_notes(capture, head_model)
+        return Recording(capture, head_model, capture.background or self.config.background)
+
+    def _read_avatar(self) -> Recording:
+        """A capture of one frame without a picture: the neutral face before the first training camera."""
+        from partnerface_ns.avatar_file import load_avatar
+
+        path = self.config.data
+        avatar, info = load_avatar(path, self.config.head_model)
+        capture = Capture(
+            root=path.parent,
+            name=path.parent.name,
+            head_model=HeadModelRef(),
+            identity=avatar.identity,
+            static_offset=avatar.get_buffer("static_offset"),
+            track=HeadState.stack([info.neutral]),
+            frames=(Frame(0, 0, info.camera, None, None),),
+            splits=dict.fromkeys(("train", "val", "test"), (0,)),
+        )
+        background = tuple(avatar.get_buffer("background").tolist())
+        return Recording(capture, avatar.skinning.head.model, background, info)  # type: ignore[arg-type]
 
     def _generate_dataparser_outputs(self, split: str = "train", **kwargs: object) -> DataparserOutputs:
         recording = self.recording()

@@ -86,7 +86,8 @@ class PartnerfaceModel(Model):
         self.register_buffer("trained_seconds", torch.tensor(0.0))
         self.register_buffer("capture_digest", self._digest.clone())
         self.face_view = FaceView(self, self._shown.camera, self._pose(self._shown.timestep).mean(0).numpy())
-        info = AvatarInfo.of(capture, self._recording.head_model, self._recording.head_model.name)
+        head_model = self._recording.head_model
+        info = self._recording.info or AvatarInfo.of(capture, head_model, head_model.name)
         self.head_controls = HeadControls(
             self._recording.head_model, info, lambda: self.avatar.skinning.head.verts_rest
         )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import math
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional, Type
 
@@ -18,17 +19,24 @@ from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineC
 from PIL import Image
 from torch import Tensor
 
-from partnerface_ns.avatar_file import check_same_head_model
+from partnerface_ns.avatar_file import AVATAR_NAME, check_same_head_model
 from partnerface_ns.capture.capture import Frame
 from partnerface_ns.clock import seconds_when_done
 from partnerface_ns.errors import SubjectError
+from partnerface_ns.files import require_writable
 from partnerface_ns.plugin.datamanager import PartnerfaceDataManager, PartnerfaceDataManagerConfig
 from partnerface_ns.plugin.model import PartnerfaceModel, PartnerfaceModelConfig
-from partnerface_ns.plugin.process import provide_ffmpeg
+from partnerface_ns.plugin.process import nerfstudio_command, provide_ffmpeg
 from partnerface_ns.progress import progress
 
 PER_IMAGE_NAME = "per_image.csv"
 """File in the run folder that holds the last evaluation's values of every picture."""
+NO_METRICS = ("image", "timestep", "camera", "weights")
+"""Columns of that file that say what was evaluated: `weights` tells one training state from another."""
+_ONLY_SHOWN = ("ns-viewer", "camera-path", "spiral")
+"""Commands of nerfstudio's that need no picture and no training camera."""
+_EXPORTS = ("tsdf", "cameras")
+"""Commands of ns-export that work with an avatar."""
 
 
 @dataclass
@@ -53,7 +61,9 @@ class PartnerfacePipeline(VanillaPipeline):
     model: PartnerfaceModel
 
     def __init__(self, config: PartnerfacePipelineConfig, device: Any, **kwargs: Any) -> None:
-        super().__init__(config, device, **kwargs)
+        program = nerfstudio_command(sys.argv)
+        _check_export(*program)
+        super().__init__(_without_capture(config, *program), device, **kwargs)
         provide_ffmpeg()
         self.model.fast = self.test_mode != "val"
         self._name_folders()
@@ -97,28 +107,50 @@ class PartnerfacePipeline(VanillaPipeline):
             output_path: folder for the pictures themselves.
             get_std: whether to give standard deviations as well (0 for a single picture).
         """
-        rows = self.evaluate(range(len(self.datamanager.eval_dataset)), output_path)
-        for target in self._per_image_files():
-            _write_csv(target, rows)
-        names = [name for name in rows[0] if name not in ("image", "timestep", "camera")]
+        result = _ns_eval_result(sys.argv)
+        if result is not None:
+            require_writable(result)
+        rows = self.evaluate(output_path=output_path)
+        if result is not None:
+            _write_csv(result.with_name(f"{result.stem}_{PER_IMAGE_NAME}"), rows)
+        names = [name for name in rows[0] if name not in NO_METRICS]
         values = {name: np.array([row[name] for row in rows], dtype=np.float64) for name in names}
         means = {name: _mean(v) for name, v in values.items()}
         return means | ({f"{name}_std": _std(v) for name, v in values.items()} if get_std else {})
 
-    def evaluate(self, indices: Sequence[int], output_path: Path | None = None) -> list[dict[str, Any]]:
-        """The values of some evaluation pictures, a row each.
+    def evaluate(self, indices: Sequence[int] | None = None, output_path: Path | None = None) -> list[dict[str, Any]]:
+        """Values of evaluation pictures, a row each. Those of all also go to the run folder's CSV if it can be written.
 
         Args:
-            indices: of the pictures.
+            indices: of the pictures; None takes all.
             output_path: folder for the pictures themselves.
+
+        Raises:
+            SubjectError: the capture has frames without pictures.
         """
+        dataset = self.datamanager.eval_dataset
+        if any(frame.image_path is None for frame in dataset.frames):
+            raise SubjectError(dataset.recording.capture.root, "has no pictures to compare with")
         self.eval()
-        rows = list(self._evaluate(indices, output_path))
+        rows = list(self._evaluate(range(len(dataset)) if indices is None else indices, output_path))
         self.train()
+        if self.config.run_folder is not None and indices is None:
+            path = self.config.run_folder / PER_IMAGE_NAME
+            try:
+                _write_csv(path, rows)
+            except OSError as error:
+                print(f"{path}: not written ({error.strerror}); the figures are as they should be.")
         return rows
 
+    def weights_digest(self) -> str:
+        """A hash of all that the avatar learned."""
+        found = hashlib.sha256()
+        for name, value in sorted(self.model.state_dict().items()):
+            found.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+        return found.hexdigest()[:12]
+
     def _evaluate(self, indices: Sequence[int], output_path: Path | None) -> Iterable[dict[str, Any]]:
-        loader = self.datamanager.fixed_indices_eval_dataloader
+        loader, weights = self.datamanager.fixed_indices_eval_dataloader, self.weights_digest()
         lpips = self._lpips()
         for index in progress(indices, "Evaluating"):
             camera, batch = loader.get_camera(index)
@@ -133,7 +165,8 @@ class PartnerfacePipeline(VanillaPipeline):
             frame: Frame = batch["frame"]
             name = self.datamanager.eval_dataset.image_filenames[index].name
             speed = {"num_rays_per_sec": outputs["rgb"][..., 0].numel() / seconds, "fps": 1 / seconds}
-            yield {"image": name, "timestep": frame.timestep, "camera": frame.camera_index} | metrics | speed
+            shown = {"image": name, "timestep": frame.timestep, "camera": frame.camera_index, "weights": weights}
+            yield shown | metrics | speed
 
     def _lpips(self) -> Any:
         from partnerface_ns.rendering.metrics import lpips_or_reason
@@ -143,11 +176,30 @@ class PartnerfacePipeline(VanillaPipeline):
             print(f"No lpips: {reason}")
         return lpips
 
-    def _per_image_files(self) -> list[Path]:
-        """The run folder's CSV, and one beside ns-eval's result."""
-        files = [] if self.config.run_folder is None else [self.config.run_folder / PER_IMAGE_NAME]
-        result = _ns_eval_result(sys.argv)
-        return files if result is None else [*files, result.with_name(f"{result.stem}_{PER_IMAGE_NAME}")]
+
+def _check_export(program: str, subcommand: str) -> None:
+    """Refuse what ns-export would stumble on only after the run is loaded.
+
+    Raises:
+        SubjectError: names what works.
+    """
+    if program == "ns-export" and subcommand not in _EXPORTS:
+        raise SubjectError(
+            f"ns-export {subcommand}",
+            "an avatar cannot be exported so: its surface moves, and it has no density of its own in the world",
+            expected="ns-export tsdf, ns-export cameras, or partnerface export (meshes, parts, head states)",
+        )
+
+
+def _without_capture(config: PartnerfacePipelineConfig, program: str, subcommand: str) -> PartnerfacePipelineConfig:
+    """The same, or the run's avatar file in the place of a capture that is gone and is not needed."""
+    data = config.datamanager.data or config.datamanager.dataparser.data
+    avatar = None if config.run_folder is None else config.run_folder / AVATAR_NAME
+    if data.exists() or avatar is None or not avatar.is_file() or not {program, subcommand} & set(_ONLY_SHOWN):
+        return config
+    print(f"{data}: the capture is gone. {avatar} is shown: its neutral face, without the recorded frames.")
+    dataparser = replace(config.datamanager.dataparser, data=avatar)
+    return replace(config, datamanager=replace(config.datamanager, data=None, dataparser=dataparser))
 
 
 def _ns_eval_result(arguments: Sequence[str]) -> Path | None:

@@ -8,11 +8,13 @@ import shutil
 import sys
 import tempfile
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 import torch
+import yaml
 
 from partnerface_ns.errors import SubjectError
 
@@ -41,6 +43,43 @@ def print_subject_errors_alone() -> None:
 
     hook.prints_subject_errors = True
     sys.excepthook = hook
+
+
+def read_own_configs() -> None:
+    """Let nerfstudio's YAML loader leave this method's configurations to `config_file`."""
+    tag = "tag:yaml.org,2002:python/object:partnerface_ns.plugin.trainer.PartnerfaceTrainerConfig"
+
+    def construct(loader: yaml.Loader, node: yaml.Node) -> object:
+        from partnerface_ns.plugin.config_file import config_of_node
+
+        path = _config_of_eval_setup()
+        if path is None:
+            return config_of_node(node, Path("config.yml"))
+        config = config_of_node(node, path)
+        config.open_run(path.parent)
+        return config
+
+    yaml.Loader.add_constructor(tag, construct)
+
+
+def _config_of_eval_setup() -> Path | None:
+    """The config.yml that `eval_setup` is reading, by which ns-eval, ns-render, ns-viewer and ns-export open a run.
+
+    It tells a configuration nothing of the file; the run would be looked for where it was trained.
+    """
+    utils = sys.modules.get("nerfstudio.utils.eval_utils")
+    frame = sys._getframe()
+    while frame is not None:
+        if utils is not None and frame.f_code is utils.eval_setup.__code__:
+            return Path(frame.f_locals["config_path"])
+        frame = frame.f_back
+    return None
+
+
+def nerfstudio_command(arguments: Sequence[str]) -> tuple[str, str]:
+    """Program and subcommand of a process's arguments, as `ns-export`, `tsdf`; empty where there is none."""
+    program = Path(arguments[0]).stem if arguments else ""
+    return program, next((word for word in arguments[1:] if not word.startswith("-")), "")
 
 
 def ignore_framework_warnings() -> None:

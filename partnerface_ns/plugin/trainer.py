@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,13 @@ from partnerface_ns.avatar_file import AVATAR_NAME, AvatarInfo, save_avatar
 from partnerface_ns.capture.held_out import require_trainable
 from partnerface_ns.commands import after_training
 from partnerface_ns.errors import SubjectError
+from partnerface_ns.plugin.checkpoints import (
+    Checkpoint,
+    checkpoints_in,
+    newest_checkpoint,
+    read_checkpoint,
+    written_whole,
+)
 from partnerface_ns.plugin.dataparser import FlameDataParserConfig, absolute_head_model, head_model_source
 from partnerface_ns.plugin.guarded_optimizers import GuardedOptimizers
 from partnerface_ns.plugin.pipeline import PartnerfacePipeline, PartnerfacePipelineConfig
@@ -55,13 +63,63 @@ class PartnerfaceTrainerConfig(TrainerConfig):
     def set_timestamp(self) -> None:
         """Also make the run independent of the folder it was started in, and check its data.
 
-        nerfstudio calls this once, before it writes config.yml; nothing of the run is on disk until the data was
-        found to be usable.
+        nerfstudio calls this once, before it writes config.yml; nothing of the run is on disk until the data and the
+        checkpoint to go on from were found to be usable.
         """
+        if self.pipeline.run_folder is not None:  # ns-train --load-config: a run's settings for a new run
+            self.timestamp, self.pipeline.run_folder = "{timestamp}", None
         super().set_timestamp()
         self._resolve_paths()
+        self._check_resume()
         self.pipeline.datamanager.seed = self.machine.seed
         self.pipeline.run_folder = self.get_base_dir()
+
+    def get_base_dir(self) -> Path:
+        """The run's folder: where it was read from, else where it is trained."""
+        return self.pipeline.run_folder or super().get_base_dir()
+
+    def open_run(self, folder: Path) -> Checkpoint:
+        """Take the newest whole checkpoint of a folder, wherever the run was trained.
+
+        Raises:
+            SubjectError: there is none.
+        """
+        self.pipeline.run_folder = folder.resolve()
+        checkpoint = newest_checkpoint(self.get_checkpoint_dir())
+        self.load_step = checkpoint.load_step
+        return checkpoint
+
+    def _check_resume(self) -> None:
+        """Find the checkpoint to go on from, and something that is left to train.
+
+        Raises:
+            SubjectError: there is none.
+        """
+        if self.load_dir is not None:
+            if (self.load_dir / self.relative_model_dir).is_dir():  # the run's own folder
+                self.load_dir = self.load_dir / self.relative_model_dir
+            if self.load_step is None:
+                checkpoint = newest_checkpoint(self.load_dir)
+                self.load_step = checkpoint.load_step
+            else:
+                checkpoint = read_checkpoint(self.load_dir / f"step-{self.load_step:09d}.ckpt")
+        elif self.load_checkpoint is not None:
+            checkpoint = read_checkpoint(self.load_checkpoint)
+        else:
+            return
+        steps, minutes = checkpoint.step + 1, checkpoint.trained_minutes
+        asked = f"--max-num-iterations {self.max_num_iterations}"
+        if self.max_train_minutes is not None:
+            asked += f" --max-train-minutes {self.max_train_minutes:g}"
+        most = math.inf if self.max_train_minutes is None else self.max_train_minutes
+        if steps >= self.max_num_iterations or minutes >= most:
+            raise SubjectError(
+                checkpoint.path,
+                "nothing is left to train",
+                expected=f"more than was trained, not {asked}",
+                found=f"{steps} steps, {minutes:.2f} minutes trained",
+                hint="both count from the run's beginning; raise the one that is used up",
+            )
 
     def _resolve_paths(self) -> None:
         dataparser = self.pipeline.datamanager.dataparser
@@ -185,8 +243,20 @@ class PartnerfaceTrainer(Trainer):
         """Save under the last step that was trained; a run that is stopped has counted one further.
 
         The avatar is also written by itself, for all that shows it without nerfstudio.
+
+        Raises:
+            SubjectError: it cannot be written; the checkpoint before is whole.
         """
-        super().save_checkpoint(self.last_step)
+        folder = self.checkpoint_dir
+        with written_whole(folder) as self.checkpoint_dir:
+            try:
+                super().save_checkpoint(self.last_step)
+            finally:
+                self.checkpoint_dir = folder
+        if self.config.save_only_latest_checkpoint:
+            for path in checkpoints_in(folder):
+                if path.name != f"step-{self.last_step:09d}.ckpt":
+                    path.unlink()
         recording = self.pipeline.datamanager.train_dataset.recording
         source = head_model_source(recording.capture, self.config.head_model)
         info = AvatarInfo.of(recording.capture, recording.head_model, source)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -33,3 +34,52 @@ def test_mistakes_are_told(avatar_file, tmp_path, capsys):  # noqa: F811
         assert exit_.value.code == 1
     told = capsys.readouterr().err
     assert "--what mesh needs a motion" in told and "is a file" in told
+
+
+@pytest.fixture
+def meshes(avatar_file, tmp_path):  # noqa: F811
+    """Exports a number of meshes; gives the folder."""
+
+    def export(number: int) -> Path:
+        keys = tmp_path / "keys.json"
+        keys.write_text(json.dumps({"keyframes": [{"time": 0, "jaw": 0}, {"time": (number - 1) / 10, "jaw": 0.1}]}))
+        folder = tmp_path / "meshes"
+        main(["export", str(avatar_file), str(keys), "--fps", "10", "--what", "mesh", "--output", str(folder)])
+        return folder
+
+    return export
+
+
+def test_fewer_meshes_leave_none_of_an_earlier_export(meshes):
+    (meshes(5) / "parts.ply").touch()
+    assert sorted(path.name for path in meshes(2).iterdir()) == [
+        "00000.obj",
+        "00001.obj",
+        "LICENSE_OF_THE_MESH.txt",
+        "parts.ply",
+    ]
+
+
+@pytest.mark.parametrize("output", ["notes", "mesh.ply", "thesis.txt", "thesis.txt/below"])
+def test_a_place_that_cannot_be_is_refused_before_the_avatar_is_opened(tmp_path, capsys, output):
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "thesis.txt").write_text("not to be touched")
+    (tmp_path / "thesis.txt").write_text("nor this")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(SystemExit) as exit_:
+        main(["export", str(tmp_path / "no run"), "--output", str(tmp_path / output)])
+    told = capsys.readouterr().err
+    assert (exit_.value.code == 1 and "thesis.txt" in told + output) or "mesh.ply" in told
+    assert "no avatar" not in told and sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_motion_that_is_not_used_is_said(avatar_file, tmp_path, capsys):  # noqa: F811
+    main(["export", str(avatar_file), "--performance", "talk", "--output", str(tmp_path / "v1.2")])
+    assert "talk is not used" in capsys.readouterr().out and (tmp_path / "v1.2" / "parts.ply").is_file()
+
+
+@pytest.mark.parametrize(("option", "value"), [("--size", "0"), ("--max-frames", "0"), ("--smoothing", "-1")])
+def test_numbers_out_of_range_are_refused_before_the_avatar_is_opened(tmp_path, capsys, option, value):
+    with pytest.raises(SystemExit):
+        main(["drive", str(tmp_path / "no run"), "--performance", "talk", option, value])
+    assert capsys.readouterr().err.startswith(f"Error: {option}: out of range")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from dataclasses import MISSING, dataclass, fields, is_dataclass
@@ -100,6 +101,64 @@ def test_a_command_that_cannot_be_loaded_says_why_and_leaves_the_others(monkeypa
     with pytest.raises(SystemExit) as exit_:
         main(["demo", "--help"])
     assert exit_.value.code == 0
+
+
+PROGRAM = """
+import sys
+from dataclasses import dataclass
+from partnerface_ns.cli import main as command_line
+
+@dataclass
+class Probe:
+    '''Probes.'''
+    def __call__(self):
+        import subprocess
+        from rich.console import Console
+        {}
+
+command_line.load_command = lambda place: Probe
+command_line.COMMANDS = {{"probe": "", "other": ""}}
+command_line.main(sys.argv[1:])
+"""
+
+
+def run_unread(body: str, *words: str, unread: str = "stdout") -> tuple[int, str]:
+    """Exit code and error output of a command whose output nobody reads."""
+    read, write = os.pipe()
+    os.close(read)
+    streams = {"stdout": write, "stderr": write if unread == "both" else subprocess.PIPE}
+    done = subprocess.run([sys.executable, "-c", PROGRAM.format(body), *words], timeout=120, text=True, **streams)
+    os.close(write)
+    return done.returncode, done.stderr or ""
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("print('a')", ["probe"]),  # fails when Python flushes at its end
+        ("print('a' * 10**6)", ["probe"]),  # fails at once
+        ("print('a', flush=True)", ["probe"]),
+        ("print('a'); sys.exit(0)", ["probe"]),
+        ("Console().print('a')", ["probe"]),  # rich makes an exit of it
+        ("pass", ["--help"]),
+        ("pass", ["probe", "--help"]),
+    ],
+)
+def test_output_that_nobody_reads_ends_a_command_quietly(body, words):
+    assert run_unread(body, *words) == (141, "")
+
+
+def test_errors_that_nobody_reads_end_a_command_quietly():
+    assert run_unread("[print(i, file=sys.stderr, flush=True) for i in range(3)]", "probe", unread="both")[0] == 141
+
+
+def test_another_broken_pipe_is_not_hidden(add_command):
+    def fail(word: str) -> None:
+        raise BrokenPipeError(32, "Broken pipe")  # of a program that was started
+
+    add_command(fail)
+    with pytest.raises(BrokenPipeError):
+        main(["probe"])
 
 
 @pytest.mark.parametrize("name", COMMANDS)

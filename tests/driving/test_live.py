@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
 from partnerface_ns.driving import live
-from partnerface_ns.driving.live import padded, play
+from partnerface_ns.driving.live import padded, play, usable_aspect
 from partnerface_ns.driving.motion import motion_of_capture
 from partnerface_ns.driving.plan import PlanConfig, Shown, make_plan
 
 
 class Clock:
-    """Time that passes only while something is rendered or slept."""
+    """Time that passes while something is rendered or slept, and a little whenever somebody looks at it."""
 
-    def __init__(self) -> None:
-        self.now = 100.0
+    def __init__(self, reading: float = 1e-4) -> None:
+        self.now, self.reading = 100.0, reading
 
     def __call__(self) -> float:
+        self.now += self.reading
         return self.now
 
     def pass_(self, seconds: float) -> None:
-        self.now += max(seconds, 1e-4)
+        assert seconds >= 0, "time.sleep takes no less"
+        self.now += seconds
 
 
 @pytest.mark.parametrize(
@@ -41,17 +45,64 @@ def test_what_there_is_no_time_for_is_skipped(
 
     def show(picture, pace):
         paces.append(pace)
-        return len(played) < 10
+        return len(paces) < 10
 
     monkeypatch.setattr(live, "shown", render)
-    play(player, plan, show, clock, clock.pass_)
-    assert played == moments
+    play(player, plan, show, clock=clock, sleep=clock.pass_)
+    assert played == [0, *moments], "the first is drawn before time counts"
     assert paces[-1].fps == pytest.approx(fps, rel=0.15)
     assert paces[-1].latency == pytest.approx(latency, abs=0.015)
     assert "pictures a second" in str(paces[-1])
 
 
-def test_a_picture_is_padded_to_the_pages_shape():
-    picture = np.full((10, 20, 3), 9, np.uint8)
-    assert padded(picture, 1.0).shape == (20, 20, 3) and padded(picture, 4.0).shape == (10, 40, 3)
-    assert padded(picture, 1.0)[5:15].min() == 9 and padded(picture, 1.0)[:5].max() == 0
+def test_a_late_clock_never_sleeps_less_than_nothing(player, capture, tiny_head, monkeypatch):
+    plan = make_plan(player, motion_of_capture(capture, tiny_head), PlanConfig())
+    clock, times = Clock(reading=0.7 / plan.fps), []
+    monkeypatch.setattr(live, "shown", lambda *_: Shown(np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.uint8)))
+
+    def show(picture, pace):
+        times.append(clock.now)
+        return len(times) < 20
+
+    play(player, plan, show, clock=clock, sleep=clock.pass_)
+    assert len(times) == 20
+
+
+def test_without_a_page_nothing_is_rendered_and_the_plan_begins_anew(player, capture, tiny_head, monkeypatch):
+    plan = make_plan(player, motion_of_capture(capture, tiny_head), PlanConfig())
+    clock, played, watched = Clock(), [], iter([True, False, False, True, False, False])
+
+    def render(player, plan, index):
+        clock.pass_(0.04)
+        played.append(index)
+        return Shown(np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.uint8))
+
+    def wait() -> bool:
+        waited = next(watched, False)
+        if waited:
+            clock.pass_(100)
+        return waited
+
+    paces = []
+    monkeypatch.setattr(live, "shown", render)
+    play(player, plan, lambda _, pace: paces.append(pace) or len(paces) < 6, wait, clock, clock.pass_)
+    assert played[:2] == [0, 0] and played[4] == 0
+    assert max(pace.latency for pace in paces) < 1, "the time without a page is no delay"
+
+
+def test_an_image_is_padded_to_the_pages_shape():
+    image = np.full((10, 20, 3), 9, np.uint8)
+    assert padded(image, 1.0).shape == (20, 20, 3) and padded(image, 4.0).shape == (10, 40, 3)
+    assert padded(image, 1.0)[5:15].min() == 9 and padded(image, 1.0)[:5].max() == 0
+    assert padded(image, None) is image
+
+
+@pytest.mark.parametrize("aspect", [0, -1, math.nan, math.inf, -math.inf, "wide", None, [1.5]])
+def test_an_aspect_that_cannot_be_counts_as_not_said(aspect):
+    assert usable_aspect(aspect) is None
+
+
+@pytest.mark.parametrize("aspect", [1e-300, 1e-4, 0.5, 1.5, 1e9, 10**400])
+def test_memory_is_bounded_whatever_a_page_says(aspect):
+    image = np.zeros((100, 200, 3), np.uint8)
+    assert padded(image, usable_aspect(aspect)).size <= 20 * image.size

@@ -11,13 +11,15 @@ import pytest
 import torch
 
 import partnerface_ns
+import partnerface_ns.avatar as avatar_module
 from partnerface_ns.avatar_config import AvatarConfig
-from partnerface_ns.avatar_file import AvatarInfo, config_from_plain, load_avatar, save_avatar
+from partnerface_ns.avatar_file import AvatarInfo, load_avatar, save_avatar
 from partnerface_ns.driving.player import Player, scaled_camera
 from partnerface_ns.errors import SubjectError
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.camera import Intrinsics, rays_through_pixels
 from partnerface_ns.rendering.rays import Rays
+from partnerface_ns.settings import config_from_plain
 
 
 def test_a_loaded_avatar_shows_what_the_saved_one_did(avatar_file, player, capture):
@@ -142,6 +144,17 @@ def test_settings_are_checked():
         with pytest.raises(SubjectError) as error:
             config_from_plain(AvatarConfig(), values, source)
         assert error.value.key == key
+
+
+def test_an_opened_avatar_makes_its_skinning_once(avatar_file, monkeypatch):
+    made, make = [], avatar_module.InverseSkinning
+    monkeypatch.setattr(avatar_module, "InverseSkinning", lambda *args: made.append(1) or make(*args))
+    loaded = partnerface_ns.load(avatar_file)
+    loaded.render()
+    assert len(made) == 1
+    avatar = loaded.avatar
+    avatar.load_state_dict(avatar.state_dict() | {"identity": avatar.identity + 0.1})
+    assert avatar.skinning is not None and len(made) == 2, "another person's is made anew"
 
 
 def test_no_run_is_told(tmp_path):

@@ -162,7 +162,9 @@ def test_minutes_end_a_run_and_count_on_after_a_resume(make_config, start, monke
     assert trained == pytest.approx(0.6, abs=0.06)
     assert first.last_step + 1 == pytest.approx(trained / 0.05)
 
-    again = start(make_config("again", max_num_iterations=1000, max_train_minutes=0.01, load_dir=first.checkpoint_dir))
+    config = make_config("again", max_num_iterations=1000, max_train_minutes=0.01)
+    config.load_dir = first.checkpoint_dir  # as the demo does
+    again = start(config)
     again.train()
     assert float(again.pipeline.model.trained_seconds) == pytest.approx(trained)
     assert again.last_step == first.last_step, "nothing was left to train"

@@ -1,0 +1,359 @@
+"""A run is the folder that its config.yml lies in: moved, copied, damaged, read-only, or without its capture."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from nerfstudio.scripts.eval import ComputePSNR
+from nerfstudio.utils.eval_utils import eval_setup
+from plugin.conftest import _start, tiny
+
+from partnerface_ns.cli.main import main
+from partnerface_ns.errors import SubjectError
+from partnerface_ns.plugin import checkpoints, trainer
+from partnerface_ns.plugin.checkpoints import checkpoints_in, newest_checkpoint, written_whole
+from partnerface_ns.plugin.config_file import read_config
+from partnerface_ns.plugin.configs import lite
+
+
+@pytest.fixture(scope="module")
+def trained(subject, tmp_path_factory) -> Path:
+    """A run of two steps, in a place of its own."""
+    config = tiny(lite())
+    config.pipeline.datamanager.data, config.max_num_iterations = subject, 2
+    config.pipeline.model.avatar.space.resolution = 16
+    config.output_dir, config.timestamp = tmp_path_factory.mktemp("trained"), "run"
+    config.set_timestamp()
+    config.save_config()
+    _start(config).train()
+    return config.get_base_dir()
+
+
+@pytest.fixture
+def run(trained, tmp_path) -> Iterator[Path]:
+    """A copy of it, the only one that is there."""
+    hidden = Path(shutil.move(trained, tmp_path / "hidden"))
+    run = shutil.copytree(hidden, tmp_path / "runs" / "run")
+    yield run
+    shutil.move(hidden, trained)
+
+
+def newest(run: Path) -> Path:
+    return checkpoints_in(run / "nerfstudio_models")[-1]
+
+
+def drive(run: Path) -> list[str]:
+    return ["drive", str(run), "--performance", "talk", "--size", "16", "--max-frames", "1"]
+
+
+def add_older(run: Path) -> Path:
+    return Path(shutil.copy(newest(run), run / "nerfstudio_models" / "step-000000000.ckpt"))
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def files_of(folder: Path) -> dict[str, tuple[int, bytes]]:
+    return {str(p): (p.stat().st_mtime_ns, p.read_bytes()) for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+# -- where a run is ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["ns-eval", "report"])
+def test_a_copy_is_evaluated_itself_and_its_original_left_alone(run, tmp_path, monkeypatch, command):
+    copy = shutil.copytree(run, tmp_path / "a copy" / "Zoë's [run]")
+    content = torch.load(newest(copy), weights_only=True)
+    weights = content["pipeline"]
+    weights.update({name: value + 0.5 for name, value in weights.items() if ".planes." in name})
+    torch.save(content, newest(copy))
+    before = files_of(run)
+    monkeypatch.chdir(tmp_path)
+    if command == "ns-eval":
+        monkeypatch.setattr("sys.argv", ["ns-eval"])
+        ComputePSNR(Path("a copy/Zoë's [run]/config.yml"), tmp_path / "eval.json").main()
+        assert json.loads((tmp_path / "eval.json").read_text())["checkpoint"] == str(newest(copy))
+    else:
+        main(["report", "a copy/Zoë's [run]"])
+    assert files_of(run) == before
+    with (copy / "per_image.csv").open() as file:
+        (digest,) = {row["weights"] for row in csv.DictReader(file)}
+    _, original, _, _ = eval_setup(run / "config.yml")
+    assert digest != original.weights_digest()
+
+
+def test_a_moved_run_is_found(run, tmp_path):
+    moved = Path(shutil.move(run, tmp_path / "moved"))
+    config, pipeline, path, step = eval_setup(moved / "config.yml", test_mode="inference")
+    assert path == newest(moved) and step == 1
+    assert config.get_base_dir() == pipeline.config.run_folder == moved
+
+
+def test_the_settings_of_a_run_start_a_new_one(run, capsys):
+    config = yaml.load((run / "config.yml").read_text(), Loader=yaml.Loader)  # as ns-train --load-config does
+    assert config == read_config(run / "config.yml")
+    config.set_timestamp()
+    assert config.get_base_dir().name != "run" and config.pipeline.run_folder != run
+
+
+def test_figures_of_other_weights_are_not_taken_for_this_runs(run):
+    main(["report", str(run)])
+    table = run / "per_image.csv"
+    main(["report", str(run)])
+    os.utime(table, ns=(1, 1))
+    main(["report", str(run)])
+    assert table.stat().st_mtime_ns == 1, "the same weights: the age of a copied file says nothing"
+    table.write_text(table.read_text().replace(newest_digest(table), "0" * 12))
+    main(["report", str(run)])
+    assert newest_digest(table) != "0" * 12
+
+
+def newest_digest(table: Path) -> str:
+    with table.open() as file:
+        return next(csv.DictReader(file))["weights"]
+
+
+# -- config.yml --------------------------------------------------------------------------------------------------
+
+
+def with_text(run: Path, *changes: tuple[str, str]) -> Path:
+    path = run / "config.yml"
+    text = path.read_text()
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new, 1)
+    path.write_text(text)
+    return path
+
+
+HOSTILE = ("!!python/object/apply:os.mkdir ['{}']", "!!python/object/new:os.mkdir ['{}']", "!!python/name:os.mkdir ''")
+
+
+@pytest.mark.parametrize("code", HOSTILE)
+def test_what_a_strangers_config_says_is_not_run(run, tmp_path, code, capsys):
+    trap = tmp_path / "trap"
+    with_text(run, ("max_num_iterations: 2", f"max_num_iterations: {code.format(trap)}"))
+    (run / "avatar.pt").unlink()
+    for arguments in (["report", str(run)], ["drive", str(run), "--performance", "talk", "--output", "a.npz"]):
+        with pytest.raises(SystemExit) as exit_:
+            main(arguments)
+        assert exit_.value.code == 1 and "config.yml" in capsys.readouterr().err
+    with pytest.raises(SubjectError):
+        eval_setup(run / "config.yml")
+    assert not trap.exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "key", "problem"),
+    [
+        (("num_parts: 4", "glow: 0.5\n      num_parts: 4"), "pipeline.model.avatar.glow", "another version"),
+        (("num_parts: 4", "num_parts: many"), "pipeline.model.avatar.num_parts", "wrong kind"),
+        (("num_parts: 4", "num_parts: .inf"), "pipeline.model.avatar.num_parts", "wrong kind"),
+        (("deformation: parts", "deformation: bits"), "pipeline.model.avatar.deformation", "wrong kind"),
+        (("pipeline.PartnerfacePipelineConfig", "pipeline.OldConfig"), None, "another version"),
+        (("method_name: partnerface-lite", "method_name: mine"), "method_name", "unknown method"),
+        (("vis: tensorboard", ""), None, "incomplete"),
+    ],
+)
+def test_a_config_of_another_version_is_refused_in_one_line(run, change, key, problem):
+    path = with_text(run, change)
+    for read in (read_config, eval_setup):
+        with pytest.raises(SubjectError, match=problem) as error:
+            read(path)
+        assert error.value.key == key and error.value.source == str(path)
+
+
+def test_missing_settings_have_the_methods_defaults_and_are_named(run, capsys):
+    config = read_config(with_text(run, ("      num_parts: 4\n", "")))
+    assert config.pipeline.model.avatar.num_parts == 8
+    assert "pipeline.model.avatar.num_parts" in capsys.readouterr().out
+
+
+def test_the_run_of_another_method_is_named_before_anything_of_it_is_read(tmp_path, capsys):
+    (tmp_path / "config.yml").write_text(
+        "!!python/object:nerfstudio.engine.trainer.TrainerConfig\nmethod_name: nerfacto\n"
+    )
+    for arguments in (["report", str(tmp_path)], ["drive", str(tmp_path), "--performance", "talk"]):
+        with pytest.raises(SystemExit) as exit_:
+            main(arguments)
+        assert exit_.value.code == 1 and "nerfacto" in capsys.readouterr().err
+
+
+# -- checkpoints -------------------------------------------------------------------------------------------------
+
+
+def test_the_newest_whole_checkpoint_is_taken_and_others_named(run, capsys):
+    older = add_older(run)
+    whole = newest(run).read_bytes()
+    middle = len(whole) // 2
+    for damaged in (whole[:middle], whole[:middle] + bytes(1000) + whole[middle + 1000 :], b"", b"x" * 100):
+        newest(run).write_bytes(damaged)
+        _, _, path, _ = eval_setup(run / "config.yml", test_mode="inference")
+        assert path == older
+        assert "step-000000001.ckpt" in capsys.readouterr().out
+
+
+def test_stray_files_are_passed_over(run):
+    folder = run / "nerfstudio_models"
+    for name in (".DS_Store", "._step-000000009.ckpt", "notes.txt", "step-000000009.ckpt.partial", "step-best.ckpt"):
+        (folder / name).write_bytes(b"x")
+    (folder / "old").mkdir()
+    assert newest_checkpoint(folder).path == newest(run)
+    assert eval_setup(run / "config.yml", test_mode="inference")[2] == newest(run)
+
+
+def test_no_whole_checkpoint_is_one_line(run, capsys):
+    cut(newest(run))
+    with pytest.raises(SubjectError, match="no whole checkpoint"):
+        eval_setup(run / "config.yml")
+    with pytest.raises(SystemExit):
+        main(["report", str(run)])
+    assert "no whole checkpoint" in capsys.readouterr().err
+    main(
+        [
+            "drive",
+            str(run),
+            "--performance",
+            "talk",
+            "--size",
+            "16",
+            "--max-frames",
+            "1",
+            "--output",
+            str(run / "a.npz"),
+        ]
+    )
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(make_config, start, monkeypatch):
+    config = make_config(max_num_iterations=2, steps_per_save=1)
+    config.pipeline.model.avatar.space.resolution = 16
+    trained = start(config)
+    trained.train()
+    folder = config.get_checkpoint_dir()
+    before = files_of(folder)
+
+    def fail(content, path):
+        Path(path).write_bytes(b"half")
+        raise RuntimeError("[enforce fail] write failed: No space left on device")
+
+    monkeypatch.setattr(torch, "save", fail)
+    trained.last_step = 7
+    with pytest.raises(SubjectError, match="cannot be written"):
+        trained.save_checkpoint(7)
+    assert files_of(folder) == before and not folder.with_name("nerfstudio_models.partial").exists()
+
+
+def test_a_checkpoint_appears_when_it_is_on_disk(tmp_path, monkeypatch):
+    events = []
+    monkeypatch.setattr(checkpoints, "sync", lambda path: events.append(("sync", path.name)))
+    monkeypatch.setattr(checkpoints.os, "replace", lambda a, b: events.append(("name", b.name)))
+    with written_whole(tmp_path / "models") as folder:
+        (folder / "step-000000001.ckpt").write_bytes(b"x")
+    assert events == [("sync", "step-000000001.ckpt"), ("name", "step-000000001.ckpt"), ("sync", "models")]
+
+
+def test_training_keeps_one_checkpoint_and_what_is_none(make_config, start):
+    config = make_config(max_num_iterations=3, steps_per_save=1)
+    config.pipeline.model.avatar.space.resolution = 16
+    folder = config.get_checkpoint_dir()
+    folder.mkdir()
+    (folder / "notes.txt").write_text("the good one")
+    start(config).train()
+    assert sorted(os.listdir(folder)) == ["notes.txt", "step-000000002.ckpt"]
+
+
+# -- resuming ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("whole", ["nothing", "older"])
+def test_a_resume_needs_a_whole_checkpoint_before_it_makes_a_folder(run, make_config, whole, tmp_path):
+    if whole == "older":
+        add_older(run)
+    cut(newest(run))
+    if whole == "older":
+        config = make_config("again", load_dir=run)
+        assert config.load_step == 0 and config.load_dir == run / "nerfstudio_models"
+        return
+    with pytest.raises(SubjectError, match="no whole checkpoint"):
+        make_config("again", load_dir=run / "nerfstudio_models")
+    with pytest.raises(SubjectError, match="damaged"):
+        make_config("again", load_checkpoint=newest(run))
+    assert not list(tmp_path.rglob("again"))
+
+
+@pytest.mark.parametrize("budget", [{"max_num_iterations": 2}, {"max_num_iterations": 9, "max_train_minutes": 1e-9}])
+def test_a_resume_with_nothing_left_to_train_says_what_to_ask_for(run, make_config, budget, tmp_path):
+    with pytest.raises(SubjectError, match="nothing is left to train") as error:
+        make_config("again", load_dir=run / "nerfstudio_models", **budget)
+    told = str(error.value)
+    assert "2 steps" in told and all(f"{value:g}" in told for value in budget.values())
+    assert not list(tmp_path.rglob("again"))
+
+
+# -- a run without its capture, avatar file or permission to write ------------------------------------------------
+
+
+def test_without_its_capture_a_run_is_shown_from_its_avatar(run, monkeypatch, capsys, tmp_path):
+    config = read_config(run / "config.yml")
+    gone = config.data.with_name("gone")
+    path = run / "config.yml"
+    path.write_text(path.read_text().replace(f"- {config.data.name}\n", f"- {gone.name}\n"))
+    monkeypatch.setattr("sys.argv", ["ns-viewer", "--load-config", str(path)])
+    _, pipeline, _, _ = eval_setup(path)
+    assert f"{gone}: the capture is gone" in capsys.readouterr().out
+    camera = pipeline.datamanager.train_dataset.cameras[0:1]
+    shown = pipeline.model.get_outputs_for_camera(camera)["rgb"]
+    assert np.isfinite(shown.numpy()).all() and pipeline.model.head_controls._info.lowest.expression.any()
+    for program in (["ns-eval"], ["ns-render", "dataset"], ["ns-export", "tsdf"]):
+        monkeypatch.setattr("sys.argv", program)
+        with pytest.raises(SubjectError, match="does not exist") as error:
+            eval_setup(path)
+        assert "--data" in str(error.value)
+    main(["report", str(run), "--data", str(config.data), "--output", str(tmp_path / "shown")])
+    assert (tmp_path / "shown" / "figures.md").is_file() and not (run / "report").exists()
+
+
+def test_an_unwritable_run_keeps_its_figures(run, monkeypatch, tmp_path, capsys):
+    (run / "per_image.csv.partial").mkdir()  # permissions do not hold for root
+    monkeypatch.setattr("sys.argv", ["ns-eval", "--output-path", str(tmp_path / "eval.json")])
+    ComputePSNR(run / "config.yml", tmp_path / "eval.json").main()
+    assert (tmp_path / "eval.json").is_file() and (tmp_path / "eval_per_image.csv").is_file()
+    assert f"{run / 'per_image.csv'}: not written" in capsys.readouterr().out
+    main(["report", str(run), "--output", str(tmp_path / "report")])
+    assert "2 test images" in (tmp_path / "report" / "figures.md").read_text().replace("pictures", "images")
+
+
+def test_an_avatar_file_that_is_missing_or_damaged_is_made_from_the_checkpoint(run, capsys, tmp_path):
+    avatar = run / "avatar.pt"
+    whole = torch.load(avatar, weights_only=True)
+    for number, damage in enumerate((Path.unlink, cut)):
+        damage(avatar)
+        main([*drive(run), "--output", str(tmp_path / f"{number}.npz")])
+        assert "taken from the checkpoint" in capsys.readouterr().out
+        again = torch.load(avatar, weights_only=True)
+        assert all(torch.equal(value, again["state"][name]) for name, value in whole["state"].items())
+    avatar.unlink()
+    avatar.mkdir()
+    with pytest.raises(SystemExit):
+        main([*drive(run), "--output", str(tmp_path / "folder.npz")])
+    assert "is a folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["pointcloud", "poisson", "marching-cubes", "gaussian-splat"])
+def test_exports_that_cannot_work_name_those_that_do(run, monkeypatch, command):
+    monkeypatch.setattr("sys.argv", ["/bin/ns-export", command, "--load-config", "a"])
+    monkeypatch.setattr(trainer.FlameDataParserConfig, "setup", lambda self: pytest.fail("the capture was read"))
+    with pytest.raises(SubjectError, match="ns-export tsdf") as error:
+        eval_setup(run / "config.yml")
+    assert "partnerface export" in str(error.value) and error.value.source == f"ns-export {command}"
