@@ -58,7 +58,7 @@ def test_landmarks_turn_with_the_image(mediapipe_says, angle):
     turned = cv2.warpAffine(rgb, matrix, rgb.shape[1::-1], borderMode=cv2.BORDER_REPLICATE)
     before, after = mesh_of(follow=False)(rgb), mesh_of(follow=False)(turned)
     distance = np.linalg.norm(after[:, :2] - apply(matrix, before[:, :2]), axis=-1)
-    assert np.median(distance) < 1 and distance.max() < 8
+    assert np.median(distance) < 1.5 and distance.max() < 8
 
 
 def test_the_next_look_holds_the_face_upright():
