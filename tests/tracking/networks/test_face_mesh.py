@@ -21,6 +21,11 @@ def test_landmarks_are_where_mediapipe_finds_them(mediapipe_says):
         np.testing.assert_allclose(mesh(image), expected, atol=0.1)
 
 
+def test_landmarks_of_a_face_at_the_border(mediapipe_says):
+    rgb = np.ascontiguousarray(mediapipe_says["images"][0][60:, 100:])
+    np.testing.assert_allclose(mesh_of(follow=False)(rgb), mediapipe_says["landmarks_at_border"], atol=0.1)
+
+
 def test_images_that_are_no_video_do_not_depend_on_each_other(mediapipe_says):
     first, second = mediapipe_says["images"]
     mesh = mesh_of(follow=False)
