@@ -168,7 +168,7 @@ def _looked_at(verdict: Verdict, capture: Capture, model: HeadModel) -> Verdict:
 
     from partnerface_ns.tracking.video import INSTALL_HINT
 
-    if find_spec("mediapipe") is None:
+    if find_spec("ai_edge_litert") is None:
         print(f"note        the face is not looked at: that takes the packages for tracking ({INSTALL_HINT})")
         return verdict
     from partnerface_ns.tracking.agreement import after_a_look_at_the_face

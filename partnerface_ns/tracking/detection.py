@@ -7,20 +7,17 @@ the face that is large and steady over the video; others are counted so that the
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from partnerface_ns.tracking.video import require
+from partnerface_ns.tracking.networks.face_detector import FULL_RANGE, SHORT_RANGE, FaceDetector
 
 Box = Float[np.ndarray, "4"]
 _Scored = tuple[float, np.ndarray]
 """The detector's score, 0 to 1, and a box."""
 
-_MIN_SCORE = 0.5
 _NEIGHBOURHOOD = 4.0
 """Side of the square searched around the last face, in widths of it."""
 _SCAN_EVERY = 15
@@ -37,20 +34,12 @@ _MAX_SIZE_RATIO = 1.7
 """A path counts as the same face coming back if its size is within this ratio."""
 
 
-def quiet_mediapipe() -> Any:
-    """The mediapipe package, told to keep its start-up messages to itself."""
-    os.environ.setdefault("GLOG_minloglevel", "3")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    return require("mediapipe")
-
-
 class FaceFinder:
     """Finds all faces of one frame after the other. Close it, or use it in a `with` statement."""
 
     def __init__(self) -> None:
-        detection = quiet_mediapipe().solutions.face_detection.FaceDetection
-        # One model sees faces near the camera, the other faces that are a tenth of the picture.
-        self._models = [detection(model_selection=i, min_detection_confidence=_MIN_SCORE) for i in (0, 1)]
+        # One model sees faces near the camera, the other faces that are a tenth of the image; it is sooner mistaken.
+        self._models = [FaceDetector(SHORT_RANGE, min_score=0.5), FaceDetector(FULL_RANGE, min_score=0.6)]
         self._last: np.ndarray | None = None
         self._since_scan = _SCAN_EVERY
 
@@ -58,8 +47,7 @@ class FaceFinder:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        for model in self._models:
-            model.close()
+        self._models.clear()
 
     def __call__(self, rgb: UInt8[np.ndarray, "rows columns 3"]) -> list[Box]:
         """All faces found, largest first."""
@@ -95,10 +83,9 @@ class FaceFinder:
         part = np.ascontiguousarray(rgb[y : y + height, x : x + width])
         found: list[_Scored] = []
         for model in self._models:
-            for detection in model.process(part).detections or []:
-                b = detection.location_data.relative_bounding_box
-                box = np.array([x + b.xmin * width, y + b.ymin * height, b.width * width, b.height * height])
-                found.append((float(detection.score[0]), box))
+            detections = model(part)
+            for score, (left, top, right, low) in zip(detections.scores, detections.boxes, strict=True):
+                found.append((float(score), np.array([x + left, y + top, right - left, low - top])))
             if found and not both:
                 break
         return found

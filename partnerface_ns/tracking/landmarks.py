@@ -1,4 +1,4 @@
-"""The 478 face landmarks of mediapipe's face mesh, irises included, with what is known about their error.
+"""The 478 face landmarks of MediaPipe's face mesh, irises included, with what is known about their error.
 
 Landmarks are pixels (x right, y down) of the picture and a depth in the same unit (smaller is nearer). Each frame is
 looked at as it is and mirrored; the mean of both is less noisy and not biased to a side, and their difference says how
@@ -13,9 +13,9 @@ from importlib.resources import files
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from partnerface_ns.tracking.detection import quiet_mediapipe
+from partnerface_ns.tracking.networks.face_mesh import NUM_LANDMARKS as NUM_LANDMARKS
+from partnerface_ns.tracking.networks.face_mesh import FaceMesh
 
-NUM_LANDMARKS = 478
 IRIS_RIGHT, IRIS_LEFT = slice(468, 473), slice(473, 478)
 """Centre and four points of the rim, of the subject's right and left iris."""
 LIPS = (
@@ -52,43 +52,24 @@ class LandmarkDetector:
             follow: frames are a video, so look where the face was last.
             mirrored: look at the mirrored picture too.
         """
-        mesh = quiet_mediapipe().solutions.face_mesh.FaceMesh
-        self._meshes = [
-            mesh(
-                static_image_mode=not follow,
-                max_num_faces=1,
-                refine_landmarks=True,
-                min_detection_confidence=0.3,
-                min_tracking_confidence=0.3,
-            )
-            for _ in range(2 if mirrored else 1)
-        ]
+        self._meshes = [FaceMesh(follow, min_score=0.3, min_presence=0.3) for _ in range(2 if mirrored else 1)]
 
     def __enter__(self) -> LandmarkDetector:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        for mesh in self._meshes:
-            mesh.close()
+        self._meshes.clear()
 
     def __call__(
         self, rgb: UInt8[np.ndarray, "rows columns 3"]
     ) -> tuple[Float[np.ndarray, "landmarks 3"], float] | None:
         """Landmarks and the median difference of the two looks in pixels (0 for one look); None without a face."""
-        first = _run(self._meshes[0], rgb)
+        first = self._meshes[0](rgb)
         if first is None or len(self._meshes) == 1:
             return None if first is None else (first, 0.0)
-        second = _run(self._meshes[1], np.ascontiguousarray(rgb[:, ::-1]))
+        second = self._meshes[1](np.ascontiguousarray(rgb[:, ::-1]))
         if second is None:
             return None
         second[:, 0] = rgb.shape[1] - second[:, 0]
         second = second[mirror_indices()]
         return (first + second) / 2, float(np.median(np.linalg.norm((first - second)[:, :2], axis=-1)))
-
-
-def _run(mesh: object, rgb: np.ndarray) -> np.ndarray | None:
-    found = mesh.process(rgb).multi_face_landmarks  # type: ignore[attr-defined]
-    if not found:
-        return None
-    points = np.array([(p.x, p.y, p.z) for p in found[0].landmark])
-    return points * (rgb.shape[1], rgb.shape[0], rgb.shape[1])

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from partnerface_ns.tracking.detection import quiet_mediapipe
 from partnerface_ns.tracking.landmarks import OVAL
+from partnerface_ns.tracking.networks.segmenter import Segmenter
 from partnerface_ns.tracking.video import require
 
 _RADIUS_SHARE = 0.014
@@ -31,14 +31,13 @@ class Matter:
     """Mattes one picture after the other. Close it, or use it in a `with` statement."""
 
     def __init__(self) -> None:
-        segmentation = quiet_mediapipe().solutions.selfie_segmentation.SelfieSegmentation
-        self._model = segmentation(model_selection=0)
+        self._segment = Segmenter()
 
     def __enter__(self) -> Matter:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._model.close()
+        del self._segment
 
     def __call__(self, rgb: UInt8[np.ndarray, "rows columns 3"]) -> Float[np.ndarray, "rows columns"]:
         """The matte, float32, person = 1."""
@@ -49,7 +48,7 @@ class Matter:
 
     def rough(self, rgb: UInt8[np.ndarray, "rows columns 3"]) -> Float[np.ndarray, "rows columns"]:
         """What the network says, without the picture's edges: enough to tell where the person is."""
-        return np.asarray(self._model.process(rgb).segmentation_mask, dtype=np.float32)
+        return self._segment(rgb)
 
 
 def keep_subject(

@@ -25,7 +25,7 @@ from partnerface_ns.tracking.workfolder import WorkFolder
 
 _MAX_DRAWN = 500
 """Frames that are drawn and measured against the matte at most, evenly over the video."""
-_PACKAGES = ("partnerface", "mediapipe", "torch", "numpy")
+_PACKAGES = ("partnerface", "ai-edge-litert", "torch", "numpy")
 
 
 def check(

@@ -1,0 +1,45 @@
+"""A neural network from a file, run by LiteRT on one thread.
+
+Each network holds its own buffers, so that each thread needs its own. What it returns depends on its inputs alone, not
+on the number of threads or on earlier calls.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from partnerface_ns.tracking.video import require
+
+ASSETS = Path(__file__).parent / "assets"
+
+
+class Network:
+    """A TensorFlow Lite model, called like a function."""
+
+    def __init__(self, path: Path) -> None:
+        """
+        Args:
+            path: a .tflite file of float32 tensors.
+
+        Raises:
+            SubjectError: LiteRT is not installed.
+        """
+        runtime = require("ai_edge_litert.interpreter")
+        self._interpreter = runtime.Interpreter(str(path), num_threads=1)
+        self._interpreter.allocate_tensors()
+        self._inputs = [tensor["index"] for tensor in self._interpreter.get_input_details()]
+        self._outputs = [tensor["index"] for tensor in self._interpreter.get_output_details()]
+
+    def __call__(self, *inputs: Float[np.ndarray, "..."]) -> list[Float[np.ndarray, "..."]]:
+        """The output tensors, without their batch axis.
+
+        Args:
+            inputs: the input tensors, without their batch axis.
+        """
+        for index, values in zip(self._inputs, inputs, strict=True):
+            self._interpreter.set_tensor(index, np.asarray(values, dtype=np.float32)[None])
+        self._interpreter.invoke()
+        return [self._interpreter.get_tensor(index)[0] for index in self._outputs]
