@@ -18,6 +18,8 @@ _LOWER = 0.005
 _FAR, _FAR_FACTOR = 0.035, 2.5
 """A frame shows something else above both distances from the plane: in logarithms of colours (root mean square), and in
 medians of the frames near the plane."""
+_FEW_FRAMES = 12
+"""Frames at which the second distance is doubled: few frames show few of the ways in which a face changes."""
 _NUM_DIMENSIONS = 8
 _MAX_SAMPLES = 200
 """Frames from which the plane is computed at most."""
@@ -76,7 +78,8 @@ def _grow(appearance: np.ndarray, start: np.ndarray) -> Bool[np.ndarray, "frames
     near[start] = True
     for _ in range(_MAX_ROUNDS):
         distance = _distance(appearance, np.nonzero(near)[0])
-        now = distance < max(_FAR, _FAR_FACTOR * float(np.median(distance[near])))
+        factor = _FAR_FACTOR * (1 + _FEW_FRAMES / len(appearance))
+        now = distance < max(_FAR, factor * float(np.median(distance[near])))
         if now.sum() < _MIN_FRAMES or (now == near).all():
             break
         near = now
