@@ -91,14 +91,14 @@ class Animation(nn.Module):
 
     # -- play ----------------------------------------------------------------------------------------------------
 
-    def _frame_moved(self, slider: PageSlider) -> None:
+    def _frame_moved(self, slider: Any) -> None:
         if slider.page is None:
             return
         self._show_tracked()
         if self._playing is not None:
             self._playing.first, self._playing.began = int(slider.value), time.monotonic()
 
-    def _play_or_stop(self, element: PageCheckbox) -> None:
+    def _play_or_stop(self, element: Any) -> None:
         if self._playing is not None:
             self._playing.ended.set()
             self._playing = None
@@ -118,7 +118,7 @@ class Animation(nn.Module):
 
     # -- record --------------------------------------------------------------------------------------------------
 
-    def _record_or_stop(self, element: PageCheckbox) -> None:
+    def _record_or_stop(self, element: Any) -> None:
         if not element.value:
             if self._recorder is not None:
                 self._recorder.stop()
@@ -156,6 +156,6 @@ class Animation(nn.Module):
 
         return tell
 
-    def _finish(self, _: PageButton) -> None:
+    def _finish(self, _: Any) -> None:
         if self._recorder is not None:
             self._recorder.finish()

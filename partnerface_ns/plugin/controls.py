@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -155,16 +156,16 @@ class HeadControls(nn.Module):
             partial.write_text(json.dumps(saved, indent=2) + "\n", encoding="utf8")
             os.replace(partial, self._saved_path)
 
-    def _show_preset(self, element: PageDropdown) -> None:
+    def _show_preset(self, element: Any) -> None:
         if element.page is not None and element.value != UNNAMED:
             self.set_channels(self._presets[element.value], element.value)
 
-    def _slider_moved(self, element: PageSlider) -> None:
+    def _slider_moved(self, element: Any) -> None:
         if element.page is not None:
             self.a_motion.value = SLIDERS
             self._say(UNNAMED)
 
-    def _motion_chosen(self, element: PageDropdown) -> None:
+    def _motion_chosen(self, element: Any) -> None:
         if element.value == TRACKED:
             self._say(UNNAMED)
 
@@ -197,7 +198,7 @@ class SeenSlider(PageSlider):
         name: str,
         ends: tuple[float, float],
         seen: tuple[float, float] | None,
-        moved: Callable[[PageSlider], None],
+        moved: Callable[[Any], None],
     ) -> None:
         """
         Args:

@@ -110,7 +110,7 @@ class PartnerfaceModel(Model):
         if self.config.avatar.deformation != "parts":
             return []
         skinning = self.avatar.skinning
-        return part_names(skinning.head.model, skinning.canonical.verts, self.avatar.deformation.seeds)
+        return part_names(skinning.head.model, skinning.canonical.verts, self.avatar.deformation.get_buffer("seeds"))
 
     def _forget_prepared(self) -> None:
         self._prepared = None

@@ -44,14 +44,17 @@ class PageView(nn.Module):
         super().__init__()
         self._avatar = lambda: avatar  # a module here would be registered, and saved, a second time
         self._names = list(names)
-        self.a_reset = PageButton(
-            "Reset view", cb_hook=lambda button: button.page is not None and reset_view(button.page)
-        )
+        self._reset_view = reset_view
+        self.a_reset = PageButton("Reset view", cb_hook=self._reset)
         self.b_part = PageDropdown("Part", ALL, [ALL, *names], hint="A part to look at")
         self.c_shown = PageDropdown(
             "Shown", SOLO, [SOLO, MUTED], hint="solo: the rest is grey; muted: as if this part did not deform"
         )
         self.d_mesh = PageCheckbox("Mesh", False, hint="The tracked mesh over the picture")
+
+    def _reset(self, button: Any) -> None:
+        if button.page is not None:
+            self._reset_view(button.page)
 
     @property
     def part(self) -> int | None:

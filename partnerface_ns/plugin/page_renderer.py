@@ -31,7 +31,7 @@ _STEP = 16
 _SECONDS_ON_CPU, _SECONDS_ON_GPU = 0.5, 0.1
 """What an image of something that moves may take."""
 _PREPARING = "The avatar is prepared for fast images. On a CPU this takes about half a minute, once."
-_SHARE = 0.12
+_SHARE = 0.1
 """Of a training run's time that images take which nobody asked for."""
 
 
@@ -180,7 +180,7 @@ class PageRenderer(RenderStateMachine):
 def image_size(longest: int, aspect: float) -> tuple[int, int]:
     """Height and width, even pixels, of an image with this longer side and width over height."""
     height, width = (longest / aspect, longest) if aspect > 1 else (longest, longest * aspect)
-    return tuple(max(2, 2 * round(side / 2)) for side in (height, width))
+    return max(2, 2 * round(height / 2)), max(2, 2 * round(width / 2))
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from nerfstudio.viewer.render_state_machine import RenderAction
 from nerfstudio.viewer.utils import get_camera
 from nerfstudio.viewer.viewer import VISER_NERFSTUDIO_SCALE_RATIO, Viewer
 from nerfstudio.viewer.viewer_elements import ViewerControl
@@ -73,7 +74,7 @@ class FaceView(ViewerControl):
         """Render a new page in a thread of our own kind; nerfstudio's does nothing."""
         assert self._viewer is not None
         theirs = self._viewer.render_statemachines[client.client_id]
-        theirs.running, theirs.action = False, lambda _: None
+        theirs.running, theirs.action = False, _nothing
         self._viewer.render_statemachines[client.client_id] = PageRenderer(self._viewer, client, self._model)
         self._viewer.render_statemachines[client.client_id].start()
 
@@ -123,6 +124,10 @@ class FaceView(ViewerControl):
             self._frustums_hidden = True
             self._viewer.set_camera_visibility(False)
             self._viewer.toggle_cameravis_button()
+
+
+def _nothing(action: RenderAction) -> None:
+    """What a renderer does that is to end."""
 
 
 class RecordedPage:
