@@ -22,10 +22,10 @@ from partnerface_ns.capture.capture import Capture
 from partnerface_ns.capture.head_models import resolve_head_model
 from partnerface_ns.capture.images import load_picture
 from partnerface_ns.capture.load import load_capture
+from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.progress import progress
 from partnerface_ns.driving.player import load
-from partnerface_ns.errors import SubjectError
 from partnerface_ns.flame.posing import ShapedHead
-from partnerface_ns.progress import progress
 from partnerface_ns.rendering.metrics import image_metrics, metric_regions
 
 

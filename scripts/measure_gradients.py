@@ -16,8 +16,8 @@ from partnerface_ns.capture.head_models import resolve_head_model
 from partnerface_ns.capture.images import load_picture
 from partnerface_ns.capture.load import load_capture
 from partnerface_ns.flame.posing import ShapedHead
-from partnerface_ns.presets import lite
-from partnerface_ns.training import FitConfig, Pictures, ScheduleConfig, region_boxes, steps
+from partnerface_ns.training.loop import FitConfig, Pictures, ScheduleConfig, region_boxes, steps
+from partnerface_ns.training.presets import lite
 
 
 def main(folder: Path, num_steps: int = 600) -> None:

@@ -15,14 +15,14 @@ import numpy as np
 import torch
 import tyro
 
-from partnerface_ns.avatar import Avatar
-from partnerface_ns.avatar_file import load_avatar
+from partnerface_ns.avatar.avatar import Avatar
+from partnerface_ns.avatar.file_format import load_avatar
 from partnerface_ns.bench.training_runs import measure, spread
 from partnerface_ns.capture.capture import Capture, Frame
 from partnerface_ns.capture.head_models import resolve_head_model
 from partnerface_ns.capture.images import load_picture
 from partnerface_ns.capture.load import load_capture
-from partnerface_ns.errors import SubjectError
+from partnerface_ns.common.errors import SubjectError
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.geometry.camera import Intrinsics, rays_through_pixels

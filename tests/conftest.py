@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from partnerface_ns.avatar import Avatar
-from partnerface_ns.avatar_config import AvatarConfig
+from partnerface_ns.avatar.avatar import Avatar
+from partnerface_ns.avatar.config import AvatarConfig
+from partnerface_ns.avatar.init import Subject
 from partnerface_ns.flame.head_model import HeadModel, load_head_model
 from partnerface_ns.flame.state import HeadState
-from partnerface_ns.subject import Subject
 
 NUM_IDENTITY, NUM_EXPR = 3, 4
 

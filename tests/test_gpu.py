@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
+from partnerface_ns.avatar.init import Subject
+from partnerface_ns.baked.baked_avatar import PreparedAvatar
+from partnerface_ns.baked.config import PreparedConfig
 from partnerface_ns.capture.load import load_capture
 from partnerface_ns.demo.subject import make_subject
 from partnerface_ns.flame.open_head import load_open_head
-from partnerface_ns.prepared.config import PreparedConfig
-from partnerface_ns.prepared.prepared_avatar import PreparedAvatar
-from partnerface_ns.recorded_step import RecordedStep
 from partnerface_ns.rendering.rays import RayBatch, rays_of_picture
-from partnerface_ns.subject import Subject
+from partnerface_ns.training.captured_step import RecordedStep
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -82,7 +82,7 @@ def test_gradients_are_the_same(avatar, capture):
 def test_training_lowers_the_loss(make_avatar, capture):
     from partnerface_ns.capture.images import load_picture
     from partnerface_ns.flame.posing import ShapedHead
-    from partnerface_ns.training import FitConfig, Pictures, ScheduleConfig, fit, region_boxes
+    from partnerface_ns.training.loop import FitConfig, Pictures, ScheduleConfig, fit, region_boxes
 
     model, frames = load_open_head(), capture.frames_of("train")
     pictures = [load_picture(frame, (1.0, 1.0, 1.0)) for frame in frames]

@@ -88,7 +88,12 @@ def test_the_command_line_imports_nothing_heavy_before_it_is_called(module):
     at_import = {name for s in statements if isinstance(s, ast.Import | ast.ImportFrom) for name in imports_in(s)}
     heavy = {"torch", "smplx", "scipy", "matplotlib", "cv2", "ai_edge_litert", *FRAMEWORK}
     assert not {name for name in at_import if name.split(".")[0] in heavy}
-    light = {"partnerface_ns.errors", "partnerface_ns.files", "partnerface_ns.progress", "partnerface_ns.cli"}
-    light |= {"partnerface_ns.capture.names", "partnerface_ns.commands"}
+    light = {
+        "partnerface_ns.common.errors",
+        "partnerface_ns.common.files",
+        "partnerface_ns.common.progress",
+        "partnerface_ns.cli",
+    }
+    light |= {"partnerface_ns.capture.names", "partnerface_ns.common.command_lines"}
     own = {name for name in at_import if name.startswith("partnerface_ns.")}
     assert all(name.startswith(tuple(light)) for name in own), f"{module} imports {own}"

@@ -12,15 +12,15 @@ for name in ("nerfstudio", "nerfacc", "viser"):
 
 import numpy as np
 import torch
-from partnerface_ns.avatar import Avatar
-from partnerface_ns.avatar_config import AvatarConfig
+from partnerface_ns.avatar.avatar import Avatar
+from partnerface_ns.avatar.config import AvatarConfig
 from partnerface_ns.rendering.rays import Rays
-from partnerface_ns.subject import Subject
+from partnerface_ns.avatar.init import Subject
 from partnerface_ns.capture.capture import Camera, Frame
 from partnerface_ns.flame.head_model import load_head_model
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
-from partnerface_ns.training import FitConfig, Pictures, fit, region_boxes
+from partnerface_ns.training.loop import FitConfig, Pictures, fit, region_boxes
 
 try:
     import nerfstudio

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from partnerface_ns.precision import multiplies_bfloat16
+from partnerface_ns.common.precision import multiplies_bfloat16
 
 
 def machine(device: str | torch.device) -> str:

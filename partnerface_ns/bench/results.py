@@ -14,8 +14,8 @@ from partnerface_ns.bench.scaling import StepCost, StepTimes
 from partnerface_ns.bench.tables import COLUMNS, driving_table, runs_table, several_times, steps_table, time_plot
 from partnerface_ns.bench.training_runs import Outcome
 from partnerface_ns.bench.variants import VARIANTS
-from partnerface_ns.errors import SubjectError
-from partnerface_ns.files import finite_or_null, write_text
+from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.files import finite_or_null, write_text
 
 _HEAD = """# Benchmarks
 

@@ -19,19 +19,19 @@ import numpy as np
 import torch
 from PIL import Image
 
-from partnerface_ns.avatar import Avatar
+from partnerface_ns.avatar.avatar import Avatar
 from partnerface_ns.bench.training_runs import avatar_for
 from partnerface_ns.capture.capture import Camera, Capture
 from partnerface_ns.capture.head_models import resolve_head_model
 from partnerface_ns.capture.images import load_picture
 from partnerface_ns.capture.load import load_capture
-from partnerface_ns.clock import seconds_when_done
+from partnerface_ns.common.clock import seconds_when_done
+from partnerface_ns.common.progress import progress
 from partnerface_ns.driving.player import scaled_camera
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.posing import ShapedHead
-from partnerface_ns.presets import lite
-from partnerface_ns.progress import progress
-from partnerface_ns.training import FitConfig, Pictures, region_boxes, steps
+from partnerface_ns.training.loop import FitConfig, Pictures, region_boxes, steps
+from partnerface_ns.training.presets import lite
 
 FRAMES, SIZES, PARTS = (100, 1000, 3000), (128, 256, 512), (4, 8, 16)
 """Frames of a capture, longer sides of its pictures, and K; the first of each is what the others are compared with."""

@@ -15,8 +15,9 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from partnerface_ns.avatar import Avatar
-from partnerface_ns.avatar_file import AvatarInfo, save_avatar
+from partnerface_ns.avatar.avatar import Avatar
+from partnerface_ns.avatar.file_format import AvatarInfo, save_avatar
+from partnerface_ns.avatar.init import Subject
 from partnerface_ns.bench.machine import forget_peak_memory, machine, peak_memory
 from partnerface_ns.bench.variants import VARIANTS
 from partnerface_ns.capture.capture import Capture, Frame
@@ -25,12 +26,11 @@ from partnerface_ns.capture.images import load_picture
 from partnerface_ns.capture.load import load_capture
 from partnerface_ns.flame.open_head import OPEN_HEAD_NAME
 from partnerface_ns.flame.posing import ShapedHead
-from partnerface_ns.presets import Preset
 from partnerface_ns.rendering.figures import save_picture, sheet, to_picture
 from partnerface_ns.rendering.metrics import image_metrics, metric_regions
 from partnerface_ns.rendering.rays import rays_of_picture
-from partnerface_ns.subject import Subject
-from partnerface_ns.training import FitConfig, Pictures, ScheduleConfig, fit, region_boxes
+from partnerface_ns.training.loop import FitConfig, Pictures, ScheduleConfig, fit, region_boxes
+from partnerface_ns.training.presets import Preset
 
 HeldOut = Literal["test", "tune", "none"]
 """What is measured: the test split; the last fifth of the training frames, which settings may be chosen by; or the

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from partnerface_ns.presets import Preset, full, lite
 from partnerface_ns.rendering.losses import LossConfig
 from partnerface_ns.rendering.sampling import SamplingConfig
+from partnerface_ns.training.presets import Preset, full, lite
 from partnerface_ns.warp.inverse_skinning import InverseSkinningConfig
 from partnerface_ns.warp.part_assigner import PartAssignerConfig
 from partnerface_ns.warp.tracking_correction import TrackingCorrectionConfig

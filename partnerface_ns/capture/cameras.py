@@ -10,7 +10,7 @@ from jaxtyping import Float
 from partnerface_ns.capture.capture import Camera
 from partnerface_ns.capture.images import MAX_SIDE
 from partnerface_ns.capture.record import Record
-from partnerface_ns.errors import SubjectError
+from partnerface_ns.common.errors import SubjectError
 
 OPENCV_TO_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 """From OpenCV camera axes (x right, y down, looking along z) to OpenGL's, and back."""

@@ -19,10 +19,10 @@ from partnerface_ns.capture.images import Header, read_header
 from partnerface_ns.capture.metrical_tracker import FLAME_2020, NUM_EXPR, NUM_IDENTITY, require_different_numbers
 from partnerface_ns.capture.parameters import IDENTITY_TOLERANCE, padded, shaped, single_state, track_of, vector
 from partnerface_ns.capture.splits import split_at_share
-from partnerface_ns.errors import SubjectError
-from partnerface_ns.files import listed_files, npz_shapes, path_inside, read_npz
+from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.files import listed_files, npz_shapes, path_inside, read_npz
+from partnerface_ns.common.progress import progress
 from partnerface_ns.flame.state import HeadState
-from partnerface_ns.progress import progress
 
 _K_SIZE = 256
 """Pixels a side that the tracker's intrinsics are meant for."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from partnerface_ns.capture.capture import Capture
 from partnerface_ns.capture.metrical_tracker import FOLDER, capture_of_frame_files
-from partnerface_ns.files import listed_files
+from partnerface_ns.common.files import listed_files
 
 _PICTURES, _MASKS = "imgs", "alpha"
 _SUFFIXES = (".jpg", ".jpeg", ".png")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from partnerface_ns.capture.capture import Capture
-from partnerface_ns.commands import to_train
-from partnerface_ns.errors import SubjectError
+from partnerface_ns.common.command_lines import to_train
+from partnerface_ns.common.errors import SubjectError
 from partnerface_ns.flame.head_model import HeadModel, load_head_model
 from partnerface_ns.flame.pickle_file import FLAME_VERSIONS
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from partnerface_ns.capture.capture import Capture
-from partnerface_ns.errors import SubjectError
+from partnerface_ns.common.errors import SubjectError
 
 FEW_TIMESTEPS = 20
 """Training timesteps below which a capture is warned about."""

@@ -19,8 +19,8 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from partnerface_ns.capture.capture import Frame
-from partnerface_ns.errors import SubjectError
-from partnerface_ns.files import npz_shapes, read_npz, require_file, require_sane, shortened
+from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.files import npz_shapes, read_npz, require_file, require_sane, shortened
 
 MAX_SIDE = 8192
 """Largest width and height of a picture, in pixels."""

@@ -22,10 +22,10 @@ from partnerface_ns.capture.metrical_tracker import FLAME_2020, NUM_EXPR, NUM_ID
 from partnerface_ns.capture.parameters import check_identity, padded, single_state, track_of
 from partnerface_ns.capture.record import Record
 from partnerface_ns.capture.splits import split_off_last
-from partnerface_ns.errors import SubjectError
-from partnerface_ns.files import natural_key, path_inside, require_file
+from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.files import natural_key, path_inside, require_file
+from partnerface_ns.common.progress import progress
 from partnerface_ns.flame.state import HeadState
-from partnerface_ns.progress import progress
 
 FILE_NAME = "flame_params.json"
 FLAME_SCALE = 4.0

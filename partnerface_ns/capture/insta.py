@@ -31,12 +31,12 @@ from partnerface_ns.capture.metrical_tracker import (
 from partnerface_ns.capture.parameters import check_identity, padded, single_state, track_of, vector
 from partnerface_ns.capture.record import Record
 from partnerface_ns.capture.splits import split_off_last
-from partnerface_ns.errors import SubjectError
-from partnerface_ns.files import natural_key, path_inside, require_file, shortened
+from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.files import natural_key, path_inside, require_file, shortened
+from partnerface_ns.common.progress import progress
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
-from partnerface_ns.progress import progress
 
 MAX_DISTANCE = 0.001
 """Mean distance of a fitted head from its mesh, in metres, above which it is another head."""

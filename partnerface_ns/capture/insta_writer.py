@@ -21,10 +21,10 @@ from partnerface_ns.capture.metrical_tracker import NUM_EXPR, NUM_IDENTITY
 from partnerface_ns.capture.parameters import padded
 from partnerface_ns.capture.still_head import StillHead
 from partnerface_ns.capture.writing import new_folder
+from partnerface_ns.common.progress import progress
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.geometry.camera import Intrinsics
 from partnerface_ns.geometry.rasterizer import project, rasterize
-from partnerface_ns.progress import progress
 
 NUM_VAL = 20
 """Last test frames that are listed for validation too, as INSTA does."""

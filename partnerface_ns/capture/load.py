@@ -19,8 +19,8 @@ from partnerface_ns.capture.names import CaptureFormat
 from partnerface_ns.capture.record import Record
 from partnerface_ns.capture.vhap import looks_like_vhap, read_vhap
 from partnerface_ns.capture.vhap_tracker import looks_like_vhap_tracker, read_vhap_tracker
-from partnerface_ns.errors import SubjectError
-from partnerface_ns.files import natural_key, path_inside, shortened
+from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.files import natural_key, path_inside, shortened
 from partnerface_ns.flame.head_model import HeadModel
 
 _RECOGNISERS: dict[CaptureFormat, Callable[[Path], bool]] = {

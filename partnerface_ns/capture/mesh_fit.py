@@ -18,8 +18,8 @@ from jaxtyping import Float
 
 from partnerface_ns.capture.record import MAX_NUMBER
 from partnerface_ns.capture.rotations import axis_angle_from_matrix, rotation_between
-from partnerface_ns.errors import SubjectError
-from partnerface_ns.files import require_file, require_sane, shortened
+from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.files import require_file, require_sane, shortened
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState

@@ -23,10 +23,10 @@ from partnerface_ns.capture.parameters import check_identity, numbers, padded, s
 from partnerface_ns.capture.rotations import axis_angle_from_6d
 from partnerface_ns.capture.splits import split_at_share
 from partnerface_ns.capture.torch_file import array_group, read_torch_file
-from partnerface_ns.errors import SubjectError
-from partnerface_ns.files import listed_files, path_inside, require_file, shortened
+from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.files import listed_files, path_inside, require_file, shortened
+from partnerface_ns.common.progress import progress
 from partnerface_ns.flame.state import HeadState
-from partnerface_ns.progress import progress
 
 FOLDER = "checkpoint"
 FLAME_2020 = "FLAME 2020"

@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float
 
 from partnerface_ns.capture.record import MAX_NUMBER
-from partnerface_ns.errors import SubjectError
-from partnerface_ns.files import require_sane, shortened
+from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.files import require_sane, shortened
 from partnerface_ns.flame.state import HeadState
 
 IDENTITY_TOLERANCE = 1e-3

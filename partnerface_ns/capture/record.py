@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from partnerface_ns.errors import SubjectError
-from partnerface_ns.files import path_inside, read_json, require_file, shortened
+from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.files import path_inside, read_json, require_file, shortened
 
 MAX_NUMBER = 1e6
 """No coefficient, angle, length or pixel coordinate is larger than this; what is, is broken."""

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from partnerface_ns.errors import SubjectError
-from partnerface_ns.files import require_file, shortened
+from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.files import require_file, shortened
 from partnerface_ns.flame.inert_pickle import NUMBER_DTYPES, NUMPY_NAMES, read_inert
 
 MAX_BYTES = 64 << 20

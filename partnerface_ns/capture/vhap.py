@@ -20,10 +20,10 @@ from partnerface_ns.capture.capture import Capture, Frame, HeadModelRef
 from partnerface_ns.capture.images import background_of, check_pictures
 from partnerface_ns.capture.parameters import check_identity, numbers, single_state, track_of, vector
 from partnerface_ns.capture.record import Record
-from partnerface_ns.errors import SubjectError
-from partnerface_ns.files import natural_key, path_inside, read_npz, require_file
+from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.files import natural_key, path_inside, read_npz, require_file
+from partnerface_ns.common.progress import progress
 from partnerface_ns.flame.state import HeadState
-from partnerface_ns.progress import progress
 
 SPLITS = ("train", "val", "test")
 PARAMETER_FOLDER = "flame_param"

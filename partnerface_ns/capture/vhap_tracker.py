@@ -14,8 +14,8 @@ import torch
 from partnerface_ns.capture.capture import Camera, Capture, Frame, HeadModelRef
 from partnerface_ns.capture.parameters import numbers
 from partnerface_ns.capture.vhap import static_offset
-from partnerface_ns.errors import SubjectError
-from partnerface_ns.files import path_inside, read_npz
+from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.files import path_inside, read_npz
 from partnerface_ns.flame.state import HeadState
 
 _NAME = re.compile(r"tracked_flame_params_(\d{1,9})\.npz")

@@ -18,11 +18,11 @@ from PIL import Image
 from partnerface_ns.capture.capture import Camera, Capture, Frame
 from partnerface_ns.capture.vhap import SPLITS
 from partnerface_ns.capture.writing import new_folder
-from partnerface_ns.errors import SubjectError
-from partnerface_ns.files import write_npz
+from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.files import write_npz
+from partnerface_ns.common.progress import progress
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.state import HeadState
-from partnerface_ns.progress import progress
 
 _CANONICAL_JAW = 0.3
 """Jaw opening of the canonical pose that readers of this layout expect, radians."""

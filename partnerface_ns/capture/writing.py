@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from partnerface_ns.errors import SubjectError
-from partnerface_ns.files import require_writable, write_failure
+from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.files import require_writable, write_failure
 
 _OF_THE_SYSTEM = ("lost+found", "System Volume Information")
 """Folders that file systems have at their root."""

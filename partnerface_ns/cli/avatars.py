@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from partnerface_ns.errors import SubjectError
+from partnerface_ns.common.errors import SubjectError
 
 if TYPE_CHECKING:
-    from partnerface_ns.avatar import Avatar
-    from partnerface_ns.avatar_file import AvatarInfo
+    from partnerface_ns.avatar.avatar import Avatar
+    from partnerface_ns.avatar.file_format import AvatarInfo
     from partnerface_ns.driving.motion import Motion
     from partnerface_ns.driving.performances import PerformanceName
     from partnerface_ns.driving.player import Player
@@ -103,8 +103,8 @@ def motion_for(
 
 def _has_avatar(run: Path) -> bool:
     """Whether a run's avatar file is there and whole; else it is to be written again, and a line says why."""
-    from partnerface_ns.avatar_file import AVATAR_NAME
-    from partnerface_ns.files import require_whole
+    from partnerface_ns.avatar.file_format import AVATAR_NAME
+    from partnerface_ns.common.files import require_whole
 
     path = run / AVATAR_NAME
     if path.is_dir():
@@ -122,7 +122,7 @@ def _has_avatar(run: Path) -> bool:
 
 def _avatar_of_checkpoint(run: Path, head_model: Path | None) -> tuple[Avatar, AvatarInfo]:
     """The avatar of a run's newest checkpoint; its file is written where that can be done."""
-    from partnerface_ns.avatar_file import AVATAR_NAME, AvatarInfo, save_avatar
+    from partnerface_ns.avatar.file_format import AVATAR_NAME, AvatarInfo, save_avatar
     from partnerface_ns.cli.runs import open_run
     from partnerface_ns.plugin.dataparser import head_model_source
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from partnerface_ns.commands import command
-from partnerface_ns.errors import SubjectError
-from partnerface_ns.files import require_writable
+from partnerface_ns.common.command_lines import command
+from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.files import require_writable
 
 if TYPE_CHECKING:
     from partnerface_ns.bench.driving import Driven
@@ -69,7 +69,7 @@ class Bench:
     """Keep every run's avatar, to look at or to drive."""
 
     def __call__(self) -> None:
-        from partnerface_ns.locks import alone_in
+        from partnerface_ns.common.locks import alone_in
 
         self._check()
         require_writable(self.output)
@@ -215,7 +215,7 @@ class Bench:
         from concurrent.futures import ProcessPoolExecutor, as_completed
 
         from partnerface_ns.bench.training_runs import run
-        from partnerface_ns.progress import progress
+        from partnerface_ns.common.progress import progress
 
         device = self._device()
         todo = self._missing(self._results().runs, device)

@@ -68,7 +68,7 @@ class Convert:
 
 
 def _require_pictures(capture: Capture) -> None:
-    from partnerface_ns.errors import SubjectError
+    from partnerface_ns.common.errors import SubjectError
 
     if any(frame.image_path is None for frame in capture.frames):
         raise SubjectError(capture.root, "has no pictures to write", hint="it drives an avatar as it is")
@@ -84,7 +84,7 @@ def _loss(root: Path, capture: Capture, model: HeadModel) -> str:
     """How far vertices move by writing and reading again, before the cameras."""
     from partnerface_ns.capture.head_models import check_fits
     from partnerface_ns.capture.load import load_capture
-    from partnerface_ns.errors import SubjectError
+    from partnerface_ns.common.errors import SubjectError
 
     try:
         again = load_capture(root)

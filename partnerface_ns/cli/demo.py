@@ -18,8 +18,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from partnerface_ns.errors import SubjectError
-from partnerface_ns.files import require_writable, write_json
+from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.files import require_writable, write_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,7 +53,7 @@ class Demo:
     """Where to train; auto takes the GPU where there is one."""
 
     def __call__(self) -> None:
-        from partnerface_ns.locks import alone_in
+        from partnerface_ns.common.locks import alone_in
 
         began, device = time.monotonic(), self._device()
         self._claim()
@@ -205,7 +205,7 @@ class Demo:
         write_json(self._state_path, {"options": self._options(), "seconds": round(seconds, 1)})
 
     def _tell(self) -> None:
-        from partnerface_ns.commands import after_training, command
+        from partnerface_ns.common.command_lines import after_training, command
 
         summary = json.loads(self._summary_path.read_text(encoding="utf8"))
         print(f"\nOn unseen expressions and poses, in {self.output}:")

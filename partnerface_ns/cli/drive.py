@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from partnerface_ns.commands import command
+from partnerface_ns.common.command_lines import command
 
 
 @dataclass

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from partnerface_ns.errors import SubjectError
+from partnerface_ns.common.errors import SubjectError
 
 
 @dataclass

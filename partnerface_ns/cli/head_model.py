@@ -35,7 +35,7 @@ class ShowHeadModel:
 
     def __call__(self) -> None:
         from partnerface_ns.capture.head_models import named_head_model
-        from partnerface_ns.files import require_writable_file
+        from partnerface_ns.common.files import require_writable_file
 
         if self.output is not None:
             require_writable_file(self.output)
@@ -67,8 +67,8 @@ def _description(model: HeadModel) -> list[str]:
 def _write(path: Path, model: HeadModel) -> None:
     import numpy as np
 
-    from partnerface_ns.errors import SubjectError
-    from partnerface_ns.files import write_npz
+    from partnerface_ns.common.errors import SubjectError
+    from partnerface_ns.common.files import write_npz
     from partnerface_ns.flame.head_model import JOINT_PARENTS
 
     if path.suffix != ".npz":

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from partnerface_ns.capture.names import CaptureFormat
-from partnerface_ns.commands import command, to_train
-from partnerface_ns.errors import SubjectError
+from partnerface_ns.common.command_lines import command, to_train
+from partnerface_ns.common.errors import SubjectError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,7 +52,7 @@ class Inspect:
         from partnerface_ns.capture.held_out import require_trainable, training_doubt, with_validation
         from partnerface_ns.capture.load import load_capture
         from partnerface_ns.capture.plausibility import without_torn_heads
-        from partnerface_ns.files import require_writable_file
+        from partnerface_ns.common.files import require_writable_file
 
         require_writable_file(self.output)
         capture = load_capture(self.dir, self.format, self.head_model)
@@ -145,7 +145,7 @@ def _decoded(capture: Capture) -> dict[tuple[Path | None, Path | None], np.ndarr
         SubjectError: a picture or mask cannot be decoded; the first are printed.
     """
     from partnerface_ns.capture.overlap import small_mask
-    from partnerface_ns.progress import progress
+    from partnerface_ns.common.progress import progress
 
     masks, broken = {}, []
     for frame in progress(capture.frames, "Decoding pictures"):

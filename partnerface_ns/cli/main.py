@@ -17,7 +17,7 @@ from typing import Annotated, TextIO, Union
 
 import tyro
 
-from partnerface_ns.errors import SubjectError
+from partnerface_ns.common.errors import SubjectError
 
 COMMANDS = {
     "demo": "partnerface_ns.cli.demo:Demo",

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from partnerface_ns.commands import to_train
+from partnerface_ns.common.command_lines import to_train
 
 
 @dataclass

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from partnerface_ns.errors import SubjectError
+from partnerface_ns.common.errors import SubjectError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,8 +40,8 @@ class Report:
 
     def __call__(self) -> None:
         from partnerface_ns.cli.runs import open_run
-        from partnerface_ns.files import require_writable, write_text
-        from partnerface_ns.progress import progress
+        from partnerface_ns.common.files import require_writable, write_text
+        from partnerface_ns.common.progress import progress
         from partnerface_ns.rendering.figures import save_picture
 
         if self.num_images is not None and self.num_images < 1:

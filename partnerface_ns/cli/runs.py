@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from partnerface_ns.errors import SubjectError
+from partnerface_ns.common.errors import SubjectError
 
 if TYPE_CHECKING:
     from torch import Tensor

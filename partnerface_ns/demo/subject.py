@@ -19,15 +19,15 @@ from partnerface_ns.capture.capture import Camera, Capture, Frame, HeadModelRef
 from partnerface_ns.capture.vhap import read_vhap
 from partnerface_ns.capture.vhap_writer import write_vhap
 from partnerface_ns.capture.writing import require_new
+from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.threads import results_of
 from partnerface_ns.demo.appearance import Look
 from partnerface_ns.demo.face_map import Anchors
 from partnerface_ns.demo.moment import Moment
 from partnerface_ns.demo.performance import Performance, novelty, perform
 from partnerface_ns.demo.scene import Scene
-from partnerface_ns.errors import SubjectError
 from partnerface_ns.flame.open_head import load_open_head
 from partnerface_ns.flame.posing import ShapedHead
-from partnerface_ns.workers import results_of
 
 MIN_FRAMES, MIN_SIZE = 10, 32
 DENSE_FRAMES = 300

@@ -16,14 +16,14 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 
+from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.files import require_writable
+from partnerface_ns.common.progress import progress
 from partnerface_ns.driving.output import looks_like_a_file
 from partnerface_ns.driving.player import Player
 from partnerface_ns.driving.tracks import NEUTRAL_NAME
-from partnerface_ns.errors import SubjectError
-from partnerface_ns.files import require_writable
 from partnerface_ns.flame.open_head import load_open_head
 from partnerface_ns.flame.state import HeadState
-from partnerface_ns.progress import progress
 from partnerface_ns.rendering.rays import Rays
 from partnerface_ns.warp.canonical_space import vertex_normals
 

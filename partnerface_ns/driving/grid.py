@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Float, Int
 
-from partnerface_ns.errors import SubjectError
+from partnerface_ns.common.errors import SubjectError
 
 Channels = dict[str, Float[np.ndarray, "timesteps"]]
 Times = Float[np.ndarray, "samples"]

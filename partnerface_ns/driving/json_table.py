@@ -16,12 +16,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.files import shortened
 from partnerface_ns.driving.blendshape_names import channel_names, find, spelled
 from partnerface_ns.driving.clock import clock_columns
 from partnerface_ns.driving.rig import arkit_names
 from partnerface_ns.driving.table import Table
-from partnerface_ns.errors import SubjectError
-from partnerface_ns.files import shortened
 
 _FORMS = (
     "keyframes, a list of frames by blendshape's name, names and rows, or a list of numbers for each name "

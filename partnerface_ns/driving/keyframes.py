@@ -18,6 +18,7 @@ from jaxtyping import Float
 from scipy.interpolate import PchipInterpolator
 
 from partnerface_ns.capture.record import MAX_NUMBER, Record
+from partnerface_ns.common.errors import SubjectError
 from partnerface_ns.driving.blendshape_names import channel_names, find, spelled
 from partnerface_ns.driving.clock import read_clock
 from partnerface_ns.driving.grid import Channels
@@ -25,7 +26,6 @@ from partnerface_ns.driving.recording import HALF, channel_columns
 from partnerface_ns.driving.rig import arkit_names
 from partnerface_ns.driving.table import Table
 from partnerface_ns.driving.units import ANGLES, Curves, angle_scale, weight_scale
-from partnerface_ns.errors import SubjectError
 
 Keys = Sequence[tuple[float, float]]
 _MAX_SECONDS = 3600.0

@@ -18,6 +18,8 @@ from partnerface_ns.capture.capture import Camera, Capture, Frame
 from partnerface_ns.capture.head_models import check_fits, named_head_model, resolve_head_model
 from partnerface_ns.capture.load import detect_format, load_capture
 from partnerface_ns.capture.record import Record
+from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.files import require_file
 from partnerface_ns.driving.fitted_directions import carried_directions
 from partnerface_ns.driving.grid import held, rate_of, sampled
 from partnerface_ns.driving.json_table import parse_json, table_of_json
@@ -34,8 +36,6 @@ from partnerface_ns.driving.rig import Rig
 from partnerface_ns.driving.table import Table, decode, read_table
 from partnerface_ns.driving.takes import VIDEO_SUFFIXES, take_recording, take_sound
 from partnerface_ns.driving.tracks import Track, is_table_track, read_npz_track, read_table_track
-from partnerface_ns.errors import SubjectError
-from partnerface_ns.files import require_file
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.neutral import measured_neutral
 from partnerface_ns.flame.posing import ShapedHead

@@ -21,12 +21,12 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from partnerface_ns.capture.record import Record
+from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.files import require_writable
+from partnerface_ns.common.progress import progress
 from partnerface_ns.driving.plan import Plan, Shown, digest, shown
 from partnerface_ns.driving.player import Player
-from partnerface_ns.errors import SubjectError
-from partnerface_ns.files import require_writable
 from partnerface_ns.flame.state import HeadState
-from partnerface_ns.progress import progress
 from partnerface_ns.rendering.figures import save_clip
 
 _MARK = "drive.json"

@@ -16,6 +16,7 @@ from scipy.spatial.transform import Rotation
 
 from partnerface_ns.capture.capture import Camera
 from partnerface_ns.capture.images import load_picture
+from partnerface_ns.common.errors import SubjectError
 from partnerface_ns.driving.motion import Motion, Skulls
 from partnerface_ns.driving.player import Player, scaled_camera
 from partnerface_ns.driving.retarget import (
@@ -29,7 +30,6 @@ from partnerface_ns.driving.retarget import (
     smoothed,
     with_skull,
 )
-from partnerface_ns.errors import SubjectError
 from partnerface_ns.flame.neutral import middle_place
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState

@@ -16,18 +16,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from partnerface_ns.avatar import Avatar
-from partnerface_ns.avatar_file import AVATAR_NAME, AvatarInfo, load_avatar
+from partnerface_ns.avatar.avatar import Avatar
+from partnerface_ns.avatar.file_format import AVATAR_NAME, AvatarInfo, load_avatar
+from partnerface_ns.baked.baked_avatar import PreparedAvatar
 from partnerface_ns.capture.capture import Camera
+from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.threads import results_of
 from partnerface_ns.driving.motion import motion_of_channels
 from partnerface_ns.driving.retarget import retargeted
 from partnerface_ns.driving.rig import Rig
-from partnerface_ns.errors import SubjectError
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
-from partnerface_ns.prepared.prepared_avatar import PreparedAvatar
 from partnerface_ns.rendering.rays import rays_of_picture
-from partnerface_ns.workers import results_of
 
 _MOST_AT_ONCE = 8
 """Pictures drawn at once: each takes hundreds of megabytes. More threads are shared among them."""
@@ -40,7 +40,7 @@ class Player:
     def __init__(self, avatar: Avatar, info: AvatarInfo, fast: bool = False) -> None:
         """
         Args:
-            fast: whether pictures are made as `prepared/` does, many times as fast and nearly the same.
+            fast: whether pictures are made as `baked/` does, many times as fast and nearly the same.
         """
         self.avatar, self.info, self.fast = avatar.eval(), info, fast
 

@@ -15,13 +15,13 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int
 
+from partnerface_ns.common.errors import SubjectError
 from partnerface_ns.driving.blendshape_names import channel_names, find, spelled
 from partnerface_ns.driving.clock import clock_columns, read_clock
 from partnerface_ns.driving.grid import Channels, Times, rate_of
 from partnerface_ns.driving.rig import arkit_names
 from partnerface_ns.driving.table import Table
 from partnerface_ns.driving.units import ANGLES, angle_scale, weight_scale
-from partnerface_ns.errors import SubjectError
 
 RECORDED_FPS = 60.0
 """Rows a second where nothing tells."""

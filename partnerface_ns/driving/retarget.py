@@ -24,7 +24,7 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from partnerface_ns.avatar_file import AvatarInfo
+from partnerface_ns.avatar.file_format import AvatarInfo
 from partnerface_ns.capture.capture import Camera
 from partnerface_ns.driving.motion import Motion, Skulls, skull_of
 from partnerface_ns.flame.posing import ShapedHead

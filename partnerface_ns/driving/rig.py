@@ -25,9 +25,9 @@ from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
+from partnerface_ns.common.errors import SubjectError
 from partnerface_ns.driving.blendshape_names import spelled
 from partnerface_ns.driving.fitted_directions import fitted_directions
-from partnerface_ns.errors import SubjectError
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.open_head import load_open_head
 from partnerface_ns.flame.state import HeadState

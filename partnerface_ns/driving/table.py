@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from partnerface_ns.errors import SubjectError
-from partnerface_ns.files import shortened
+from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.files import shortened
 
 _SEPARATORS = ",;\t|"
 _COMMENTS = ("#", "//", "%")

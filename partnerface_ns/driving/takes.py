@@ -5,9 +5,9 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+from partnerface_ns.common.errors import SubjectError
 from partnerface_ns.driving.recording import HALF, channel_columns
 from partnerface_ns.driving.table import decode, read_table
-from partnerface_ns.errors import SubjectError
 
 VIDEO_SUFFIXES = (
     ".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".mts", ".m2ts", ".3gp", ".wmv", ".flv", ".ogv",

@@ -17,11 +17,11 @@ import torch
 from jaxtyping import Float
 
 from partnerface_ns.capture.parameters import numbers
+from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.files import npz_shapes, read_npz
 from partnerface_ns.driving.fitted_directions import carried_directions
 from partnerface_ns.driving.grid import Times
 from partnerface_ns.driving.table import Table, decode, read_table
-from partnerface_ns.errors import SubjectError
-from partnerface_ns.files import npz_shapes, read_npz
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.neutral import measured_neutral
 from partnerface_ns.flame.state import HeadState

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from partnerface_ns.errors import SubjectError
+from partnerface_ns.common.errors import SubjectError
 
 Curves = Mapping[str, Float[np.ndarray, "rows"]]
 Where = Callable[[str, int], str]

@@ -10,9 +10,9 @@ import hashlib
 from dataclasses import replace
 from pathlib import Path
 
+from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.files import require_file
 from partnerface_ns.driving.motion import TRACKING_NAME, Motion, load_motion
-from partnerface_ns.errors import SubjectError
-from partnerface_ns.files import require_file
 from partnerface_ns.flame.head_model import HeadModel
 
 _MARK, _KEY_LENGTH = "_tracked", 12

@@ -18,8 +18,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from partnerface_ns.errors import SubjectError
-from partnerface_ns.files import read_npz, require_sane
+from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.files import read_npz, require_sane
 from partnerface_ns.flame.pickle_file import MAX_BYTES, read_flame_pickle
 from partnerface_ns.flame.regions import REGION_NAMES, derive_regions
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from partnerface_ns.errors import SubjectError
-from partnerface_ns.files import require_file, shortened
+from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.files import require_file, shortened
 from partnerface_ns.flame.inert_pickle import (
     FLAME_NAMES,
     NUMBER_DTYPES,

@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 
-from partnerface_ns.errors import SubjectError
-from partnerface_ns.files import require_whole, shortened, sync
+from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.files import require_whole, shortened, sync
 
 _NAME = re.compile(r"step-(\d{9,})\.ckpt")
 

@@ -15,11 +15,11 @@ from typing import Any
 import yaml
 from nerfstudio.utils.writer import EventName
 
-from partnerface_ns.errors import SubjectError
-from partnerface_ns.files import require_file, shortened
+from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.files import require_file, shortened
+from partnerface_ns.common.settings import config_from_plain, missing_settings
 from partnerface_ns.plugin.configs import full, lite
 from partnerface_ns.plugin.trainer import PartnerfaceTrainerConfig
-from partnerface_ns.settings import config_from_plain, missing_settings
 
 CONFIG_NAME = "config.yml"
 _MAX_BYTES = 1 << 20

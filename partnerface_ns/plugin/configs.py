@@ -8,9 +8,9 @@ import torch
 from nerfstudio.configs.base_config import MachineConfig, ViewerConfig
 from nerfstudio.plugins.types import MethodSpecification
 
-from partnerface_ns import presets
 from partnerface_ns.plugin.trainer import FusedAdamConfig, PartnerfaceTrainerConfig
-from partnerface_ns.training import LEARNING_RATES
+from partnerface_ns.training import presets
+from partnerface_ns.training.loop import LEARNING_RATES
 
 
 def base() -> PartnerfaceTrainerConfig:

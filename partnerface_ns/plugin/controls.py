@@ -19,7 +19,7 @@ from jaxtyping import Float
 from nerfstudio.viewer.viewer_elements import ViewerText
 from torch import Tensor, nn
 
-from partnerface_ns.avatar_file import AvatarInfo
+from partnerface_ns.avatar.file_format import AvatarInfo
 from partnerface_ns.capture.record import Record
 from partnerface_ns.driving.motion import motion_of_channels
 from partnerface_ns.driving.retarget import retargeted

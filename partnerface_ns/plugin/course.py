@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from nerfstudio.engine.trainer import writer
 
-from partnerface_ns.training import Schedule, ScheduleConfig
+from partnerface_ns.training.loop import Schedule, ScheduleConfig
 
 
 class Course:

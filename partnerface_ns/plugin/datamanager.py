@@ -25,11 +25,11 @@ from PIL import Image
 from rich.progress import track
 
 from partnerface_ns.capture.capture import Frame
-from partnerface_ns.errors import SubjectError
+from partnerface_ns.common.errors import SubjectError
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.plugin.dataparser import FlameDataParserConfig, Recording, scaled
 from partnerface_ns.rendering.rays import RayBatch
-from partnerface_ns.training import Pictures, RaySampler, RaySamplerConfig, region_boxes
+from partnerface_ns.training.loop import Pictures, RaySampler, RaySamplerConfig, region_boxes
 
 
 @dataclass

@@ -20,12 +20,12 @@ from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 
 from partnerface_ns.capture.capture import Camera, Capture, Frame, HeadModelRef
 from partnerface_ns.capture.names import CaptureFormat
-from partnerface_ns.errors import SubjectError
+from partnerface_ns.common.errors import SubjectError
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.state import HeadState
 
 if TYPE_CHECKING:
-    from partnerface_ns.avatar_file import AvatarInfo
+    from partnerface_ns.avatar.file_format import AvatarInfo
 
 
 @dataclass
@@ -102,7 +102,7 @@ class FlameDataParser(DataParser):
 
     def _read_avatar(self) -> Recording:
         """A capture of one frame without a picture: the neutral face before the first training camera."""
-        from partnerface_ns.avatar_file import load_avatar
+        from partnerface_ns.avatar.file_format import load_avatar
 
         path = self.config.data
         avatar, info = load_avatar(path, self.config.head_model)

@@ -8,7 +8,7 @@ import torch
 from nerfstudio.engine.optimizers import Optimizers
 from torch import Tensor
 
-from partnerface_ns.step_guard import clip_gradients
+from partnerface_ns.training.step_guard import clip_gradients
 
 
 class GuardedOptimizers(Optimizers):

@@ -24,9 +24,11 @@ from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttrib
 from nerfstudio.models.base_model import Model, ModelConfig
 from torch import Tensor, nn
 
-from partnerface_ns.avatar import Avatar
-from partnerface_ns.avatar_config import AvatarConfig
-from partnerface_ns.avatar_file import AvatarInfo
+from partnerface_ns.avatar.avatar import Avatar
+from partnerface_ns.avatar.config import AvatarConfig
+from partnerface_ns.avatar.file_format import AvatarInfo
+from partnerface_ns.avatar.init import Subject
+from partnerface_ns.baked.baked_avatar import PreparedAvatar
 from partnerface_ns.capture.capture import Capture, Frame
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
@@ -38,9 +40,7 @@ from partnerface_ns.plugin.dataparser import Recording
 from partnerface_ns.plugin.page import MutedPart, PageView
 from partnerface_ns.plugin.seen_views import SeenViews
 from partnerface_ns.plugin.viewer import FaceView, RecordedPage
-from partnerface_ns.prepared.prepared_avatar import PreparedAvatar
 from partnerface_ns.rendering.rays import Rays
-from partnerface_ns.subject import Subject
 from partnerface_ns.warp.part_names import part_names
 
 OUTPUTS = ("rgb", "accumulation", "depth", "parts", "deformation", "canonical")
@@ -104,7 +104,7 @@ class PartnerfaceModel(Model):
         self._preparing = threading.Lock()
         self.register_load_state_dict_post_hook(lambda module, _: module._forget_prepared())
         self.fast = False
-        """Whether images are made as `prepared/` does; it is set where nothing is trained."""
+        """Whether images are made as `baked/` does; it is set where nothing is trained."""
 
     def _part_names(self) -> list[str]:
         if self.config.avatar.deformation != "parts":

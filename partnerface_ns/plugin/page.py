@@ -17,7 +17,7 @@ from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor, nn
 from viser import ClientHandle
 
-from partnerface_ns.avatar import SOFT, Avatar
+from partnerface_ns.avatar.avatar import SOFT, Avatar
 from partnerface_ns.capture.capture import Camera
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.plugin.clips import Look

@@ -19,15 +19,15 @@ from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineC
 from PIL import Image
 from torch import Tensor
 
-from partnerface_ns.avatar_file import AVATAR_NAME, check_same_head_model
+from partnerface_ns.avatar.file_format import AVATAR_NAME, check_same_head_model
 from partnerface_ns.capture.capture import Frame
-from partnerface_ns.clock import seconds_when_done
-from partnerface_ns.errors import SubjectError
-from partnerface_ns.files import require_writable
+from partnerface_ns.common.clock import seconds_when_done
+from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.files import require_writable
+from partnerface_ns.common.progress import progress
 from partnerface_ns.plugin.datamanager import PartnerfaceDataManager, PartnerfaceDataManagerConfig
 from partnerface_ns.plugin.model import PartnerfaceModel, PartnerfaceModelConfig
 from partnerface_ns.plugin.process import nerfstudio_command, provide_ffmpeg
-from partnerface_ns.progress import progress
 
 PER_IMAGE_NAME = "per_image.csv"
 """File in the run folder that holds the last evaluation's values of every picture."""

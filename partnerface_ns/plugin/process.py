@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import yaml
 
-from partnerface_ns.errors import SubjectError
+from partnerface_ns.common.errors import SubjectError
 
 
 def allow_numpy_scalars() -> None:

@@ -15,10 +15,10 @@ from nerfstudio.engine.optimizers import AdamOptimizerConfig
 from nerfstudio.engine.trainer import TRAIN_INTERATION_OUTPUT, Trainer, TrainerConfig
 from nerfstudio.utils.rich_utils import CONSOLE
 
-from partnerface_ns.avatar_file import AVATAR_NAME, AvatarInfo, save_avatar
+from partnerface_ns.avatar.file_format import AVATAR_NAME, AvatarInfo, save_avatar
 from partnerface_ns.capture.held_out import require_trainable
-from partnerface_ns.commands import after_training
-from partnerface_ns.errors import SubjectError
+from partnerface_ns.common.command_lines import after_training
+from partnerface_ns.common.errors import SubjectError
 from partnerface_ns.plugin.checkpoints import (
     Checkpoint,
     checkpoints_in,
@@ -29,9 +29,9 @@ from partnerface_ns.plugin.checkpoints import (
 from partnerface_ns.plugin.dataparser import FlameDataParserConfig, absolute_head_model, head_model_source
 from partnerface_ns.plugin.guarded_optimizers import GuardedOptimizers
 from partnerface_ns.plugin.pipeline import PartnerfacePipeline, PartnerfacePipelineConfig
-from partnerface_ns.recorded_step import RecordedStep
-from partnerface_ns.step_guard import StepGuard, StepResult
-from partnerface_ns.training import PlainStep
+from partnerface_ns.training.captured_step import RecordedStep
+from partnerface_ns.training.loop import PlainStep
+from partnerface_ns.training.step_guard import StepGuard, StepResult
 
 
 @dataclass

@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 
 from partnerface_ns.capture.capture import Camera
-from partnerface_ns.errors import SubjectError
+from partnerface_ns.common.errors import SubjectError
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from jaxtyping import UInt8
 
-from partnerface_ns.errors import SubjectError
+from partnerface_ns.common.errors import SubjectError
 
 INSTALL_HINT = "pip install 'partnerface[track]'"
 FOLDER_FPS = 25.0

@@ -13,8 +13,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from partnerface_ns.errors import SubjectError
-from partnerface_ns.files import shortened
+from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.files import shortened
 from partnerface_ns.tracking.colour import Conversion, conversion_of
 from partnerface_ns.tracking.frame import Note, require
 

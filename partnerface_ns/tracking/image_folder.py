@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from partnerface_ns.errors import SubjectError
-from partnerface_ns.files import listed_files, natural_key, shortened
+from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.files import listed_files, natural_key, shortened
 from partnerface_ns.tracking.frame import FOLDER_FPS, Note, VideoFrame
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")

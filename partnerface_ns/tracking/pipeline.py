@@ -18,12 +18,12 @@ import torch
 
 from partnerface_ns.capture.vhap_writer import write_vhap
 from partnerface_ns.capture.writing import make_folder, publish, remove_empty, require_new, unfinished_folder
-from partnerface_ns.errors import SubjectError
-from partnerface_ns.files import write_failure, write_json
+from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.files import write_failure, write_json
+from partnerface_ns.common.locks import alone_in
+from partnerface_ns.common.progress import progress
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.state import HeadState
-from partnerface_ns.locks import alone_in
-from partnerface_ns.progress import progress
 from partnerface_ns.tracking import quality, report
 from partnerface_ns.tracking.embedding import landmark_embedding
 from partnerface_ns.tracking.fit_head import reduce_head

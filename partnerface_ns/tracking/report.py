@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from partnerface_ns.capture.capture import Capture
+from partnerface_ns.common.progress import progress
 from partnerface_ns.flame.posing import ShapedHead
-from partnerface_ns.progress import progress
 from partnerface_ns.tracking import quality
 from partnerface_ns.tracking.fit_head import cut_share
 from partnerface_ns.tracking.observations import REFERENCE_SIZE

@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
-from partnerface_ns.errors import SubjectError
-from partnerface_ns.progress import progress
+from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.progress import progress
 from partnerface_ns.tracking.crop import CropPath, plan_crop
 from partnerface_ns.tracking.detection import Box, FaceFinder, choose_subject
 from partnerface_ns.tracking.face_texture import face_places, facing, read_texture

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from partnerface_ns.errors import SubjectError
-from partnerface_ns.files import require_file
+from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.files import require_file
 from partnerface_ns.tracking.frame import FOLDER_FPS, INSTALL_HINT, Note, VideoFrame, require
 from partnerface_ns.tracking.image_folder import images_of, read_folder, size_of_images
 from partnerface_ns.tracking.video_file import Length, length_of_file, read_file

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from partnerface_ns.errors import SubjectError
-from partnerface_ns.files import shortened
+from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.files import shortened
 from partnerface_ns.tracking.decoding import Decoder
 from partnerface_ns.tracking.frame import FOLDER_FPS, Note, VideoFrame, require
 from partnerface_ns.tracking.frame_filter import FrameFilter

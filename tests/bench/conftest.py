@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from partnerface_ns.presets import Preset, lite
+from partnerface_ns.training.presets import Preset, lite
 
 
 @pytest.fixture

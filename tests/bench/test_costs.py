@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from partnerface_ns.avatar import Avatar
+from partnerface_ns.avatar.avatar import Avatar
+from partnerface_ns.avatar.init import Subject
 from partnerface_ns.bench.variants import VARIANTS
 from partnerface_ns.capture.load import load_capture
 from partnerface_ns.demo.subject import make_subject
 from partnerface_ns.flame.open_head import load_open_head
 from partnerface_ns.rendering.rays import rays_of_picture
-from partnerface_ns.subject import Subject
 
 
 @pytest.fixture(scope="module")

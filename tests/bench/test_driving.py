@@ -7,6 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from partnerface_ns.baked.baked_avatar import PreparedAvatar
+from partnerface_ns.baked.config import PreparedConfig
 from partnerface_ns.bench import driving
 from partnerface_ns.bench.driving import Quality, Speed, quality, speeds
 from partnerface_ns.bench.tables import COLUMNS, driving_table
@@ -14,8 +16,6 @@ from partnerface_ns.cli.main import main
 from partnerface_ns.demo.subject import make_subject
 from partnerface_ns.driving.player import Player
 from partnerface_ns.flame.open_head import load_open_head
-from partnerface_ns.prepared.config import PreparedConfig
-from partnerface_ns.prepared.prepared_avatar import PreparedAvatar
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +28,9 @@ def subject(tmp_path_factory):
 @pytest.fixture
 def player(make_avatar, subject):
     """An untrained avatar of the demo person, without a file."""
-    from partnerface_ns.avatar_file import AvatarInfo
+    from partnerface_ns.avatar.file_format import AvatarInfo
+    from partnerface_ns.avatar.init import Subject
     from partnerface_ns.capture.load import load_capture
-    from partnerface_ns.subject import Subject
 
     capture, model = load_capture(subject), load_open_head()
     return Player(make_avatar(Subject.of(capture, model)), AvatarInfo.of(capture, model, "open-head"))
@@ -77,7 +77,7 @@ def test_a_sequence_is_timed_as_drive_draws_it(player, monkeypatch):
         drawn.append(moment)
 
     monkeypatch.setattr("partnerface_ns.bench.driving.shown", in_a_second)
-    monkeypatch.setattr("partnerface_ns.clock.time.perf_counter", lambda: float(len(drawn)))
+    monkeypatch.setattr("partnerface_ns.common.clock.time.perf_counter", lambda: float(len(drawn)))
     (speed,) = speeds(player, [16])
     assert len(drawn) == len(set(drawn)) == 2 * 4 * 3
     assert speed.sequence == 1

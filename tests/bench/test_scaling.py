@@ -10,8 +10,8 @@ from partnerface_ns.bench import scaling, variants
 from partnerface_ns.bench.scaling import StepCost, pieces_of_a_step, step_costs
 from partnerface_ns.bench.tables import steps_table
 from partnerface_ns.cli.bench import Bench
+from partnerface_ns.common.errors import SubjectError
 from partnerface_ns.demo.subject import make_subject
-from partnerface_ns.errors import SubjectError
 
 
 @pytest.fixture(scope="module")

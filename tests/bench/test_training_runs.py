@@ -25,10 +25,10 @@ from partnerface_ns.bench.tables import runs_table, time_plot
 from partnerface_ns.bench.training_runs import Job, Outcome, run, spread
 from partnerface_ns.capture.load import load_capture
 from partnerface_ns.cli.bench import QUICK_SIZES, SIZES, Bench
+from partnerface_ns.common.errors import SubjectError
 from partnerface_ns.demo.subject import make_subject
 from partnerface_ns.driving.player import load
-from partnerface_ns.errors import SubjectError
-from partnerface_ns.presets import lite
+from partnerface_ns.training.presets import lite
 
 METRICS = {"psnr": 20.0, "psnr_head": 21.0, "psnr_mouth": 22.0, "psnr_eyes": 23.0, "ssim_head": 0.5}
 

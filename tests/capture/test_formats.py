@@ -25,7 +25,7 @@ from partnerface_ns.capture.imavatar import FILE_NAME
 from partnerface_ns.capture.load import load_capture
 from partnerface_ns.capture.names import CaptureFormat
 from partnerface_ns.capture.splits import split_off_last
-from partnerface_ns.errors import SubjectError
+from partnerface_ns.common.errors import SubjectError
 
 GREEN = (0.0, 1.0, 0.0)
 

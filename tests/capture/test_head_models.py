@@ -10,7 +10,7 @@ import torch
 
 from partnerface_ns.capture.capture import Capture, HeadModelRef
 from partnerface_ns.capture.head_models import check_fits, resolve_head_model, version_doubt
-from partnerface_ns.errors import SubjectError
+from partnerface_ns.common.errors import SubjectError
 from partnerface_ns.flame.open_head import OPEN_HEAD_NAME, load_open_head
 from partnerface_ns.flame.state import HeadState
 

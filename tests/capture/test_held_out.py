@@ -18,7 +18,7 @@ from partnerface_ns.capture.held_out import (
     with_validation,
 )
 from partnerface_ns.capture.load import load_capture
-from partnerface_ns.errors import SubjectError
+from partnerface_ns.common.errors import SubjectError
 
 
 @pytest.fixture(scope="module")

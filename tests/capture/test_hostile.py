@@ -24,7 +24,7 @@ from format_writers.truth import flame_like_arrays, make_truth
 from format_writers.vhap import write_vhap_tracks
 from partnerface_ns.capture.images import load_picture
 from partnerface_ns.capture.load import load_capture
-from partnerface_ns.errors import SubjectError
+from partnerface_ns.common.errors import SubjectError
 from partnerface_ns.flame.head_model import load_head_model
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is read from /proc")

@@ -13,7 +13,7 @@ from PIL import Image
 
 from partnerface_ns.capture.capture import Camera, Frame
 from partnerface_ns.capture.images import background_of, load_picture, mask_doubt, read_header
-from partnerface_ns.errors import SubjectError
+from partnerface_ns.common.errors import SubjectError
 
 WIDTH, HEIGHT = 12, 10
 BLUE = (0.0, 0.0, 1.0)

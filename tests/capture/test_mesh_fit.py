@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from format_writers.truth import make_truth
 from partnerface_ns.capture.mesh_fit import fit_identity, fit_jaw_and_eyes, read_obj_verts
 from partnerface_ns.capture.rotations import axis_angle_from_6d, axis_angle_from_matrix, rotation_between
-from partnerface_ns.errors import SubjectError
+from partnerface_ns.common.errors import SubjectError
 from partnerface_ns.flame.state import HeadState
 
 

@@ -13,7 +13,7 @@ from format_writers.truth import make_truth
 from format_writers.vhap import write_vhap_export
 from partnerface_ns.capture.load import load_capture
 from partnerface_ns.capture.plausibility import MAX_COEFFICIENT, listed, torn_timesteps, without_torn_heads
-from partnerface_ns.errors import SubjectError
+from partnerface_ns.common.errors import SubjectError
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from partnerface_ns.capture.record import Record
-from partnerface_ns.errors import SubjectError
+from partnerface_ns.common.errors import SubjectError
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import torch
 
 from format_writers.flame_pickle import bombs, hostile_calls, hostile_opcodes
 from partnerface_ns.capture.torch_file import read_torch_file
-from partnerface_ns.errors import SubjectError
+from partnerface_ns.common.errors import SubjectError
 
 MARKER = "made-by-a-pickle"
 

@@ -20,7 +20,7 @@ from partnerface_ns.capture.capture import Camera, Capture, Frame, HeadModelRef
 from partnerface_ns.capture.images import load_picture
 from partnerface_ns.capture.load import load_capture
 from partnerface_ns.capture.vhap_writer import write_vhap
-from partnerface_ns.errors import SubjectError
+from partnerface_ns.common.errors import SubjectError
 from partnerface_ns.flame.state import HeadState
 
 

@@ -16,7 +16,7 @@ from partnerface_ns.capture.images import load_picture
 from partnerface_ns.capture.imavatar_writer import write_imavatar
 from partnerface_ns.capture.insta_writer import write_insta
 from partnerface_ns.capture.load import load_capture
-from partnerface_ns.errors import SubjectError
+from partnerface_ns.common.errors import SubjectError
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 
 from partnerface_ns.capture import writing
 from partnerface_ns.capture.writing import new_folder, publish, require_new
-from partnerface_ns.errors import SubjectError
+from partnerface_ns.common.errors import SubjectError
 
 
 def write(root: Path) -> None:

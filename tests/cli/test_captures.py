@@ -20,7 +20,7 @@ from partnerface_ns.cli.convert import Convert
 from partnerface_ns.cli.head_model import ShowHeadModel
 from partnerface_ns.cli.inspect import Inspect
 from partnerface_ns.cli.main import main
-from partnerface_ns.errors import SubjectError
+from partnerface_ns.common.errors import SubjectError
 from partnerface_ns.flame.head_model import load_head_model
 
 

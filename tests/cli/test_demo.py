@@ -16,7 +16,7 @@ from PIL import Image
 
 from partnerface_ns.cli.demo import Demo
 from partnerface_ns.cli.main import main
-from partnerface_ns.locks import alone_in
+from partnerface_ns.common.locks import alone_in
 
 OPTIONS = ["--frames", "10", "--size", "32", "--minutes", "0.01", "--seed", "3", "--device", "cpu"]
 

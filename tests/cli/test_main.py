@@ -11,7 +11,7 @@ import pytest
 
 from partnerface_ns.cli import main as command_line
 from partnerface_ns.cli.main import COMMANDS, load_command, main
-from partnerface_ns.errors import SubjectError
+from partnerface_ns.common.errors import SubjectError
 
 
 @pytest.fixture

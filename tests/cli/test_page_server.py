@@ -12,7 +12,7 @@ import pytest
 from websockets.sync.client import connect
 
 from partnerface_ns.cli.page_server import PageServer, addresses, free_address
-from partnerface_ns.errors import SubjectError
+from partnerface_ns.common.errors import SubjectError
 
 HERE = "127.0.0.1"
 

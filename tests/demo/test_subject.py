@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from partnerface_ns.cli.main import main
+from partnerface_ns.common.errors import SubjectError
 from partnerface_ns.demo.subject import Subject, make_subject
-from partnerface_ns.errors import SubjectError
 from partnerface_ns.flame.open_head import load_open_head
 from partnerface_ns.flame.state import HeadState
 

@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from partnerface_ns.capture.capture import HeadModelRef
+from partnerface_ns.common.errors import SubjectError
 from partnerface_ns.driving import motion as motion_module
 from partnerface_ns.driving import rig as rig_module
 from partnerface_ns.driving.fitted_directions import fitted_directions
 from partnerface_ns.driving.motion import motion_of_capture, motion_of_channels, performance
 from partnerface_ns.driving.performances import PERFORMANCES
 from partnerface_ns.driving.rig import Rig, arkit_names
-from partnerface_ns.errors import SubjectError
 from partnerface_ns.flame.head_model import load_head_model
 from partnerface_ns.flame.open_head import load_open_head
 from partnerface_ns.geometry.rigid import rotation_from_axis_angle

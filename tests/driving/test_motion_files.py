@@ -11,8 +11,8 @@ import pytest
 import torch
 from driving.recordings import FPS, HEAD, NAMES, NUM, TIMES, rows, text, timecode, turns, weights, write
 
+from partnerface_ns.common.errors import SubjectError
 from partnerface_ns.driving.motion import Motion, load_motion
-from partnerface_ns.errors import SubjectError
 from partnerface_ns.flame.open_head import load_open_head
 
 

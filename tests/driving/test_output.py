@@ -11,14 +11,14 @@ import pytest
 import torch
 from PIL import Image
 
+from partnerface_ns.baked.baked_avatar import PreparedAvatar
+from partnerface_ns.baked.config import PreparedConfig
+from partnerface_ns.common.errors import SubjectError
 from partnerface_ns.driving import output as output_module
 from partnerface_ns.driving.motion import motion_of_capture
 from partnerface_ns.driving.output import write_plan
 from partnerface_ns.driving.plan import PlanConfig, make_plan, shown
 from partnerface_ns.driving.player import Player
-from partnerface_ns.errors import SubjectError
-from partnerface_ns.prepared.config import PreparedConfig
-from partnerface_ns.prepared.prepared_avatar import PreparedAvatar
 
 
 @pytest.fixture

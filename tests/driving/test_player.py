@@ -11,15 +11,15 @@ import pytest
 import torch
 
 import partnerface_ns
-import partnerface_ns.avatar as avatar_module
-from partnerface_ns.avatar_config import AvatarConfig
-from partnerface_ns.avatar_file import AvatarInfo, load_avatar, save_avatar
+import partnerface_ns.avatar.avatar as avatar_module
+from partnerface_ns.avatar.config import AvatarConfig
+from partnerface_ns.avatar.file_format import AvatarInfo, load_avatar, save_avatar
+from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.settings import config_from_plain
 from partnerface_ns.driving.player import Player, scaled_camera
-from partnerface_ns.errors import SubjectError
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.camera import Intrinsics, rays_through_pixels
 from partnerface_ns.rendering.rays import Rays
-from partnerface_ns.settings import config_from_plain
 
 
 def test_a_loaded_avatar_shows_what_the_saved_one_did(avatar_file, player, capture):

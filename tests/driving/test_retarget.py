@@ -10,11 +10,11 @@ import pytest
 import torch
 from driving.conftest import filmed
 
+from partnerface_ns.common.errors import SubjectError
 from partnerface_ns.demo.subject import Subject
 from partnerface_ns.driving.motion import Motion, Skulls, motion_of_capture
 from partnerface_ns.driving.plan import PlanConfig, digest, make_plan
 from partnerface_ns.driving.retarget import clamped, excess, retargeted, skull_at, smoothed
-from partnerface_ns.errors import SubjectError
 from partnerface_ns.flame.neutral import measured_neutral
 from partnerface_ns.flame.state import HeadState
 

@@ -8,8 +8,8 @@ import imageio_ffmpeg
 import pytest
 from driving.recordings import NUM, rows, text, write
 
+from partnerface_ns.common.errors import SubjectError
 from partnerface_ns.driving.motion import load_motion
-from partnerface_ns.errors import SubjectError
 from partnerface_ns.flame.open_head import load_open_head
 
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from partnerface_ns.common.errors import SubjectError
 from partnerface_ns.driving.export import export_track
 from partnerface_ns.driving.motion import load_motion, motion_of_capture
 from partnerface_ns.driving.output import write_plan
 from partnerface_ns.driving.plan import PlanConfig, make_plan
-from partnerface_ns.errors import SubjectError
 from partnerface_ns.flame.head_model import load_head_model
 from partnerface_ns.flame.state import HeadState
 

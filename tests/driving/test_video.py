@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from partnerface_ns.capture.vhap_writer import write_vhap
+from partnerface_ns.common.errors import SubjectError
 from partnerface_ns.driving import motion as motion_module
 from partnerface_ns.driving.motion import motion_of_capture, nearest_tracked, tracked_at_its_times
 from partnerface_ns.driving.video import motion_of_video
-from partnerface_ns.errors import SubjectError
 
 
 @pytest.fixture

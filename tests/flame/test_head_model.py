@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from partnerface_ns.errors import SubjectError
+from partnerface_ns.common.errors import SubjectError
 from partnerface_ns.flame.head_model import load_head_model
 from partnerface_ns.flame.regions import REGION_NAMES
 

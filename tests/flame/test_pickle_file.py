@@ -17,7 +17,7 @@ from format_writers.flame_pickle import (
     hostile_opcodes,
     write_pickle,
 )
-from partnerface_ns.errors import SubjectError
+from partnerface_ns.common.errors import SubjectError
 from partnerface_ns.flame.head_model import load_head_model
 from partnerface_ns.flame.pickle_file import read_flame_pickle
 

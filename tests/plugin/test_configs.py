@@ -17,14 +17,14 @@ from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 from nerfstudio.plugins.types import MethodSpecification
 
 import partnerface_ns
-from partnerface_ns.avatar_config import AvatarConfig
+from partnerface_ns.avatar.config import AvatarConfig
 from partnerface_ns.plugin import configs, registration
 from partnerface_ns.plugin.datamanager import PartnerfaceDataManagerConfig
 from partnerface_ns.plugin.dataparser import FlameDataParserConfig
 from partnerface_ns.plugin.model import PartnerfaceModelConfig
 from partnerface_ns.plugin.pipeline import PartnerfacePipelineConfig
 from partnerface_ns.plugin.trainer import PartnerfaceTrainerConfig
-from partnerface_ns.training import RaySamplerConfig, ScheduleConfig
+from partnerface_ns.training.loop import RaySamplerConfig, ScheduleConfig
 
 SOURCE = "\n".join(p.read_text() for p in Path(partnerface_ns.__file__).parent.rglob("*.py"))
 

@@ -11,10 +11,10 @@ import torch
 from nerfstudio.viewer.utils import parse_object
 from nerfstudio.viewer.viewer_elements import ViewerElement
 
-from partnerface_ns.avatar_file import AvatarInfo
+from partnerface_ns.avatar.file_format import AvatarInfo
 from partnerface_ns.capture.load import load_capture
+from partnerface_ns.common.errors import SubjectError
 from partnerface_ns.driving.rig import Rig
-from partnerface_ns.errors import SubjectError
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.plugin.controls import HeadControls, strongest_expressions
 

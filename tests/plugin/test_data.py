@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from partnerface_ns.errors import SubjectError
+from partnerface_ns.common.errors import SubjectError
 from partnerface_ns.geometry.camera import Intrinsics, rays_through_pixels
 from partnerface_ns.plugin.dataparser import FlameDataParserConfig
 

@@ -10,7 +10,7 @@ import pytest
 
 from format_writers.layouts import LAYOUTS
 from format_writers.truth import flame_like_arrays, make_truth
-from partnerface_ns.errors import SubjectError
+from partnerface_ns.common.errors import SubjectError
 from partnerface_ns.plugin.dataparser import FlameDataParserConfig
 
 

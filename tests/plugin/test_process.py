@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 import partnerface_ns.plugin  # noqa: F401
-from partnerface_ns.errors import SubjectError
+from partnerface_ns.common.errors import SubjectError
 from partnerface_ns.plugin import process
 
 
@@ -36,7 +36,7 @@ def test_the_frameworks_own_warnings_are_hidden_and_others_shown():
     with warnings.catch_warnings(record=True) as shown:
         warnings.simplefilter("always")
         process.ignore_framework_warnings()
-        for module in ("nerfstudio.cameras.cameras", "partnerface_ns.avatar"):
+        for module in ("nerfstudio.cameras.cameras", "partnerface_ns.avatar.avatar"):
             place = {"filename": "x.py", "lineno": 1, "module": module}
             warnings.warn_explicit("Using a non-tuple sequence for multidimensional indexing", UserWarning, **place)
             warnings.warn_explicit("something else", UserWarning, **place)

@@ -18,7 +18,7 @@ from nerfstudio.utils.eval_utils import eval_setup
 from plugin.conftest import _start, tiny
 
 from partnerface_ns.cli.main import main
-from partnerface_ns.errors import SubjectError
+from partnerface_ns.common.errors import SubjectError
 from partnerface_ns.plugin import checkpoints, trainer
 from partnerface_ns.plugin.checkpoints import checkpoints_in, newest_checkpoint, written_whole
 from partnerface_ns.plugin.config_file import read_config

@@ -12,10 +12,10 @@ import torch
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocation
 from nerfstudio.engine.trainer import Trainer
 
-from partnerface_ns.avatar import HARD, SOFT
-from partnerface_ns.errors import SubjectError
+from partnerface_ns.avatar.avatar import HARD, SOFT
+from partnerface_ns.common.errors import SubjectError
 from partnerface_ns.plugin import course
-from partnerface_ns.training import LEARNING_RATES, RaySampler, Schedule, ScheduleConfig
+from partnerface_ns.training.loop import LEARNING_RATES, RaySampler, Schedule, ScheduleConfig
 
 
 def on_step(trainer, location, do):

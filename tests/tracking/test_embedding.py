@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from partnerface_ns.errors import SubjectError
+from partnerface_ns.common.errors import SubjectError
 from partnerface_ns.flame.head_model import HeadModel, load_head_model
 from partnerface_ns.flame.open_head import load_open_head
 from partnerface_ns.tracking import embedding

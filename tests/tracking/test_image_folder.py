@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from partnerface_ns.errors import SubjectError
+from partnerface_ns.common.errors import SubjectError
 from partnerface_ns.tracking.video import Selection, read_frames
 
 ROWS, COLUMNS = 6, 8

@@ -15,9 +15,9 @@ from scipy.spatial.transform import Rotation
 
 from partnerface_ns.capture.load import load_capture
 from partnerface_ns.cli.track import Track
-from partnerface_ns.errors import SubjectError
+from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.locks import alone_in
 from partnerface_ns.flame.open_head import load_open_head
-from partnerface_ns.locks import alone_in
 from partnerface_ns.tracking import pipeline, quality, report, stages
 from partnerface_ns.tracking.crop import CropPath
 from partnerface_ns.tracking.face_texture import face_places

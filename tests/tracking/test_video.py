@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from partnerface_ns.errors import SubjectError
+from partnerface_ns.common.errors import SubjectError
 from partnerface_ns.tracking.video import Selection, estimate_count, read_frames, require
 
 

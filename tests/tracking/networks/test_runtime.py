@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from partnerface_ns.errors import SubjectError
+from partnerface_ns.common.errors import SubjectError
 from partnerface_ns.tracking.networks.face_mesh import FACE_MODEL, REGIONS_MODEL
 from partnerface_ns.tracking.networks.runtime import ASSETS, Network
 

@@ -1,0 +1,120 @@
+"""Settings from a file, as changes to a configuration of dataclasses: known names, and values of the right type."""
+
+from __future__ import annotations
+
+import math
+import types
+from collections.abc import Mapping, Sequence
+from copy import copy
+from dataclasses import fields, is_dataclass
+from itertools import repeat
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.files import shortened
+
+Config = TypeVar("Config")
+
+
+def config_from_plain(default: Config, values: object, source: Path, where: str = "") -> Config:
+    """A configuration from nested dictionaries, as `asdict` makes them; what they leave out keeps its default.
+
+    Args:
+        default: an instance whose fields tell names and types.
+        values: plain values by field.
+        source: the file, for errors.
+        where: prefix of the fields' names in errors.
+
+    Raises:
+        SubjectError: a field that there is none of, or a value of another type.
+    """
+    hints, changes = get_type_hints(type(default), include_extras=True), {}
+    for name, value in _mapping(values, source, where).items():
+        now = _known(vars(default), name, source, where)
+        if is_dataclass(now) and value is not None:
+            changes[name] = config_from_plain(now, value, source, f"{where}{name}.")
+        elif isinstance(now, dict) and now:
+            changes[name] = _entries(now, value, source, f"{where}{name}.")
+        else:
+            changes[name] = _checked(value, hints[name], source, where + name)
+    config = copy(default)
+    vars(config).update(changes)
+    return config
+
+
+def missing_settings(default: object, values: Mapping[str, Any], where: str = "") -> list[str]:
+    """Names of the fields that nested dictionaries leave out; a class or a function is no setting."""
+    found: list[str] = []
+    for field in fields(default):  # type: ignore[arg-type]
+        now = getattr(default, field.name)
+        if callable(now):
+            continue
+        if field.name not in values:
+            found.append(where + field.name)
+        elif is_dataclass(now) and isinstance(values[field.name], Mapping):
+            found += missing_settings(now, values[field.name], f"{where}{field.name}.")
+    return found
+
+
+def fits(value: object, hint: Any) -> bool:
+    """Whether a value is of an annotated type; classes other than `Path` are not checked."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return fits(value, inner[0])
+    if origin in (Union, types.UnionType):
+        return any(fits(value, one) for one in inner)
+    if origin is Literal:
+        return value in inner
+    if origin in (tuple, list):
+        return isinstance(value, (tuple, list)) and _all_fit(value, inner)
+    if origin is dict:
+        return isinstance(value, dict)
+    if hint is float:
+        return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+    if hint is Path:
+        return isinstance(value, Path)
+    return type(value) is hint if hint in (int, str, bool, types.NoneType) else True
+
+
+def _all_fit(values: Sequence[object], inner: tuple[Any, ...]) -> bool:
+    if len(inner) == 1 or Ellipsis in inner:
+        return all(map(fits, values, repeat(inner[0])))
+    return len(values) == len(inner) and all(map(fits, values, inner))
+
+
+def _mapping(values: object, source: Path, where: str) -> Mapping[str, Any]:
+    if not isinstance(values, Mapping):
+        raise SubjectError(
+            source, "wrong kind of setting", key=where.rstrip("."), expected="settings", found=shortened(values)
+        )
+    return values
+
+
+def _known(known: Mapping[str, Any], name: object, source: Path, where: str) -> Any:
+    if name not in known:
+        raise SubjectError(source, "an unknown setting: the file is of another version", key=f"{where}{name}")
+    return known[name]  # type: ignore[index]
+
+
+def _entries(now: Mapping[str, Any], values: object, source: Path, where: str) -> dict[str, Any]:
+    """A dictionary of settings: entries keep their names."""
+    changed = dict(now)
+    for name, value in _mapping(values, source, where).items():
+        entry = _known(now, name, source, where)
+        if is_dataclass(entry) and value is not None:
+            changed[name] = config_from_plain(entry, value, source, f"{where}{name}.")
+        elif isinstance(entry, dict) and entry:
+            changed[name] = _entries(entry, value, source, f"{where}{name}.")
+        else:
+            changed[name] = value
+    return changed
+
+
+def _checked(value: object, hint: Any, source: Path, where: str) -> object:
+    if not fits(value, hint):
+        expected = getattr(hint, "__name__", None) if get_origin(hint) is None else str(hint).replace("typing.", "")
+        raise SubjectError(source, "wrong kind of setting", key=where, expected=expected, found=shortened(value))
+    if get_origin(hint) is tuple or (isinstance(value, list) and tuple in map(get_origin, get_args(hint))):
+        return tuple(value)  # type: ignore[arg-type]
+    return value

@@ -1,0 +1,469 @@
+"""The avatar on the tiny head: what rendering gives, what trains when, and what its state holds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+from partnerface_ns.avatar.avatar import HARD, SOFT, Avatar
+from partnerface_ns.avatar.file_format import check_same_head_model
+from partnerface_ns.avatar.init import Subject
+from partnerface_ns.common import precision
+from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.flame.head_model import head_model_from_arrays
+from partnerface_ns.flame.open_head import load_open_head
+from partnerface_ns.flame.state import HeadState
+from partnerface_ns.geometry.rigid import rotation_from_axis_angle
+from partnerface_ns.rendering.rays import Rays
+from partnerface_ns.rendering.sampling import SamplingConfig
+from partnerface_ns.training.captured_step import descend
+from partnerface_ns.warp.canonical_space import CanonicalSpaceConfig
+from partnerface_ns.warp.displacement_grid import DisplacementGridConfig
+
+KINDS = ("parts", "global", "none")
+
+
+def rays_at(frame: int, side: int = 8, half: float = 0.2) -> Rays:
+    """Parallel rays from the front over a square around the head, `side` times `side` of them."""
+    y, x = torch.meshgrid(torch.linspace(half, -half, side), torch.linspace(-half, half, side), indexing="ij")
+    origins = torch.stack([x.flatten(), y.flatten(), torch.full((side * side,), 0.8)], -1)
+    directions = torch.tensor([[0.0, 0.0, -1.0]]).repeat(side * side, 1)
+    return Rays(origins, directions, torch.full((side * side,), frame))
+
+
+def joined(*rays: Rays) -> Rays:
+    return Rays(*(torch.cat([getattr(r, name) for r in rays]) for name in ("origins", "directions", "frame")))
+
+
+def picked(rays: Rays, index: torch.Tensor) -> Rays:
+    return Rays(rays.origins[index], rays.directions[index], rays.frame[index])
+
+
+def stirred(avatar: Avatar) -> Avatar:
+    """With parameters as after training: its deformation and torso do something."""
+    for parameter in avatar.parameters():
+        parameter.data.add_(0.1 * torch.randn_like(parameter))
+    return avatar
+
+
+@torch.no_grad()
+def seen(avatar: Avatar, rays: Rays, states: HeadState, timesteps: torch.Tensor | None = None) -> dict:
+    return avatar.eval().render(rays, states, timesteps)
+
+
+def train_step(avatar: Avatar, states: HeadState, mask: bool = True) -> dict[str, torch.Tensor]:
+    """Loss terms of the two frames against a grey picture, with gradients of their sum."""
+    avatar.train().zero_grad()
+    rays = joined(rays_at(0), rays_at(1))
+    rendered = avatar.render(rays, states[:2], torch.arange(2))
+    num = len(rays.frame)
+    terms = avatar.loss(rendered, torch.full((num, 3), 0.5), torch.ones(num, 1) if mask else None)
+    torch.stack(list(terms.values())).sum().backward()
+    return terms
+
+
+def learns(parameters) -> bool:
+    return any(p.grad is not None and bool(p.grad.any()) for p in parameters)
+
+
+# -- rendering ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("deformation", KINDS)
+def test_an_evaluation_gives_pictures_in_their_ranges(make_avatar, tiny_subject, deformation):
+    avatar = stirred(make_avatar(deformation=deformation))
+    rays = joined(rays_at(0), rays_at(2))
+    outputs = seen(avatar, rays, tiny_subject.states)
+    channels = {"rgb": 3, "accumulation": 1, "depth": 1, "parts": 3, "deformation": 3, "canonical": 3}
+    assert {name: value.shape for name, value in outputs.items()} == {n: (128, c) for n, c in channels.items()}
+    for name, value in outputs.items():
+        assert value.isfinite().all(), name
+        if name != "depth":
+            assert value.min() >= 0 and value.max() <= 1 + 1e-5, name
+    assert bool(outputs["deformation"].any()) == (deformation != "none")
+
+
+def test_a_head_is_opaque_from_the_start_at_the_depth_of_its_skin(make_avatar):
+    """The open head's forehead, nose and cheeks; the tiny head is too coarse to have such."""
+    model = load_open_head()
+    states = HeadState.neutral(model.num_expr, (1,))
+    subject = Subject(model, torch.zeros(40), torch.zeros_like(model.template), states, 1, (0.0, 0.0, 0.0))
+    space = CanonicalSpaceConfig(resolution=48)
+    avatar = make_avatar(subject, space=space, displacement=DisplacementGridConfig(), sampling=SamplingConfig())
+    y, x = torch.meshgrid(torch.linspace(0.1, 0.0, 6), torch.linspace(-0.03, 0.03, 5), indexing="ij")
+    origins = torch.stack([x.flatten(), y.flatten(), torch.full((30,), 0.5)], -1)
+    rays = Rays(origins, torch.tensor([[0.0, 0.0, -1.0]]).repeat(30, 1), torch.zeros(30, dtype=torch.long))
+    outputs = seen(avatar, rays, states)
+    assert outputs["accumulation"].min() > 0.95
+    triangles = model.template[model.faces].mean(1)
+    beside = torch.cdist(origins[:, :2], triangles[:, :2]) > 0.004
+    skin = 0.5 - triangles[:, 2].expand(30, -1).masked_fill(beside, -1.0).amax(1)
+    assert_close(outputs["depth"][:, 0], skin, atol=0.012, rtol=0)
+
+
+def test_nothing_is_far_from_the_head(make_avatar, tiny_subject):
+    far = rays_at(0, 2)
+    far = Rays(far.origins + torch.tensor([0.5, 0.5, 0.0]), far.directions, far.frame)
+    beside = seen(make_avatar(), far, tiny_subject.states)
+    assert not beside["accumulation"].any()
+    assert torch.equal(beside["rgb"], torch.tensor(tiny_subject.background).expand(4, 3))
+
+
+@pytest.mark.parametrize("deformation", KINDS)
+@pytest.mark.parametrize("training", [False, True])
+def test_rays_that_all_miss_see_the_background(make_avatar, tiny_subject, deformation, training):
+    avatar = make_avatar(deformation=deformation, schedule="soft").train(training)
+    away = Rays(torch.tensor([[3.0, 0.0, 0.8]]), torch.tensor([[0.0, 0.0, -1.0]]), torch.zeros(1, dtype=torch.long))
+    outputs = avatar.render(away, tiny_subject.states[:1])
+    assert torch.equal(outputs["rgb"], torch.tensor([tiny_subject.background]))
+    assert outputs["depth"] == 0
+
+
+def test_the_background_shows_through_as_far_as_the_head_lets_it(make_avatar, tiny_subject):
+    avatar = make_avatar()
+    rays = rays_at(0)
+    light, dark = seen(avatar, rays, tiny_subject.states), None
+    avatar.background.zero_()
+    dark = seen(avatar, rays, tiny_subject.states)
+    through = (1 - light["accumulation"]) * torch.tensor(tiny_subject.background)
+    assert_close(light["rgb"] - dark["rgb"], through, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("deformation", KINDS)
+def test_rays_do_not_touch_each_other(make_avatar, tiny_subject, deformation):
+    """In pieces, shuffled over frames, and each frame alone, they see what they see together."""
+    avatar = stirred(make_avatar(deformation=deformation, schedule="soft"))
+    rays = joined(rays_at(0), rays_at(1), rays_at(2))
+    together = seen(avatar, rays, tiny_subject.states, torch.arange(3))
+    pieces = [seen(avatar, picked(rays, i), tiny_subject.states, torch.arange(3)) for i in torch.arange(192).split(50)]
+    alone = [seen(avatar, rays_at(0), tiny_subject.states[i : i + 1], torch.tensor([i])) for i in range(3)]
+    shuffle = torch.randperm(192)
+    shuffled = seen(avatar, picked(rays, shuffle), tiny_subject.states, torch.arange(3))
+    for name, value in together.items():
+        assert_close(torch.cat([p[name] for p in pieces]), value, atol=1e-5, rtol=0)
+        assert_close(torch.cat([a[name] for a in alone]), value, atol=1e-5, rtol=0)
+        assert_close(shuffled[name], value[shuffle], atol=1e-5, rtol=0)
+
+
+def test_training_renders_are_shuffled_back_too(make_avatar, tiny_subject):
+    avatar = make_avatar(deformation="none").train()
+    rays = joined(rays_at(0), rays_at(1))
+    shuffle = torch.randperm(128)
+    mask = avatar.render(picked(rays, shuffle), tiny_subject.states[:2])["optical_depth"] > 0
+    straight = avatar.render(rays, tiny_subject.states[:2])["optical_depth"] > 0
+    assert (mask == straight[shuffle]).float().mean() > 0.95, "samples are random, the silhouette is not"
+    assert (mask == straight).float().mean() < 0.9
+
+
+def test_head_and_camera_moved_together_see_the_same(make_avatar, tiny_subject):
+    """Where nothing is predicted from the head's pose in the world."""
+    config = make_avatar().config
+    still = {name: replace(getattr(config, name), enabled=False) for name in ("torso", "correction")}
+    avatar = stirred(make_avatar(**still))
+    state, rays = HeadState.neutral(4, (1,)), rays_at(0)
+    turn = rotation_from_axis_angle(torch.tensor([0.3, 0.8, -0.2]))
+    root = (tiny_subject.model.joint_regressor @ tiny_subject.model.template)[0]
+    shift = torch.tensor([0.5, -0.2, 0.1])
+    moved = replace(state, rotation=torch.tensor([[0.3, 0.8, -0.2]]), translation=(turn @ root + shift - root)[None])
+    other = Rays(rays.origins @ turn.T + shift, rays.directions @ turn.T, rays.frame)
+    before, after = seen(avatar, rays, state), seen(avatar, other, moved)
+    assert (before["accumulation"] > 0.5).sum() > 10
+    # Boxes around the head differ, and with them the probes.
+    assert (before["rgb"] - after["rgb"]).abs().mean() < 0.03
+    assert (before["accumulation"] - after["accumulation"]).abs().mean() < 0.03
+
+
+def test_the_torsos_residual_counts_where_timesteps_are_given(make_avatar, tiny_subject):
+    avatar = make_avatar()
+    avatar.torso.residual.data[1] = torch.tensor([0.0, 0.0, 0.0, 0.5, 0.0, 0.0])
+    rays = rays_at(0, side=12, half=0.3)
+    rays = Rays(rays.origins - torch.tensor([0.0, 0.1, 0.0]), rays.directions, rays.frame)
+    state = tiny_subject.states[1:2]
+    known, unknown = seen(avatar, rays, state, torch.tensor([1])), seen(avatar, rays, state)
+    other = seen(avatar, rays, state, torch.tensor([0]))
+    assert_close(other["rgb"], unknown["rgb"])
+    assert (known["accumulation"] - unknown["accumulation"]).abs().max() > 0.5
+
+
+# -- training -------------------------------------------------------------------------------------------------------
+
+
+def test_loss_terms_are_those_of_the_method(make_avatar, tiny_subject):
+    terms = {kind: set(train_step(make_avatar(deformation=kind), tiny_subject.states)) for kind in KINDS}
+    assert terms["none"] == {"color", "mask", "geometry", "planes", "torso", "correction"}
+    assert terms["parts"] == terms["global"] == {*terms["none"], "offset", "elsewhere", "ambient"}
+    assert set(train_step(make_avatar(schedule="soft"), tiny_subject.states)) == {*terms["parts"], "smoothness"}
+    assert "mask" not in train_step(make_avatar(), tiny_subject.states, mask=False)
+
+
+def with_mouth(subject: Subject) -> Subject:
+    """A person whose head model has something inside its mouth: the eyeballs."""
+    regions = subject.model.regions
+    return replace(subject, model=replace(subject.model, regions=regions | {"inside_mouth": regions["eyeballs"]}))
+
+
+def test_every_weight_scales_its_term(make_avatar, tiny_subject):
+    avatar = stirred(make_avatar(with_mouth(tiny_subject), schedule="soft"))
+    rays = rays_at(0)
+    rendered = avatar.train().render(rays, tiny_subject.states[:1], torch.zeros(1, dtype=torch.long))
+    target, mask = torch.zeros(64, 3), torch.ones(64, 1)
+    before = avatar.loss(rendered, target, mask)
+    losses = avatar.config.losses
+    weighed = ("mask", "geometry", "planes", "offset", "elsewhere", "ambient", "smoothness", "mouth")
+    for term in weighed:
+        setattr(losses, f"{term}_weight", 3 * getattr(losses, f"{term}_weight"))
+    avatar.config.torso.residual_weight *= 3
+    avatar.config.correction.residual_weight *= 3
+    after = avatar.loss(rendered, target, mask)
+    assert_close(after.pop("color"), before.pop("color"))
+    assert before.keys() == {*weighed, "torso", "correction"}
+    for name in before:
+        assert before[name] > 0, name
+        assert_close(after[name], 3 * before[name])
+
+
+def test_what_nobody_sees_inside_the_mouth_gets_dark(make_avatar, tiny_subject):
+    avatar = make_avatar(with_mouth(tiny_subject)).train()
+    at = avatar.skinning.verts_in_mouth
+    assert len(at)
+
+    def color() -> torch.Tensor:
+        features = avatar.field.features(avatar.field.spaced(at))
+        return avatar.field.color(features, torch.zeros(len(at), 3), torch.zeros(len(at), avatar.field.num_ambient))
+
+    optimizer = torch.optim.Adam(avatar.field.parameters(), 1e-2)
+    assert color().mean() > 0.3
+    for _ in range(60):
+        optimizer.zero_grad()
+        rendered = avatar.render(rays_at(0, side=2), tiny_subject.states[:1])
+        avatar.loss(rendered, torch.ones(4, 3), None)["mouth"].backward()
+        optimizer.step()
+    assert color().mean() < 0.1
+    avatar.config.losses.mouth_weight = 0
+    assert "mouth" not in avatar.loss(avatar.render(rays_at(0), tiny_subject.states[:1]), torch.ones(64, 3), None)
+
+
+def test_evaluated_rays_have_the_colour_term_alone(make_avatar, tiny_subject):
+    avatar = make_avatar()
+    rendered = seen(avatar, rays_at(0), tiny_subject.states)
+    assert set(avatar.loss(rendered, torch.zeros(64, 3), torch.ones(64, 1))) == {"color"}
+
+
+@pytest.mark.parametrize("deformation", KINDS)
+def test_all_that_learns_is_in_one_group_and_all_groups_learn(make_avatar, tiny_subject, deformation):
+    avatar = stirred(make_avatar(deformation=deformation, schedule="soft"))
+    train_step(avatar, tiny_subject.states)
+    groups = avatar.param_groups()
+    grouped = [p for parameters in groups.values() for p in parameters]
+    assert len({id(p) for p in grouped}) == len(grouped)
+    assert {id(p) for p in grouped} == {id(p) for p in avatar.parameters()}
+    for name, parameters in groups.items():
+        assert learns(parameters), name
+        assert all(p.grad is None or bool(p.grad.isfinite().all()) for p in parameters), name
+
+
+def test_the_assigner_learns_in_the_second_stage_alone(make_avatar, tiny_subject):
+    avatar = stirred(make_avatar())
+    assert int(avatar.stage) == HARD
+    train_step(avatar, tiny_subject.states)
+    assert not learns(avatar.assigner.parameters()) and learns(avatar.deformation.parameters())
+    avatar.set_progress(0.6)
+    assert int(avatar.stage) == SOFT
+    train_step(avatar, tiny_subject.states)
+    assert learns(avatar.assigner.parameters()) and learns(avatar.deformation.parameters())
+
+
+@pytest.mark.parametrize(
+    ("schedule", "stages"),
+    [("two-stage", [HARD, HARD, SOFT, SOFT]), ("hard", [HARD] * 4), ("soft", [SOFT] * 4)],
+)
+def test_the_stage_follows_from_schedule_and_progress_alone(make_avatar, schedule, stages):
+    avatar = make_avatar(schedule=schedule)
+    reached = []
+    for progress in (0.0, 0.49, 0.5, 1.0):
+        avatar.set_progress(progress)
+        reached.append(int(avatar.stage))
+    assert reached == stages
+    avatar.set_progress(0.0)
+    assert int(avatar.stage) == stages[0], "also backward, as a run that is begun again"
+    assert ("assigner" in avatar.param_groups()) == (schedule != "hard")
+
+
+@pytest.mark.parametrize("motion", ["torso", "correction"])
+def test_a_motion_that_is_switched_off_does_not_learn(make_avatar, tiny_subject, motion):
+    config = getattr(make_avatar().config, motion)
+    avatar = make_avatar(**{motion: replace(config, enabled=False)})
+    assert motion not in avatar.param_groups()
+    assert motion not in train_step(avatar, tiny_subject.states)
+    assert not learns(getattr(avatar, motion).parameters())
+
+
+def test_the_deformation_starts_as_the_identity_and_leaves_the_torso_alone(make_avatar, tiny_subject):
+    avatar = make_avatar()
+    assert not seen(avatar, rays_at(0), tiny_subject.states)["deformation"].any()
+    avatar.deformation.networks.output.data.normal_()
+    low = rays_at(0, side=6, half=0.03)
+    chest = Rays(low.origins - torch.tensor([0.0, 0.27, 0.0]), low.directions, low.frame)
+    outputs = seen(avatar, chest, tiny_subject.states)
+    assert outputs["accumulation"].max() > 0.9
+    assert not outputs["deformation"].any()
+    assert seen(avatar, low, tiny_subject.states)["deformation"].max() > 0.1
+
+
+def test_noise_on_the_code_is_for_training(make_avatar, tiny_subject, monkeypatch):
+    """All other randomness is taken away."""
+    monkeypatch.setattr(torch, "rand", lambda *size, device=None: torch.full(size, 0.4))
+    monkeypatch.setattr(torch, "randint", lambda high, size, device=None: torch.arange(size[0]) % high)
+
+    def two_images(code_noise: float, training: bool) -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        avatar = stirred(make_avatar(code_noise=code_noise)).train(training)
+        moments = avatar.moments(tiny_subject.states)
+        return [avatar.rendered(rays_at(0), moments, None)["rgb"] for _ in range(2)]
+
+    for code_noise, training in ((0.0, True), (5.0, False)):
+        first, second = two_images(code_noise, training)
+        assert torch.equal(first, second), "nothing is drawn at random"
+    first, second = two_images(5.0, True)
+    assert not torch.allclose(first, second, atol=1e-3)
+    assert torch.equal(two_images(5.0, False)[0], two_images(0.0, False)[0]), "a trained avatar knows no noise"
+
+
+def test_density_is_looked_at_anew_every_few_steps(make_avatar, tiny_subject):
+    avatar = make_avatar()
+    avatar.config.sampling.refresh_every = 3
+    remembered = []
+    for _ in range(5):
+        train_step(avatar, tiny_subject.states)
+        remembered.append(avatar.grid.density.clone())
+    changes = [not torch.equal(a, b) for a, b in pairwise(remembered)]
+    assert changes == [False, False, True, False]
+    seen(avatar, rays_at(0), tiny_subject.states)
+    assert torch.equal(avatar.grid.density, remembered[-1]) and int(avatar.step) == 5
+
+
+def test_both_precisions_render_about_the_same(make_avatar, tiny_subject, monkeypatch):
+    torch.manual_seed(3)
+    asked = []
+    monkeypatch.setattr(precision, "multiplies_bfloat16", lambda device: asked.append(device.type) or True)
+    fine = make_avatar()
+    coarse = make_avatar(bfloat16=True)
+    coarse.load_state_dict(fine.state_dict())
+    a, b = (seen(avatar, rays_at(0), tiny_subject.states)["rgb"] for avatar in (fine, coarse))
+    assert_close(a, b, atol=0.03, rtol=0)
+    assert not torch.equal(a, b) and set(asked) == {"cpu"}
+    train_step(coarse, tiny_subject.states)
+    assert learns(coarse.field.parameters())
+
+
+def test_bfloat16_is_left_where_hardware_does_not_multiply_it(make_avatar, tiny_subject, monkeypatch):
+    torch.manual_seed(3)
+    fine = make_avatar()
+    coarse = make_avatar(bfloat16=True)
+    coarse.load_state_dict(fine.state_dict())
+    monkeypatch.setattr(precision, "multiplies_bfloat16", lambda device: False)
+    a, b = (seen(avatar, rays_at(0), tiny_subject.states)["rgb"] for avatar in (fine, coarse))
+    assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_an_autocast_around_the_avatar_changes_nothing(make_avatar, tiny_subject, monkeypatch, bfloat16):
+    monkeypatch.setattr(precision, "multiplies_bfloat16", lambda device: True)
+    avatar = stirred(make_avatar(schedule="soft", bfloat16=bfloat16))
+    start, found = {name: value.clone() for name, value in avatar.state_dict().items()}, []
+    for outer in (False, True):
+        avatar.load_state_dict(start)
+        torch.manual_seed(5)
+        with torch.autocast("cpu", torch.bfloat16, enabled=outer):
+            rendered = avatar.train().render(rays_at(0), tiny_subject.states[:1], torch.zeros(1, dtype=torch.long))
+            result = descend(avatar, rendered, torch.full((64, 3), 0.5), torch.ones(64, 1), 1)
+            image = seen(avatar, rays_at(1), tiny_subject.states)
+        gradients = {name: p.grad.clone() for name, p in avatar.named_parameters() if p.grad is not None}
+        found.append((result.terms, gradients, image, avatar.grid.density.clone()))
+        avatar.zero_grad()
+    (terms, gradients, image, density), (terms_within, gradients_within, image_within, density_within) = found
+    assert gradients.keys() == gradients_within.keys() and torch.equal(density, density_within)
+    for ours, within in ((terms, terms_within), (gradients, gradients_within), (image, image_within)):
+        for name, value in ours.items():
+            assert torch.equal(value, within[name]), name
+
+
+# -- state ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_avatar_renders_the_same_in_another_ones_place(make_avatar, tiny_subject):
+    avatar = stirred(make_avatar())
+    avatar.set_progress(1.0)
+    train_step(avatar, tiny_subject.states)
+    stranger = replace(tiny_subject, identity=torch.ones(3), states=tiny_subject.states[:1], num_timesteps=7)
+    other = make_avatar(stranger)
+    states = tiny_subject.states
+    assert not torch.allclose(
+        seen(other, rays_at(0), states)["rgb"], seen(avatar, rays_at(0), states)["rgb"], atol=0.01
+    )
+    other.load_state_dict(avatar.state_dict())
+    for timesteps in (None, torch.arange(3)):
+        expected, found = (seen(a, rays_at(1), states, timesteps) for a in (avatar, other))
+        for name in expected:
+            assert_close(found[name], expected[name])
+    assert int(other.stage) == SOFT and int(other.step) == 1
+
+
+def test_training_goes_on_from_a_state_as_if_unbroken(make_avatar, tiny_subject):
+    def steps(avatar: Avatar, seeds) -> None:
+        for seed in seeds:
+            torch.manual_seed(seed)
+            train_step(avatar, tiny_subject.states)
+            with torch.no_grad():
+                for parameter in avatar.parameters():
+                    if parameter.grad is not None:
+                        parameter -= 0.01 * parameter.grad
+
+    unbroken, broken = make_avatar(), make_avatar()
+    broken.load_state_dict(unbroken.state_dict())
+    steps(unbroken, range(4))
+    steps(broken, range(2))
+    resumed = make_avatar()
+    resumed.load_state_dict(broken.state_dict())
+    steps(resumed, range(2, 4))
+    expected, found = unbroken.state_dict(), resumed.state_dict()
+    assert expected.keys() == found.keys()
+    for name in expected:
+        assert torch.equal(found[name], expected[name]), name
+
+
+def test_no_array_of_the_head_model_is_in_the_state(make_avatar, tiny_head):
+    stored = make_avatar().state_dict()
+    arrays = [
+        tiny_head.template,
+        tiny_head.faces,
+        tiny_head.identity_dirs,
+        tiny_head.expression_dirs,
+        tiny_head.pose_dirs,
+    ]
+    arrays += [tiny_head.joint_regressor, tiny_head.skinning_weights, *tiny_head.regions.values()]
+    for name, value in stored.items():
+        assert not any(
+            value.numel() == a.numel() and torch.equal(value.flatten().double(), a.flatten().double())
+            for a in arrays
+            if a.any()
+        ), name
+        if value.ndim and value.shape[0] == tiny_head.num_verts:
+            assert name == "static_offset"
+
+
+def test_another_head_model_is_refused_by_name(make_avatar, head_arrays, tiny_subject, tmp_path):
+    state = make_avatar().state_dict()
+    check_same_head_model("run", state, tiny_subject.model)
+    head_arrays["v_template"] = head_arrays["v_template"] + 0.01
+    head_arrays["name"] = np.array("other head")
+    other_head = head_model_from_arrays(head_arrays, tmp_path / "other.npz")
+    with pytest.raises(SubjectError) as refused:
+        check_same_head_model(tmp_path / "run", state, other_head)
+    for part in (str(tmp_path / "run"), tiny_subject.model.fingerprint, other_head.fingerprint, "other head"):
+        assert part in str(refused.value)

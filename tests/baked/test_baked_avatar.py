@@ -1,0 +1,236 @@
+"""Pictures of a prepared avatar against those of the avatar itself."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.testing import assert_close
+
+from partnerface_ns.avatar.avatar import SOFT, Avatar
+from partnerface_ns.baked.baked_avatar import PreparedAvatar
+from partnerface_ns.baked.capacity import Room
+from partnerface_ns.baked.config import PreparedConfig
+from partnerface_ns.baked.image import Painter, View, quantiles
+from partnerface_ns.common import precision
+from partnerface_ns.flame.state import HeadState
+from partnerface_ns.geometry.camera import Intrinsics, rays_through_pixels
+from partnerface_ns.geometry.rows import fixed_shapes
+from partnerface_ns.rendering.rays import Rays
+from partnerface_ns.training.cuda_graph import RecordedWork
+
+SIDE = 32
+SMALL = PreparedConfig(resolution=96)
+
+
+@pytest.fixture
+def avatar(make_avatar) -> Avatar:
+    """An untrained avatar with colours, whose deformation moves points by millimetres."""
+    avatar = make_avatar()
+    for planes in avatar.field.planes:
+        planes.data.normal_(std=0.7)
+    avatar.deformation.networks.output.data.normal_(std=0.2)
+    avatar.config.sampling.num_samples, avatar.config.sampling.num_proposals = 48, 64
+    avatar.config.sampling.num_probes = 48
+    avatar.stage.fill_(SOFT)
+    return avatar.eval()
+
+
+@pytest.fixture
+def rays() -> tuple[torch.Tensor, torch.Tensor]:
+    return camera_rays()
+
+
+def camera_rays(focal_length: float = 40.0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Origin and directions of a camera half a metre in front of the tiny head."""
+    y, x = torch.meshgrid(torch.arange(SIDE), torch.arange(SIDE), indexing="ij")
+    T = torch.eye(4)
+    T[2, 3] = 0.6
+    pixels = torch.stack([x, y], -1).reshape(-1, 2) + 0.5
+    intrinsics = Intrinsics(focal_length, focal_length, SIDE / 2, SIDE / 2)
+    origins, directions = rays_through_pixels(pixels, intrinsics, T)
+    return origins[0], directions
+
+
+def exactly(avatar: Avatar, rays, state: HeadState, timesteps: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+    origin, directions = rays
+    frame = torch.zeros(len(directions), dtype=torch.long)
+    with torch.no_grad():
+        return avatar.render(Rays(origin.expand_as(directions), directions, frame), state, timesteps)
+
+
+@pytest.mark.parametrize("moment", range(3))
+def test_it_shows_nearly_what_the_avatar_shows(avatar, rays, tiny_subject, moment):
+    state = tiny_subject.states[moment : moment + 1]
+    expected = exactly(avatar, rays, state)
+    found = PreparedAvatar(avatar, SMALL).render(*rays, state)
+    assert list(found) == list(expected)
+    seen = expected["accumulation"][:, 0] > 0.99
+    assert 0.2 < seen.float().mean() < 0.9
+    for name in ("rgb", "depth", "parts", "deformation", "canonical"):
+        error = (found[name] - expected[name])[seen].abs()
+        assert error.mean() < 0.2 * expected[name][seen].std(), name
+    assert (found["accumulation"] - expected["accumulation"]).abs().mean() < 0.015
+    assert (found["depth"] - expected["depth"])[seen].abs().median() < 1e-3
+
+
+def test_expression_and_timestep_count(avatar, rays, tiny_subject):
+    prepared = PreparedAvatar(avatar, SMALL)
+    rest, speaking = (prepared.render(*rays, tiny_subject.states[i : i + 1])["rgb"] for i in (0, 1))
+    assert (rest - speaking).abs().max() > 0.05
+    avatar.torso.residual.data.normal_(std=0.3)
+    own = prepared.render(*rays, tiny_subject.states[:1], torch.tensor([0]))["rgb"]
+    assert (rest - own).abs().max() > 0.05
+
+
+def test_rays_beside_the_head_show_the_background(avatar, rays, tiny_subject):
+    origin, directions = rays
+    away = PreparedAvatar(avatar, SMALL).render(
+        origin, directions * torch.tensor([1.0, 1.0, -1.0]), tiny_subject.states[:1]
+    )
+    assert_close(away["rgb"], avatar.background.expand(len(directions), 3))
+    assert not away["accumulation"].any()
+
+
+def test_a_picture_that_cuts_the_head_is_right_up_to_its_border(avatar, tiny_subject):
+    state, rays = tiny_subject.states[:1], camera_rays(focal_length=150.0)
+    expected = exactly(avatar, rays, state)
+    assert expected["accumulation"].min() > 0.9, "the head fills the picture"
+    error = (PreparedAvatar(avatar, SMALL).render(*rays, state)["rgb"] - expected["rgb"]).abs().view(SIDE, SIDE, 3)
+    border = torch.cat([error[0], error[-1], error[:, 0], error[:, -1]])
+    assert border.mean() < 1.6 * error[4:-4, 4:-4].mean()
+
+
+@pytest.mark.parametrize("place", [(0.0, 0.0, 0.0), (0.0, 0.0, 0.2)], ids=str)
+def test_a_camera_too_near_gets_exact_pictures(avatar, tiny_subject, place):
+    directions = F.normalize(torch.randn(300, 3), dim=1)
+    rays, state = (torch.tensor(place), directions), tiny_subject.states[:1]
+    found, expected = PreparedAvatar(avatar, SMALL).render(*rays, state), exactly(avatar, rays, state)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize("place", [(0.0, 0.1, 40.0), (0.3, 0.2, -0.5)], ids=str)
+def test_a_camera_anywhere_else_sees_the_head(avatar, tiny_subject, place):
+    middle = avatar.skinning.frames(tiny_subject.states[:1]).verts[0].mean(0)
+    towards = middle + 0.05 * torch.randn(400, 3) - torch.tensor(place)
+    rays = torch.tensor(place), F.normalize(torch.cat([towards, torch.randn(100, 3)]), dim=1)
+    found = PreparedAvatar(avatar, SMALL).render(*rays, tiny_subject.states[:1])
+    expected = exactly(avatar, rays, tiny_subject.states[:1])
+    assert (found["accumulation"] - expected["accumulation"]).abs().mean() < 0.05 < expected["accumulation"].mean()
+    assert found["rgb"].min() >= 0 and found["rgb"].max() < 1.001
+
+
+@pytest.mark.parametrize("changes", [{"deformation": "none"}, {"deformation": "global"}, {"bfloat16": True}], ids=str)
+def test_every_kind_of_avatar_can_be_prepared(make_avatar, rays, tiny_subject, changes, monkeypatch):
+    monkeypatch.setattr(precision, "multiplies_bfloat16", lambda device: True)
+    avatar = make_avatar(**changes).eval()
+    avatar.config.torso.enabled = avatar.config.correction.enabled = False
+    found = PreparedAvatar(avatar, SMALL).render(*rays, tiny_subject.states[1:2])
+    expected = exactly(avatar, rays, tiny_subject.states[1:2])
+    for name, value in expected.items():
+        assert found[name].shape == value.shape
+    assert (found["rgb"].float() - expected["rgb"]).abs().mean() < 0.02
+
+
+@pytest.mark.parametrize(("behind", "any_followed"), [(False, True), (True, False)])
+def test_samples_are_followed_where_mouth_or_eyes_can_be_seen(avatar, rays, tiny_subject, behind, any_followed):
+    origin, directions = rays
+    turned = torch.tensor([-1.0, 1.0, -1.0]) if behind else torch.ones(3)
+    state = tiny_subject.states[:1]
+    view = View(origin * turned, directions * turned, state, avatar.skinning.head.pose(state), None)
+    with torch.no_grad():
+        taken = Room.of(Painter(avatar, SMALL).draw(view).counts)
+    assert taken.hit > 100 and (taken.exact > 0) == any_followed
+
+
+def test_chunks_change_nothing(avatar, rays, tiny_subject, monkeypatch):
+    prepared, state = PreparedAvatar(avatar, SMALL), tiny_subject.states[1:2]
+    whole = prepared.render(*rays, state)["rgb"]
+    monkeypatch.setattr("partnerface_ns.baked.image.RAYS_ON_CPU", 1000)
+    assert_close(prepared.render(*rays, state)["rgb"], whole, atol=1e-5, rtol=0)
+
+
+def test_more_samples_come_nearer(avatar, rays, tiny_subject):
+    state = tiny_subject.states[1:2]
+    expected = exactly(avatar, rays, state)["rgb"]
+    errors = [
+        (PreparedAvatar(avatar, PreparedConfig(96, spacing, samples, colors)).render(*rays, state)["rgb"] - expected)
+        .square()
+        .mean()
+        for spacing, samples, colors in ((0.02, 6, 1), (0.005, 48, 12))
+    ]
+    assert errors[1] < 0.5 * errors[0]
+
+
+def test_quantiles_stand_for_equal_shares():
+    points = torch.arange(5.0)[None, :, None].expand(2, 5, 3)
+    weights = torch.tensor([[0.0, 0.3, 0.3, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0, 0.8]])
+    found = quantiles(points, weights, 2)[..., 0]
+    assert_close(found, torch.tensor([[1.0, 2.0], [3.75, 4.0]]), atol=1e-5, rtol=0)
+    assert_close(quantiles(points, torch.zeros(2, 5), 3).isfinite().all(), torch.tensor(True))
+
+
+@pytest.mark.parametrize("moment", range(3))
+def test_with_fixed_shapes_it_is_as_near(avatar, rays, tiny_subject, moment):
+    """Not the same: the lattice is larger."""
+    state, prepared = tiny_subject.states[moment : moment + 1], PreparedAvatar(avatar, SMALL)
+    expected, counted = exactly(avatar, rays, state), prepared.render(*rays, state)
+    view, pictures = View(*rays, state, avatar.skinning.head.pose(state), None), Painter(avatar, SMALL)
+    with torch.no_grad():
+        taken = Room.of(pictures.draw(view).counts)
+    with fixed_shapes(), torch.no_grad():
+        drawn = pictures.draw(view, taken.grown())
+    found = drawn.shown
+    assert taken.grown().holds(Room.of(drawn.counts)) and found.keys() == counted.keys()
+    for name in ("rgb", "accumulation"):
+        errors = [(picture[name] - expected[name]).abs().mean() for picture in (counted, found)]
+        assert errors[1] < 1.2 * errors[0] + 1e-4, name
+
+
+@pytest.fixture
+def recordings(monkeypatch) -> list[RecordedWork]:
+    """All that are made; without a GPU: what is recorded is drawn plainly, in the shapes of a recording."""
+    made: list[RecordedWork] = []
+
+    class Unrecorded(RecordedWork):
+        def __init__(self, work):
+            super().__init__(work)
+            made.append(self)
+
+        def __call__(self, given):
+            with fixed_shapes():
+                return self._work(given)
+
+    monkeypatch.setattr("partnerface_ns.baked.baked_avatar.RecordedWork", Unrecorded)
+    return made
+
+
+def test_a_picture_finds_room_soon(avatar, tiny_subject, recordings, monkeypatch):
+    """Even where a recording's larger lattice holds more than the plain picture's said."""
+    monkeypatch.setattr("partnerface_ns.baked.capacity._MORE_ROWS", 1.0)
+    prepared, state = PreparedAvatar(avatar, SMALL), tiny_subject.states[:1]
+    view = View(*camera_rays(), state, avatar.skinning.head.pose(state), None)
+    found = []
+    for _ in range(8):
+        with torch.no_grad():
+            prepared._played(view)
+        found.append(len(recordings))
+    assert found[5] == found[7], "the later pictures are played"
+
+
+def test_recordings_are_kept_for_a_few_sizes(avatar, tiny_subject, recordings):
+    made = recordings
+    prepared, state = PreparedAvatar(avatar, SMALL), tiny_subject.states[:1]
+    origin, directions = camera_rays()
+    head = avatar.skinning.head.pose(state)
+    for stride, expected in ((1, 1), (2, 2), (1, 2), (3, 3), (4, 4), (1, 4), (2, 5)):
+        view = View(origin, directions[::stride], state, head, None)
+        with torch.no_grad():
+            found = prepared._played(view)["rgb"]
+        assert len(made) == expected
+        assert (found - prepared.render(origin, directions[::stride], state)["rgb"]).abs().mean() < 0.01
+    _, closer = camera_rays(160.0)  # eyes and mouth take more of the picture than there is room for
+    with torch.no_grad():
+        found = prepared._played(View(origin, closer, state, head, None))["rgb"]
+    assert len(made) == 6
+    assert (found - prepared.render(origin, closer, state)["rgb"]).abs().mean() < 0.02

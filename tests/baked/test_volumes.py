@@ -1,0 +1,60 @@
+"""A deformation that is read from nodes against the deformation itself."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from partnerface_ns.avatar.avatar import SOFT, Avatar
+from partnerface_ns.baked.volumes import BakedDeformation
+from partnerface_ns.flame.state import HeadState
+from partnerface_ns.warp.inverse_skinning import CanonicalPoints
+
+LOWER, UPPER = torch.tensor([-0.05, -0.04, 0.05]), torch.tensor([0.05, 0.05, 0.12])
+
+
+@pytest.fixture
+def avatar(make_avatar) -> Avatar:
+    avatar = make_avatar()
+    avatar.deformation.networks.output.data.normal_(std=0.2)
+    avatar.stage.fill_(SOFT)
+    return avatar.eval()
+
+
+def offsets(avatar: Avatar, points: torch.Tensor, state: HeadState) -> torch.Tensor:
+    """In the field's spacing."""
+    canonical = CanonicalPoints(points, avatar.skinning.space.torso_share(points))
+    moved = avatar.deform(canonical, torch.zeros(len(points), dtype=torch.long), state)
+    return avatar.field.spaced(moved.points) - avatar.field.spaced(points)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("moment", [0, 1])
+def test_finer_nodes_come_nearer(avatar, tiny_subject, moment):
+    points = LOWER + torch.rand(500, 3) * (UPPER - LOWER)
+    spaced, state = avatar.field.spaced(points), tiny_subject.states[moment : moment + 1]
+    expected = offsets(avatar, points, state)
+    errors = []
+    for spacing in (0.02, 0.005):
+        baked = BakedDeformation(avatar, LOWER, UPPER, spacing)
+        found = baked.moved(baked.at_moment(state), spaced) - spaced
+        errors.append((found - expected).abs().mean() / expected.abs().mean())
+    assert errors[1] < 0.05 and errors[1] < 0.3 * errors[0]
+
+
+@torch.no_grad()
+def test_nodes_hold_the_deformation_itself(avatar, tiny_subject):
+    baked, state = BakedDeformation(avatar, LOWER, UPPER, 0.02), tiny_subject.states[1:2]
+    corners = torch.stack([LOWER, UPPER])
+    spaced = avatar.field.spaced(corners)
+    found = baked.moved(baked.at_moment(state), spaced) - spaced
+    assert_close(found, offsets(avatar, corners, state), atol=1e-5, rtol=0)
+    beyond = spaced + torch.tensor([[-0.3, -0.3, -0.3], [0.3, 0.3, 0.3]])
+    assert_close(baked.moved(baked.at_moment(state), beyond) - beyond, found, atol=1e-5, rtol=0)
+
+
+def test_a_box_holds_what_lies_within(avatar):
+    baked = BakedDeformation(avatar, LOWER, UPPER, 0.02)
+    places = torch.stack([(LOWER + UPPER) / 2, LOWER + 1e-3, LOWER - 1e-3, torch.tensor([0.0, 0.0, 0.13])])
+    assert baked.holds(avatar.field.spaced(places)).tolist() == [True, True, False, False]

@@ -1,0 +1,44 @@
+"""Command lines that users copy."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from partnerface_ns.common.command_lines import after_training, command, to_train
+
+
+@pytest.fixture
+def programs(tmp_path, monkeypatch):
+    """This environment's folder of programs, with one of ours in it."""
+    (tmp_path / "ns-train").touch()
+    monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
+    return tmp_path
+
+
+def test_arguments_are_quoted(programs, monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda name: str(programs / name))
+    assert command("ns-train", "a b", 10) == "ns-train 'a b' 10"
+
+
+def test_a_program_of_another_environment_is_not_meant(programs, monkeypatch):
+    (programs / "other").touch()
+    monkeypatch.setattr("shutil.which", lambda name: str(programs / "other"))
+    assert command("ns-train") == str(programs / "ns-train")
+
+
+def test_a_program_that_is_not_on_the_path_is_named_in_full(monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.setattr("sys.executable", "/opt/some env/bin/python")
+    assert shlex.split(command("ns-eval"))[0] == "/opt/some env/bin/ns-eval"
+
+
+def test_a_capture_with_a_head_model_of_its_own_is_trained_on_with_it():
+    words = shlex.split(to_train(Path("folder"), Path("flame.pkl"), "insta"))
+    assert words[-5:] == ["--head-model", "flame.pkl", "flame-data", "--format", "insta"]
+
+
+def test_all_that_follows_training_names_the_run():
+    assert all("runs/one" in line for line in after_training(Path("runs/one")))

@@ -1,0 +1,37 @@
+"""One process at a time in a folder: others are refused, the dead are no obstacle."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.locks import alone_in
+
+HOLD = "import sys; from pathlib import Path; from partnerface_ns.common.locks import alone_in\n"
+HOLD += "with alone_in(Path(sys.argv[1])): print('in', flush=True); sys.stdin.read()"
+
+
+def test_another_process_is_refused_until_the_first_dies(tmp_path):
+    command = [sys.executable, "-c", HOLD, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "in\n"
+        with (
+            pytest.raises(SubjectError, match="output: another command is writing here"),
+            alone_in(tmp_path, Path("output")),
+        ):
+            pass
+        other.kill()
+        other.wait()
+        with alone_in(tmp_path):
+            pass
+
+
+def test_the_folder_is_free_again_after_an_error(tmp_path):
+    with pytest.raises(RuntimeError), alone_in(tmp_path):
+        raise RuntimeError("broken")
+    with alone_in(tmp_path):
+        pass

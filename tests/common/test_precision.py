@@ -1,0 +1,76 @@
+"""Where networks compute in bfloat16."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+import pytest
+import torch
+
+from partnerface_ns.common import precision
+from partnerface_ns.common.precision import in_bfloat16, own_precision, says_bfloat16
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("fma avx2 vaes rdpid", False),
+        ("avx2 avx512f avx512_vnni", False),
+        ("avx512f avx512_bf16 vaes", True),
+        ("amx_bf16 avx512_fp16 amx_tile", True),
+    ],
+)
+def test_a_cpu_says_whether_it_multiplies_bfloat16(flags, expected):
+    assert (
+        says_bfloat16(f"processor\t: 0\nmodel name\t: avx512 bf16\nflags\t\t: fpu {flags}\nbogomips\t: 4890.80\n")
+        == expected
+    )
+
+
+@pytest.mark.parametrize(("wanted", "has"), [(True, True), (True, False), (False, True)])
+def test_bfloat16_where_wanted_and_had(wanted, has, monkeypatch):
+    monkeypatch.setattr(precision, "multiplies_bfloat16", lambda device: has)
+    a = torch.ones(2, 2)
+    with in_bfloat16(a.device, wanted):
+        assert (a @ a).dtype == (torch.bfloat16 if wanted and has else torch.float32)
+
+
+def test_a_cpu_is_looked_up(monkeypatch, tmp_path):
+    ask = precision.multiplies_bfloat16.__wrapped__
+    listed = tmp_path / "cpuinfo"
+    monkeypatch.setattr(precision, "CPU_INFO", listed)
+    assert not ask(CPU), "no list, no bfloat16"
+    listed.write_text("flags : avx512_bf16\n")
+    assert ask(CPU)
+    listed.write_text("flags : avx2\n")
+    assert not ask(CPU)
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_the_gpu_asked_for_counts_and_only_if_it_takes_no_numbers_apart(native, monkeypatch):
+    current = []
+
+    @contextmanager
+    def make_current(device):
+        current.append(device)
+        yield
+        current.pop()
+
+    monkeypatch.setattr(torch.cuda, "device", make_current)
+    asked = lambda including_emulation: current[0].index == 1 and (native or including_emulation)  # noqa: E731
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", asked)
+    assert precision.multiplies_bfloat16.__wrapped__(torch.device("cuda:1")) == native
+
+
+def test_within_own_precision_no_other_autocast_counts(monkeypatch):
+    monkeypatch.setattr(precision, "multiplies_bfloat16", lambda device: True)
+    a = torch.ones(2, 2)
+    with torch.autocast("cpu", torch.bfloat16):
+        with own_precision():
+            assert (a @ a).dtype == torch.float32
+            with in_bfloat16(CPU, True):
+                assert (a @ a).dtype == torch.bfloat16
+            assert (a @ a).dtype == torch.float32
+        assert (a @ a).dtype == torch.bfloat16, "the caller's own work is the caller's"

@@ -1,0 +1,188 @@
+"""Which pixels a training step looks at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from partnerface_ns.capture.capture import Camera, Frame
+from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.flame.posing import ShapedHead
+from partnerface_ns.flame.state import HeadState
+from partnerface_ns.training.loop import Pictures, RaySampler, RaySamplerConfig, beside_outline, region_boxes
+
+SIZE = 64
+PERSON = (slice(20, 50), slice(10, 40))
+BOXES = np.array([[30, 40, 36, 44], [15, 25, 35, 30], [8, 16, 44, 46]], np.float32)
+"""Left, top, right, bottom of mouth, eyes and head."""
+
+
+def pictures(num: int = 3, person: bool = True, boxes: np.ndarray = BOXES) -> Pictures:
+    mask = np.zeros((SIZE, SIZE), np.uint8)
+    if person:
+        mask[PERSON] = 255
+    rgb = np.random.default_rng(0).integers(0, 256, (num, SIZE, SIZE, 3), dtype=np.uint8)
+    camera = Camera(np.eye(4), 80.0, 80.0, 32.0, 32.0, SIZE, SIZE)
+    frames = tuple(Frame(t, 0, camera, None, None) for t in range(num))
+    return Pictures(list(rgb), [mask] * num, frames, np.stack([boxes] * num))
+
+
+def only(**shares: float) -> RaySamplerConfig:
+    """A step of 400 rays of one picture, aimed at nothing but what is given."""
+    names = ("mouth_share", "eyes_share", "outline_share", "head_share", "foreground_share")
+    return RaySamplerConfig(400, 1, **{name: shares.get(name, 0.0) for name in names})
+
+
+def rows_and_columns(config: RaySamplerConfig, boxes: np.ndarray = BOXES) -> torch.Tensor:
+    return RaySampler(config, pictures(boxes=boxes)).sample(0).pixels
+
+
+@pytest.mark.parametrize("name, box", zip(("mouth_share", "eyes_share", "head_share"), BOXES, strict=True))
+def test_rays_aimed_at_a_box_fall_into_it_and_fill_it(name, box):
+    left, top, right, bottom = box
+    pixels = rows_and_columns(only(**{name: 1.0}))
+    low, high = torch.tensor([top, left]), torch.tensor([bottom, right])
+    assert ((pixels >= low) & (pixels <= high)).all()
+    assert ((pixels.amax(0) - pixels.amin(0)) > 0.7 * (high - low)).all()
+
+
+@pytest.mark.parametrize("name", ["mouth_share", "eyes_share", "head_share"])
+@pytest.mark.parametrize(
+    ("beyond", "in_sight"),
+    [
+        ((-60, 10, 20, 30), (0, 10, 20, 30)),
+        ((40, -500, 90, 20), (40, 0, 64, 20)),
+        ((-9, -9, 99, 99), (0, 0, 64, 64)),
+        ((-1e9, 30, 1e9, 40), (0, 30, 64, 40)),
+    ],
+)
+def test_rays_aimed_at_a_box_that_reaches_beyond_the_picture_fill_what_is_in_sight(name, beyond, in_sight):
+    """They do not pile up at the border."""
+    pixels = rows_and_columns(only(**{name: 1.0}), np.array([beyond] * 3, np.float32))
+    left, top, right, bottom = in_sight
+    low, high = torch.tensor([top, left]), torch.tensor([bottom, right])
+    assert ((pixels >= low) & (pixels < high)).all()
+    for axis, (first, end) in enumerate(zip(low, high, strict=True)):
+        counts = torch.bincount(pixels[:, axis] - first, minlength=int(end - first))
+        assert counts.max() < 5 * 400 / len(counts), "about even"
+
+
+NOWHERE = [(-60, 10, -20, 30), (10, 64, 20, 90), (0, 0, 0, 0), (-40, 10, 0.5, 30), (64, 64, 64, 64)]
+
+
+@pytest.mark.parametrize("nowhere", NOWHERE)
+@pytest.mark.parametrize("name", ["mouth_share", "eyes_share", "head_share", "outline_share"])
+def test_rays_aimed_at_what_is_out_of_sight_fall_anywhere(name, nowhere):
+    pixels = rows_and_columns(only(**{name: 1.0}), np.array([nowhere] * 3, np.float32))
+    assert len(pixels) == 400
+    assert torch.equal(pixels, rows_and_columns(only())), "as if none were aimed"
+
+
+def test_a_box_out_of_sight_changes_no_other_share():
+    """The person's rays still hit them."""
+    out = np.array([NOWHERE[0]] * 3, np.float32)
+    mask = RaySampler(only(foreground_share=0.5, head_share=0.5), pictures(boxes=out)).sample(0).mask
+    assert mask.mean() > 0.5
+
+
+def test_rays_aimed_at_the_person_hit_them_and_the_rest_falls_anywhere():
+    on_person = RaySampler(only(foreground_share=1.0), pictures()).sample(0).mask
+    anywhere = RaySampler(only(), pictures()).sample(0).mask
+    share = pictures().mask[0].mean() / 255
+    assert on_person.mean() > 0.6 > 2 * share
+    assert abs(float(anywhere.mean()) - share) < 0.1
+
+
+def test_rays_aimed_at_the_outline_lie_beside_it_within_the_heads_box():
+    row, column = rows_and_columns(only(outline_share=1.0)).T
+    rows, columns = PERSON
+    left, top, right, bottom = BOXES[2]
+    assert ((row >= top) & (row <= bottom) & (column >= left) & (column <= right)).all()
+    away = lambda at, edges: torch.minimum((at - edges.start + 0.5).abs(), (at - edges.stop + 0.5).abs())  # noqa: E731
+    beside = torch.minimum(away(row, rows), away(column, columns)) < 1
+    assert beside.float().mean() > 0.95
+
+
+def test_the_outline_is_as_wide_as_the_head_is_high():
+    mask = np.zeros((400, 400), np.uint8)
+    mask[:, 200:] = 255
+    columns = np.arange(400)
+    found = beside_outline(mask, np.stack([np.full(400, 50), columns], 1), np.array([0, 0, 400, 400], np.float32))
+    assert columns[found].tolist() == list(range(196, 204))
+
+
+def test_shares_of_more_than_all_rays_are_one_error():
+    with pytest.raises(SubjectError, match=r"foreground_share 0\.4"):
+        RaySamplerConfig(foreground_share=0.4)
+
+
+@pytest.mark.parametrize("person", [True, False])
+def test_a_step_has_all_its_rays_with_or_without_a_person(person):
+    batch = RaySampler(RaySamplerConfig(400, 2), pictures(person=person)).sample(3)
+    assert batch.pixels.shape == (400, 2) and batch.rays.origins.shape == (400, 3)
+    assert batch.rays.frame.tolist() == [0] * 200 + [1] * 200
+    assert len(set(batch.picture.tolist())) == 2
+
+
+def test_the_same_seed_and_step_give_the_same_rays_and_others_give_others():
+    sample = lambda seed, step: RaySampler(RaySamplerConfig(), pictures(), seed).sample(step).pixels  # noqa: E731
+    assert torch.equal(sample(0, 5), sample(0, 5))
+    assert not torch.equal(sample(0, 5), sample(0, 6))
+    assert not torch.equal(sample(0, 5), sample(1, 5))
+
+
+def test_colours_and_directions_belong_to_the_pixels():
+    given = pictures()
+    batch = RaySampler(RaySamplerConfig(400, 1), given).sample(1)
+    row, column = batch.pixels.T
+    truth = given.rgb[int(batch.picture[0])][row, column]
+    np.testing.assert_allclose(batch.rgb.numpy(), truth / 255, atol=1e-6)
+    across = (column + 0.5 - 32) / 80
+    np.testing.assert_allclose(batch.rays.directions[:, 0] / -batch.rays.directions[:, 2], across, atol=1e-5)
+
+
+# -- boxes of regions -------------------------------------------------------------------------------------------------
+
+
+def boxes_at(tiny_head, *depths: float) -> np.ndarray:
+    """Boxes of a head so many metres before the camera."""
+    head = ShapedHead.of(tiny_head, torch.zeros(3), None)
+    track = HeadState.neutral(tiny_head.num_expr, (len(depths),))
+    track.translation[:, 2] = -torch.tensor(depths)
+    camera = Camera(np.eye(4), 80.0, 80.0, 32.0, 32.0, SIZE, SIZE)
+    return region_boxes(head, track, [Frame(t, 0, camera, None, None) for t in range(len(depths))])
+
+
+def test_boxes_lie_around_their_regions(tiny_head):
+    far, near = boxes_at(tiny_head, 2.0, 1.0)
+    for mouth, eyes, head in (far, near):
+        assert (head[:2] <= eyes[:2]).all() and (eyes[2:] <= head[2:]).all()
+        assert eyes[1] < mouth[1] and eyes[3] < mouth[3], "eyes above the mouth"
+    assert_close = np.testing.assert_allclose
+    assert_close((near[2, 2:] - near[2, :2]) / (far[2, 2:] - far[2, :2]), 2.0, rtol=0.15)
+
+
+def test_a_head_behind_the_camera_has_no_boxes(tiny_head):
+    assert not boxes_at(tiny_head, -2.0).any()
+
+
+def test_points_behind_the_camera_do_not_count(tiny_head):
+    """A camera inside the head sees the back of the head from within; the face behind it would be mirrored."""
+    mouth, eyes, head = boxes_at(tiny_head, 0.0)[0]
+    assert not mouth.any() and not eyes.any()
+    assert (head[:2] < 32).all() and (head[2:] > 32).all() and np.isfinite(head).all()
+
+
+@pytest.mark.parametrize("field", ["translation", "rotation", "expression"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_head_that_is_posed_nowhere_is_one_error(tiny_head, field, value):
+    head = ShapedHead.of(tiny_head, torch.zeros(3), None)
+    track = HeadState.neutral(tiny_head.num_expr, (3,))
+    getattr(track, field)[1, 0] = value
+    camera = Camera(np.eye(4), 80.0, 80.0, 32.0, 32.0, SIZE, SIZE)
+    frames = [Frame(t, 0, camera, Path(f"{t:04d}.png"), None) for t in range(3)]
+    with pytest.raises(SubjectError, match=r"0001\.png \[timestep 1\]"):
+        region_boxes(head, track, frames)
