@@ -43,7 +43,7 @@ def test_pictures_are_the_same(avatar, capture, stage):
         avatar.to(device)
         state = capture.track[torch.tensor([frame.timestep])].to(device)
         with torch.no_grad():
-            pictures.append(avatar.render(rays_of_picture(frame.camera, torch.device(device)), state))
+            pictures.append(avatar.render(rays_of_picture(frame.camera, torch.device(device)), state).images())
     for name, ours in pictures[0].items():
         difference = (ours - pictures[1][name].cpu()).abs()
         assert difference.mean() < 1e-3 and difference.quantile(0.999) < 0.05, name
@@ -57,7 +57,7 @@ def test_prepared_pictures_are_the_same(avatar, capture):
         for frame in capture.frames[:8]:
             rays = rays_of_picture(frame.camera, torch.device(device))
             state = capture.track[torch.tensor([frame.timestep])].to(device)
-            pictures.append(prepared.render(rays.origins[0], rays.directions, state)["rgb"])
+            pictures.append(prepared.render(rays.origins[0], rays.directions, state).rgb)
     for ours, theirs in zip(*shown.values(), strict=True):
         assert (ours - theirs.cpu()).abs().mean() < 5e-3
     assert (shown["cpu"][0] - shown["cpu"][-1]).abs().mean() > 1e-2, "the pictures do differ"
@@ -71,7 +71,7 @@ def test_gradients_are_the_same(avatar, capture):
         avatar.to(device).eval().stage.fill_(2)
         avatar.zero_grad()
         state = capture.track[torch.tensor([frame.timestep])].to(device)
-        rgb = avatar.render(rays_of_picture(frame.camera, torch.device(device)), state)["rgb"]
+        rgb = avatar.render(rays_of_picture(frame.camera, torch.device(device)), state).rgb
         rgb.square().mean().backward()
         gradients.append({name: p.grad.cpu().clone() for name, p in avatar.named_parameters() if p.grad is not None})
     assert gradients[0].keys() == gradients[1].keys() and "assigner.log_border" in gradients[0]

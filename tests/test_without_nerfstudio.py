@@ -59,7 +59,7 @@ assert any(not torch.equal(value, before[name]) for name, value in avatar.named_
 avatar.eval()
 rays = Rays(torch.tensor([[0.0, 0.0, 1.0]]), torch.tensor([[0.0, 0.0, -1.0]]), torch.zeros(1, dtype=torch.long))
 with torch.no_grad():
-    assert avatar.render(rays, track[:1])["rgb"].isfinite().all()
+    assert avatar.render(rays, track[:1]).rgb.isfinite().all()
 print("trained")
 """
 

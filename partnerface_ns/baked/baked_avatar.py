@@ -22,6 +22,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from partnerface_ns.avatar.avatar import Avatar
+from partnerface_ns.avatar.render_output import RenderOutput
 from partnerface_ns.baked.capacity import Room
 from partnerface_ns.baked.config import PreparedConfig
 from partnerface_ns.baked.image import RAYS_ON_GPU, Drawn, Painter, View
@@ -61,7 +62,7 @@ class PreparedAvatar:
         state: HeadState,
         timesteps: Int[Tensor, "1"] | None = None,
         recorded: bool = True,
-    ) -> dict[str, Float[Tensor, "rays channels"]]:
+    ) -> RenderOutput:
         """Render rays from one place.
 
         Args:
@@ -72,7 +73,7 @@ class PreparedAvatar:
             recorded: whether a GPU may play a recording, which knows nothing of what was changed in the avatar since.
 
         Returns:
-            As `Avatar.render` in evaluation; canonical is the place after deformation.
+            As `Avatar.render` in evaluation; `inspection.canonical` is the place after deformation.
         """
         head = self._avatar.skinning.head.pose(state)
         if (head.verts[0] - origin).norm(dim=1).min() < _CLOSE:
@@ -80,9 +81,9 @@ class PreparedAvatar:
             return self._avatar.render(rays, state, timesteps)
         view = View(origin, directions, state, head, timesteps)
         playable = directions.is_cuda and len(directions) <= RAYS_ON_GPU
-        return self._played(view) if recorded and playable else self._painter.draw(view).shown
+        return self._played(view) if recorded and playable else self._painter.draw(view).output
 
-    def _played(self, view: View) -> dict[str, Tensor]:
+    def _played(self, view: View) -> RenderOutput:
         """The same on a GPU, where the work on one picture is recorded and played for others of its size."""
         kind = (len(view.directions), view.timesteps is None)
         with self._playing:
@@ -99,7 +100,7 @@ class PreparedAvatar:
             self._recordings[kind] = recording  # the last is the newest
             if len(self._recordings) > _NUM_RECORDINGS:
                 self._recordings.pop(next(iter(self._recordings)))
-            return {name: values.clone() for name, values in drawn.shown.items()}
+            return drawn.output.clone()
 
     def _recording(self, room: Room, before: Room | None) -> _Recording:
         """For pictures that take so much room; `before` is what the last recording of the kind had and lacked."""

@@ -12,7 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from partnerface_ns.avatar.avatar import Avatar
-from partnerface_ns.avatar.stages import Moments
+from partnerface_ns.avatar.canonical_warp import WarpFrames
+from partnerface_ns.avatar.render_output import Inspection, RenderOutput
 from partnerface_ns.baked.capacity import Room
 from partnerface_ns.baked.config import PreparedConfig
 from partnerface_ns.baked.scene import Scene, Scenes
@@ -43,7 +44,7 @@ class View(NamedTuple):
 class Drawn(NamedTuple):
     """A picture."""
 
-    shown: dict[str, Tensor]
+    output: RenderOutput
     counts: Int[Tensor, "7"]
     """The `Room` that it takes."""
 
@@ -58,13 +59,13 @@ class Painter:
     def draw(self, view: View, room: Room | None = None) -> Drawn:
         """The picture; `room` is what `fixed_shapes` fixes of it."""
         avatar, num = self._avatar, RAYS_ON_GPU if view.directions.is_cuda else RAYS_ON_CPU
-        moments = avatar.moments(view.state, view.timesteps, avatar.skinning.posed(view.state, view.head))
-        scene = self._scenes.of(view.origin, view.directions, moments, room)
-        chunks = [self._shaded(view.origin, part, moments, scene, room) for part in view.directions.split(num)]
-        shown = {name: torch.cat([chunk.shown[name] for chunk in chunks]) for name in chunks[0].shown}
-        return Drawn(shown, torch.cat([scene.counts, sum(chunk.counts for chunk in chunks)]))
+        frames = avatar.warp.frames(view.state, view.timesteps, avatar.skinning.posed(view.state, view.head))
+        scene = self._scenes.of(view.origin, view.directions, frames, room)
+        chunks = [self._shaded(view.origin, part, frames, scene, room) for part in view.directions.split(num)]
+        output = RenderOutput.cat([chunk.output for chunk in chunks])
+        return Drawn(output, torch.cat([scene.counts, sum(chunk.counts for chunk in chunks)]))
 
-    def _shaded(self, origin: Tensor, directions: Tensor, moments: Moments, scene: Scene, room: Room | None) -> Drawn:
+    def _shaded(self, origin: Tensor, directions: Tensor, frames: WarpFrames, scene: Scene, room: Room | None) -> Drawn:
         avatar, lattice = self._avatar, scene.lattice
         num_ambient = scene.values.shape[0] - 7
         column, place = lattice.columns(directions)
@@ -81,9 +82,9 @@ class Painter:
             followed, at, apart = exact.of(directions_hit), exact.of(distance), exact.of(length)
             # Half as many show where to look.
             coarse, wide = F.avg_pool1d(at, 2), 2 * F.avg_pool1d(apart, 2)
-            first = self._followed(origin, followed, coarse, moments, scene)
+            first = self._followed(origin, followed, coarse, frames, scene)
             at, apart = self._looked_again(coarse, wide, weights_from_density(self._scenes.density.at(first), wide))
-            spaced = exact.into(spaced, self._followed(origin, followed, at, moments, scene))
+            spaced = exact.into(spaced, self._followed(origin, followed, at, frames, scene))
             distance, length = exact.into(distance, at), exact.into(length, apart)
         weights = weights_from_density(self._scenes.density.at(spaced), length)
         opacity = weights.sum(1, keepdim=True)
@@ -91,26 +92,22 @@ class Painter:
         # What varies slowly is read where a ray sees most.
         parts, size, ambient = lattice.read(scene.values[3:], place, depth)[:, 0].split([3, 1, num_ambient], 1)
         spaced = quantiles(spaced, weights, self.config.num_colors)
-        color = self._color(spaced, ambient, directions_hit, moments)
+        color = self._color(spaced, ambient, directions_hit, frames)
 
         on_rays = lambda values: hit.into(values.new_zeros(len(directions), values.shape[1]), values)  # noqa: E731
         accumulation = on_rays(opacity)
         rgb = on_rays(opacity * color) + (1 - accumulation) * avatar.get_buffer("background")
         field = avatar.field
-        shown = {
-            "parts": parts,
-            "deformation": size.expand(-1, 3),
-            "canonical": (field.places(spaced.mean(1)) - field.lower) / (field.upper - field.lower),
-        }
-        outputs = {"rgb": rgb, "accumulation": accumulation, "depth": on_rays(depth)}
-        return Drawn(outputs | {name: on_rays(opacity * values) for name, values in shown.items()}, counts)
+        canonical = (field.places(spaced.mean(1)) - field.lower) / (field.upper - field.lower)
+        inspected = (on_rays(opacity * color) for color in (parts, size.expand(-1, 3), canonical))
+        return Drawn(RenderOutput(rgb, accumulation, on_rays(depth), Inspection(*inspected)), counts)
 
     def _followed(
-        self, origin: Tensor, directions: Tensor, distance: Tensor, moments: Moments, scene: Scene
+        self, origin: Tensor, directions: Tensor, distance: Tensor, frames: WarpFrames, scene: Scene
     ) -> Float[Tensor, "rays samples 3"]:
         """Places of samples after skinning and deformation of each, in the field's spacing."""
         at = along(origin.expand(len(directions), -1), directions, distance)
-        canonical = self._scenes.canonical(at.flatten(0, 1), moments)
+        canonical = self._scenes.canonical(at.flatten(0, 1), frames)
         return self._scenes.deformation.moved(scene.deformation, canonical).view_as(at)
 
     def _looked_again(self, distance: Tensor, length: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
@@ -128,11 +125,11 @@ class Painter:
         spaced: Float[Tensor, "rays colors 3"],
         ambient: Float[Tensor, "rays ambient"],
         directions: Float[Tensor, "rays 3"],
-        moments: Moments,
+        frames: WarpFrames,
     ) -> Float[Tensor, "rays 3"]:
         """Mean colour of each ray's places."""
         field, num = self._avatar.field, spaced.shape[1]
-        seen_along = directions @ moments.skinned.T_canonical_skull[0, :3, :3].T
+        seen_along = directions @ frames.skinned.T_canonical_skull[0, :3, :3].T
         with in_bfloat16(spaced.device, self._avatar.config.bfloat16):
             features = field.features(spaced.flatten(0, 1))
             color = field.color(features, *(x.repeat_interleave(num, 0) for x in (seen_along, ambient)))

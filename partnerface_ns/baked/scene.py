@@ -15,7 +15,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from partnerface_ns.avatar.avatar import Avatar
-from partnerface_ns.avatar.stages import Moments
+from partnerface_ns.avatar.canonical_warp import WarpFrames
+from partnerface_ns.avatar.shading import inspection_colors
 from partnerface_ns.baked.capacity import Room
 from partnerface_ns.baked.config import PreparedConfig
 from partnerface_ns.baked.volumes import BakedDeformation, BakedDensity
@@ -81,7 +82,7 @@ class Scenes:
         self,
         origin: Float[Tensor, "3"],
         directions: Float[Tensor, "rays 3"],
-        moments: Moments,
+        frames: WarpFrames,
         room: Room | None = None,
     ) -> Scene:
         """What the camera at a place of the world sees along some directions, which its lattice spans.
@@ -89,19 +90,19 @@ class Scenes:
         Args:
             origin: world frame, metres.
             directions: world frame, unit length.
-            moments: one prepared frame.
+            frames: one posed frame.
             room: what `fixed_shapes` fixes.
         """
-        avatar, verts, space = self._avatar, moments.skinned.verts[0], self._avatar.config.space
+        avatar, verts, space = self._avatar, frames.skinned.verts[0], self._avatar.config.space
         padding = max(space.reach_hair, space.reach_torso)
         coarse = ViewLattice.around(verts, padding, 2 * self.config.spacing, origin, directions, room and room[:3])
-        near, known = self._in_sight(coarse, moments, room and room.near)
+        near, known = self._in_sight(coarse, frames, room and room.near)
         lattice = coarse.finer()
         for axis in range(3):
             known = known.repeat_interleave(2, axis)
         node = Rows(known.flatten(), room and room.in_sight)
         points = lattice.points(node.index)
-        canonical = avatar.canonical(points, one_frame(points), moments)
+        canonical = avatar.warp.to_canonical(points, one_frame(points), frames)
         # Training drew its samples from density before deformation, and where it never looked a deformation may be
         # anything: both decide where to look here too, while rays read density after deformation.
         nowhere = points.new_zeros(_size(lattice))
@@ -111,43 +112,43 @@ class Scenes:
         # Samples are interpolated from their cells' nodes and these nodes' neighbours.
         read = Rows(_grown(share > 0).flatten(), room and room.in_sight)
         places = read.of(node.into(nowhere[:, None].expand(-1, 3), canonical.points))
-        values = self._values(CanonicalPoints(places, read.of(node.into(nowhere, canonical.torso))), moments)
+        values = self._values(CanonicalPoints(places, read.of(node.into(nowhere, canonical.torso))), frames)
         nothing = values.new_zeros(_size(lattice), values.shape[1])
         nothing[:, :3] = 1  # a corner of the box
         values = read.into(nothing, values).T.reshape(-1, *lattice.shape)
         counts = torch.cat([coarse.needed, torch.stack([near.holds.sum(), node.holds.sum()])])
-        deformation, exact = self.deformation.at_moment(moments.states), self._exact_columns(verts, lattice)
+        deformation, exact = self.deformation.at_moment(frames.states), self._exact_columns(verts, lattice)
         return Scene(deformation, lattice, values, *self._samples(share, lattice), exact, counts)
 
-    def _values(self, canonical: CanonicalPoints, moments: Moments) -> Float[Tensor, "points channels"]:
+    def _values(self, canonical: CanonicalPoints, frames: WarpFrames) -> Float[Tensor, "points channels"]:
         """The values of a scene at canonical places."""
         avatar, frame = self._avatar, one_frame(canonical.points)
         with in_bfloat16(frame.device, avatar.config.bfloat16):
-            moved = avatar.deform(canonical, frame, moments.states)
-        shown = avatar.inspect(canonical.points, moved)
+            moved = avatar.warp.deform(canonical, frame, frames.states)
+        shown = inspection_colors(canonical.points, moved, avatar.field, avatar.config)
         spaced = avatar.field.spaced(moved.points)
-        return torch.cat([spaced, shown["parts"], shown["deformation"][:, :1], moved.ambient.float()], 1)
+        return torch.cat([spaced, shown.parts, shown.deformation[:, :1], moved.ambient.float()], 1)
 
     def _in_sight(
-        self, coarse: ViewLattice, moments: Moments, room: int | None
+        self, coarse: ViewLattice, frames: WarpFrames, room: int | None
     ) -> tuple[Rows, Bool[Tensor, "rows columns depths"]]:
         """Cells near matter, and which cells are neither empty nor hidden, and their neighbours."""
         avatar = self._avatar
         points = coarse.points(torch.arange(_size(coarse), device=coarse.lower.device))
         near = torch.zeros_like(points[:, 0], dtype=torch.bool)
-        for T in (moments.skinned.T_canonical_skull[0], moments.skinned.T_canonical_torso[0]):
+        for T in (frames.skinned.T_canonical_skull[0], frames.skinned.T_canonical_torso[0]):
             near |= avatar.grid.near_matter(move_points(T, points))
         chosen = Rows(near, room)
-        density = self.density.mean_around(0, self.canonical(chosen.of(points), moments))
+        density = self.density.mean_around(0, self.canonical(chosen.of(points), frames))
         density = chosen.into(points.new_zeros(len(points)), density).view(coarse.shape)
         through = density * coarse.size[2]
         # Rays may pass beside a cell's middle, where more light gets through.
         light = dilated(torch.exp(through - running_sums(through)))
         return chosen, _grown((density > _THIN) & (light > _HIDDEN))
 
-    def canonical(self, points: Float[Tensor, "points 3"], moments: Moments) -> Float[Tensor, "points 3"]:
+    def canonical(self, points: Float[Tensor, "points 3"], frames: WarpFrames) -> Float[Tensor, "points 3"]:
         """Where inverse skinning puts points of the world, in the field's spacing."""
-        return self._avatar.field.spaced(self._avatar.canonical(points, one_frame(points), moments).points)
+        return self._avatar.field.spaced(self._avatar.warp.to_canonical(points, one_frame(points), frames).points)
 
     def _share(
         self, density: Tensor, known: Tensor, looked_at: Tensor, lattice: ViewLattice

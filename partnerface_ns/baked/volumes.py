@@ -90,7 +90,7 @@ class BakedDeformation:
         """What one moment adds to the nodes' places in the field's spacing; `state` has batch axes (1,)."""
         frame = torch.zeros(len(self._spaced), dtype=torch.long, device=self._spaced.device)
         with in_bfloat16(self._spaced.device, self._avatar.config.bfloat16):
-            moved = self._avatar.deform(self._nodes, frame, state)
+            moved = self._avatar.warp.deform(self._nodes, frame, state)
         return (self._avatar.field.spaced(moved.points) - self._spaced).T.reshape(3, *self._shape)
 
     def holds(self, spaced: Float[Tensor, "*batch 3"]) -> Bool[Tensor, "*batch"]:

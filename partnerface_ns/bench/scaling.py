@@ -8,24 +8,22 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
-from typing import ParamSpec, TypeVar
-from unittest.mock import patch
 
 import numpy as np
 import torch
 from PIL import Image
+from torch.profiler import ProfilerActivity, profile, record_function
 
-from partnerface_ns.avatar.avatar import Avatar
+from partnerface_ns.bench.pieces import STEP, shares_of_pieces
 from partnerface_ns.bench.training_runs import avatar_for
 from partnerface_ns.capture.capture import Camera, Capture
 from partnerface_ns.capture.head_models import resolve_head_model
 from partnerface_ns.capture.images import load_picture
 from partnerface_ns.capture.load import load_capture
-from partnerface_ns.common.clock import seconds_when_done
 from partnerface_ns.common.progress import progress
 from partnerface_ns.driving.player import scaled_camera
 from partnerface_ns.flame.head_model import HeadModel
@@ -39,7 +37,6 @@ _SIZE, _NUM_PARTS = 256, 8
 """What stays where something else changes."""
 _FIRST, _COUNTED = 8, 40
 """Steps that are not counted (a GPU's work is recorded in them), and steps that are."""
-Given, Found = ParamSpec("Given"), TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -108,17 +105,15 @@ def step_costs(folder: Path, device: str, head_model: Path | None = None) -> lis
 
 
 def pieces_of_a_step(folder: Path, head_model: Path | None = None) -> dict[str, float]:
-    """Share of a step's time that each piece of it takes, on the CPU; what they call in each other counts once."""
-    watch = _Stopwatch()
-    run = _steps(*_loaded(folder, head_model), _Setting("", 0, FRAMES[0], _SIZE, _NUM_PARTS), "cpu", watch)
-    step = watch.around("optimiser, drawing of rays", lambda: next(run))
-    with patch.object(torch.Tensor, "backward", watch.around("backward pass", torch.Tensor.backward)):
-        for turn in progress(range(_FIRST + _COUNTED), "Timing pieces"):
-            if turn == _FIRST:
-                watch.seconds.clear()
-            step()
-    total = sum(watch.seconds.values())
-    return {name: seconds / total for name, seconds in sorted(watch.seconds.items(), key=lambda item: -item[1])}
+    """Share of a step's time that each piece of it takes, on the CPU; a piece called within another counts once."""
+    run = _steps(*_loaded(folder, head_model), _Setting("", 0, FRAMES[0], _SIZE, _NUM_PARTS), "cpu")
+    for _ in progress(range(_FIRST), "Warming up"):
+        next(run)
+    with profile(activities=[ProfilerActivity.CPU]) as profiler:
+        for _ in progress(range(_COUNTED), "Timing pieces"):
+            with record_function(STEP):
+                next(run)
+    return shares_of_pieces(profiler.events() or [])
 
 
 def _loaded(folder: Path, head_model: Path | None) -> tuple[Capture, HeadModel]:
@@ -126,9 +121,7 @@ def _loaded(folder: Path, head_model: Path | None) -> tuple[Capture, HeadModel]:
     return capture, resolve_head_model(capture, head_model)
 
 
-def _steps(
-    capture: Capture, model: HeadModel, setting: _Setting, device: str, watch: _Stopwatch | None = None
-) -> Iterator[object]:
+def _steps(capture: Capture, model: HeadModel, setting: _Setting, device: str) -> Iterator[object]:
     given = capture.frames_of("train")
     index = np.arange(setting.frames) % len(given)
     frames = [
@@ -145,24 +138,7 @@ def _steps(
     pictures = Pictures([seen[i][0] for i in index], [seen[i][1] for i in index], frames, boxes)
     preset = lite(schedule="soft", num_parts=setting.parts)
     avatar = avatar_for(longer, head, frames, preset).to(device)
-    if watch is not None:
-        _watch(avatar, watch)
     return steps(avatar, pictures, track, FitConfig(sampler=preset.sampler))
-
-
-def _watch(avatar: Avatar, watch: _Stopwatch) -> None:
-    pieces = (
-        (avatar, "moments", "posing the head"),
-        (avatar, "canonical", "inverse skinning"),
-        (avatar, "_intervals", "placing samples"),
-        (avatar, "deform", "parts"),
-        (avatar.field, "geometry", "canonical field"),
-        (avatar.field, "color", "canonical field"),
-        (avatar, "remember", "density grid"),
-        (avatar, "rendered", "volume rendering"),
-    )
-    for owner, method, name in pieces:
-        setattr(owner, method, watch.around(name, getattr(owner, method)))
 
 
 def _resized(picture: tuple[np.ndarray, np.ndarray], camera: Camera) -> tuple[np.ndarray, np.ndarray]:
@@ -171,28 +147,8 @@ def _resized(picture: tuple[np.ndarray, np.ndarray], camera: Camera) -> tuple[np
 
 
 def _timed(run: Iterator[object], device: str) -> float:
-    began = seconds_when_done(device)
+    began = time.perf_counter()
     next(run)
-    return seconds_when_done(device) - began
-
-
-class _Stopwatch:
-    """Seconds by name; what is called within something else does not count for that."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = defaultdict(float)
-        self._within: list[float] = []
-
-    def around(self, name: str, work: Callable[Given, Found]) -> Callable[Given, Found]:
-        def timed(*args: Given.args, **kwargs: Given.kwargs) -> Found:
-            self._within.append(0.0)
-            began = time.perf_counter()
-            try:
-                return work(*args, **kwargs)
-            finally:
-                seconds = time.perf_counter() - began
-                self.seconds[name] += seconds - self._within.pop()
-                if self._within:
-                    self._within[-1] += seconds
-
-        return timed
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - began

@@ -193,5 +193,5 @@ def render(avatar: Avatar, capture: Capture, frame: Frame) -> Float[Tensor, "hei
     """The avatar's picture of a frame in [0, 1], on the CPU, its torso predicted from the head's pose."""
     camera, device = frame.camera, avatar.identity.device
     rays = rays_of_picture(camera, device)
-    rgb = avatar.render(rays, capture.track[torch.tensor([frame.timestep])].to(device))["rgb"]
+    rgb = avatar.render(rays, capture.track[torch.tensor([frame.timestep])].to(device)).rgb
     return rgb.cpu().reshape(camera.height, camera.width, 3)

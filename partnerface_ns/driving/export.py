@@ -145,10 +145,10 @@ def _looked_at(player: Player) -> list[UInt8[np.ndarray, "verts 3"]]:
     normals = vertex_normals(verts, head.model.faces)
     frame = torch.zeros(len(verts), dtype=torch.long, device=player.device)
     seen = player.avatar.render(Rays(verts + _START * normals, -normals, frame), state)
-    opacity = seen["accumulation"].clamp(min=1e-3)
-    rgb = (seen["rgb"] - (1 - opacity) * player.avatar.get_buffer("background")) / opacity
+    opacity = seen.accumulation.clamp(min=1e-3)
+    rgb = (seen.rgb - (1 - opacity) * player.avatar.get_buffer("background")) / opacity
     to_bytes = lambda v: (v.float().clamp(0, 1) * 255).round().byte().cpu().numpy()  # noqa: E731
-    return [to_bytes(seen["parts"] / opacity), to_bytes(rgb)]
+    return [to_bytes(seen.images()["parts"] / opacity), to_bytes(rgb)]
 
 
 def _write_licence(folder: Path, player: Player) -> None:

@@ -111,10 +111,11 @@ class Player:
         state = self._checked(self.neutral if state is None else state)
         rays = rays_of_picture(camera, self.device)
         if self.fast:
-            drawn = self.prepared.render(rays.origins[0], rays.directions, state)
+            output = self.prepared.render(rays.origins[0], rays.directions, state)
         else:
-            drawn = self.avatar.render(rays, state)
-        return {name: values.float().reshape(camera.height, camera.width, -1) for name, values in drawn.items()}
+            output = self.avatar.render(rays, state)
+        shape = (camera.height, camera.width, -1)
+        return {name: values.float().reshape(shape) for name, values in output.images().items()}
 
     def render_batch(
         self, cameras: Iterable[Camera], states: HeadState

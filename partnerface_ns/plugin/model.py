@@ -41,6 +41,8 @@ from partnerface_ns.plugin.page import MutedPart, PageView
 from partnerface_ns.plugin.seen_views import SeenViews
 from partnerface_ns.plugin.viewer import FaceView, RecordedPage
 from partnerface_ns.rendering.rays import Rays
+from partnerface_ns.training.objective import training_loss
+from partnerface_ns.training.optimiser_groups import param_groups
 from partnerface_ns.warp.part_names import part_names
 
 OUTPUTS = ("rgb", "accumulation", "depth", "parts", "deformation", "canonical")
@@ -118,7 +120,7 @@ class PartnerfaceModel(Model):
     # -- training ------------------------------------------------------------------------------------------------
 
     def get_param_groups(self) -> dict[str, list[nn.Parameter]]:
-        return self.avatar.param_groups()
+        return param_groups(self.avatar)
 
     def get_training_callbacks(
         self, training_callback_attributes: TrainingCallbackAttributes
@@ -135,10 +137,12 @@ class PartnerfaceModel(Model):
         timesteps = _timesteps_of_rays(ray_bundle, len(self._track))
         if timesteps is None:
             frame = torch.zeros(ray_bundle.origins.shape[0], dtype=torch.long, device=self.device)
-            return self.avatar.render(Rays(ray_bundle.origins, ray_bundle.directions, frame), self._neutral())
+            output = self.avatar.render(Rays(ray_bundle.origins, ray_bundle.directions, frame), self._neutral())
+            return {**output.images(), "output": output}
         present, frame = timesteps.to(self.device).unique(return_inverse=True)
         rays = Rays(ray_bundle.origins, ray_bundle.directions, frame)
-        return self.avatar.render(rays, self._states(present), self._residuals_of(present))
+        output = self.avatar.render(rays, self._states(present), self._residuals_of(present))
+        return {**output.images(), "output": output}
 
     def get_metrics_dict(self, outputs: dict[str, Tensor], batch: dict[str, Any]) -> dict[str, Tensor]:
         """PSNR of the batch's rays, which are not spread evenly over the picture."""
@@ -147,7 +151,7 @@ class PartnerfaceModel(Model):
     def get_loss_dict(
         self, outputs: dict[str, Tensor], batch: dict[str, Any], metrics_dict: dict[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
-        return self.avatar.loss(outputs, batch["image"], batch["mask"])
+        return training_loss(self.avatar, outputs["output"], batch["image"], batch["mask"])
 
     # -- images --------------------------------------------------------------------------------------------------
 
@@ -193,13 +197,13 @@ class PartnerfaceModel(Model):
         self.prepare()
         assert self._prepared is not None
         whole = self._muted.part is None
-        return self._prepared.render(origins[0], directions, states, residuals, recorded=whole)
+        return self._prepared.render(origins[0], directions, states, residuals, recorded=whole).images()
 
     def _exact(
         self, origins: Tensor, directions: Tensor, states: HeadState, residuals: Tensor | None
     ) -> dict[str, Tensor]:
         rays = Rays(origins, directions, torch.zeros(len(origins), dtype=torch.long, device=self.device))
-        return self.avatar.render(rays, states, residuals, self.config.eval_num_rays_per_chunk)
+        return self.avatar.render(rays, states, residuals, self.config.eval_num_rays_per_chunk).images()
 
     def get_rgba_image(self, outputs: dict[str, Tensor], output_name: str = "rgb") -> Tensor:
         """Colours without the background, and opacity."""

@@ -87,6 +87,13 @@ class DensityGrid(nn.Module):
         self.register_buffer("widened", initial.clone())
         self.register_buffer("surroundings", self._surroundings())
 
+    @staticmethod
+    def cell_centers(resolution: int, lower: Float[Tensor, "3"], upper: Float[Tensor, "3"]) -> Float[Tensor, "cells 3"]:
+        """Centres of all cells of a box, metres, flattened over x, y, z."""
+        axes = [torch.linspace(0.5 / resolution, 1 - 0.5 / resolution, resolution, device=lower.device)] * 3
+        cells = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
+        return lower + cells * (upper - lower)
+
     def probe(self, points: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch"]:
         """Remembered density, widened by one cell; zero outside the box."""
         return self._look_up(self.widened, self.resolution, points)

@@ -15,12 +15,16 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.profiler import record_function
 
 from partnerface_ns.avatar.avatar import Avatar
+from partnerface_ns.avatar.render_output import RenderOutput
 from partnerface_ns.common.precision import own_precision
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.rendering.rays import RayBatch, Rays
 from partnerface_ns.training.cuda_graph import RecordedWork
+from partnerface_ns.training.objective import training_loss
+from partnerface_ns.training.optimiser_groups import param_groups
 from partnerface_ns.training.step_guard import StepResult, clip_gradients
 from partnerface_ns.warp.inverse_skinning import PosedFrames
 
@@ -40,20 +44,21 @@ class _Inputs(NamedTuple):
 
 
 @own_precision()
-def descend(avatar: Avatar, rendered: dict[str, Tensor], rgb: Tensor, mask: Tensor, num_frames: int) -> StepResult:
+def backward(avatar: Avatar, output: RenderOutput, rgb: Tensor, mask: Tensor, num_frames: int) -> StepResult:
     """The backward pass of rendered rays; clipped gradients lie in the parameters' `grad`, which was empty.
 
     Args:
         avatar: has rendered the rays.
-        rendered: equally many rays of each frame, frame by frame.
+        output: equally many rays of each frame, frame by frame.
         rgb: true colours.
         mask: true foreground.
         num_frames: frames of the batch.
     """
-    terms = avatar.loss(rendered, rgb, mask)
-    torch.stack(list(terms.values())).sum().backward()
-    norms = clip_gradients(avatar.param_groups())
-    squared_error = (rendered["rgb"].detach() - rgb).square().unflatten(0, (num_frames, -1)).mean((1, 2))
+    terms = training_loss(avatar, output, rgb, mask)
+    with record_function("backward pass"):
+        torch.stack(list(terms.values())).sum().backward()
+    norms = clip_gradients(param_groups(avatar))
+    squared_error = (output.rgb.detach() - rgb).square().unflatten(0, (num_frames, -1)).mean((1, 2))
     return StepResult({name: term.detach() for name, term in terms.items()}, squared_error, norms)
 
 
@@ -105,7 +110,7 @@ class RecordedStep:
         result, gradients = self._recording(given)
         for parameter, gradient in gradients:  # an optimiser may have let go of it
             parameter.grad = gradient
-        self._avatar.remember(result.finite)
+        self._avatar.end_step(result.finite)
         return result
 
     def _posed_frames(self, timesteps: Int[Tensor, "frames"]) -> PosedFrames:
@@ -128,7 +133,7 @@ class RecordedStep:
 def _gradients(avatar: Avatar, given: _Inputs) -> tuple[StepResult, list[tuple[Tensor, Tensor]]]:
     """What a step was about, and the parameters that it concerns with their gradients."""
     avatar.zero_grad(set_to_none=True)
-    moments = avatar.moments(given.states, given.timesteps, given.posed)
-    rendered = avatar.rendered(given.rays, moments, given.timesteps)
-    result = descend(avatar, rendered, given.rgb, given.mask, len(given.timesteps))
+    frames = avatar.warp.frames(given.states, given.timesteps, given.posed)
+    output = avatar.render_frames(given.rays, frames, given.timesteps)
+    result = backward(avatar, output, given.rgb, given.mask, len(given.timesteps))
     return result, [(p, p.grad) for p in avatar.parameters() if p.grad is not None]

@@ -23,7 +23,8 @@ from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.camera import Intrinsics, project_points, rays_through_pixels
 from partnerface_ns.rendering.metrics import above_neck
 from partnerface_ns.rendering.rays import RayBatch, Rays
-from partnerface_ns.training.captured_step import RecordedStep, descend
+from partnerface_ns.training.captured_step import RecordedStep, backward
+from partnerface_ns.training.optimiser_groups import param_groups
 from partnerface_ns.training.step_guard import StepGuard, StepResult
 
 _NEAR = 0.01
@@ -290,9 +291,10 @@ class PlainStep:
         """As `RecordedStep`."""
         avatar, timesteps = self._avatar, batch.timesteps
         avatar.zero_grad(set_to_none=True)
-        rendered = avatar.rendered(batch.rays, avatar.moments(self._track[timesteps], timesteps), timesteps)
-        result = descend(avatar, rendered, batch.rgb, batch.mask, len(timesteps))
-        avatar.remember(result.finite)
+        frames = avatar.warp.frames(self._track[timesteps], timesteps)
+        output = avatar.render_frames(batch.rays, frames, timesteps)
+        result = backward(avatar, output, batch.rgb, batch.mask, len(timesteps))
+        avatar.end_step(result.finite)
         return result
 
 
@@ -320,7 +322,7 @@ def steps(
     """
     sampler = RaySampler(config.sampler, pictures, config.seed)
     schedule = Schedule(config.schedule, clock=clock)
-    groups = [{"params": p, "name": name, "lr": 0.0} for name, p in avatar.param_groups().items()]
+    groups = [{"params": p, "name": name, "lr": 0.0} for name, p in param_groups(avatar).items()]
     optimizer = torch.optim.Adam(groups, eps=1e-15, fused=True)
     gradients = RecordedStep(avatar, track) if avatar.identity.is_cuda else PlainStep(avatar, track)
     guard = StepGuard("training", [optimizer])

@@ -9,6 +9,7 @@ import torch
 
 from partnerface_ns.geometry.rows import Rows, fixed_shapes, run_lengths
 from partnerface_ns.rendering.rays import Rays
+from partnerface_ns.training.objective import training_loss
 
 NUM_FRAMES, PER_FRAME = 3, 40
 
@@ -37,8 +38,8 @@ def rays():
 def losses_and_gradients(avatar, rays, states):
     avatar.zero_grad()
     timesteps = torch.arange(NUM_FRAMES)
-    rendered = avatar.rendered(rays, avatar.moments(states, timesteps), timesteps)
-    terms = avatar.loss(rendered, torch.full((len(rays.frame), 3), 0.3), torch.ones(len(rays.frame), 1))
+    rendered = avatar.render_frames(rays, avatar.warp.frames(states, timesteps), timesteps)
+    terms = training_loss(avatar, rendered, torch.full((len(rays.frame), 3), 0.3), torch.ones(len(rays.frame), 1))
     sum(terms.values()).backward()
     return terms, {name: p.grad for name, p in avatar.named_parameters() if p.grad is not None}
 

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 
 from partnerface_ns.avatar.avatar import SOFT, Avatar
+from partnerface_ns.avatar.render_output import RenderOutput
 from partnerface_ns.baked.baked_avatar import PreparedAvatar
 from partnerface_ns.baked.capacity import Room
 from partnerface_ns.baked.config import PreparedConfig
@@ -52,7 +53,7 @@ def camera_rays(focal_length: float = 40.0) -> tuple[torch.Tensor, torch.Tensor]
     return origins[0], directions
 
 
-def exactly(avatar: Avatar, rays, state: HeadState, timesteps: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+def exactly(avatar: Avatar, rays, state: HeadState, timesteps: torch.Tensor | None = None) -> RenderOutput:
     origin, directions = rays
     frame = torch.zeros(len(directions), dtype=torch.long)
     with torch.no_grad():
@@ -64,22 +65,22 @@ def test_it_shows_nearly_what_the_avatar_shows(avatar, rays, tiny_subject, momen
     state = tiny_subject.states[moment : moment + 1]
     expected = exactly(avatar, rays, state)
     found = PreparedAvatar(avatar, SMALL).render(*rays, state)
-    assert list(found) == list(expected)
-    seen = expected["accumulation"][:, 0] > 0.99
+    assert list(found.images()) == list(expected.images())
+    seen = expected.accumulation[:, 0] > 0.99
     assert 0.2 < seen.float().mean() < 0.9
     for name in ("rgb", "depth", "parts", "deformation", "canonical"):
-        error = (found[name] - expected[name])[seen].abs()
-        assert error.mean() < 0.2 * expected[name][seen].std(), name
-    assert (found["accumulation"] - expected["accumulation"]).abs().mean() < 0.015
-    assert (found["depth"] - expected["depth"])[seen].abs().median() < 1e-3
+        error = (found.images()[name] - expected.images()[name])[seen].abs()
+        assert error.mean() < 0.2 * expected.images()[name][seen].std(), name
+    assert (found.accumulation - expected.accumulation).abs().mean() < 0.015
+    assert (found.depth - expected.depth)[seen].abs().median() < 1e-3
 
 
 def test_expression_and_timestep_count(avatar, rays, tiny_subject):
     prepared = PreparedAvatar(avatar, SMALL)
-    rest, speaking = (prepared.render(*rays, tiny_subject.states[i : i + 1])["rgb"] for i in (0, 1))
+    rest, speaking = (prepared.render(*rays, tiny_subject.states[i : i + 1]).rgb for i in (0, 1))
     assert (rest - speaking).abs().max() > 0.05
     avatar.torso.residual.data.normal_(std=0.3)
-    own = prepared.render(*rays, tiny_subject.states[:1], torch.tensor([0]))["rgb"]
+    own = prepared.render(*rays, tiny_subject.states[:1], torch.tensor([0])).rgb
     assert (rest - own).abs().max() > 0.05
 
 
@@ -88,15 +89,15 @@ def test_rays_beside_the_head_show_the_background(avatar, rays, tiny_subject):
     away = PreparedAvatar(avatar, SMALL).render(
         origin, directions * torch.tensor([1.0, 1.0, -1.0]), tiny_subject.states[:1]
     )
-    assert_close(away["rgb"], avatar.background.expand(len(directions), 3))
-    assert not away["accumulation"].any()
+    assert_close(away.rgb, avatar.background.expand(len(directions), 3))
+    assert not away.accumulation.any()
 
 
 def test_a_picture_that_cuts_the_head_is_right_up_to_its_border(avatar, tiny_subject):
     state, rays = tiny_subject.states[:1], camera_rays(focal_length=150.0)
     expected = exactly(avatar, rays, state)
-    assert expected["accumulation"].min() > 0.9, "the head fills the picture"
-    error = (PreparedAvatar(avatar, SMALL).render(*rays, state)["rgb"] - expected["rgb"]).abs().view(SIDE, SIDE, 3)
+    assert expected.accumulation.min() > 0.9, "the head fills the picture"
+    error = (PreparedAvatar(avatar, SMALL).render(*rays, state).rgb - expected.rgb).abs().view(SIDE, SIDE, 3)
     border = torch.cat([error[0], error[-1], error[:, 0], error[:, -1]])
     assert border.mean() < 1.6 * error[4:-4, 4:-4].mean()
 
@@ -105,7 +106,7 @@ def test_a_picture_that_cuts_the_head_is_right_up_to_its_border(avatar, tiny_sub
 def test_a_camera_too_near_gets_exact_pictures(avatar, tiny_subject, place):
     directions = F.normalize(torch.randn(300, 3), dim=1)
     rays, state = (torch.tensor(place), directions), tiny_subject.states[:1]
-    found, expected = PreparedAvatar(avatar, SMALL).render(*rays, state), exactly(avatar, rays, state)
+    found, expected = PreparedAvatar(avatar, SMALL).render(*rays, state).images(), exactly(avatar, rays, state).images()
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
@@ -116,8 +117,8 @@ def test_a_camera_anywhere_else_sees_the_head(avatar, tiny_subject, place):
     rays = torch.tensor(place), F.normalize(torch.cat([towards, torch.randn(100, 3)]), dim=1)
     found = PreparedAvatar(avatar, SMALL).render(*rays, tiny_subject.states[:1])
     expected = exactly(avatar, rays, tiny_subject.states[:1])
-    assert (found["accumulation"] - expected["accumulation"]).abs().mean() < 0.05 < expected["accumulation"].mean()
-    assert found["rgb"].min() >= 0 and found["rgb"].max() < 1.001
+    assert (found.accumulation - expected.accumulation).abs().mean() < 0.05 < expected.accumulation.mean()
+    assert found.rgb.min() >= 0 and found.rgb.max() < 1.001
 
 
 @pytest.mark.parametrize("changes", [{"deformation": "none"}, {"deformation": "global"}, {"bfloat16": True}], ids=str)
@@ -127,9 +128,9 @@ def test_every_kind_of_avatar_can_be_prepared(make_avatar, rays, tiny_subject, c
     avatar.config.torso.enabled = avatar.config.correction.enabled = False
     found = PreparedAvatar(avatar, SMALL).render(*rays, tiny_subject.states[1:2])
     expected = exactly(avatar, rays, tiny_subject.states[1:2])
-    for name, value in expected.items():
-        assert found[name].shape == value.shape
-    assert (found["rgb"].float() - expected["rgb"]).abs().mean() < 0.02
+    for name, value in expected.images().items():
+        assert found.images()[name].shape == value.shape
+    assert (found.rgb.float() - expected.rgb).abs().mean() < 0.02
 
 
 @pytest.mark.parametrize(("behind", "any_followed"), [(False, True), (True, False)])
@@ -145,16 +146,16 @@ def test_samples_are_followed_where_mouth_or_eyes_can_be_seen(avatar, rays, tiny
 
 def test_chunks_change_nothing(avatar, rays, tiny_subject, monkeypatch):
     prepared, state = PreparedAvatar(avatar, SMALL), tiny_subject.states[1:2]
-    whole = prepared.render(*rays, state)["rgb"]
+    whole = prepared.render(*rays, state).rgb
     monkeypatch.setattr("partnerface_ns.baked.image.RAYS_ON_CPU", 1000)
-    assert_close(prepared.render(*rays, state)["rgb"], whole, atol=1e-5, rtol=0)
+    assert_close(prepared.render(*rays, state).rgb, whole, atol=1e-5, rtol=0)
 
 
 def test_more_samples_come_nearer(avatar, rays, tiny_subject):
     state = tiny_subject.states[1:2]
-    expected = exactly(avatar, rays, state)["rgb"]
+    expected = exactly(avatar, rays, state).rgb
     errors = [
-        (PreparedAvatar(avatar, PreparedConfig(96, spacing, samples, colors)).render(*rays, state)["rgb"] - expected)
+        (PreparedAvatar(avatar, PreparedConfig(96, spacing, samples, colors)).render(*rays, state).rgb - expected)
         .square()
         .mean()
         for spacing, samples, colors in ((0.02, 6, 1), (0.005, 48, 12))
@@ -180,10 +181,10 @@ def test_with_fixed_shapes_it_is_as_near(avatar, rays, tiny_subject, moment):
         taken = Room.of(pictures.draw(view).counts)
     with fixed_shapes(), torch.no_grad():
         drawn = pictures.draw(view, taken.grown())
-    found = drawn.shown
-    assert taken.grown().holds(Room.of(drawn.counts)) and found.keys() == counted.keys()
+    found = drawn.output
+    assert taken.grown().holds(Room.of(drawn.counts)) and found.images().keys() == counted.images().keys()
     for name in ("rgb", "accumulation"):
-        errors = [(picture[name] - expected[name]).abs().mean() for picture in (counted, found)]
+        errors = [(getattr(o, name) - getattr(expected, name)).abs().mean() for o in (counted, found)]
         assert errors[1] < 1.2 * errors[0] + 1e-4, name
 
 
@@ -226,11 +227,11 @@ def test_recordings_are_kept_for_a_few_sizes(avatar, tiny_subject, recordings):
     for stride, expected in ((1, 1), (2, 2), (1, 2), (3, 3), (4, 4), (1, 4), (2, 5)):
         view = View(origin, directions[::stride], state, head, None)
         with torch.no_grad():
-            found = prepared._played(view)["rgb"]
+            found = prepared._played(view).rgb
         assert len(made) == expected
-        assert (found - prepared.render(origin, directions[::stride], state)["rgb"]).abs().mean() < 0.01
+        assert (found - prepared.render(origin, directions[::stride], state).rgb).abs().mean() < 0.01
     _, closer = camera_rays(160.0)  # eyes and mouth take more of the picture than there is room for
     with torch.no_grad():
-        found = prepared._played(View(origin, closer, state, head, None))["rgb"]
+        found = prepared._played(View(origin, closer, state, head, None)).rgb
     assert len(made) == 6
-    assert (found - prepared.render(origin, closer, state)["rgb"]).abs().mean() < 0.02
+    assert (found - prepared.render(origin, closer, state).rgb).abs().mean() < 0.02

@@ -25,7 +25,7 @@ def avatar(make_avatar) -> Avatar:
 def offsets(avatar: Avatar, points: torch.Tensor, state: HeadState) -> torch.Tensor:
     """In the field's spacing."""
     canonical = CanonicalPoints(points, avatar.skinning.space.torso_share(points))
-    moved = avatar.deform(canonical, torch.zeros(len(points), dtype=torch.long), state)
+    moved = avatar.warp.deform(canonical, torch.zeros(len(points), dtype=torch.long), state)
     return avatar.field.spaced(moved.points) - avatar.field.spaced(points)
 
 

@@ -13,6 +13,7 @@ from partnerface_ns.capture.load import load_capture
 from partnerface_ns.demo.subject import make_subject
 from partnerface_ns.flame.open_head import load_open_head
 from partnerface_ns.rendering.rays import rays_of_picture
+from partnerface_ns.training.objective import training_loss
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def operations(capture, variant: str) -> int:
     rays = rays_of_picture(frame.camera, torch.device("cpu"))
     with FlopCounterMode(display=False) as counter:
         rendered = avatar.render(rays, capture.track[timesteps], timesteps)
-        terms = avatar.loss(rendered, torch.zeros(len(rays.frame), 3), torch.ones(len(rays.frame), 1))
+        terms = training_loss(avatar, rendered, torch.zeros(len(rays.frame), 3), torch.ones(len(rays.frame), 1))
         sum(terms.values()).backward()
     return counter.get_total_flops()
 

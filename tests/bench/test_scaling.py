@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
-import torch
 
 from partnerface_ns.bench import scaling, variants
+from partnerface_ns.bench.pieces import PIECES, STEP, shares_of_pieces
 from partnerface_ns.bench.scaling import StepCost, pieces_of_a_step, step_costs
 from partnerface_ns.bench.tables import steps_table
 from partnerface_ns.cli.bench import Bench
@@ -52,24 +54,29 @@ def of(changed: str) -> tuple[int, ...]:
     return {"frames": scaling.FRAMES, "size": scaling.SIZES, "parts": scaling.PARTS}[changed]
 
 
-def test_pieces_add_up_and_nothing_stays_patched(subject):
-    backward = torch.Tensor.backward
+def test_pieces_of_a_step_add_up(subject):
     pieces = pieces_of_a_step(subject)
-    assert sum(pieces.values()) == pytest.approx(1)
-    names = {"backward pass", "parts", "canonical field", "inverse skinning", "volume rendering", "density grid"}
-    assert names | {"posing the head", "placing samples", "optimiser, drawing of rays"} == pieces.keys()
-    assert all(share > 0 for share in pieces.values())
-    assert torch.Tensor.backward is backward
+    assert sum(pieces.values()) == pytest.approx(1) and min(pieces.values()) > 0
+    assert pieces.keys() == set(PIECES)
 
 
-def test_what_is_called_within_something_else_counts_once(monkeypatch):
-    clock = [0.0]
-    monkeypatch.setattr(scaling.time, "perf_counter", lambda: clock[0])
-    takes = lambda seconds: clock.__setitem__(0, clock[0] + seconds)  # noqa: E731
-    watch = scaling._Stopwatch()
-    inner = watch.around("inner", lambda: takes(2.0))
-    watch.around("outer", lambda: [inner(), takes(1.0), inner()])()
-    assert watch.seconds == {"inner": 4.0, "outer": 1.0}
+def event(name: str, start: float, end: float, thread: int = 1) -> SimpleNamespace:
+    return SimpleNamespace(name=name, thread=thread, time_range=SimpleNamespace(start=start, end=end))
+
+
+def test_time_within_a_nested_piece_counts_for_that_alone():
+    events = [
+        event("inverse skinning", 10, 40),
+        event(STEP, 0, 100),
+        event("ray sampling", 5, 50),
+        event("aten::mul", 20, 30),
+        event("inverse skinning", 60, 70),
+        event("backward pass", 0, 100, thread=2),
+    ]
+    shares = shares_of_pieces(events)
+    assert shares == pytest.approx(
+        {STEP: 45 / 200, "ray sampling": 15 / 200, "inverse skinning": 40 / 200, "backward pass": 100 / 200}
+    )
 
 
 def test_the_quick_suite_says_everything_once(subject, monkeypatch, tmp_path):

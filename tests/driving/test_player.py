@@ -61,7 +61,7 @@ def test_pixels_are_the_avatars_rays(player, capture):
         *rays_through_pixels(center, intrinsics, torch.from_numpy(camera.T_world_camera).float()), torch.tensor([0])
     )
     with torch.no_grad():
-        expected = player.avatar.render(rays, HeadState.stack([state]))["rgb"][0]
+        expected = player.avatar.render(rays, HeadState.stack([state])).rgb[0]
     assert not torch.allclose(expected, player.avatar.background), "the ray meets the head"
     torch.testing.assert_close(picture[row, column], expected, atol=1e-2, rtol=0)
 

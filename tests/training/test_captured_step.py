@@ -11,7 +11,7 @@ import torch
 
 from partnerface_ns.geometry.rows import fixed_shapes
 from partnerface_ns.rendering.rays import RayBatch, Rays
-from partnerface_ns.training import captured_step as recorded_step
+from partnerface_ns.training import captured_step
 from partnerface_ns.training.captured_step import RecordedStep
 from partnerface_ns.training.loop import PlainStep
 
@@ -32,7 +32,7 @@ def unrecorded(monkeypatch):
 
         return run
 
-    monkeypatch.setattr(recorded_step, "RecordedWork", plainly)
+    monkeypatch.setattr(captured_step, "RecordedWork", plainly)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1 << 30, 1 << 31))
     monkeypatch.setattr(torch, "rand", lambda *size, device=None: torch.full(size, 0.4))
     monkeypatch.setattr(torch, "randn_like", lambda like: torch.full_like(like, 0.3))

@@ -11,7 +11,7 @@ import torch
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.rigid import rotation_from_axis_angle
 from partnerface_ns.rendering.rays import Rays
-from partnerface_ns.training.captured_step import descend
+from partnerface_ns.training.captured_step import backward
 from partnerface_ns.warp.canonical_space import vertex_normals
 from partnerface_ns.warp.displacement_grid import surface_samples
 
@@ -27,7 +27,7 @@ def check_a_step(avatar, state: HeadState, hits: bool = True) -> None:
     """One training step of one frame, and the same frame in evaluation."""
     rays, timestep = rays_at_the_head(), torch.zeros(1, dtype=torch.long)
     rendered = avatar.train().render(rays, state, timestep)
-    result = descend(avatar, rendered, torch.full((64, 3), 0.5), torch.ones(64, 1), 1)
+    result = backward(avatar, rendered, torch.full((64, 3), 0.5), torch.ones(64, 1), 1)
     assert result.finite
     for name, parameter in avatar.named_parameters():
         assert parameter.grad is None or parameter.grad.isfinite().all(), name
@@ -101,7 +101,7 @@ def test_rays_that_look_away_or_begin_behind_the_head(make_avatar, tiny_subject,
     else:
         rays = replace(rays, directions=-rays.directions)
     rendered = avatar.train().render(rays, tiny_subject.states[:1], torch.zeros(1, dtype=torch.long))
-    assert torch.equal(rendered["rgb"], torch.tensor(tiny_subject.background).expand(64, 3))
-    result = descend(avatar, rendered, torch.rand(64, 3), torch.zeros(64, 1), 1)
+    assert torch.equal(rendered.rgb, torch.tensor(tiny_subject.background).expand(64, 3))
+    result = backward(avatar, rendered, torch.rand(64, 3), torch.zeros(64, 1), 1)
     assert result.finite
     assert all(p.grad is None or p.grad.isfinite().all() for p in avatar.parameters())

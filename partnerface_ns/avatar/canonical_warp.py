@@ -1,0 +1,141 @@
+"""The canonical warp: a point seen in a posed frame to the canonical head.
+
+    x (world) -> inverse skinning and torso bone -> tracking correction -> part deformation -> c (canonical)
+
+`CanonicalWarp` composes the pieces of `warp/` and holds no state of its own. Training, baking, inspection and export
+use the same object. Points are metres. The method's paper publishes inverse skinning and part deformation; torso and
+correction are our choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.profiler import record_function
+
+from partnerface_ns.common.precision import own_precision
+from partnerface_ns.flame.state import HeadState
+from partnerface_ns.geometry.rows import Rows
+from partnerface_ns.warp.driving_code import DrivingCode
+from partnerface_ns.warp.inverse_skinning import CanonicalPoints, InverseSkinning, PosedFrames, SkinnedFrames
+from partnerface_ns.warp.part_assigner import PartWeights
+from partnerface_ns.warp.part_deformation import GlobalDeformation, PartDeformation
+from partnerface_ns.warp.torso import TorsoMotion
+from partnerface_ns.warp.tracking_correction import TrackingCorrection
+
+_TORSO_ALONE = 0.99
+"""Torso share from which a point has no part deformation."""
+
+
+class WarpFrames(NamedTuple):
+    """A few frames, posed, with everything that the warp needs of them."""
+
+    states: HeadState
+    """Head states, batch axes (frames,)."""
+    skinned: SkinnedFrames
+    """Inverse skinning of these states."""
+    T_correction: Float[Tensor, "frames 4 4"] | None
+    """Tracking correction in the canonical frame; None where the avatar has none."""
+
+
+class DeformedPoints(NamedTuple):
+    """Canonical points after the part deformation."""
+
+    points: Float[Tensor, "points 3"]
+    """Canonical frame, metres."""
+    ambient: Float[Tensor, "points ambient"]
+    """Coordinates of the expression-dependent appearance."""
+    offset: Float[Tensor, "points 3"]
+    """Offset that the deformation added, metres."""
+    parts: tuple[Rows, PartWeights] | None
+    """The points that have parts, and their part weights; None without parts."""
+
+
+@dataclass(frozen=True)
+class CanonicalWarp:
+    """Posed point to canonical point for one person."""
+
+    skinning: InverseSkinning
+    torso: TorsoMotion | None
+    """Own motion of the torso bone; None lets the torso follow the head model's root joint."""
+    correction: TrackingCorrection | None
+    code: DrivingCode
+    """Normalises head states for the deformation networks."""
+    deformation: PartDeformation | GlobalDeformation | None
+    """None for inverse skinning alone."""
+    assign: Callable[[Tensor], PartWeights] | None
+    """Part weights of canonical points in the current stage; None without parts."""
+    num_ambient: int
+    """Number of ambient coordinates."""
+    code_noise: float = 0.0
+    """Standard deviation of the noise on the normalised driving code."""
+
+    def frames(
+        self, states: HeadState, timesteps: Int[Tensor, "frames"] | None = None, posed: PosedFrames | None = None
+    ) -> WarpFrames:
+        """Pose a few frames.
+
+        Args:
+            states: head states, batch axes (frames,).
+            timesteps: timesteps of the training capture, whose learned residuals are added; None for frames that
+                training did not see.
+            posed: the posed head, where it is known already.
+        """
+        with record_function("posing the head"), own_precision():
+            T_world_torso = None if self.torso is None else self.torso(states, timesteps)
+            T_correction = None if self.correction is None else self.correction(states, timesteps)
+            skinned = self.skinning.frames(posed or self.skinning.posed(states), T_world_torso)
+            return WarpFrames(states, skinned, T_correction)
+
+    def to_canonical(
+        self, points: Float[Tensor, "points 3"], frame: Int[Tensor, "points"], frames: WarpFrames
+    ) -> CanonicalPoints:
+        """Undeformed canonical points.
+
+        Args:
+            points: world frame, metres.
+            frame: index into `frames` of each point, ascending.
+            frames: from `frames`.
+        """
+        with record_function("inverse skinning"), own_precision():
+            canonical = self.skinning(points, frame, frames.skinned)
+            if self.correction is None or frames.T_correction is None:
+                return canonical
+            corrected = self.correction.correct(canonical.points, frame, canonical.torso, frames.T_correction)
+            return replace(canonical, points=corrected)
+
+    def deform(self, canonical: CanonicalPoints, frame: Int[Tensor, "points"], states: HeadState) -> DeformedPoints:
+        """Add the part deformation to points that move with the head; points of the torso stay.
+
+        Args:
+            canonical: from `to_canonical`.
+            frame: index into `states` of each point.
+            states: head states, batch axes (frames,).
+        """
+        with record_function("part deformation"):
+            return self._deform(canonical, frame, states)
+
+    def _deform(self, canonical: CanonicalPoints, frame: Int[Tensor, "points"], states: HeadState) -> DeformedPoints:
+        points = canonical.points
+        undeformed = DeformedPoints(
+            points, points.new_zeros(points.shape[0], self.num_ambient), torch.zeros_like(points), None
+        )
+        if self.deformation is None:
+            return undeformed
+        on_head = Rows(canonical.torso < _TORSO_ALONE)
+        codes = self.code(states)
+        if self.code_noise > 0:
+            codes = codes + self.code_noise * torch.randn_like(codes)
+        head_points = on_head.of(points)
+        parts = None if self.assign is None else self.assign(head_points)
+        arguments = (head_points, on_head.of(frame), codes)
+        predicted = self.deformation(*arguments) if parts is None else self.deformation(*arguments, parts)
+        head_share = (1 - on_head.of(canonical.torso))[:, None]
+        offset = on_head.into(undeformed.offset, predicted.offset * head_share)
+        ambient = on_head.into(undeformed.ambient, predicted.ambient * head_share)
+        return DeformedPoints(points + offset, ambient, offset, None if parts is None else (on_head, parts))

@@ -1,0 +1,54 @@
+"""What the head model's surface says of a canonical point before anything is learned.
+
+The prior is opaque inside the mesh, thin air from a centimetre outside, and nothing beyond the reach of hair and
+clothes. Without it density gathers in front of the face before head turns can tell its depth. The prior is our choice.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from partnerface_ns.warp.canonical_space import CanonicalSpace
+
+NUM_FEATURES = 2
+"""Features of a point: signed distance to the mesh and clearance."""
+_HAIR = 0.02
+"""Unit of both features, metres: about the thickness of hair."""
+_SKIN = 0.01
+"""Signed distance in metres up to which density is expected to be skin; hair and glasses begin above."""
+_DEEP = 0.03
+"""Metres below the mesh from which nothing can be seen."""
+_LOG_DENSITY_INSIDE, _SLOPE, _LOG_DENSITY_RANGE = 6.0, 800.0, (0.5, 7.0)
+"""Expected log density at the mesh, its fall per metre outside, and its lower and upper limits."""
+
+
+class SurfaceFeatures(NamedTuple):
+    """Features and expected density of canonical points."""
+
+    features: Float[Tensor, "points 2"]
+    """Signed distance and clearance in units of hair thickness, limited to [-1.5, 3]."""
+    log_density: Float[Tensor, "points"]
+    """Expected log density in 1/m; -inf where nothing can be."""
+
+    @property
+    def at_skin(self) -> Bool[Tensor, "points"]:
+        """Points at which density is expected to be skin."""
+        return self.features[:, 0] < _SKIN / _HAIR
+
+
+def surface_features(space: CanonicalSpace, points: Float[Tensor, "points 3"]) -> SurfaceFeatures:
+    """Features and expected density of points in the canonical frame, metres."""
+    distance, clearance = space.height_and_room(points)
+    features = torch.stack([distance / _HAIR, clearance / _HAIR], -1).clamp(-1.5, 3)
+    expected = (_LOG_DENSITY_INSIDE - _SLOPE * distance).clamp(*_LOG_DENSITY_RANGE)
+    return SurfaceFeatures(features, torch.where(clearance > 0, expected, -torch.inf))
+
+
+def can_be_occupied(space: CanonicalSpace, points: Float[Tensor, "points 3"]) -> Bool[Tensor, "points"]:
+    """Points within reach of the mesh and not deep inside it."""
+    distance, clearance = space.height_and_room(points)
+    return (clearance > 0) & (distance > -_DEEP)

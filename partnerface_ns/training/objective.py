@@ -1,0 +1,100 @@
+"""What training minimises: the photometric loss, the mask loss and the regularisers, each with its weight.
+
+Every regulariser takes its inputs as arguments. The weights are fields of `LossConfig` and of the torso's and the
+correction's settings. The method's paper does not publish its weights; they are our choice.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from partnerface_ns.avatar.avatar import SOFT, Avatar
+from partnerface_ns.avatar.render_output import RenderOutput, TrainingSamples
+from partnerface_ns.common.precision import in_bfloat16, own_precision
+from partnerface_ns.fields.canonical_field import CanonicalField
+from partnerface_ns.rendering.losses import color_loss, mask_loss
+
+_NUM_SMOOTHNESS = 512
+"""Samples, at most about, at which the smoothness of the part weights is measured."""
+_NUM_IN_MOUTH, _NEAR_MOUTH = 128, 0.001
+"""Random points of the mouth's inside in a step, and their distance from its surface in metres (standard deviation
+along each axis)."""
+
+
+@own_precision()
+def training_loss(
+    avatar: Avatar, output: RenderOutput, rgb: Float[Tensor, "rays 3"], mask: Float[Tensor, "rays 1"] | None
+) -> dict[str, Float[Tensor, ""]]:
+    """Weighted loss terms; their sum is what training minimises.
+
+    Rays that were rendered in evaluation have the colour term alone.
+
+    Args:
+        avatar: the avatar that rendered.
+        output: rendered rays.
+        rgb: true colours in [0, 1] over the same background.
+        mask: true foreground in [0, 1]; None where there is none.
+    """
+    losses = avatar.config.losses
+    terms = {"color": color_loss(output.rgb, rgb, losses.color_beta)}
+    if output.samples is None:
+        return terms
+    if mask is not None:
+        terms["mask"] = losses.mask_weight * mask_loss(output.samples.optical_depth, mask)
+    return terms | _regularisers(avatar, output.samples)
+
+
+def _regularisers(avatar: Avatar, samples: TrainingSamples) -> dict[str, Float[Tensor, ""]]:
+    config, losses = avatar.config, avatar.config.losses
+    counted = samples.on_hits / samples.on_hits.sum().clamp(min=1)
+    terms = {
+        "geometry": losses.geometry_weight * _mean_robust(samples.skin_correction, counted),
+        "planes": losses.planes_weight * avatar.field.roughness(),
+    }
+    mouth = avatar.skinning.verts_in_mouth
+    if losses.mouth_weight > 0 and len(mouth):
+        terms["mouth"] = losses.mouth_weight * mouth_brightness(avatar.field, mouth, config.bfloat16)
+    if samples.random_offset is not None:
+        scale, deformed = config.parts.offset_scale, samples.deformed
+        terms["offset"] = losses.offset_weight * ((deformed.offset / scale).square().sum(-1) * counted).sum()
+        terms["elsewhere"] = losses.elsewhere_weight * (samples.random_offset / scale).square().sum(-1).mean()
+        terms["ambient"] = losses.ambient_weight * (deformed.ambient.square().sum(-1) * counted).sum()
+    if config.deformation == "parts" and int(avatar.stage) == SOFT:
+        some = slice(None, None, max(1, len(samples.undeformed) // _NUM_SMOOTHNESS))
+        roughness = avatar.assigner.roughness(samples.undeformed[some], samples.on_hits[some])
+        terms["smoothness"] = losses.smoothness_weight * roughness
+    for name in ("torso", "correction"):
+        settings = getattr(config, name)
+        if settings.enabled and samples.timesteps is not None:
+            terms[name] = settings.residual_weight * getattr(avatar, name).residual_loss(samples.timesteps)
+    return terms
+
+
+def _mean_robust(values: Float[Tensor, "points"], counted: Float[Tensor, "points"]) -> Float[Tensor, ""]:
+    """Weighted mean of a loss that is square below 1 and linear above."""
+    return (F.smooth_l1_loss(values, torch.zeros_like(values), reduction="none") * counted).sum()
+
+
+def mouth_brightness(
+    field: CanonicalField, verts_in_mouth: Float[Tensor, "verts 3"], bfloat16: bool
+) -> Float[Tensor, ""]:
+    """Mean squared colour inside the mouth, along the mean view direction of training.
+
+    Other directions would teach the field that unseen views are dark everywhere.
+
+    Args:
+        field: the canonical field.
+        verts_in_mouth: canonical vertices of teeth, tongue and the mouth's walls, metres; at least one.
+        bfloat16: as in `AvatarConfig`.
+    """
+    pick = torch.randint(len(verts_in_mouth), (_NUM_IN_MOUTH,), device=verts_in_mouth.device)
+    points = verts_in_mouth[pick]
+    points = points + _NEAR_MOUTH * torch.randn_like(points)
+    directions = F.normalize(F.pad(field.view_mean, (0, 1), value=-1.0), dim=0).expand_as(points)
+    ambient = points.new_zeros(len(points), field.num_ambient)
+    with in_bfloat16(points.device, bfloat16):
+        color = field.color(field.features(field.spaced(points)), directions, ambient)
+    return color.square().mean()
