@@ -98,6 +98,7 @@ class PartnerfacePipeline(VanillaPipeline):
             get_std: whether to give standard deviations as well (0 for a single picture).
         """
         rows = self.evaluate(range(len(self.datamanager.eval_dataset)), output_path)
+        self.train()
         for target in self._per_image_files():
             _write_csv(target, rows)
         names = [name for name in rows[0] if name not in ("image", "timestep", "camera")]
@@ -106,16 +107,14 @@ class PartnerfacePipeline(VanillaPipeline):
         return means | ({f"{name}_std": _std(v) for name, v in values.items()} if get_std else {})
 
     def evaluate(self, indices: Sequence[int], output_path: Path | None = None) -> list[dict[str, Any]]:
-        """The values of some evaluation pictures, a row each.
+        """The values of some evaluation pictures, a row each; the pipeline is in evaluation mode afterwards.
 
         Args:
             indices: of the pictures.
             output_path: folder for the pictures themselves.
         """
         self.eval()
-        rows = list(self._evaluate(indices, output_path))
-        self.train()
-        return rows
+        return list(self._evaluate(indices, output_path))
 
     def _evaluate(self, indices: Sequence[int], output_path: Path | None) -> Iterable[dict[str, Any]]:
         loader = self.datamanager.fixed_indices_eval_dataloader
