@@ -48,8 +48,9 @@ PATIENCE = 400.0
 """Seconds within which the page must have done what it was asked."""
 STEPS, RESOLUTION = 200, 96
 """Of training, and pixels of the page's pictures: enough to see eyes and lips."""
-SAME, ALIKE = 3.0, 0.3
-"""Mean difference, 0 to 255, up to which a screenshot shows a picture; and by how much it may be nearer to another."""
+SAME, ALIKE = 8.0, 0.3
+"""Mean difference, 0 to 255, up to which a screenshot shows a picture; and by how much it may be nearer to another. A busy page draws
+in so few pixels that a striped shirt alone gives a difference of 5."""
 
 
 class Opened:

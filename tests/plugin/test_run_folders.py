@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 from nerfstudio.scripts.eval import ComputePSNR
+from nerfstudio.utils import writer
 from nerfstudio.utils.eval_utils import eval_setup
 from plugin.conftest import _start, tiny
 
@@ -35,6 +36,8 @@ def trained(subject, tmp_path_factory) -> Path:
     config.set_timestamp()
     config.save_config()
     _start(config).train()
+    for event_writer in writer.EVENT_WRITERS:  # the folder is moved: nothing may still be written into it
+        event_writer.tb_writer.close()
     return config.get_base_dir()
 
 
