@@ -49,8 +49,8 @@ PATIENCE = 400.0
 STEPS, RESOLUTION = 200, 96
 """Of training, and pixels of the page's pictures: enough to see eyes and lips."""
 SAME, ALIKE = 8.0, 0.3
-"""Mean difference, 0 to 255, up to which a screenshot shows a picture; and by how much it may be nearer to another. A busy page draws
-in so few pixels that a striped shirt alone gives a difference of 5."""
+"""Mean difference, 0 to 255, up to which a screenshot shows a picture; and by how much it may be nearer to another.
+A busy page draws in so few pixels that a striped shirt alone gives a difference of 5."""
 
 
 class Opened:
