@@ -91,6 +91,6 @@ def test_a_new_layout_is_read(tmp_path):
     np.savetxt(folder / "pose.csv", states, delimiter=",")
     np.savetxt(folder / "expression.csv", np.zeros((12, load_open_head().num_expr)), delimiter=",")
     for i in range(12):
-        Image.fromarray(np.full((64, 64, 4), 255, np.uint8)).save(folder / f"{i + 1:04d}.png")
+        Image.fromarray(np.full((64, 64, 4), 255 - i, np.uint8)).save(folder / f"{i + 1:04d}.png")
     run("read_new_layout.py", folder, out)
     assert load_capture(out).num_timesteps == 12

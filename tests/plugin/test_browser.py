@@ -102,7 +102,7 @@ class Opened:
         """The finished picture, alone in a list; an empty one where the page does not show it yet."""
         if self.finished != (self.begun, True):
             return []
-        begun, screen, sent = self.begun, self._screen(), [self._as_canvas(image) for image in self.sent]
+        begun, screen, sent = self.begun, self._screen(), [self._as_canvas(image) for image in list(self.sent)]
         difference = [np.abs(coarse(image[: len(screen)]) - coarse(screen)).mean() for image in sent]
         there = difference[-1] < min(SAME, min(difference) + ALIKE) and begun == self.begun
         return sent[-1:] if there else []
