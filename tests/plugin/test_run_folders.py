@@ -6,6 +6,8 @@ import csv
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -360,3 +362,10 @@ def test_exports_that_cannot_work_name_those_that_do(run, monkeypatch, command):
     with pytest.raises(SubjectError, match="ns-export tsdf") as error:
         eval_setup(run / "config.yml")
     assert "partnerface export" in str(error.value) and error.value.source == f"ns-export {command}"
+
+
+def test_settings_are_read_in_a_process_that_imported_nothing_of_nerfstudio():
+    """As `partnerface report` does: nerfstudio's modules import each other in a circle."""
+    program = "import partnerface_ns.plugin.config_file"
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
