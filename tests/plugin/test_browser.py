@@ -369,7 +369,7 @@ def test_a_preset_can_be_chosen_again_after_reset(opened):
         wait(lambda: opened.controls.channels.get("mouthSmile") == 0.8)
         opened.page.get_by_text("Reset", exact=True).click()
         wait(lambda: not opened.controls.channels)
-    assert opened.input("Expression").input_value() == "neutral"
+    wait(lambda: opened.input("Expression").input_value() == "neutral")
     gaze = opened.page.locator(
         "xpath=//label[text()='gaze_yaw']/ancestor::div[contains(@class,'mantine-Flex-root')][1]"
     )
