@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Literal
 
 from partnerface_ns.common.command_lines import command
 from partnerface_ns.common.errors import SubjectError
-from partnerface_ns.common.files import require_writable
 
 if TYPE_CHECKING:
     from partnerface_ns.bench.driving import Driven
@@ -69,6 +68,7 @@ class Bench:
     """Keep every run's avatar, to look at or to drive."""
 
     def __call__(self) -> None:
+        from partnerface_ns.common.files import require_writable
         from partnerface_ns.common.locks import alone_in
 
         self._check()

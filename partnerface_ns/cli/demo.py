@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from partnerface_ns.common.errors import SubjectError
-from partnerface_ns.common.files import require_writable, write_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -96,6 +95,8 @@ class Demo:
             "num_parts": run.pipeline.model.avatar.config.num_parts,
             "seed": self.seed,
         }
+        from partnerface_ns.common.files import write_json
+
         write_json(self._summary_path, summary)
 
     def _configured(self, device: str) -> Any:
@@ -175,6 +176,8 @@ class Demo:
         taken = self.output.exists() and (not self.output.is_dir() or not is_free(self.output))
         if taken and not self._state_path.is_file():
             raise SubjectError(self.output, "is in use", expected="a new or an empty folder, or a stopped demo's")
+        from partnerface_ns.common.files import require_writable
+
         require_writable(self.output)
         self.output.mkdir(parents=True, exist_ok=True)
 
@@ -202,6 +205,8 @@ class Demo:
         return found.number("seconds", 0.0, 1e9)
 
     def _remember(self, seconds: float) -> None:
+        from partnerface_ns.common.files import write_json
+
         write_json(self._state_path, {"options": self._options(), "seconds": round(seconds, 1)})
 
     def _tell(self) -> None:

@@ -52,9 +52,7 @@ class Run:
                 return [rows[index] for index in indices]
         print(f"Evaluating {len(indices)} of {len(names)} test images", flush=True)
         some = indices if len(indices) < len(names) else None
-        rows = [{name: str(value) for name, value in row.items()} for row in self.pipeline.evaluate(some)]
-        self.pipeline.eval()
-        return rows
+        return [{name: str(value) for name, value in row.items()} for row in self.pipeline.evaluate(some)]
 
     def picture_names(self) -> list[str]:
         return [path.name for path in self.pipeline.datamanager.eval_dataset.image_filenames]

@@ -13,7 +13,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 import yaml
-from nerfstudio.utils.writer import EventName
+from nerfstudio.configs.base_config import writer  # nerfstudio's writer cannot be the first module imported
 
 from partnerface_ns.common.errors import SubjectError
 from partnerface_ns.common.files import require_file, shortened
@@ -98,8 +98,8 @@ class _PlainLoader(yaml.SafeLoader):
         arguments = self.construct_sequence(node, deep=True)
         if name in ("pathlib.PosixPath", "pathlib.WindowsPath", "pathlib.PurePosixPath"):
             return Path(*arguments)
-        if name == _name(EventName):
-            return EventName(*arguments)
+        if name == _name(writer.EventName):
+            return writer.EventName(*arguments)
         raise SubjectError(self._path, "calls what no run needs", found=name)
 
     def tuple_(self, node: yaml.SequenceNode) -> tuple[Any, ...]:

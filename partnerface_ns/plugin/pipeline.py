@@ -111,6 +111,7 @@ class PartnerfacePipeline(VanillaPipeline):
         if result is not None:
             require_writable(result)
         rows = self.evaluate(output_path=output_path)
+        self.train()
         if result is not None:
             _write_csv(result.with_name(f"{result.stem}_{PER_IMAGE_NAME}"), rows)
         names = [name for name in rows[0] if name not in NO_METRICS]
@@ -120,6 +121,8 @@ class PartnerfacePipeline(VanillaPipeline):
 
     def evaluate(self, indices: Sequence[int] | None = None, output_path: Path | None = None) -> list[dict[str, Any]]:
         """Values of evaluation pictures, a row each. Those of all also go to the run folder's CSV if it can be written.
+
+        The pipeline is in evaluation mode afterwards.
 
         Args:
             indices: of the pictures; None takes all.
@@ -133,7 +136,6 @@ class PartnerfacePipeline(VanillaPipeline):
             raise SubjectError(dataset.recording.capture.root, "has no pictures to compare with")
         self.eval()
         rows = list(self._evaluate(range(len(dataset)) if indices is None else indices, output_path))
-        self.train()
         if self.config.run_folder is not None and indices is None:
             path = self.config.run_folder / PER_IMAGE_NAME
             try:

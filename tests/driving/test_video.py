@@ -109,7 +109,7 @@ def test_a_capture_that_does_not_say_its_rate_says_so(capture, tiny_head, tmp_pa
 
 def test_a_folder_that_was_tracked_keeps_the_times_of_its_video(capture, tiny_head, head_file, tmp_path):
     """Also where it is named instead of its video."""
-    images = ((np.zeros((16, 16, 3), np.uint8), np.zeros((16, 16), np.uint8)) for _ in capture.frames)
+    images = ((np.full((16, 16, 3), i, np.uint8), np.zeros((16, 16), np.uint8)) for i in range(len(capture.frames)))
     write_vhap(tmp_path / "subject", capture, tiny_head, images)
     report = {"left_out": {}, "frame_times": [i / 60 for i in range(len(capture.frames))]}
     (tmp_path / "subject" / "tracking.json").write_text(json.dumps(report))

@@ -5,7 +5,6 @@ Needs playwright (the extra `dev` brings it) and a Chromium or Chrome of the sys
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import shutil
@@ -20,16 +19,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import imageio_ffmpeg
 import numpy as np
 import pytest
 import torch
 from nerfstudio.scripts.viewer import run_viewer
 from PIL import Image
 from plugin.conftest import _start
-from viser import SceneApi, ViserServer
+from viser import SceneApi
 
-from partnerface_ns.cli.live import one_line_panel
 from partnerface_ns.demo.subject import make_subject
 from partnerface_ns.plugin.configs import lite
 from partnerface_ns.plugin.page_renderer import PageRenderer
@@ -48,8 +45,9 @@ PATIENCE = 400.0
 """Seconds within which the page must have done what it was asked."""
 STEPS, RESOLUTION = 200, 96
 """Of training, and pixels of the page's pictures: enough to see eyes and lips."""
-SAME, ALIKE = 3.0, 0.3
-"""Mean difference, 0 to 255, up to which a screenshot shows a picture; and by how much it may be nearer to another."""
+SAME, ALIKE = 8.0, 0.3
+"""Mean difference, 0 to 255, up to which a screenshot shows a picture; and by how much it may be nearer to another.
+A busy page draws in so few pixels that a striped shirt alone gives a difference of 5."""
 
 
 class Opened:
@@ -101,7 +99,7 @@ class Opened:
         """The finished picture, alone in a list; an empty one where the page does not show it yet."""
         if self.finished != (self.begun, True):
             return []
-        begun, screen, sent = self.begun, self._screen(), [self._as_canvas(image) for image in self.sent]
+        begun, screen, sent = self.begun, self._screen(), [self._as_canvas(image) for image in list(self.sent)]
         difference = [np.abs(coarse(image[: len(screen)]) - coarse(screen)).mean() for image in sent]
         there = difference[-1] < min(SAME, min(difference) + ALIKE) and begun == self.begun
         return sent[-1:] if there else []
@@ -368,7 +366,7 @@ def test_a_preset_can_be_chosen_again_after_reset(opened):
         wait(lambda: opened.controls.channels.get("mouthSmile") == 0.8)
         opened.page.get_by_text("Reset", exact=True).click()
         wait(lambda: not opened.controls.channels)
-    assert opened.input("Expression").input_value() == "neutral"
+    wait(lambda: opened.input("Expression").input_value() == "neutral")
     gaze = opened.page.locator(
         "xpath=//label[text()='gaze_yaw']/ancestor::div[contains(@class,'mantine-Flex-root')][1]"
     )
@@ -389,41 +387,3 @@ def test_a_view_far_from_training_is_warned_of_until_it_is_reset(opened):
     warning.wait_for(state="detached")
     place, _, _ = opened.model.front_of_face(opened.model.face_view._depth)
     np.testing.assert_allclose(client.camera.position, 10 * place.numpy(), atol=0.1)
-
-
-def test_a_clip_holds_every_frame_of_the_time_that_was_recorded(opened, trained):
-    at_rest(opened)
-    opened.tick("Play")
-    opened.tick("Record")
-    recorder = wait(lambda: opened.model.animation._recorder)
-    time.sleep(0.4)
-    opened.tick("Record")
-    opened.page.get_by_text("Written to").wait_for()
-    opened.tick("Play")
-    assert not recorder.busy
-    clip = trained.parent / "clips" / "clip_000.mp4"
-    reader = imageio_ffmpeg.read_frames(str(clip), pix_fmt="gray")
-    width, height = next(reader)["size"]
-    assert max(width, height) == RESOLUTION
-    frames = [np.frombuffer(frame, np.uint8).astype(float) for frame in reader]
-    assert len(frames) >= 10
-    assert all(np.abs(a - b).max() > 2 for a, b in itertools.pairwise(frames)), "no frame stands for two"
-
-
-def test_the_panel_of_live_is_one_line_of_a_narrow_page():
-    server = ViserServer("127.0.0.1", free_port(), verbose=False)
-    say = one_line_panel(server)
-    say("9.9 images a second, 101 ms late")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=BROWSER, args=WITHOUT_GPU)
-        page = browser.new_page(viewport={"width": 390, "height": 700})
-        page.goto(f"http://127.0.0.1:{server.get_port()}", timeout=1000 * PATIENCE)
-        line = page.get_by_text("9.9 images a second, 101 ms late")
-        line.wait_for(timeout=1000 * PATIENCE)
-        time.sleep(1)
-        if "PARTNERFACE_SCREENSHOTS" in os.environ:
-            page.screenshot(path=Path(os.environ["PARTNERFACE_SCREENSHOTS"]) / "live.png")
-        panel = line.locator("xpath=ancestor::div[contains(@class,'mantine-Paper-root')]").bounding_box()
-        browser.close()
-    server.stop()
-    assert panel["height"] < 0.12 * 700

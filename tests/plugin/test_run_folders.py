@@ -6,6 +6,8 @@ import csv
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import pytest
 import torch
 import yaml
 from nerfstudio.scripts.eval import ComputePSNR
+from nerfstudio.utils import writer
 from nerfstudio.utils.eval_utils import eval_setup
 from plugin.conftest import _start, tiny
 
@@ -35,6 +38,8 @@ def trained(subject, tmp_path_factory) -> Path:
     config.set_timestamp()
     config.save_config()
     _start(config).train()
+    for event_writer in writer.EVENT_WRITERS:  # the folder is moved: nothing may still be written into it
+        event_writer.tb_writer.close()
     return config.get_base_dir()
 
 
@@ -357,3 +362,10 @@ def test_exports_that_cannot_work_name_those_that_do(run, monkeypatch, command):
     with pytest.raises(SubjectError, match="ns-export tsdf") as error:
         eval_setup(run / "config.yml")
     assert "partnerface export" in str(error.value) and error.value.source == f"ns-export {command}"
+
+
+def test_settings_are_read_in_a_process_that_imported_nothing_of_nerfstudio():
+    """As `partnerface report` does: nerfstudio's modules import each other in a circle."""
+    program = "import partnerface_ns.plugin.config_file"
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,32 @@
+"""Train an avatar in plain PyTorch: python train_without_nerfstudio.py CAPTURE avatar.pt [MINUTES]."""
+
+import sys
+from pathlib import Path
+
+from partnerface_ns.avatar.avatar import Avatar
+from partnerface_ns.avatar.file_format import AvatarInfo, save_avatar
+from partnerface_ns.avatar.init import Subject
+from partnerface_ns.capture.head_models import resolve_head_model
+from partnerface_ns.capture.images import load_picture
+from partnerface_ns.capture.load import load_capture
+from partnerface_ns.flame.posing import ShapedHead
+from partnerface_ns.training.loop import FitConfig, Pictures, fit, region_boxes
+from partnerface_ns.training.presets import lite
+
+folder, output = Path(sys.argv[1]), Path(sys.argv[2])
+capture = load_capture(folder)
+model = resolve_head_model(capture)
+preset = lite()
+avatar = Avatar(preset.avatar, Subject.of(capture, model))
+
+frames = capture.frames_of("train")
+images = [load_picture(frame, capture.background or (1.0, 1.0, 1.0)) for frame in frames]
+head = ShapedHead.of(model, capture.identity, capture.static_offset)
+boxes = region_boxes(head, capture.track, frames)
+training_set = Pictures([rgb for rgb, _ in images], [mask for _, mask in images], frames, boxes)
+
+config = FitConfig(sampler=preset.sampler)
+config.schedule.max_minutes = float(sys.argv[3]) if len(sys.argv) > 3 else 10.0
+steps = fit(avatar, training_set, capture.track, config)
+save_avatar(output, avatar, AvatarInfo.of(capture, model, capture.head_model.path or "open-head"))
+print(f"{steps} steps, avatar in {output}")
