@@ -32,8 +32,8 @@ YAW, PITCH, JAW = 0.42, 0.22, (0.08, 0.22)
 """Radians: largest turns, and range of the open mouth."""
 
 
-def pictures_of(seed: int) -> Iterator[tuple[np.ndarray, Visible]]:
-    """Pictures of one person and what each pixel sees of their head."""
+def images_of(seed: int) -> Iterator[tuple[np.ndarray, Visible]]:
+    """Images of one person and what each pixel sees of their head."""
     rng = np.random.default_rng(seed)
     subject = Subject.of(seed, 10 * VIEWS, SIZE)
     neutral = HeadState.neutral(subject.head.model.num_expr, (VIEWS,))
@@ -48,18 +48,18 @@ def pictures_of(seed: int) -> Iterator[tuple[np.ndarray, Visible]]:
     for view in range(VIEWS):
         moment = replace(subject.moment(view), T_skull_glasses=away)
         screen, nearness = project(moment.skin, intrinsics, camera.T_world_camera)
-        picture = subject.scene.picture(moment, camera)[0]
-        yield picture, rasterize(screen, nearness, faces, SIZE, SIZE)
+        image = subject.scene.image(moment, camera)[0]
+        yield image, rasterize(screen, nearness, faces, SIZE, SIZE)
 
 
 def mirror_of(model: HeadModel) -> np.ndarray:
-    """For each landmark the one on the other side: where it is found in mirrored pictures."""
+    """For each landmark the one on the other side: where it is found in mirrored images."""
     distance = np.zeros((landmarks.NUM_LANDMARKS, landmarks.NUM_LANDMARKS))
     with landmarks.LandmarkDetector(follow=False, mirrored=False) as detect:
-        for picture, _ in embedding.draw_views(model):
-            found, mirrored = detect(picture), detect(np.ascontiguousarray(picture[:, ::-1]))
+        for image, _ in embedding.draw_views(model):
+            found, mirrored = detect(image), detect(np.ascontiguousarray(image[:, ::-1]))
             if found is not None and mirrored is not None:
-                flipped = mirrored[0] * (-1, 1, 1) + (picture.shape[1], 0, 0)
+                flipped = mirrored[0] * (-1, 1, 1) + (image.shape[1], 0, 0)
                 distance += np.linalg.norm(found[0][:, None] - flipped[None], axis=-1)
     first, second = linear_sum_assignment(distance)
     mirror = np.empty(len(distance), dtype=np.int16)
@@ -76,8 +76,8 @@ def main() -> None:
     views = []
     with landmarks.LandmarkDetector(follow=False) as detect:
         for seed in track(range(FIRST_SEED, FIRST_SEED + PEOPLE), "Looking at people"):
-            for picture, visible in pictures_of(seed):
-                found = detect(picture)
+            for image, visible in images_of(seed):
+                found = detect(image)
                 if found is not None:
                     views.append(embedding.trace_landmarks(found[0][:, :2], visible, SIZE, skin, rest))
     found = embedding.most_central(views)

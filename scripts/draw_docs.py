@@ -1,9 +1,9 @@
-"""Draw the pictures of docs/driving.md and docs/viewer.md from a trained demo run.
+"""Draw the images of docs/driving.md and docs/viewer.md from a trained demo run.
 
     partnerface demo --output demo
     python scripts/draw_docs.py demo/runs/partnerface-lite/demo
 
-Writes docs/images/channels.jpg and docs/images/viewer.jpg. The demo's person is synthetic: no picture of a real one may
+Writes docs/images/channels.jpg and docs/images/viewer.jpg. The demo's person is synthetic: no image of a real one may
 lie in the repository.
 """
 
@@ -21,12 +21,12 @@ import partnerface_ns
 from partnerface_ns.driving.player import Player, scaled_camera
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.plugin.page import MutedPart, alone, share_of_part
-from partnerface_ns.rendering.figures import sheet, to_picture
-from partnerface_ns.rendering.overlay import mesh_over_picture
+from partnerface_ns.rendering.figures import sheet, to_image
+from partnerface_ns.rendering.overlay import mesh_over_image
 
 SIZE = 192
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
-Picture = UInt8[np.ndarray, "height width 3"]
+RgbImage = UInt8[np.ndarray, "height width 3"]
 CHANNELS = {
     "at rest": {},
     "mouthSmile 0.8": {"mouthSmile": 0.8},
@@ -37,14 +37,14 @@ CHANNELS = {
 }
 
 
-def channels(player: Player) -> list[Picture]:
+def channels(player: Player) -> list[RgbImage]:
     """The face with one channel each, in rows."""
     camera = scaled_camera(player.camera, SIZE)
-    pictures = [to_picture(player.render(camera, player.face(**values))["rgb"]) for values in CHANNELS.values()]
-    return in_two_rows(list(CHANNELS), pictures)
+    images = [to_image(player.render(camera, player.face(**values))["rgb"]) for values in CHANNELS.values()]
+    return in_two_rows(list(CHANNELS), images)
 
 
-def views(player: Player) -> dict[str, Picture]:
+def views(player: Player) -> dict[str, RgbImage]:
     """What a viewer page can show of a smile."""
     camera, state = scaled_camera(player.camera, SIZE), player.face(mouthSmile=0.8, cheekSquint=0.4)
     muted = MutedPart(player.avatar)
@@ -53,31 +53,31 @@ def views(player: Player) -> dict[str, Picture]:
     with muted.muted(part):
         without = player.render(camera, state)["rgb"]
     return {
-        "rgb": to_picture(found["rgb"]),
-        "parts": to_picture(found["parts"]),
-        "deformation": to_picture(found["deformation"]),
-        f"part {part} solo": to_picture(alone(found["rgb"], share_of_part(player.avatar, found, part))),
-        f"part {part} muted": to_picture(without),
-        "mesh": _mesh(player, state, to_picture(found["rgb"])),
+        "rgb": to_image(found["rgb"]),
+        "parts": to_image(found["parts"]),
+        "deformation": to_image(found["deformation"]),
+        f"part {part} solo": to_image(alone(found["rgb"], share_of_part(player.avatar, found, part))),
+        f"part {part} muted": to_image(without),
+        "mesh": _mesh(player, state, to_image(found["rgb"])),
     }
 
 
-def in_two_rows(names: list[str], pictures: list[Picture]) -> list[Picture]:
-    """Six named pictures, three in a row."""
-    return [sheet([pictures[start : start + 3]], names[start : start + 3]) for start in (0, 3)]
+def in_two_rows(names: list[str], images: list[RgbImage]) -> list[RgbImage]:
+    """Six named images, three in a row."""
+    return [sheet([images[start : start + 3]], names[start : start + 3]) for start in (0, 3)]
 
 
 def _num_parts(player: Player) -> int:
     return player.avatar.config.num_parts
 
 
-def _mesh(player: Player, state: HeadState, picture: Picture) -> Picture:
+def _mesh(player: Player, state: HeadState, image: RgbImage) -> RgbImage:
     head, camera = player.person, scaled_camera(player.camera, SIZE)
-    nothing = np.zeros(picture.shape[:2], np.uint8)
-    return mesh_over_picture(picture, nothing, head.pose(state).verts.numpy(), head.model.faces.numpy(), camera, SIZE)
+    nothing = np.zeros(image.shape[:2], np.uint8)
+    return mesh_over_image(image, nothing, head.pose(state).verts.numpy(), head.model.faces.numpy(), camera, SIZE)
 
 
-def save(name: str, rows: list[Picture]) -> None:
+def save(name: str, rows: list[RgbImage]) -> None:
     """Write rows below each other as a JPEG."""
     IMAGES.mkdir(exist_ok=True)
     partial = IMAGES / f"{name}.partial"

@@ -13,11 +13,13 @@ import tyro
 
 from partnerface_ns.bench.training_runs import avatar_for
 from partnerface_ns.capture.head_models import resolve_head_model
-from partnerface_ns.capture.images import load_picture
+from partnerface_ns.capture.images import load_image
 from partnerface_ns.capture.load import load_capture
 from partnerface_ns.flame.posing import ShapedHead
-from partnerface_ns.training.loop import FitConfig, Pictures, ScheduleConfig, region_boxes, steps
+from partnerface_ns.training.loop import FitConfig, steps
 from partnerface_ns.training.presets import lite
+from partnerface_ns.training.rays import TrainingImages, region_boxes
+from partnerface_ns.training.schedule import ScheduleConfig
 
 
 def main(folder: Path, num_steps: int = 600) -> None:
@@ -31,12 +33,12 @@ def main(folder: Path, num_steps: int = 600) -> None:
     capture = load_capture(folder)
     model, frames = resolve_head_model(capture, None), capture.frames_of("train")
     head = ShapedHead.of(model, capture.identity, capture.static_offset)
-    images = [load_picture(frame, capture.background or (1.0, 1.0, 1.0)) for frame in frames]
+    images = [load_image(frame, capture.background or (1.0, 1.0, 1.0)) for frame in frames]
     boxes = region_boxes(head, capture.track, frames)
-    pictures = Pictures([rgb for rgb, _ in images], [mask for _, mask in images], frames, boxes)
+    images = TrainingImages([rgb for rgb, _ in images], [mask for _, mask in images], frames, boxes)
     preset, schedule = lite(), ScheduleConfig(max_steps=num_steps)
     avatar = avatar_for(capture, head, frames, preset)
-    taken = steps(avatar, pictures, capture.track, FitConfig(schedule, preset.sampler))
+    taken = steps(avatar, images, capture.track, FitConfig(schedule, preset.sampler))
     norms = np.array([float(torch.stack(list(result.gradient_norms.values())).norm()) for _, result in taken])
     for name, part in (("warm-up", norms[: schedule.warmup_steps]), ("after it", norms[schedule.warmup_steps :])):
         median, most = np.percentile(part, [50, 99])

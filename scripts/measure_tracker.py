@@ -47,7 +47,7 @@ class Measure:
     seed: int = 41
     """Decides who the person is and what they do."""
     frames: int = 300
-    """Pictures of the film."""
+    """Images of the film."""
     size: int = 512
     """Pixels a side of the film."""
     focal_known: bool = False
@@ -82,7 +82,7 @@ class Seen:
             np.degrees(state.jaw[:, 0].numpy()),
         )
 
-    def in_picture(self, focal: float, region: torch.Tensor) -> torch.Tensor:
+    def in_image(self, focal: float, region: torch.Tensor) -> torch.Tensor:
         """Where a region's vertices appear, pixels at 512 from the middle of the film's frame."""
         picked = self.verts[:, region]
         return focal * _REFERENCE * picked[..., :2] / -picked[..., 2:]
@@ -108,7 +108,7 @@ def main(options: Measure) -> None:
         np.clip(film[0] + noise.normal(0, _NOISE, film[0].shape), 0, 255).astype(np.uint8) for _ in range(_STILL_FRAMES)
     ]
     held, report = _tracked(still, options, "still", known)
-    at = Seen.of(held, torch.arange(report["frames_tracked"])).in_picture(report["focal_length"], _face())
+    at = Seen.of(held, torch.arange(report["frames_tracked"])).in_image(report["focal_length"], _face())
     figures["trembling of a still head, px at 512"] = float((at - at.mean(0)).square().sum(-1).mean().sqrt())
     (options.output / "figures.json").write_text(json.dumps(figures, indent=1), encoding="utf8")
     for name, value in figures.items():
@@ -133,7 +133,7 @@ def _differences(ours: Seen, theirs: Seen, our_focal: float, focal: float) -> di
     translation = 100 * (place[0] * scale - place[1]).norm(dim=-1) / place[1].norm(dim=-1)
     gaze = np.degrees(np.arccos((ours.gaze * theirs.gaze).sum(-1).clip(-1, 1))).max(-1)
     lips = load_open_head().regions["lips"] > 0.5
-    away = (ours.in_picture(our_focal, lips) - theirs.in_picture(focal, lips)).norm(dim=-1).mean(-1)
+    away = (ours.in_image(our_focal, lips) - theirs.in_image(focal, lips)).norm(dim=-1).mean(-1)
     rows = {
         "rotation, degrees": rotation,
         "translation, % of the distance": translation.numpy(),

@@ -20,9 +20,9 @@ from partnerface_ns.avatar.file_format import load_avatar
 from partnerface_ns.bench.training_runs import measure, spread
 from partnerface_ns.capture.capture import Capture, Frame
 from partnerface_ns.capture.head_models import resolve_head_model
-from partnerface_ns.capture.images import load_picture
+from partnerface_ns.capture.images import load_image
 from partnerface_ns.capture.load import load_capture
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.geometry.camera import Intrinsics, rays_through_pixels
@@ -34,7 +34,7 @@ STEPS, RAYS, RATE = 60, 1500, 4e-3
 
 def refit(avatar: Avatar, capture: Capture, model: HeadModel, head: ShapedHead, frame: Frame) -> torch.Tensor:
     """Fit the motion of the whole head in a frame; the avatar has it from then on. Returns its twist, (1, 6)."""
-    rgb, _ = load_picture(frame, tuple(avatar.get_buffer("background").tolist()))
+    rgb, _ = load_image(frame, tuple(avatar.get_buffer("background").tolist()))
     truth, camera = torch.from_numpy(rgb).float() / 255, frame.camera
     region = metric_regions(head.pose(capture.track[frame.timestep]).verts, model, camera)["head"]
     rows, columns = region.nonzero(as_tuple=True)
@@ -84,5 +84,5 @@ def main(avatar: Path, folder: Path, num_frames: int = 5) -> None:
 if __name__ == "__main__":
     try:
         tyro.cli(main)
-    except SubjectError as error:
+    except InputError as error:
         raise SystemExit(f"Error: {error}") from None

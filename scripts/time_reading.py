@@ -52,10 +52,10 @@ class TimeReading:
 
 
 def _long(num_frames: int, size: int) -> Truth:
-    """The few moments again and again, in larger pictures."""
+    """The few moments again and again, in larger images."""
     few = make_truth(_MOMENTS)
     order = [t % _MOMENTS for t in range(num_frames)]
-    larger = [[np.array(Image.fromarray(p).resize((size, size))) for p in pictures] for pictures in (few.rgb, few.mask)]
+    larger = [[np.array(Image.fromarray(p).resize((size, size))) for p in images] for images in (few.rgb, few.mask)]
     scale = size / few.size
     return replace(
         few,

@@ -1,4 +1,4 @@
-"""The same pictures, training and driving on a GPU as on a CPU; without a usable GPU these are left out."""
+"""The same images, training and driving on a GPU as on a CPU; without a usable GPU these are left out."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from partnerface_ns.avatar.init import Subject
-from partnerface_ns.baked.baked_avatar import PreparedAvatar
-from partnerface_ns.baked.config import PreparedConfig
+from partnerface_ns.baked.baked_avatar import BakedAvatar
+from partnerface_ns.baked.config import BakedConfig
 from partnerface_ns.capture.load import load_capture
 from partnerface_ns.demo.subject import make_subject
 from partnerface_ns.flame.open_head import load_open_head
-from partnerface_ns.rendering.rays import RayBatch, rays_of_picture
-from partnerface_ns.training.captured_step import RecordedStep
+from partnerface_ns.rendering.rays import RayBatch, rays_of_image
+from partnerface_ns.training.captured_step import CapturedStep
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -35,32 +35,32 @@ def avatar(make_avatar, capture):
 
 
 @pytest.mark.parametrize("stage", [1, 2])
-def test_pictures_are_the_same(avatar, capture, stage):
+def test_images_are_the_same(avatar, capture, stage):
     avatar.eval().stage.fill_(stage)
     frame = capture.frames[3]
-    pictures = []
+    images = []
     for device in ("cpu", "cuda"):
         avatar.to(device)
         state = capture.track[torch.tensor([frame.timestep])].to(device)
         with torch.no_grad():
-            pictures.append(avatar.render(rays_of_picture(frame.camera, torch.device(device)), state).images())
-    for name, ours in pictures[0].items():
-        difference = (ours - pictures[1][name].cpu()).abs()
+            images.append(avatar.render(rays_of_image(frame.camera, torch.device(device)), state).images())
+    for name, ours in images[0].items():
+        difference = (ours - images[1][name].cpu()).abs()
         assert difference.mean() < 1e-3 and difference.quantile(0.999) < 0.05, name
 
 
-def test_prepared_pictures_are_the_same(avatar, capture):
+def test_prepared_images_are_the_same(avatar, capture):
     """The first are drawn plainly, the others from a recording; one that was given out stays as it was."""
     shown: dict[str, list] = {"cpu": [], "cuda": []}
-    for device, pictures in shown.items():
-        prepared = PreparedAvatar(avatar.to(device), PreparedConfig(resolution=64))
+    for device, images in shown.items():
+        prepared = BakedAvatar(avatar.to(device), BakedConfig(resolution=64))
         for frame in capture.frames[:8]:
-            rays = rays_of_picture(frame.camera, torch.device(device))
+            rays = rays_of_image(frame.camera, torch.device(device))
             state = capture.track[torch.tensor([frame.timestep])].to(device)
-            pictures.append(prepared.render(rays.origins[0], rays.directions, state).rgb)
+            images.append(prepared.render(rays.origins[0], rays.directions, state).rgb)
     for ours, theirs in zip(*shown.values(), strict=True):
         assert (ours - theirs.cpu()).abs().mean() < 5e-3
-    assert (shown["cpu"][0] - shown["cpu"][-1]).abs().mean() > 1e-2, "the pictures do differ"
+    assert (shown["cpu"][0] - shown["cpu"][-1]).abs().mean() > 1e-2, "the images do differ"
 
 
 def test_gradients_are_the_same(avatar, capture):
@@ -71,7 +71,7 @@ def test_gradients_are_the_same(avatar, capture):
         avatar.to(device).eval().stage.fill_(2)
         avatar.zero_grad()
         state = capture.track[torch.tensor([frame.timestep])].to(device)
-        rgb = avatar.render(rays_of_picture(frame.camera, torch.device(device)), state).rgb
+        rgb = avatar.render(rays_of_image(frame.camera, torch.device(device)), state).rgb
         rgb.square().mean().backward()
         gradients.append({name: p.grad.cpu().clone() for name, p in avatar.named_parameters() if p.grad is not None})
     assert gradients[0].keys() == gradients[1].keys() and "assigner.log_border" in gradients[0]
@@ -80,14 +80,16 @@ def test_gradients_are_the_same(avatar, capture):
 
 
 def test_training_lowers_the_loss(make_avatar, capture):
-    from partnerface_ns.capture.images import load_picture
+    from partnerface_ns.capture.images import load_image
     from partnerface_ns.flame.posing import ShapedHead
-    from partnerface_ns.training.loop import FitConfig, Pictures, ScheduleConfig, fit, region_boxes
+    from partnerface_ns.training.loop import FitConfig, fit
+    from partnerface_ns.training.rays import TrainingImages, region_boxes
+    from partnerface_ns.training.schedule import ScheduleConfig
 
     model, frames = load_open_head(), capture.frames_of("train")
-    pictures = [load_picture(frame, (1.0, 1.0, 1.0)) for frame in frames]
+    images = [load_image(frame, (1.0, 1.0, 1.0)) for frame in frames]
     boxes = region_boxes(ShapedHead.of(model, capture.identity, capture.static_offset), capture.track, frames)
-    train = Pictures([rgb for rgb, _ in pictures], [mask for _, mask in pictures], frames, boxes)
+    train = TrainingImages([rgb for rgb, _ in images], [mask for _, mask in images], frames, boxes)
     losses: list[float] = []
     fit(
         make_avatar(Subject.of(capture, model)).cuda(),
@@ -104,13 +106,13 @@ def test_a_played_step_has_the_gradients_of_a_plain_one(avatar, capture):
     frames = capture.frames_of("train")
     batches = []
     for i, frame in enumerate(frames[:2]):
-        rays = rays_of_picture(frame.camera, torch.device("cpu"))
+        rays = rays_of_image(frame.camera, torch.device("cpu"))
         num, of_frame = len(rays.frame), torch.tensor([frame.timestep])
         pixels = torch.zeros(num, 2, dtype=torch.long)
         batches.append(RayBatch(rays, torch.tensor([i]), of_frame, pixels, torch.rand(num, 3), torch.ones(num, 1)))
     avatar.cuda().train().stage.fill_(2)
     avatar.config.sampling.refresh_every = 10**6
-    step = RecordedStep(avatar, capture.track)
+    step = CapturedStep(avatar, capture.track)
     found: dict[int, list] = {0: [], 1: []}
     for turn in range(10):
         which = turn % 2

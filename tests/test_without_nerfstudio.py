@@ -20,7 +20,8 @@ from partnerface_ns.capture.capture import Camera, Frame
 from partnerface_ns.flame.head_model import load_head_model
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
-from partnerface_ns.training.loop import FitConfig, Pictures, fit, region_boxes
+from partnerface_ns.training.rays import TrainingImages, region_boxes
+from partnerface_ns.training.loop import FitConfig, fit
 
 try:
     import nerfstudio
@@ -44,15 +45,15 @@ avatar = Avatar(config, subject)
 T = np.eye(4)
 T[2, 3] = 1.0
 frames = [Frame(t, 0, Camera(T, 50.0, 50.0, 16.0, 16.0, 32, 32), None, None) for t in range(3)]
-picture = np.full((32, 32, 3), 90, np.uint8)
+image = np.full((32, 32, 3), 90, np.uint8)
 boxes = region_boxes(ShapedHead.of(model, subject.identity), track, frames)
-pictures = Pictures([picture] * 3, [np.full((32, 32), 255, np.uint8)] * 3, frames, boxes)
+images = TrainingImages([image] * 3, [np.full((32, 32), 255, np.uint8)] * 3, frames, boxes)
 
 fit_config = FitConfig()
 fit_config.schedule.max_steps, fit_config.sampler.rays_per_batch = 2, 64
 before = {name: value.clone() for name, value in avatar.named_parameters()}
 losses = []
-steps = fit(avatar, pictures, track, fit_config, lambda step, progress, terms: losses.append(terms["color"]))
+steps = fit(avatar, images, track, fit_config, lambda step, progress, terms: losses.append(terms["color"]))
 assert steps == len(losses) == 2 and all(np.isfinite(losses)), losses
 assert any(not torch.equal(value, before[name]) for name, value in avatar.named_parameters())
 

@@ -34,10 +34,10 @@ def read_capture(folder: Path) -> Capture:
 
 
 if __name__ == "__main__":
-    from partnerface_ns.capture.images import load_picture
+    from partnerface_ns.capture.images import load_image
     from partnerface_ns.capture.vhap_writer import write_vhap
 
     capture = read_capture(Path(sys.argv[1]))
-    images = (load_picture(frame, (1.0, 1.0, 1.0)) for frame in capture.frames)
+    images = (load_image(frame, (1.0, 1.0, 1.0)) for frame in capture.frames)
     write_vhap(Path(sys.argv[2]), capture, load_open_head(), images)
     print(f"{len(capture.frames)} frames in {sys.argv[2]}, which ns-train reads")

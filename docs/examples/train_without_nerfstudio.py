@@ -7,11 +7,12 @@ from partnerface_ns.avatar.avatar import Avatar
 from partnerface_ns.avatar.file_format import AvatarInfo, save_avatar
 from partnerface_ns.avatar.init import Subject
 from partnerface_ns.capture.head_models import resolve_head_model
-from partnerface_ns.capture.images import load_picture
+from partnerface_ns.capture.images import load_image
 from partnerface_ns.capture.load import load_capture
 from partnerface_ns.flame.posing import ShapedHead
-from partnerface_ns.training.loop import FitConfig, Pictures, fit, region_boxes
+from partnerface_ns.training.loop import FitConfig, fit
 from partnerface_ns.training.presets import lite
+from partnerface_ns.training.rays import TrainingImages, region_boxes
 
 folder, output = Path(sys.argv[1]), Path(sys.argv[2])
 capture = load_capture(folder)
@@ -20,10 +21,10 @@ preset = lite()
 avatar = Avatar(preset.avatar, Subject.of(capture, model))
 
 frames = capture.frames_of("train")
-images = [load_picture(frame, capture.background or (1.0, 1.0, 1.0)) for frame in frames]
+images = [load_image(frame, capture.background or (1.0, 1.0, 1.0)) for frame in frames]
 head = ShapedHead.of(model, capture.identity, capture.static_offset)
 boxes = region_boxes(head, capture.track, frames)
-training_set = Pictures([rgb for rgb, _ in images], [mask for _, mask in images], frames, boxes)
+training_set = TrainingImages([rgb for rgb, _ in images], [mask for _, mask in images], frames, boxes)
 
 config = FitConfig(sampler=preset.sampler)
 config.schedule.max_minutes = float(sys.argv[3]) if len(sys.argv) > 3 else 10.0

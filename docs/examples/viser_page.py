@@ -7,7 +7,7 @@ import viser
 
 import partnerface_ns
 from partnerface_ns.driving.player import scaled_camera
-from partnerface_ns.rendering.figures import to_picture
+from partnerface_ns.rendering.figures import to_image
 
 player = partnerface_ns.load(sys.argv[1], fast=True)
 camera = scaled_camera(player.camera, 128)
@@ -25,7 +25,7 @@ def add_sliders(client: viser.ClientHandle) -> None:
 
     def show(_: object = None) -> None:
         state = player.face(**{name: slider.value for name, slider in sliders.items()})
-        client.scene.set_background_image(to_picture(player.render(camera, state)["rgb"]))
+        client.scene.set_background_image(to_image(player.render(camera, state)["rgb"]))
 
     for slider in sliders.values():
         slider.on_update(show)

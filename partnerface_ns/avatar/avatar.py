@@ -27,7 +27,7 @@ from partnerface_ns.fields.canonical_field import CanonicalField
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.rendering.rays import Rays
-from partnerface_ns.rendering.sampling import DensityGrid
+from partnerface_ns.rendering.sampling import OccupancyGrid
 from partnerface_ns.warp.driving_code import DrivingCode, code_visibility
 from partnerface_ns.warp.inverse_skinning import InverseSkinning
 from partnerface_ns.warp.part_assigner import PartAssigner, seed_parts
@@ -81,9 +81,9 @@ class Avatar(nn.Module):
             size = _half_size(lower, upper)
             self.deformation = GlobalDeformation(config.parts, config.num_parts, self.code.size, size)
         self.field = CanonicalField(config.canonical, lower, upper, NUM_FEATURES, self._num_ambient)
-        cells = DensityGrid.cell_centers(config.sampling.grid_resolution, lower, upper)
+        cells = OccupancyGrid.cell_centers(config.sampling.grid_resolution, lower, upper)
         possible = can_be_occupied(self.skinning.space, cells)
-        self.grid = DensityGrid(config.sampling.grid_resolution, lower, upper, possible)
+        self.grid = OccupancyGrid(config.sampling.grid_resolution, lower, upper, possible)
 
     # -- parts of the person -------------------------------------------------------------------------------------
 

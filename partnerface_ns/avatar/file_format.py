@@ -21,7 +21,7 @@ from partnerface_ns.avatar.config import AvatarConfig
 from partnerface_ns.avatar.init import Subject
 from partnerface_ns.capture.capture import Camera, Capture
 from partnerface_ns.capture.head_models import named_head_model
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.files import require_file, shortened, sync
 from partnerface_ns.common.settings import config_from_plain
 from partnerface_ns.flame.head_model import HeadModel
@@ -87,7 +87,7 @@ def load_avatar(path: Path, head_model: Path | None = None) -> tuple[Avatar, Ava
         head_model: the head model's file, where it is no longer where training found it.
 
     Raises:
-        SubjectError: not an avatar file, or its head model is missing or another one.
+        InputError: not an avatar file, or its head model is missing or another one.
     """
     path = Path(path)
     content = _read(path)
@@ -95,10 +95,10 @@ def load_avatar(path: Path, head_model: Path | None = None) -> tuple[Avatar, Ava
         info = _info(content["info"])
         state: dict[str, Tensor] = content["state"]
         config = config_from_plain(AvatarConfig(), content["config"], path)
-    except SubjectError:
+    except InputError:
         raise
     except Exception as error:  # whatever is missing or of another kind, the file is not ours
-        raise SubjectError(path, "not an avatar file", found=shortened(repr(error))) from error
+        raise InputError(path, "not an avatar file", found=shortened(repr(error))) from error
     model = named_head_model(head_model or Path(info.head_model))
     check_same_head_model(path, state, model)
     return _assembled(path, config, state, model, info.neutral), info
@@ -108,11 +108,11 @@ def check_same_head_model(path: Path | str, state: Mapping[str, Tensor], model: 
     """Check that a stored avatar was trained with this head model.
 
     Raises:
-        SubjectError: names both.
+        InputError: names both.
     """
     stored = bytes(state["fingerprint"].tolist()).hex() if "fingerprint" in state else "none"
     if stored != model.fingerprint:
-        raise SubjectError(
+        raise InputError(
             path, "trained with another head model", expected=stored, found=f"{model.name} ({model.fingerprint})"
         )
 
@@ -122,10 +122,10 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch refuses what is not plain data, and stumbles on what is broken
-        raise SubjectError(path, "holds more than plain data, or is broken", found=shortened(error)) from error
+        raise InputError(path, "holds more than plain data, or is broken", found=shortened(error)) from error
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         found = content.get("format") if isinstance(content, dict) else type(content).__name__
-        raise SubjectError(path, "not an avatar file", key="format", expected=_FORMAT, found=found)
+        raise InputError(path, "not an avatar file", key="format", expected=_FORMAT, found=found)
     return content
 
 
@@ -144,7 +144,7 @@ def _assembled(
         avatar = Avatar(config, subject)
         avatar.load_state_dict(state, strict=True)
     except (KeyError, RuntimeError) as error:
-        raise SubjectError(path, "settings and weights do not fit each other", found=shortened(error)) from error
+        raise InputError(path, "settings and weights do not fit each other", found=shortened(error)) from error
     return avatar.eval()
 
 

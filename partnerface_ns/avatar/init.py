@@ -30,7 +30,7 @@ class Subject:
 
     @staticmethod
     def of(capture: Capture, model: HeadModel, background: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> Subject:
-        """The person of a capture; `background` counts where the capture's pictures do not bring their own."""
+        """The person of a capture; `background` counts where the capture's images do not bring their own."""
         offset = capture.static_offset
         return Subject(
             model=model,

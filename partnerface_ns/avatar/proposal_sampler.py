@@ -19,7 +19,7 @@ from partnerface_ns.geometry.rigid import transform_points
 from partnerface_ns.geometry.rows import Rows
 from partnerface_ns.rendering.rays import Rays
 from partnerface_ns.rendering.sampling import (
-    DensityGrid,
+    OccupancyGrid,
     RayIntervals,
     SamplingConfig,
     along,
@@ -37,7 +37,7 @@ class ProposalSampler:
     """Rays of posed frames to the intervals that are rendered."""
 
     config: SamplingConfig
-    grid: DensityGrid
+    grid: OccupancyGrid
     warp: CanonicalWarp
     density: Callable[[Float[Tensor, "points 3"]], Float[Tensor, "points"]]
     """Density of the undeformed canonical field, 1/m."""
@@ -83,5 +83,5 @@ class ProposalSampler:
         near = torch.zeros_like(middle, dtype=torch.bool)
         for T in (frames.skinned.T_canonical_skull[rays.frame], frames.skinned.T_canonical_torso[rays.frame]):
             directions = torch.einsum("rab,rb->ra", T[:, :3, :3], rays.directions)
-            near |= self.grid.near_matter(along(transform_points(T, rays.origins), directions, middle))
+            near |= self.grid.near_occupied(along(transform_points(T, rays.origins), directions, middle))
         return near

@@ -19,7 +19,7 @@ from partnerface_ns.fields.canonical_field import CanonicalField
 from partnerface_ns.geometry.rows import Rows
 from partnerface_ns.rendering.inspection import colors_of_parts
 from partnerface_ns.rendering.rays import Rays
-from partnerface_ns.rendering.sampling import DensityGrid, RayIntervals, along, midpoints
+from partnerface_ns.rendering.sampling import OccupancyGrid, RayIntervals, along, midpoints
 from partnerface_ns.rendering.volume import weights_from_density
 from partnerface_ns.warp.inverse_skinning import CanonicalPoints
 
@@ -62,7 +62,7 @@ class Shading:
     config: AvatarConfig
     warp: CanonicalWarp
     field: CanonicalField
-    grid: DensityGrid
+    grid: OccupancyGrid
     background: Float[Tensor, "3"]
 
     def __call__(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass
-class PreparedConfig:
+class BakedConfig:
     """What is traded for speed."""
 
     resolution: int = 256

@@ -1,4 +1,4 @@
-"""Draws one picture of an avatar's scene: every ray's samples are interpolated, their density is read, and colour is
+"""Draws one image of an avatar's scene: every ray's samples are interpolated, their density is read, and colour is
 computed at a few places that stand for what the ray sees.
 """
 
@@ -14,8 +14,8 @@ from torch import Tensor
 from partnerface_ns.avatar.avatar import Avatar
 from partnerface_ns.avatar.canonical_warp import WarpFrames
 from partnerface_ns.avatar.render_output import Inspection, RenderOutput
-from partnerface_ns.baked.capacity import Room
-from partnerface_ns.baked.config import PreparedConfig
+from partnerface_ns.baked.capacity import Capacity
+from partnerface_ns.baked.config import BakedConfig
 from partnerface_ns.baked.scene import Scene, Scenes
 from partnerface_ns.common.precision import in_bfloat16
 from partnerface_ns.flame.posing import PosedHead
@@ -31,7 +31,7 @@ _LOOK_AROUND = 0.3
 
 
 class View(NamedTuple):
-    """One picture to draw."""
+    """One image to draw."""
 
     origin: Float[Tensor, "3"]
     directions: Float[Tensor, "rays 3"]
@@ -42,22 +42,22 @@ class View(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """A picture."""
+    """An image."""
 
     output: RenderOutput
     counts: Int[Tensor, "7"]
-    """The `Room` that it takes."""
+    """The `Capacity` that it takes."""
 
 
 class Painter:
-    """Draws pictures of an avatar that is no longer trained."""
+    """Draws images of an avatar that is no longer trained."""
 
-    def __init__(self, avatar: Avatar, config: PreparedConfig) -> None:
+    def __init__(self, avatar: Avatar, config: BakedConfig) -> None:
         self.config, self._avatar = config, avatar
         self._scenes = Scenes(avatar, config)
 
-    def draw(self, view: View, room: Room | None = None) -> Drawn:
-        """The picture; `room` is what `fixed_shapes` fixes of it."""
+    def draw(self, view: View, room: Capacity | None = None) -> Drawn:
+        """The image; `room` is what `fixed_shapes` fixes of it."""
         avatar, num = self._avatar, RAYS_ON_GPU if view.directions.is_cuda else RAYS_ON_CPU
         frames = avatar.warp.frames(view.state, view.timesteps, avatar.skinning.posed(view.state, view.head))
         scene = self._scenes.of(view.origin, view.directions, frames, room)
@@ -65,7 +65,9 @@ class Painter:
         output = RenderOutput.cat([chunk.output for chunk in chunks])
         return Drawn(output, torch.cat([scene.counts, sum(chunk.counts for chunk in chunks)]))
 
-    def _shaded(self, origin: Tensor, directions: Tensor, frames: WarpFrames, scene: Scene, room: Room | None) -> Drawn:
+    def _shaded(
+        self, origin: Tensor, directions: Tensor, frames: WarpFrames, scene: Scene, room: Capacity | None
+    ) -> Drawn:
         avatar, lattice = self._avatar, scene.lattice
         num_ambient = scene.values.shape[0] - 7
         column, place = lattice.columns(directions)

@@ -17,8 +17,8 @@ from torch import Tensor
 from partnerface_ns.avatar.avatar import Avatar
 from partnerface_ns.avatar.canonical_warp import WarpFrames
 from partnerface_ns.avatar.shading import inspection_colors
-from partnerface_ns.baked.capacity import Room
-from partnerface_ns.baked.config import PreparedConfig
+from partnerface_ns.baked.capacity import Capacity
+from partnerface_ns.baked.config import BakedConfig
 from partnerface_ns.baked.volumes import BakedDeformation, BakedDensity
 from partnerface_ns.common.precision import in_bfloat16
 from partnerface_ns.geometry.rigid import move_points
@@ -60,13 +60,13 @@ class Scene:
     exact: Bool[Tensor, "all"]
     """Columns whose rays follow every sample."""
     counts: Int[Tensor, "5"]
-    """What it takes of a `Room`: all but the rays."""
+    """What it takes of a `Capacity`: all but the rays."""
 
 
 class Scenes:
     """Makes an avatar's scenes."""
 
-    def __init__(self, avatar: Avatar, config: PreparedConfig) -> None:
+    def __init__(self, avatar: Avatar, config: BakedConfig) -> None:
         """Compute the density volume, which takes seconds."""
         self.config, self._avatar = config, avatar
         self.density = BakedDensity(avatar, config.resolution)
@@ -83,7 +83,7 @@ class Scenes:
         origin: Float[Tensor, "3"],
         directions: Float[Tensor, "rays 3"],
         frames: WarpFrames,
-        room: Room | None = None,
+        room: Capacity | None = None,
     ) -> Scene:
         """What the camera at a place of the world sees along some directions, which its lattice spans.
 
@@ -137,7 +137,7 @@ class Scenes:
         points = coarse.points(torch.arange(_size(coarse), device=coarse.lower.device))
         near = torch.zeros_like(points[:, 0], dtype=torch.bool)
         for T in (frames.skinned.T_canonical_skull[0], frames.skinned.T_canonical_torso[0]):
-            near |= avatar.grid.near_matter(move_points(T, points))
+            near |= avatar.grid.near_occupied(move_points(T, points))
         chosen = Rows(near, room)
         density = self.density.mean_around(0, self.canonical(chosen.of(points), frames))
         density = chosen.into(points.new_zeros(len(points)), density).view(coarse.shape)

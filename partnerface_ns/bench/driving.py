@@ -1,4 +1,4 @@
-"""What preparing an avatar brings and costs: seconds a picture and metrics, exact and fast, in one run."""
+"""What preparing an avatar brings and costs: seconds an image and metrics, exact and fast, in one run."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from torch import Tensor
 
 from partnerface_ns.bench.training_runs import spread
 from partnerface_ns.capture.capture import Camera, Frame
-from partnerface_ns.capture.images import load_picture
+from partnerface_ns.capture.images import load_image
 from partnerface_ns.capture.load import load_capture
 from partnerface_ns.common.clock import seconds_when_done
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.progress import progress
 from partnerface_ns.driving.motion import performance
 from partnerface_ns.driving.plan import Plan, PlanConfig, make_plan, shown
@@ -28,15 +28,15 @@ from partnerface_ns.rendering.metrics import image_metrics, metric_regions
 
 _REPEATS = 3
 _IN_SEQUENCE = 4
-"""Pictures of a sequence that is timed, for each of those that are drawn at once."""
+"""Images of a sequence that is timed, for each of those that are drawn at once."""
 _FIRST_ON_GPU = 5
-"""Pictures that are not counted, 1 on a CPU: they prepare the avatar, build kernels for new shapes, and record a GPU's
+"""Images that are not counted, 1 on a CPU: they prepare the avatar, build kernels for new shapes, and record a GPU's
 work."""
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Seconds a picture takes."""
+    """Seconds an image takes."""
 
     size: int
     exact: float
@@ -49,7 +49,7 @@ class Speed:
 
 @dataclass(frozen=True)
 class Quality:
-    """Means over test pictures."""
+    """Means over test images."""
 
     exact: dict[str, float]
     fast: dict[str, float]
@@ -69,7 +69,7 @@ class Driven:
     quality: Quality | None
     """None where no capture was there to measure by."""
     num_test: int
-    """Pictures measured at most."""
+    """Images measured at most."""
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -78,7 +78,7 @@ class Driven:
 
 
 def speeds(player: Player, sizes: Sequence[int]) -> list[Speed]:
-    """Median seconds of pictures of a face that speaks, by longer side; ways take turns: a busy machine slows all."""
+    """Median seconds of images of a face that speaks, by longer side; ways take turns: a busy machine slows all."""
     motion, found = performance("talk", player.person.model), []
     first = _FIRST_ON_GPU if player.device.type == "cuda" else 1
     for size in progress(sizes, "Timing"):
@@ -97,20 +97,20 @@ def speeds(player: Player, sizes: Sequence[int]) -> list[Speed]:
 
 
 def quality(player: Player, folder: Path, num: int, head_model: Path | None = None) -> Quality:
-    """Metrics of test pictures, exact and fast.
+    """Metrics of test images, exact and fast.
 
     Args:
         folder: the capture that the avatar was trained on.
-        num: pictures at most, spread evenly over the test split.
+        num: images at most, spread evenly over the test split.
         head_model: the head model's file, where the capture has none.
 
     Raises:
-        SubjectError: the capture was tracked with another head model than the avatar's.
+        InputError: the capture was tracked with another head model than the avatar's.
     """
     capture = load_capture(folder, head_model=head_model)
     model = player.person.model
     if capture.track.expression.shape[-1] != model.num_expr:
-        raise SubjectError(
+        raise InputError(
             folder, "not tracked with the avatar's head model", expected=model.name, found=capture.head_model.name
         )
     rows: dict[bool, list[dict[str, float]]] = {False: [], True: []}
@@ -119,18 +119,18 @@ def quality(player: Player, folder: Path, num: int, head_model: Path | None = No
         background = torch.tensor(capture.background)
     red, green, blue = background.tolist()
     for frame in progress(spread(capture.frames_of("test"), num), "Measuring"):
-        truth = torch.from_numpy(load_picture(frame, (red, green, blue))[0]).float() / 255
+        truth = torch.from_numpy(load_image(frame, (red, green, blue))[0]).float() / 255
         state = capture.track[frame.timestep]
         regions = metric_regions(player.person.pose(state).verts, model, frame.camera)
         for fast, measured in rows.items():
-            measured.append(image_metrics(_picture(player, fast, frame, state, background), truth, regions))
+            measured.append(image_metrics(_image(player, fast, frame, state, background), truth, regions))
     return Quality(*({name: float(np.nanmean([m[name] for m in ms])) for name in ms[0]} for ms in rows.values()))
 
 
-def _picture(
+def _image(
     player: Player, fast: bool, frame: Frame, state: HeadState, background: Float[Tensor, "3"]
 ) -> Float[Tensor, "height width 3"]:
-    """A picture over the capture's background, which may be another than the avatar's."""
+    """An image over the capture's background, which may be another than the avatar's."""
     shown = _shown(player, fast, frame.camera, state)
     other = background.to(player.device) - player.avatar.get_buffer("background")
     return (shown["rgb"] + (1 - shown["accumulation"]) * other).cpu()

@@ -14,20 +14,20 @@ from partnerface_ns.bench.scaling import StepCost, StepTimes
 from partnerface_ns.bench.tables import COLUMNS, driving_table, runs_table, several_times, steps_table, time_plot
 from partnerface_ns.bench.training_runs import Outcome
 from partnerface_ns.bench.variants import VARIANTS
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.files import finite_or_null, write_text
 
 _HEAD = """# Benchmarks
 
 Made by `partnerface bench`, which writes this page and the figures behind it (bench.json). Ran on: {machines}.
 """
-_RUNS = """## Quality on pictures that training did not show
+_RUNS = """## Quality on images that training did not show
 
 A row's runs have the same seconds of training steps, of one thread's own time on a CPU and of the clock on a GPU;
-reading pictures and measuring do not count. The means are over pictures spread evenly over those held out: *test* is
+reading images and measuring do not count. The means are over images spread evenly over those held out: *test* is
 the test split, which holds expressions and poses that training does not, *tune* the last fifth of the training frames,
 which that run was then not trained on; *test, trained on* is the test split again, after training on it too. *head,
-trained on* is psnr_head of half as many pictures that the run was trained on: the gap is what is lost by generalising.
+trained on* is psnr_head of half as many images that the run was trained on: the gap is what is lost by generalising.
 Deviations are over seeds.
 
 PSNR is that of the mean squared error over a region's pixels, in dB. The head is the convex hull of its vertices
@@ -40,11 +40,11 @@ INSTA), `no skinning` moves with the skull and tells one network the expression,
 for every point, in single precision, at 64 even samples. Settings and learning rates are the method's but for what
 the name says; other names stand for what they say (bench/variants.py).
 """
-_DRIVING = """## Pictures many times as fast
+_DRIVING = """## Images many times as fast
 
-Driving, ns-render and ns-viewer show a prepared avatar; evaluation follows every sample. Seconds a picture, medians
+Driving, ns-render and ns-viewer show a prepared avatar; evaluation follows every sample. Seconds an image, medians
 of moments of a face that speaks, all ways in turns; *in a sequence* is several at once, as `partnerface drive` draws
-them. The metrics are over the same pictures of the test split both ways.
+them. The metrics are over the same images of the test split both ways.
 """
 _STEPS = """## What a step takes, and what it grows with
 
@@ -69,7 +69,7 @@ class Results:
         """What the folder holds so far; nothing where there is no folder.
 
         Raises:
-            SubjectError: its bench.json is another version's, or none.
+            InputError: its bench.json is another version's, or none.
         """
         path = folder / "bench.json"
         if not path.is_file():
@@ -82,7 +82,7 @@ class Results:
             for run in runs:
                 _ = VARIANTS[run.variant], [run.metrics[name] for name in COLUMNS], run.seen["psnr_head"]
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise SubjectError(
+            raise InputError(
                 path,
                 "not what this version of the benchmark writes",
                 expected="runs, driven and steps, each with all of its fields",
@@ -125,7 +125,7 @@ class Results:
 
 
 def _title(driven: Driven) -> str:
-    measured = f"{driven.num_test} pictures" if driven.quality is not None else ""
+    measured = f"{driven.num_test} images" if driven.quality is not None else ""
     return ", ".join(word for word in (driven.subject, driven.avatar, measured, driven.device) if word)
 
 
@@ -134,7 +134,7 @@ def _lines(rows: Sequence[Any]) -> str:
 
 
 def _measured(metrics: dict[str, float | None]) -> dict[str, float]:
-    """Metrics of a file: null is NaN, for what no picture shows."""
+    """Metrics of a file: null is NaN, for what no image shows."""
     return {name: math.nan if value is None else value for name, value in metrics.items()}
 
 

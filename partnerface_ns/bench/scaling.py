@@ -22,17 +22,18 @@ from partnerface_ns.bench.pieces import STEP, shares_of_pieces
 from partnerface_ns.bench.training_runs import avatar_for
 from partnerface_ns.capture.capture import Camera, Capture
 from partnerface_ns.capture.head_models import resolve_head_model
-from partnerface_ns.capture.images import load_picture
+from partnerface_ns.capture.images import load_image
 from partnerface_ns.capture.load import load_capture
 from partnerface_ns.common.progress import progress
 from partnerface_ns.driving.player import scaled_camera
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.posing import ShapedHead
-from partnerface_ns.training.loop import FitConfig, Pictures, region_boxes, steps
+from partnerface_ns.training.loop import FitConfig, steps
 from partnerface_ns.training.presets import lite
+from partnerface_ns.training.rays import TrainingImages, region_boxes
 
 FRAMES, SIZES, PARTS = (100, 1000, 3000), (128, 256, 512), (4, 8, 16)
-"""Frames of a capture, longer sides of its pictures, and K; the first of each is what the others are compared with."""
+"""Frames of a capture, longer sides of its images, and K; the first of each is what the others are compared with."""
 _SIZE, _NUM_PARTS = 256, 8
 """What stays where something else changes."""
 _FIRST, _COUNTED = 8, 40
@@ -130,19 +131,19 @@ def _steps(capture: Capture, model: HeadModel, setting: _Setting, device: str) -
     track = capture.track[torch.tensor([given[i].timestep for i in index])]
     longer = replace(capture, track=track, frames=tuple(frames), splits={"train": tuple(range(len(frames)))})
     seen = [
-        _resized(load_picture(frame, (1.0, 1.0, 1.0)), shown.camera)
+        _resized(load_image(frame, (1.0, 1.0, 1.0)), shown.camera)
         for frame, shown in zip(given[: setting.frames], frames, strict=False)
     ]
     head = ShapedHead.of(model, capture.identity, capture.static_offset)
     boxes = region_boxes(head, track, frames[: len(seen)])[index]
-    pictures = Pictures([seen[i][0] for i in index], [seen[i][1] for i in index], frames, boxes)
+    images = TrainingImages([seen[i][0] for i in index], [seen[i][1] for i in index], frames, boxes)
     preset = lite(schedule="soft", num_parts=setting.parts)
     avatar = avatar_for(longer, head, frames, preset).to(device)
-    return steps(avatar, pictures, track, FitConfig(sampler=preset.sampler))
+    return steps(avatar, images, track, FitConfig(sampler=preset.sampler))
 
 
-def _resized(picture: tuple[np.ndarray, np.ndarray], camera: Camera) -> tuple[np.ndarray, np.ndarray]:
-    rgb, mask = (np.asarray(Image.fromarray(values).resize((camera.width, camera.height))) for values in picture)
+def _resized(image: tuple[np.ndarray, np.ndarray], camera: Camera) -> tuple[np.ndarray, np.ndarray]:
+    rgb, mask = (np.asarray(Image.fromarray(values).resize((camera.width, camera.height))) for values in image)
     return rgb, mask
 
 

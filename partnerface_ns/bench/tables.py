@@ -23,13 +23,13 @@ def runs_table(outcomes: Sequence[Outcome]) -> str:
         groups.setdefault(
             (o.subject, o.seconds, o.variant, o.held_out, o.device.startswith("cuda"), o.num_test), []
         ).append(o)
-    names = ("subject", "variant", "pictures", "seeds", "on", "seconds", "steps", "GiB", *COLUMNS, "head, trained on")
+    names = ("subject", "variant", "images", "seeds", "on", "seconds", "steps", "GiB", *COLUMNS, "head, trained on")
     lines = ["| " + " | ".join(names) + " |", "|---" * len(names) + "|"]
     for group in groups.values():
         first = group[0]
-        pictures = f"{first.num_test} of {'test, trained on' if first.held_out == 'none' else first.held_out}"
+        images = f"{first.num_test} of {'test, trained on' if first.held_out == 'none' else first.held_out}"
         machine = "GPU" if first.device.startswith("cuda") else "CPU"
-        cells = [first.subject, first.variant, pictures, f"{len(group)}", machine, f"{first.seconds:g}"]
+        cells = [first.subject, first.variant, images, f"{len(group)}", machine, f"{first.seconds:g}"]
         cells.append(f"{statistics.mean(outcome.steps for outcome in group):.0f}")
         cells.append(f"{max(outcome.peak_gib for outcome in group):.1f}")
         cells += [_mean_and_spread([outcome.metrics[name] for outcome in group]) for name in COLUMNS]
@@ -76,7 +76,7 @@ def time_plot(outcomes: Sequence[Outcome], path: Path) -> None:
             drawn[variant] = axes.errorbar(times, means, deviations, marker="o", capsize=3, color=colors[variant])
         axes.set(title=subject, xlabel="seconds of training")
         axes.grid(alpha=0.3)
-    panels[0].set_ylabel("psnr_head of pictures not trained on, dB")
+    panels[0].set_ylabel("psnr_head of images not trained on, dB")
     figure.legend(drawn.values(), drawn.keys(), loc="outside right center")
     partial = path.with_name(f"{path.name}.partial")
     figure.savefig(partial, format="png", dpi=100)
@@ -85,7 +85,7 @@ def time_plot(outcomes: Sequence[Outcome], path: Path) -> None:
 
 
 def driving_table(speeds: Sequence[Speed], quality: Quality | None) -> str:
-    """Seconds a picture by size, exact, fast, and fast in a sequence; below it the metrics of exact and fast, where
+    """Seconds an image by size, exact, fast, and fast in a sequence; below it the metrics of exact and fast, where
     they were measured.
     """
     lines = ["| longer side | seconds exact | seconds fast | times as fast | seconds fast, in a sequence |"]
@@ -94,7 +94,7 @@ def driving_table(speeds: Sequence[Speed], quality: Quality | None) -> str:
         f"| {s.size} | {s.exact:.2f} | {s.fast:.3f} | {s.exact / s.fast:.1f} | {s.sequence:.3f} |" for s in speeds
     ]
     if quality is not None:
-        lines += ["", "| pictures | " + " | ".join(COLUMNS) + " |", "|---" * (1 + len(COLUMNS)) + "|"]
+        lines += ["", "| images | " + " | ".join(COLUMNS) + " |", "|---" * (1 + len(COLUMNS)) + "|"]
         for name, metrics in (("exact", quality.exact), ("fast", quality.fast)):
             lines.append(f"| {name} | " + " | ".join(f"{metrics[column]:.3f}" for column in COLUMNS) + " |")
     return "\n".join(lines) + "\n"

@@ -22,15 +22,17 @@ from partnerface_ns.bench.machine import forget_peak_memory, machine, peak_memor
 from partnerface_ns.bench.variants import VARIANTS
 from partnerface_ns.capture.capture import Capture, Frame
 from partnerface_ns.capture.head_models import resolve_head_model
-from partnerface_ns.capture.images import load_picture
+from partnerface_ns.capture.images import load_image
 from partnerface_ns.capture.load import load_capture
 from partnerface_ns.flame.open_head import OPEN_HEAD_NAME
 from partnerface_ns.flame.posing import ShapedHead
-from partnerface_ns.rendering.figures import save_picture, sheet, to_picture
+from partnerface_ns.rendering.figures import save_image, sheet, to_image
 from partnerface_ns.rendering.metrics import image_metrics, metric_regions
-from partnerface_ns.rendering.rays import rays_of_picture
-from partnerface_ns.training.loop import FitConfig, Pictures, ScheduleConfig, fit, region_boxes
+from partnerface_ns.rendering.rays import rays_of_image
+from partnerface_ns.training.loop import FitConfig, fit
 from partnerface_ns.training.presets import Preset
+from partnerface_ns.training.rays import TrainingImages, region_boxes
+from partnerface_ns.training.schedule import ScheduleConfig
 
 HeldOut = Literal["test", "tune", "none"]
 """What is measured: the test split; the last fifth of the training frames, which settings may be chosen by; or the
@@ -47,13 +49,13 @@ class Job:
     seed: int
     seconds: float
     num_test: int
-    """Pictures to measure, spread evenly over those held out."""
+    """Images to measure, spread evenly over those held out."""
     held_out: HeldOut = "test"
     device: str = "cpu"
     head_model: Path | None = None
     """The head model's file, where the capture has none."""
-    pictures: Path | None = None
-    """Folder for a sheet of the measured pictures."""
+    images: Path | None = None
+    """Folder for a sheet of the measured images."""
     avatars: Path | None = None
     """Folder for the trained avatar."""
 
@@ -77,16 +79,16 @@ class Outcome:
     seconds: float
     """Seconds that training took, of one thread or of a GPU."""
     metrics: dict[str, float]
-    """Means over the measured pictures."""
+    """Means over the measured images."""
     seen: dict[str, float]
-    """Means over half as many pictures that it was trained on, the torso predicted as for the others."""
+    """Means over half as many images that it was trained on, the torso predicted as for the others."""
     peak_gib: float
     """Memory that training took at most, GiB: a GPU's, without what recordings keep in reserve, or the process's."""
     held_out: HeldOut = "test"
     device: str = "cpu"
     """The machine, in words."""
     num_test: int = 15
-    """Pictures measured at most."""
+    """Images measured at most."""
 
     @property
     def key(self) -> tuple[object, ...]:
@@ -116,9 +118,9 @@ def run(job: Job) -> Outcome:
     frames, measured = split(capture, job.held_out)
     head = ShapedHead.of(model, capture.identity, capture.static_offset)
     avatar = avatar_for(capture, head, frames, preset).to(job.device)
-    pictures = [load_picture(frame, background) for frame in frames]
+    images = [load_image(frame, background) for frame in frames]
     boxes = region_boxes(head, capture.track, frames)
-    train = Pictures([rgb for rgb, _ in pictures], [mask for _, mask in pictures], frames, boxes)
+    train = TrainingImages([rgb for rgb, _ in images], [mask for _, mask in images], frames, boxes)
     schedule = ScheduleConfig(max_steps=1_000_000, max_minutes=job.seconds / 60)
     config = FitConfig(schedule, preset.sampler, job.seed)
     gc.collect()  # of the run before
@@ -130,8 +132,8 @@ def run(job: Job) -> Outcome:
     peak = torch.cuda.max_memory_allocated(job.device) if on_gpu else peak_memory()
     metrics, rows = measure(avatar, capture, head, spread(measured, job.num_test))
     seen, _ = measure(avatar, capture, head, spread(frames, (job.num_test + 1) // 2))
-    if job.pictures is not None:
-        save_picture(job.pictures / f"{job.name}.png", sheet(rows, ("truth", "ours")))
+    if job.images is not None:
+        save_image(job.images / f"{job.name}.png", sheet(rows, ("truth", "ours")))
     if job.avatars is not None:
         source = job.head_model or capture.head_model.path or OPEN_HEAD_NAME
         info = AvatarInfo.of(capture, model, source)
@@ -176,22 +178,22 @@ def spread(frames: Sequence[Frame], num: int) -> list[Frame]:
 def measure(
     avatar: Avatar, capture: Capture, head: ShapedHead, frames: Sequence[Frame]
 ) -> tuple[dict[str, float], list[list[UInt8[np.ndarray, "height width 3"]]]]:
-    """Mean metrics of an avatar on frames, and for each frame the true picture and ours."""
+    """Mean metrics of an avatar on frames, and for each frame the true image and ours."""
     avatar.eval()
     metrics, shown = [], []
     for frame in frames:
-        rgb, _ = load_picture(frame, capture.background or (1.0, 1.0, 1.0))
+        rgb, _ = load_image(frame, capture.background or (1.0, 1.0, 1.0))
         regions = metric_regions(head.pose(capture.track[frame.timestep]).verts, head.model, frame.camera)
         ours = render(avatar, capture, frame)
         metrics.append(image_metrics(ours, torch.from_numpy(rgb).float() / 255, regions))
-        shown.append([rgb, to_picture(ours)])
+        shown.append([rgb, to_image(ours)])
     return {name: float(np.nanmean([row[name] for row in metrics])) for name in metrics[0]}, shown
 
 
 @torch.no_grad()
 def render(avatar: Avatar, capture: Capture, frame: Frame) -> Float[Tensor, "height width 3"]:
-    """The avatar's picture of a frame in [0, 1], on the CPU, its torso predicted from the head's pose."""
+    """The avatar's image of a frame in [0, 1], on the CPU, its torso predicted from the head's pose."""
     camera, device = frame.camera, avatar.identity.device
-    rays = rays_of_picture(camera, device)
+    rays = rays_of_image(camera, device)
     rgb = avatar.render(rays, capture.track[torch.tensor([frame.timestep])].to(device)).rgb
     return rgb.cpu().reshape(camera.height, camera.width, 3)

@@ -10,14 +10,14 @@ from jaxtyping import Float
 from partnerface_ns.capture.capture import Camera
 from partnerface_ns.capture.images import MAX_SIDE
 from partnerface_ns.capture.record import Record
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 
 OPENCV_TO_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 """From OpenCV camera axes (x right, y down, looking along z) to OpenGL's, and back."""
 _ROTATION_TOLERANCE = 1e-3
 MAX_FOCAL = 1e5
 _MAX_CENTER = 2.0 * MAX_SIDE
-"""Largest focal length, and farthest principal point of a cropped picture, in pixels."""
+"""Largest focal length, and farthest principal point of a cropped image, in pixels."""
 
 
 def read_intrinsics(record: Record) -> tuple[float, float, float, float, int, int]:
@@ -32,12 +32,12 @@ def intrinsics_of(K: Float[np.ndarray, "3 3"], source: Path, key: str) -> tuple[
     """fl_x, fl_y, cx, cy in pixels out of a matrix of intrinsics.
 
     Raises:
-        SubjectError: focal lengths or a centre that no picture has.
+        InputError: focal lengths or a centre that no image has.
     """
     fl_x, fl_y, cx, cy = K[[0, 1, 0, 1], [0, 1, 2, 2]].tolist()
     if not (1 <= min(fl_x, fl_y) <= max(fl_x, fl_y) <= MAX_FOCAL and max(abs(cx), abs(cy)) <= _MAX_CENTER):
         expected = "focal lengths and the centre in pixels"
-        raise SubjectError(source, "wrong value", key=key, expected=expected, found=f"{fl_x:g} {fl_y:g} {cx:g} {cy:g}")
+        raise InputError(source, "wrong value", key=key, expected=expected, found=f"{fl_x:g} {fl_y:g} {cx:g} {cy:g}")
     return fl_x, fl_y, cx, cy
 
 
@@ -45,14 +45,14 @@ def checked_camera_to_world(matrix: Float[np.ndarray, "4 4"], source: Path, key:
     """The matrix, if it is a rigid motion: a rotation without mirroring or scale, and a translation.
 
     Raises:
-        SubjectError: it is not.
+        InputError: it is not.
     """
     rotation = matrix[:3, :3]
     error = np.abs(rotation @ rotation.T - np.eye(3)).max()
     if np.abs(matrix[3] - [0, 0, 0, 1]).max() > _ROTATION_TOLERANCE:
-        raise SubjectError(source, "not a camera pose", key=key, expected="last row 0 0 0 1", found=matrix[3])
+        raise InputError(source, "not a camera pose", key=key, expected="last row 0 0 0 1", found=matrix[3])
     if error > _ROTATION_TOLERANCE or np.linalg.det(rotation) < 0:
-        raise SubjectError(
+        raise InputError(
             source,
             "not a camera pose",
             key=key,

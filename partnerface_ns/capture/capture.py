@@ -36,22 +36,22 @@ class Camera:
 
 @dataclass(frozen=True)
 class Frame:
-    """One picture: a moment seen by one camera."""
+    """One image: a moment seen by one camera."""
 
     timestep: int
     """Index into the capture's track, counted from 0 without gaps."""
     camera_index: int
     camera: Camera
     image_path: Path | None
-    """None where a sequence only drives an avatar and has no pictures."""
+    """None where a sequence only drives an avatar and has no images."""
     mask_path: Path | None
     """Foreground mask (person = white); None where the image's alpha, or nothing, says it."""
     composited: bool = False
-    """The picture has no background of its own any more: it already shows the capture's `background`."""
+    """The image has no background of its own any more: it already shows the capture's `background`."""
 
     @property
     def name(self) -> str:
-        """What messages call the frame: its picture's file, else its timestep."""
+        """What messages call the frame: its image's file, else its timestep."""
         return f"timestep {self.timestep}" if self.image_path is None else self.image_path.name
 
 
@@ -84,7 +84,7 @@ class Capture:
     skipped: Mapping[str, str] = field(default_factory=dict)
     """Frames left out, by name, with the reason."""
     background: tuple[float, float, float] | None = None
-    """Colour in [0, 1] that the pictures were already composited on; None where they were not."""
+    """Colour in [0, 1] that the images were already composited on; None where they were not."""
     format: CaptureFormat = "vhap"
     """Name of the layout that it was read from."""
     notes: tuple[str, ...] = ()

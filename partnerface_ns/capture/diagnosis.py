@@ -1,7 +1,7 @@
-"""Does the tracked head lie where the pictures show it, and if not, why: a verdict before hours of training.
+"""Does the tracked head lie where the images show it, and if not, why: a verdict before hours of training.
 
 The head's silhouettes are compared with the masks. Where they do not meet, the usual mistakes are undone one at a time
-to see which makes them meet. Where they do, the head's motion must still be the masks' motion: pictures in another
+to see which makes them meet. Where they do, the head's motion must still be the masks' motion: images in another
 order than the poses overlap well and fit badly. Medians over frames decide, so that single bad frames do not; these are
 looked for in all frames. Silhouettes cannot tell long hair from another head: between right and wrong they leave the
 verdict to `tracking/agreement.py`, which looks at the face.
@@ -17,8 +17,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from partnerface_ns.capture.capture import Capture, Frame
-from partnerface_ns.capture.mends import MENDS
-from partnerface_ns.capture.names import MendName
+from partnerface_ns.capture.convention_fixes import CONVENTION_FIXES
+from partnerface_ns.capture.names import FixName
 from partnerface_ns.capture.overlap import (
     Overlap,
     head_faces,
@@ -47,17 +47,17 @@ NUM_FRAMES, NUM_MOVING = 24, 120
 _GAIN = 0.15
 """How much more union an undone mistake must bring to be named as the cause."""
 _OWN_MASK = 0.4
-"""Preference for the own mask over others', in deviations, below which pictures and poses are not of one moment."""
+"""Preference for the own mask over others', in deviations, below which images and poses are not of one moment."""
 _OTHER_MASK = 1.0
 """Preference for the masks of a shift from which it is named."""
 _MIN_MOTION = 0.01
 """Motion in shares of the head's size below which the order cannot be told."""
 _MAX_LAG, _MIN_LAG, _LAG_GAIN = 15, 3, 0.2
-"""Shifts of the pictures that are tried and named, in frames looked at, and how much better they must fit."""
+"""Shifts of the images that are tried and named, in frames looked at, and how much better they must fit."""
 _SCALES = (0.5, 2 / 3, 0.8, 1.0, 1.25, 1.5, 2.0)
 
 
-_NOT_SEEN = "the head is not in the pictures: the poses of head and camera do not belong together"
+_NOT_SEEN = "the head is not in the images: the poses of head and camera do not belong together"
 _NO_ONE = "the masks show no one: all are black (0 and 1 where 0 and 255 are expected?)"
 _INVERTED = "inverted masks: they are white where the person is not"
 _ALL_WHITE = "the masks are white everywhere: the background would be learned as if it were the person"
@@ -82,10 +82,10 @@ class Verdict:
     overlap: Overlap | None
     cause: str | None = None
     """The likely cause, where it does not fit."""
-    mend: MendName | None = None
-    """The mend that makes it fit, if one does."""
+    fix: FixName | None = None
+    """The fix that makes it fit, if one does."""
     face: float | None = None
-    """How far brows, eyes and lips are from where the pictures show them, in shares of the face's height, where that
+    """How far brows, eyes and lips are from where the images show them, in shares of the face's height, where that
     was looked at."""
     about: Literal["head", "order", "masks"] = "head"
     """What the cause blames."""
@@ -114,11 +114,11 @@ def diagnose(capture: Capture, model: HeadModel, mask_of: Callable[[Frame], Mask
         mask_of: gives a frame's foreground at low resolution; asked for all frames.
 
     Raises:
-        SubjectError: a picture cannot be decoded.
+        InputError: an image cannot be decoded.
     """
     capture = _of_one_size(capture)
     if not capture.frames:
-        return Verdict(None, None, "there are no pictures to compare with")
+        return Verdict(None, None, "there are no images to compare with")
     masked = [(frame, mask_of(frame)) for frame in capture.frames]
     frames, masks = zip(*evenly(masked, NUM_FRAMES), strict=True)
     seen = _Seen(_silhouettes(capture, model, frames), masks)
@@ -141,9 +141,9 @@ def _verdict_of_masks(
         return Verdict(True, overlap)
     if _is_good(_Seen(seen.heads, tuple(~mask for mask in seen.masks)).overlap):
         return Verdict(False, overlap, _INVERTED, about="masks")
-    cause, mend = _cause(capture, model, frames, seen)
-    if _is_bad(overlap) or mend is not None:
-        return Verdict(False, overlap, cause, mend)
+    cause, fix = _cause(capture, model, frames, seen)
+    if _is_bad(overlap) or fix is not None:
+        return Verdict(False, overlap, cause, fix)
     return Verdict(None, overlap, _HAIR)
 
 
@@ -163,7 +163,7 @@ def evenly(frames: Sequence[T], count: int) -> list[T]:
 
 
 def _of_one_size(capture: Capture) -> Capture:
-    """The frames with pictures, of the size that most have: others cannot be compared with them."""
+    """The frames with images, of the size that most have: others cannot be compared with them."""
     frames = [frame for frame in capture.frames if frame.image_path is not None]
     sizes = [small_size(frame.camera) for frame in frames]
     most = max(set(sizes), key=sizes.count, default=None)
@@ -185,45 +185,45 @@ def _silhouettes(capture: Capture, model: HeadModel, frames: Sequence[Frame]) ->
     return tuple(silhouette(v, faces, frame.camera) for v, frame in zip(verts, frames, strict=True))
 
 
-def _mended_frames(capture: Capture, name: MendName, frames: Sequence[Frame]) -> tuple[Capture, list[Frame]]:
+def _fixed_frames(capture: Capture, name: FixName, frames: Sequence[Frame]) -> tuple[Capture, list[Frame]]:
     some = replace(capture, frames=tuple(frames))
-    fixed = MENDS[name].apply(some)
+    fixed = CONVENTION_FIXES[name].apply(some)
     return fixed, list(fixed.frames)
 
 
 def _verdict_without_masks(
     capture: Capture, model: HeadModel, frames: Sequence[Frame], heads: Sequence[np.ndarray]
 ) -> Verdict:
-    """Without masks only this can be told: whether the head is in the picture at all."""
+    """Without masks only this can be told: whether the head is in the image at all."""
     if any(frame.mask_path is not None for frame in frames):
         return Verdict(False, None, _ALL_WHITE, about="masks")
     if _in_view(heads):
-        return Verdict(None, None, "there are no masks to compare with: look at the picture")
-    for name, mend in MENDS.items():
-        if _in_view(_silhouettes(*_with_model(_mended_frames(capture, name, frames), model))):
-            return Verdict(False, None, mend.cause, name)
+        return Verdict(None, None, "there are no masks to compare with: look at the image")
+    for name, fix in CONVENTION_FIXES.items():
+        if _in_view(_silhouettes(*_with_model(_fixed_frames(capture, name, frames), model))):
+            return Verdict(False, None, fix.cause, name)
     return Verdict(False, None, _NOT_SEEN)
 
 
-def _with_model(mended: tuple[Capture, list[Frame]], model: HeadModel) -> tuple[Capture, HeadModel, list[Frame]]:
-    return mended[0], model, mended[1]
+def _with_model(fixed: tuple[Capture, list[Frame]], model: HeadModel) -> tuple[Capture, HeadModel, list[Frame]]:
+    return fixed[0], model, fixed[1]
 
 
 def _in_view(heads: Sequence[Bool[np.ndarray, "h w"]]) -> bool:
-    """Whether heads are seen and neither tiny nor larger than the picture."""
+    """Whether heads are seen and neither tiny nor larger than the image."""
     shares = [float(head.mean()) for head in heads]
     return all(0.01 < share < 0.85 for share in shares)
 
 
-def _cause(capture: Capture, model: HeadModel, frames: Sequence[Frame], seen: _Seen) -> tuple[str, MendName | None]:
+def _cause(capture: Capture, model: HeadModel, frames: Sequence[Frame], seen: _Seen) -> tuple[str, FixName | None]:
     """The mistake whose undoing brings most, if that is enough."""
     overlaps = {
-        name: _Seen(_silhouettes(*_with_model(_mended_frames(capture, name, frames), model)), seen.masks).overlap
-        for name in MENDS
+        name: _Seen(_silhouettes(*_with_model(_fixed_frames(capture, name, frames), model)), seen.masks).overlap
+        for name in CONVENTION_FIXES
     }
     best = max(overlaps, key=lambda name: overlaps[name].union)
     if overlaps[best].union >= max(GOOD_UNION, seen.overlap.union + _GAIN):
-        return MENDS[best].cause, best
+        return CONVENTION_FIXES[best].cause, best
     union, scale, shift = _best_crop(seen)
     if union >= max(GOOD_UNION, seen.overlap.union + _GAIN):
         side = max(frames[0].camera.width, frames[0].camera.height)
@@ -237,15 +237,15 @@ def _cause(capture: Capture, model: HeadModel, frames: Sequence[Frame], seen: _S
 def crop_words(scale: float, x: int, y: int) -> str:
     """The cause, where one scale and shift (pixels) of the head makes it fit."""
     return (
-        "a crop: pictures were cut or resized after tracking, or the focal length is another; they fit with the head"
+        "a crop: images were cut or resized after tracking, or the focal length is another; they fit with the head"
         f" {scale:.3g} times as large and moved by ({x}, {y}) pixels"
     )
 
 
 def shift_words(frames: int) -> str:
-    """The cause, where each pose fits the picture so many frames later."""
+    """The cause, where each pose fits the image so many frames later."""
     when = "later" if frames > 0 else "earlier"
-    return f"the order of the frames: each pose fits the picture about {abs(frames)} frames {when}"
+    return f"the order of the frames: each pose fits the image about {abs(frames)} frames {when}"
 
 
 def _best_crop(seen: _Seen) -> tuple[float, float, tuple[float, float]]:
@@ -265,7 +265,7 @@ def _best_crop(seen: _Seen) -> tuple[float, float, tuple[float, float]]:
 
 
 def _scaled(head: Bool[np.ndarray, "h w"], scale: float) -> Bool[np.ndarray, "h w"]:
-    """A silhouette larger or smaller about the picture's middle."""
+    """A silhouette larger or smaller about the image's middle."""
     height, width = head.shape
     y, x = ((np.arange(size) + 0.5 - size / 2) / scale + size / 2 for size in (height, width))
     rows, columns = np.floor(y).astype(int), np.floor(x).astype(int)
@@ -309,7 +309,7 @@ def _other_moments(capture: Capture, model: HeadModel, masked: Sequence[Masked])
         stride = max(1, round((frames[-1].timestep - frames[0].timestep) / (len(frames) - 1)))
         return shift_words(lag * stride)
     if own < _OWN_MASK:
-        return "the order of the frames: pictures and poses are not of the same moments (shuffled, or sorted by name?)"
+        return "the order of the frames: images and poses are not of the same moments (shuffled, or sorted by name?)"
     return None
 
 

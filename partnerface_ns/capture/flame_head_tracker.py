@@ -1,4 +1,4 @@
-"""Output of flame-head-tracker, version 4: an npz a frame, named by the frame's number, with the picture in it.
+"""Output of flame-head-tracker, version 4: an npz a frame, named by the frame's number, with the image in it.
 
 The head does not turn as a whole, the camera moves: `cam` is its orientation as three Euler angles and its position,
 camera-to-world in OpenGL axes. `K` is meant for 256 x 256 pixels. Numbers without a file are frames without a face.
@@ -19,7 +19,7 @@ from partnerface_ns.capture.images import Header, read_header
 from partnerface_ns.capture.metrical_tracker import FLAME_2020, NUM_EXPR, NUM_IDENTITY, require_different_numbers
 from partnerface_ns.capture.parameters import IDENTITY_TOLERANCE, padded, shaped, single_state, track_of, vector
 from partnerface_ns.capture.splits import split_at_share
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.files import listed_files, npz_shapes, path_inside, read_npz
 from partnerface_ns.common.progress import progress
 from partnerface_ns.flame.state import HeadState
@@ -35,7 +35,7 @@ def read_flame_head_tracker(root: Path) -> Capture:
     """Read and check a tracker's output folder.
 
     Raises:
-        SubjectError: names the first file that cannot be used, and why.
+        InputError: names the first file that cannot be used, and why.
     """
     files = _frame_files(root)
     numbers = [int(path.stem) for path in files]
@@ -68,7 +68,7 @@ def read_flame_head_tracker(root: Path) -> Capture:
 def _frame_files(root: Path) -> list[Path]:
     files = _numbered_files(root)
     if len(files) < 2:
-        raise SubjectError(root, "too few frames", expected="two files or more like 12.npz", found=len(files))
+        raise InputError(root, "too few frames", expected="two files or more like 12.npz", found=len(files))
     require_different_numbers(files)
     return files
 
@@ -92,24 +92,24 @@ def _state(arrays: dict[str, np.ndarray], path: Path) -> HeadState:
     )
 
 
-def _camera(arrays: dict[str, np.ndarray], picture: Header, path: Path) -> Camera:
+def _camera(arrays: dict[str, np.ndarray], image: Header, path: Path) -> Camera:
     cam = vector(arrays, "cam", 6, path).astype(np.float64)
     T_world_camera = np.eye(4)
     yaw, pitch, roll = cam[:3]
     T_world_camera[:3, :3] = Rotation.from_euler("ZYX", [roll, yaw, pitch]).as_matrix()
     T_world_camera[:3, 3] = cam[3:]
     fl_x, fl_y, cx, cy = intrinsics_of(shaped(arrays, "K", (3, 3), path), path, "K")
-    x, y = picture.width / _K_SIZE, picture.height / _K_SIZE
-    return Camera(T_world_camera, fl_x * x, fl_y * y, cx * x, cy * y, picture.width, picture.height)
+    x, y = image.width / _K_SIZE, image.height / _K_SIZE
+    return Camera(T_world_camera, fl_x * x, fl_y * y, cx * x, cy * y, image.width, image.height)
 
 
 def looks_like_flame_head_tracker(root: Path) -> bool:
-    """Whether the folder's first numbered npz holds the tracker's parameters and a picture."""
+    """Whether the folder's first numbered npz holds the tracker's parameters and an image."""
     files = _numbered_files(root)
     if not files:
         return False
     path = path_inside(root, root, files[0].name, root)
     try:
         return {"cam", "exp", "img"} <= npz_shapes(path).keys()
-    except SubjectError:  # the reader says what is wrong with it
+    except InputError:  # the reader says what is wrong with it
         return True

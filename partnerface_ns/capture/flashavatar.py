@@ -1,6 +1,6 @@
 """FlashAvatar's folder: metrical-tracker's `checkpoint/%05d.frame` beside `imgs/%05d.jpg` and `alpha/%05d.jpg`.
 
-Pictures count from 1 and the tracker's files from 0: picture n + 1 belongs to file n.
+Images count from 1 and the tracker's files from 0: image n + 1 belongs to file n.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from partnerface_ns.capture.capture import Capture
 from partnerface_ns.capture.metrical_tracker import FOLDER, capture_of_frame_files
 from partnerface_ns.common.files import listed_files
 
-_PICTURES, _MASKS = "imgs", "alpha"
+_IMAGES, _MASKS = "imgs", "alpha"
 _SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
@@ -19,16 +19,16 @@ def read_flashavatar(root: Path) -> Capture:
     """Read and check a subject's folder.
 
     Raises:
-        SubjectError: names the first file that cannot be used, and why.
+        InputError: names the first file that cannot be used, and why.
     """
-    pictures, masks = (_by_number(root / folder) for folder in (_PICTURES, _MASKS))
+    images, masks = (_by_number(root / folder) for folder in (_IMAGES, _MASKS))
 
-    def pictures_of(number: int, stem: str) -> tuple[str, str | None]:
+    def images_of(number: int, stem: str) -> tuple[str, str | None]:
         usual = f"{number + 1:05d}.jpg"
         mask = f"{_MASKS}/{masks.get(number + 1, usual)}" if masks else None
-        return f"{_PICTURES}/{pictures.get(number + 1, usual)}", mask
+        return f"{_IMAGES}/{images.get(number + 1, usual)}", mask
 
-    return capture_of_frame_files(root, "flashavatar", pictures_of)
+    return capture_of_frame_files(root, "flashavatar", images_of)
 
 
 def _by_number(folder: Path) -> dict[int, str]:
@@ -38,6 +38,6 @@ def _by_number(folder: Path) -> dict[int, str]:
 
 
 def looks_like_flashavatar(root: Path) -> bool:
-    """Whether the folder has the tracker's checkpoints and FlashAvatar's pictures."""
+    """Whether the folder has the tracker's checkpoints and FlashAvatar's images."""
     checkpoints = root / FOLDER
-    return checkpoints.is_dir() and bool(listed_files(checkpoints, [".frame"])) and bool(_by_number(root / _PICTURES))
+    return checkpoints.is_dir() and bool(listed_files(checkpoints, [".frame"])) and bool(_by_number(root / _IMAGES))

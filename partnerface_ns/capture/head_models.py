@@ -6,7 +6,7 @@ from pathlib import Path
 
 from partnerface_ns.capture.capture import Capture
 from partnerface_ns.common.command_lines import to_train
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.flame.head_model import HeadModel, load_head_model
 from partnerface_ns.flame.pickle_file import FLAME_VERSIONS
 
@@ -19,7 +19,7 @@ def resolve_head_model(capture: Capture, given: Path | None = None) -> HeadModel
         given: a head model file, or the open head's name.
 
     Raises:
-        SubjectError: no head model is known, or it is not the one that the capture was tracked with.
+        InputError: no head model is known, or it is not the one that the capture was tracked with.
     """
     from partnerface_ns.flame.open_head import OPEN_HEAD_NAME, load_open_head
 
@@ -31,7 +31,7 @@ def resolve_head_model(capture: Capture, given: Path | None = None) -> HeadModel
         model = load_open_head()
     else:
         named = f"it was tracked with {_described(reference.name, reference.fingerprint)}, which is not in the folder"
-        raise SubjectError(
+        raise InputError(
             capture.root,
             "the head model of this capture is not known",
             expected="the head model whose coefficients these are",
@@ -47,7 +47,7 @@ def named_head_model(path: Path) -> HeadModel:
     """The head model of a file, or the open head by its name.
 
     Raises:
-        SubjectError: the file cannot be used.
+        InputError: the file cannot be used.
     """
     from partnerface_ns.flame.open_head import OPEN_HEAD_NAME, load_open_head
 
@@ -58,19 +58,19 @@ def check_fits(capture: Capture, model: HeadModel) -> None:
     """Check that a head model is the one that a capture was tracked with, as far as that can be told.
 
     Raises:
-        SubjectError: another fingerprint, or other numbers of coefficients or vertices; names both models.
+        InputError: another fingerprint, or other numbers of coefficients or vertices; names both models.
     """
     reference = capture.head_model
     ours = _described(model.name, model.fingerprint)
     if reference.fingerprint not in (None, model.fingerprint):
-        raise SubjectError(
+        raise InputError(
             capture.root,
             "was tracked with another head model than the one given",
             expected=_described(reference.name, reference.fingerprint),
             found=ours,
         )
     if _is_flame(reference.name) and _is_flame(model.name) and reference.name != model.name:
-        raise SubjectError(
+        raise InputError(
             capture.root,
             "was tracked with another version of FLAME than the one given: their coefficients mean different shapes",
             expected=reference.name,
@@ -84,7 +84,7 @@ def check_fits(capture: Capture, model: HeadModel) -> None:
     ):
         if expected != found:
             theirs = reference.name or "the capture's own head model"
-            raise SubjectError(
+            raise InputError(
                 capture.root,
                 f"was tracked with another head model ({theirs}) than the one given ({model.name})",
                 key=what,

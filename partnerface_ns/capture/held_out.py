@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from partnerface_ns.capture.capture import Capture
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 
 FEW_TIMESTEPS = 20
 """Training timesteps below which a capture is warned about."""
@@ -28,7 +28,7 @@ def with_separate_splits(capture: Capture) -> Capture:
     """The capture with each image in one split at most: test before validation before training.
 
     Raises:
-        SubjectError: all training images are test images.
+        InputError: all training images are test images.
     """
     taken = set(capture.splits["test"])
     copies = _copies(capture)
@@ -43,7 +43,7 @@ def with_separate_splits(capture: Capture) -> Capture:
         elif doubled:
             notes.append(f"{len(doubled)} of {len(capture.splits['val'])} validation images are test images: left out")
     if capture.splits["train"] and not splits["train"]:
-        raise SubjectError(
+        raise InputError(
             capture.root,
             "all training images are also test or validation images",
             expected="different images in each split",
@@ -110,11 +110,11 @@ def require_trainable(capture: Capture) -> None:
     """Refuse what no avatar can be learned from.
 
     Raises:
-        SubjectError: there are fewer than two different training timesteps.
+        InputError: there are fewer than two different training timesteps.
     """
     steps = {frame.timestep for frame in capture.frames_of("train")}
     if len(steps) < 2:
-        raise SubjectError(
+        raise InputError(
             capture.root,
             "an avatar cannot be learned from so few frames",
             key="train",

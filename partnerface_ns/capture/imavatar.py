@@ -17,12 +17,12 @@ import torch
 
 from partnerface_ns.capture.cameras import MAX_FOCAL, checked_camera_to_world
 from partnerface_ns.capture.capture import Camera, Capture, Frame, HeadModelRef
-from partnerface_ns.capture.images import check_pictures, read_header
+from partnerface_ns.capture.images import check_images, read_header
 from partnerface_ns.capture.metrical_tracker import FLAME_2020, NUM_EXPR, NUM_IDENTITY
 from partnerface_ns.capture.parameters import check_identity, padded, single_state, track_of
 from partnerface_ns.capture.record import Record
 from partnerface_ns.capture.splits import split_off_last
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.files import natural_key, path_inside, require_file
 from partnerface_ns.common.progress import progress
 from partnerface_ns.flame.state import HeadState
@@ -32,12 +32,12 @@ FLAME_SCALE = 4.0
 """How many times its own size FLAME has in this layout."""
 STORED_IDENTITY, STORED_EXPR = 100, 50
 _PIXELS = 512
-"""Size of the pictures that intrinsics in pixels refer to."""
+"""Size of the images that intrinsics in pixels refer to."""
 
 
 @dataclass(frozen=True)
 class _Intrinsics:
-    """Shares of the picture's size, and the sign of the x axis."""
+    """Shares of the image's size, and the sign of the x axis."""
 
     fl_x: float
     fl_y: float
@@ -52,7 +52,7 @@ def read_imavatar(root: Path) -> Capture:
     Of several videos those with `test` in their name are held out, else the last; of a single one its end.
 
     Raises:
-        SubjectError: names the first file that cannot be used, and why.
+        InputError: names the first file that cannot be used, and why.
     """
     files = _video_files(root)
     frames: list[Frame] = []
@@ -67,15 +67,15 @@ def read_imavatar(root: Path) -> Capture:
         intrinsics = _read_intrinsics(document)
         records = sorted(document.records("frames"), key=lambda record: natural_key(str(record.path("file_path"))))
         if not records:
-            raise SubjectError(file, "the video is empty", key="frames", expected="frames", found=0)
+            raise InputError(file, "the video is empty", key="frames", expected="frames", found=0)
         for record in progress(records, f"Reading {file.parent.name}"):
             frame = _read_frame(record, root, intrinsics, len(frames))
-            check_pictures(frame)
+            check_images(frame)
             frames.append(frame)
             states.append(_read_state(record))
             video_of_frame.append(number)
     if len(frames) < 2 or identity is None:
-        raise SubjectError(files[0], "too few frames", key="frames", expected="two or more", found=len(frames))
+        raise InputError(files[0], "too few frames", key="frames", expected="two or more", found=len(frames))
     return Capture(
         root=root,
         name=root.name,
@@ -92,7 +92,7 @@ def read_imavatar(root: Path) -> Capture:
 def _video_files(root: Path) -> list[Path]:
     names = [FILE_NAME] if (root / FILE_NAME).exists() else [f"{p.parent.name}/{FILE_NAME}" for p in _below(root)]
     if not names:
-        raise SubjectError(root, "no video with FLAME parameters", expected=f"VIDEO/{FILE_NAME}", found="none")
+        raise InputError(root, "no video with FLAME parameters", expected=f"VIDEO/{FILE_NAME}", found="none")
     return [path_inside(root, root, name, root) for name in names]
 
 
@@ -118,17 +118,17 @@ def _read_intrinsics(document: Record) -> _Intrinsics:
         values = values / _PIXELS
     fl_x, fl_y, cx, cy = values.tolist()
     if not (0.1 < abs(fl_x) < MAX_FOCAL and 0.1 < abs(fl_y) < MAX_FOCAL):
-        raise document.error("intrinsics", "focal lengths as shares of the picture's size", values.tolist())
+        raise document.error("intrinsics", "focal lengths as shares of the image's size", values.tolist())
     return _Intrinsics(abs(fl_x), abs(fl_y), cx, cy, -float(np.sign(fl_x)))
 
 
 def _read_frame(record: Record, root: Path, intrinsics: _Intrinsics, timestep: int) -> Frame:
-    picture = record.file("file_path", root, suffix=".png")
-    mask = path_inside(root, record.source.parent, f"mask/{picture.name}", record.source, record.key("file_path"))
+    image = record.file("file_path", root, suffix=".png")
+    mask = path_inside(root, record.source.parent, f"mask/{image.name}", record.source, record.key("file_path"))
     masked = (record.source.parent / "mask").exists()
     if masked:
         require_file(mask, record.source, record.key("file_path"))
-    width, height = read_header(picture)[:2]
+    width, height = read_header(image)[:2]
     camera = Camera(
         _camera_to_world(record, intrinsics.x_sign),
         intrinsics.fl_x * width,
@@ -138,7 +138,7 @@ def _read_frame(record: Record, root: Path, intrinsics: _Intrinsics, timestep: i
         width,
         height,
     )
-    return Frame(timestep, 0, camera, picture, mask if masked else None)
+    return Frame(timestep, 0, camera, image, mask if masked else None)
 
 
 def _camera_to_world(record: Record, x_sign: float) -> np.ndarray:

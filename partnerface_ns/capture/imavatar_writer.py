@@ -18,13 +18,13 @@ from partnerface_ns.capture.capture import Camera, Capture, Frame
 from partnerface_ns.capture.imavatar import FILE_NAME, FLAME_SCALE, STORED_EXPR, STORED_IDENTITY
 from partnerface_ns.capture.metrical_tracker import NUM_EXPR, NUM_IDENTITY
 from partnerface_ns.capture.writing import new_folder
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.progress import progress
 from partnerface_ns.flame.head_model import HeadModel
 
 
 def write_imavatar(
-    root: Path, capture: Capture, head: HeadModel, pictures: Iterable[tuple[np.ndarray, np.ndarray]]
+    root: Path, capture: Capture, head: HeadModel, images: Iterable[tuple[np.ndarray, np.ndarray]]
 ) -> None:
     """Write a subject's folder with the videos `train` and `test`.
 
@@ -32,10 +32,10 @@ def write_imavatar(
         root: the new folder; there is none of that name, or an empty one.
         capture: what to write.
         head: its head model, with FLAME's numbers of coefficients.
-        pictures: for each of the capture's frames in order colours (height, width, 3) and mask (height, width), uint8.
+        images: for each of the capture's frames in order colours (height, width, 3) and mask (height, width), uint8.
 
     Raises:
-        SubjectError: the folder is not empty, the head model is not FLAME's, or intrinsics change.
+        InputError: the folder is not empty, the head model is not FLAME's, or intrinsics change.
     """
     _check(capture, head)
     video_of = {index: name for name in ("test", "train") for index in capture.splits[name]}
@@ -44,8 +44,8 @@ def write_imavatar(
         for name in entries:
             for kind in ("image", "mask"):
                 (folder / name / kind).mkdir(parents=True)
-        frames = zip(capture.frames, pictures, strict=True)
-        for index, (frame, (rgb, mask)) in enumerate(progress(frames, "Writing pictures", len(capture.frames))):
+        frames = zip(capture.frames, images, strict=True)
+        for index, (frame, (rgb, mask)) in enumerate(progress(frames, "Writing images", len(capture.frames))):
             if index not in video_of:
                 continue
             video = video_of[index]
@@ -64,7 +64,7 @@ def write_imavatar(
 
 def _check(capture: Capture, head: HeadModel) -> None:
     if (head.num_identity, head.num_expr) != (NUM_IDENTITY, NUM_EXPR):
-        raise SubjectError(
+        raise InputError(
             capture.root,
             "cannot be written in IMAvatar's layout, which holds FLAME's coefficients",
             expected=f"{NUM_IDENTITY} identity and {NUM_EXPR} expression directions",
@@ -72,7 +72,7 @@ def _check(capture: Capture, head: HeadModel) -> None:
         )
     intrinsics = [_intrinsics(frame.camera) for frame in capture.frames]
     if not np.allclose(intrinsics, intrinsics[0], atol=1e-6):
-        raise SubjectError(capture.root, "cannot be written in IMAvatar's layout, which has one camera's intrinsics")
+        raise InputError(capture.root, "cannot be written in IMAvatar's layout, which has one camera's intrinsics")
 
 
 def _intrinsics(camera: Camera) -> list[float]:
@@ -97,7 +97,7 @@ def _frame(capture: Capture, frame: Frame, mask: np.ndarray, number: int) -> dic
 
 
 def _box(mask: np.ndarray) -> list[float]:
-    """Left, top, right and bottom of the foreground in shares of the picture."""
+    """Left, top, right and bottom of the foreground in shares of the image."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if len(rows) == 0:
         return [0.0, 0.0, 1.0, 1.0]

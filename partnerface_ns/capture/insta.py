@@ -1,4 +1,4 @@
-"""INSTA's export of metrical-tracker: `transforms*.json`, RGBA pictures, a posed mesh a frame.
+"""INSTA's export of metrical-tracker: `transforms*.json`, RGBA images, a posed mesh a frame.
 
 The head stands still and the camera moves. `transform_matrix` is camera-to-world in OpenCV axes. Expressions are text
 files; identity, jaw and eyes are not exported, so they come from the tracker's `.frame` files where those lie beside,
@@ -17,7 +17,7 @@ import torch
 
 from partnerface_ns.capture.cameras import OPENCV_TO_OPENGL, checked_camera_to_world, read_intrinsics
 from partnerface_ns.capture.capture import Camera, Capture, Frame, HeadModelRef
-from partnerface_ns.capture.images import check_pictures
+from partnerface_ns.capture.images import check_images
 from partnerface_ns.capture.mesh_fit import fit_identity, fit_jaw_and_eyes, read_obj_verts
 from partnerface_ns.capture.metrical_tracker import (
     EYELIDS_NOTE,
@@ -31,7 +31,7 @@ from partnerface_ns.capture.metrical_tracker import (
 from partnerface_ns.capture.parameters import check_identity, padded, single_state, track_of, vector
 from partnerface_ns.capture.record import Record
 from partnerface_ns.capture.splits import split_off_last
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.files import natural_key, path_inside, require_file, shortened
 from partnerface_ns.common.progress import progress
 from partnerface_ns.flame.head_model import HeadModel
@@ -60,7 +60,7 @@ def read_insta(root: Path, load_head: Callable[[], HeadModel]) -> Capture:
         load_head: gives the head model, called where parameters must be fitted to meshes.
 
     Raises:
-        SubjectError: names the first file that cannot be used, and why.
+        InputError: names the first file that cannot be used, and why.
     """
     documents = _read_documents(root)
     unique: dict[PurePosixPath, Record] = {}
@@ -70,14 +70,14 @@ def read_insta(root: Path, load_head: Callable[[], HeadModel]) -> Capture:
         listed[split] = [frame.path("file_path") for frame in frames]
         for name, frame in zip(listed[split], frames, strict=True):
             if unique.setdefault(name, frame).values != frame.values:
-                raise frame.error("file_path", "the same values wherever a picture is listed", name)
+                raise frame.error("file_path", "the same values wherever an image is listed", name)
     names = sorted(unique, key=lambda name: natural_key(str(name)))
     intrinsics = next(iter(documents.values()))
     frames = tuple(_frame(unique[name], intrinsics, root, t) for t, name in enumerate(names))
     if len(frames) < 2:
-        raise SubjectError(intrinsics.source, "too few frames", key="frames", expected="two or more", found=len(frames))
-    for frame in progress(frames, "Checking pictures"):
-        check_pictures(frame)
+        raise InputError(intrinsics.source, "too few frames", key="frames", expected="two or more", found=len(frames))
+    for frame in progress(frames, "Checking images"):
+        check_images(frame)
     parameters = _parameters(root, [unique[name] for name in names], load_head)
     position = {name: i for i, name in enumerate(names)}
     splits = {split: tuple(position[name] for name in listed.get(split, ())) for split in _SPLITS}
@@ -103,7 +103,7 @@ def _read_documents(root: Path) -> dict[str, Record]:
     documents = {s: Record.read(path_inside(root, root, f"transforms_{s}.json", root)) for s in present}
     for split in ("train", "test"):
         if split not in documents or not documents[split].records("frames"):
-            raise SubjectError(root / f"transforms_{split}.json", "the split is empty", expected="frames", found=0)
+            raise InputError(root / f"transforms_{split}.json", "the split is empty", expected="frames", found=0)
     return documents
 
 
@@ -154,7 +154,7 @@ def _from_text_files(root: Path, stems: Sequence[str]) -> _Parameters:
 
 def _from_meshes(root: Path, records: Sequence[Record], stems: Sequence[str], head: HeadModel) -> _Parameters:
     if head.num_expr != NUM_EXPR:
-        raise SubjectError(root, "not FLAME", expected=f"{NUM_EXPR} expression directions", found=head.num_expr)
+        raise InputError(root, "not FLAME", expected=f"{NUM_EXPR} expression directions", found=head.num_expr)
     paths = [record.file("mesh_path", root) for record in records]
     expressions = [single_state(_expression(root, stem)) for stem in stems]
     canonical = read_obj_verts(path_inside(root, root, "canonical.obj", root), head.num_verts)
@@ -164,7 +164,7 @@ def _from_meshes(root: Path, records: Sequence[Record], stems: Sequence[str], he
     states, distances = fit_jaw_and_eyes(shaped, HeadState.stack(expressions), meshes)
     worst = int(distances.argmax())
     if distances[worst] > MAX_DISTANCE:
-        raise SubjectError(
+        raise InputError(
             paths[worst],
             f"the head model {head.name} does not explain the mesh",
             expected=f"vertices within {1000 * MAX_DISTANCE:g} mm on average",
@@ -196,9 +196,9 @@ def _read_txt(path: Path, counts: tuple[int, ...]) -> np.ndarray:
     try:
         values = np.array(path.read_bytes().split(), dtype=np.float64)
     except ValueError as error:
-        raise SubjectError(path, "not a list of numbers", found=shortened(error)) from error
+        raise InputError(path, "not a list of numbers", found=shortened(error)) from error
     if len(values) not in counts:
-        raise SubjectError(path, "wrong number of values", expected=" or ".join(map(str, counts)), found=len(values))
+        raise InputError(path, "wrong number of values", expected=" or ".join(map(str, counts)), found=len(values))
     return vector({path.stem: values}, path.stem, len(values), path)
 
 

@@ -32,19 +32,17 @@ _DEPTH_SCALE = 1000
 _TXT = ("exp", "shape", "jaw", "eyes")
 
 
-def write_insta(
-    root: Path, capture: Capture, head: HeadModel, pictures: Iterable[tuple[np.ndarray, np.ndarray]]
-) -> None:
+def write_insta(root: Path, capture: Capture, head: HeadModel, images: Iterable[tuple[np.ndarray, np.ndarray]]) -> None:
     """Write a folder in INSTA's layout.
 
     Args:
         root: the new folder; there is none of that name, or an empty one.
         capture: what to write.
         head: its head model.
-        pictures: for each of the capture's frames in order colours (height, width, 3) and mask (height, width), uint8.
+        images: for each of the capture's frames in order colours (height, width, 3) and mask (height, width), uint8.
 
     Raises:
-        SubjectError: the folder is not empty.
+        InputError: the folder is not empty.
     """
     still = StillHead.of(capture, head)
     states = still.track_without_turning()
@@ -53,8 +51,8 @@ def write_insta(
             (folder / name).mkdir(parents=True)
         faces = head.faces.numpy()
         _write_obj(folder / "canonical.obj", still.neutral_verts(), faces)
-        frames = zip(capture.frames, pictures, strict=True)
-        for index, (frame, (rgb, mask)) in enumerate(progress(frames, "Writing pictures", len(capture.frames))):
+        frames = zip(capture.frames, images, strict=True)
+        for index, (frame, (rgb, mask)) in enumerate(progress(frames, "Writing images", len(capture.frames))):
             stem, verts = f"{index:05d}", still.verts(frame)
             Image.fromarray(np.dstack([rgb, mask])).save(folder / "images" / f"{stem}.png")
             Image.fromarray(_depth(verts, faces, frame.camera, still.camera_to_world(frame))).save(

@@ -19,7 +19,7 @@ from partnerface_ns.capture.names import CaptureFormat
 from partnerface_ns.capture.record import Record
 from partnerface_ns.capture.vhap import looks_like_vhap, read_vhap
 from partnerface_ns.capture.vhap_tracker import looks_like_vhap_tracker, read_vhap_tracker
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.files import natural_key, path_inside, shortened
 from partnerface_ns.flame.head_model import HeadModel
 
@@ -46,16 +46,16 @@ def load_capture(path: Path, layout: CaptureFormat | None = None, head_model: Pa
         head_model: the head model file, which INSTA exports without parameters need for reading.
 
     Raises:
-        SubjectError: no such folder, an unknown layout, or something in it cannot be used.
+        InputError: no such folder, an unknown layout, or something in it cannot be used.
     """
     root = Path(path)
     try:
         if not root.is_dir():
             kind = "a file" if root.exists() else "nothing"
-            raise SubjectError(root, "the subject's folder does not exist", expected="a folder", found=kind)
+            raise InputError(root, "the subject's folder does not exist", expected="a folder", found=kind)
         return with_separate_splits(_with_turn_note(_read(root.resolve(), layout, head_model)))
     except OSError as error:  # a folder that may not be looked into, a disk that fails
-        raise SubjectError(shortened(error.filename or root), "cannot be read", found=error.strerror) from error
+        raise InputError(shortened(error.filename or root), "cannot be read", found=error.strerror) from error
 
 
 def _read(root: Path, layout: CaptureFormat | None, head_model: Path | None) -> Capture:
@@ -85,14 +85,14 @@ def detect_format(root: Path) -> CaptureFormat:
     """The layout of a folder.
 
     Raises:
-        SubjectError: none that is known; names what it is, if it is known not to hold FLAME parameters.
+        InputError: none that is known; names what it is, if it is known not to hold FLAME parameters.
     """
     for name, recognise in _RECOGNISERS.items():
         if recognise(root):
             return name
     _refuse_what_is_not_flame(root)
     found = sorted((entry.name for entry in root.iterdir() if not entry.name.startswith(".")), key=natural_key)[:12]
-    raise SubjectError(
+    raise InputError(
         root,
         "no capture layout is recognised in this folder",
         expected="transforms_train.json with flame_param_path (VHAP) or mesh_path (INSTA), checkpoint/*.frame with\n"
@@ -108,14 +108,14 @@ def _refuse_what_is_not_flame(root: Path) -> None:
         frames = document.records("frames") if document.has("frames") else []
         for key, name in _NOT_FLAME.items():
             if frames and key in frames[0].values:
-                raise SubjectError(
+                raise InputError(
                     file,
                     f"this is a capture for {name}, which holds no FLAME parameters",
                     key=f"frames[0].{key}",
                     hint="track the video again: partnerface track, VHAP, metrical-tracker or flame-head-tracker",
                 )
         if frames and "file_path" in frames[0].values:
-            raise SubjectError(
+            raise InputError(
                 file,
                 "there are cameras here but no head parameters",
                 expected="frames with flame_param_path, mesh_path or exp_path",
@@ -126,7 +126,7 @@ def _refuse_what_is_not_flame(root: Path) -> None:
 
 def _head_for_meshes(root: Path, given: Path | None) -> HeadModel:
     if given is None:
-        raise SubjectError(
+        raise InputError(
             root,
             "this INSTA export has meshes but no jaw, eyes and identity: they must be fitted with the head model",
             expected="--head-model FILE (FLAME 2020)",

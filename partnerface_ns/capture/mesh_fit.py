@@ -18,7 +18,7 @@ from jaxtyping import Float
 
 from partnerface_ns.capture.record import MAX_NUMBER
 from partnerface_ns.capture.rotations import axis_angle_from_matrix, rotation_between
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.files import require_file, require_sane, shortened
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.posing import ShapedHead
@@ -41,18 +41,16 @@ def read_obj_verts(path: Path, num_verts: int) -> Float[np.ndarray, "verts 3"]:
     """Vertices of a Wavefront OBJ file, in its order, metres.
 
     Raises:
-        SubjectError: missing, or not this many vertices of three finite numbers.
+        InputError: missing, or not this many vertices of three finite numbers.
     """
     require_file(path, max_bytes=MAX_OBJ_BYTES)
     rows = [line.split()[1:4] for line in path.read_bytes().splitlines() if line.startswith(b"v ")]
     if len(rows) != num_verts:
-        raise SubjectError(
-            path, "not the head model's mesh", key="v", expected=f"{num_verts} vertices", found=len(rows)
-        )
+        raise InputError(path, "not the head model's mesh", key="v", expected=f"{num_verts} vertices", found=len(rows))
     try:
         verts = np.array(rows, dtype=np.float64).reshape(num_verts, 3)
     except ValueError as error:
-        raise SubjectError(path, "a vertex that is not three numbers", key="v", found=shortened(error)) from error
+        raise InputError(path, "a vertex that is not three numbers", key="v", found=shortened(error)) from error
     require_sane(verts, MAX_NUMBER, path, "v")
     return verts
 

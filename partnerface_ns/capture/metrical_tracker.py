@@ -17,13 +17,13 @@ import torch
 
 from partnerface_ns.capture.cameras import OPENCV_TO_OPENGL, checked_camera_to_world, intrinsics_of
 from partnerface_ns.capture.capture import Camera, Capture, Frame, HeadModelRef
-from partnerface_ns.capture.images import MAX_SIDE, check_pictures
+from partnerface_ns.capture.images import MAX_SIDE, check_images
 from partnerface_ns.capture.names import CaptureFormat
 from partnerface_ns.capture.parameters import check_identity, numbers, padded, shaped, single_state, track_of, vector
 from partnerface_ns.capture.rotations import axis_angle_from_6d
 from partnerface_ns.capture.splits import split_at_share
 from partnerface_ns.capture.torch_file import array_group, read_torch_file
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.files import listed_files, path_inside, require_file, shortened
 from partnerface_ns.common.progress import progress
 from partnerface_ns.flame.state import HeadState
@@ -49,35 +49,35 @@ def read_metrical_tracker(root: Path) -> Capture:
     """Read and check a tracker's output folder.
 
     Raises:
-        SubjectError: names the first file that cannot be used, and why.
+        InputError: names the first file that cannot be used, and why.
     """
     return capture_of_frame_files(root, "metrical-tracker", lambda number, stem: (f"input/{stem}.png", None))
 
 
 def capture_of_frame_files(
-    root: Path, layout: CaptureFormat, pictures_of: Callable[[int, str], tuple[str, str | None]]
+    root: Path, layout: CaptureFormat, images_of: Callable[[int, str], tuple[str, str | None]]
 ) -> Capture:
-    """Read a folder of `.frame` files, wherever its pictures lie.
+    """Read a folder of `.frame` files, wherever its images lie.
 
     Args:
         root: the folder.
         layout: its layout.
-        pictures_of: from a `.frame` file's number and stem, the names of its picture and of its mask if there are any.
+        images_of: from a `.frame` file's number and stem, the names of its image and of its mask if there are any.
 
     Raises:
-        SubjectError: names the first file that cannot be used, and why.
+        InputError: names the first file that cannot be used, and why.
     """
     paths = frame_files(root)
     tracked, frames = [], []
     for timestep, path in enumerate(progress(paths, "Reading tracked frames")):
         tracked.append(read_frame_file(path_inside(root, root, f"{FOLDER}/{path.name}", root)))
         check_identity(tracked[-1].identity, tracked[0].identity, path, "shape")
-        names = pictures_of(int(path.stem), path.stem)
-        picture, mask = (name and path_inside(root, root, name, root) for name in names)
-        for file in filter(None, (picture, mask)):
+        names = images_of(int(path.stem), path.stem)
+        image, mask = (name and path_inside(root, root, name, root) for name in names)
+        for file in filter(None, (image, mask)):
             require_file(file, path)
-        frames.append(Frame(timestep, 0, tracked[-1].camera, picture, mask))
-        check_pictures(frames[-1])
+        frames.append(Frame(timestep, 0, tracked[-1].camera, image, mask))
+        check_images(frames[-1])
     return Capture(
         root=root,
         name=root.name,
@@ -96,14 +96,14 @@ def frame_files(root: Path) -> list[Path]:
     """The `.frame` files in the order of their numbers.
 
     Raises:
-        SubjectError: fewer than two, or one whose name is no number.
+        InputError: fewer than two, or one whose name is no number.
     """
     paths = listed_files(root / FOLDER, [".frame"]) if (root / FOLDER).is_dir() else []
     for path in paths:
         if not path.stem.isdecimal():
-            raise SubjectError(path, "a frame's name is its number", expected="like 00012.frame", found=path.name)
+            raise InputError(path, "a frame's name is its number", expected="like 00012.frame", found=path.name)
     if len(paths) < 2:
-        raise SubjectError(root / FOLDER, "too few frames", expected="two .frame files or more", found=len(paths))
+        raise InputError(root / FOLDER, "too few frames", expected="two .frame files or more", found=len(paths))
     require_different_numbers(paths)
     return paths
 
@@ -112,18 +112,18 @@ def require_different_numbers(paths: Sequence[Path]) -> None:
     """Refuse files that are named by a number and sorted by it, if two have the same (1 and 01).
 
     Raises:
-        SubjectError: names both files.
+        InputError: names both files.
     """
     for path, following in pairwise(paths):
         if int(path.stem) == int(following.stem):
-            raise SubjectError(following, "two files have the same number", found=path.name)
+            raise InputError(following, "two files have the same number", found=path.name)
 
 
 def read_frame_file(path: Path) -> TrackedFrame:
     """Read and check one file.
 
     Raises:
-        SubjectError: names the file, the key and what is wrong.
+        InputError: names the file, the key and what is wrong.
     """
     content = read_torch_file(path)
     flame, opencv = array_group(content, "flame", path), array_group(content, "opencv", path)
@@ -144,24 +144,24 @@ def rotations_6d(arrays: dict[str, np.ndarray], key: str, count: int, source: Pa
     """`count` rotations of six numbers each, as axis-angle vectors one after the other.
 
     Raises:
-        SubjectError: missing, wrong shape, or no rotations.
+        InputError: missing, wrong shape, or no rotations.
     """
     vectors = axis_angle_from_6d(vector(arrays, key, 6 * count, source).astype(np.float64).reshape(count, 6))
     if not np.isfinite(vectors).all():
-        raise SubjectError(source, "not a rotation", key=key, expected="two rows that are not parallel")
+        raise InputError(source, "not a rotation", key=key, expected="two rows that are not parallel")
     return vectors.reshape(-1)
 
 
 def _size(content: dict, path: Path) -> tuple[int, int]:
-    """Height and width of the pictures."""
+    """Height and width of the images."""
     try:
         height, width = (int(side) for side in np.asarray(content.get("img_size"), dtype=np.float64).reshape(2))
     except (TypeError, ValueError, OverflowError) as error:
-        raise SubjectError(
+        raise InputError(
             path, "wrong value", key="img_size", expected="height and width", found=shortened(error)
         ) from error
     if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE):
-        raise SubjectError(path, "wrong value", key="img_size", expected=f"1 to {MAX_SIDE}", found=(height, width))
+        raise InputError(path, "wrong value", key="img_size", expected=f"1 to {MAX_SIDE}", found=(height, width))
     return height, width
 
 
@@ -177,5 +177,5 @@ def _camera(opencv: dict[str, np.ndarray], size: tuple[int, int], path: Path) ->
 
 
 def looks_like_metrical_tracker(root: Path) -> bool:
-    """Whether the folder has the tracker's checkpoints and pictures."""
+    """Whether the folder has the tracker's checkpoints and images."""
     return (root / FOLDER).is_dir() and bool(listed_files(root / FOLDER, [".frame"])) and (root / "input").is_dir()

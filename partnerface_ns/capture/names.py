@@ -10,5 +10,5 @@ CaptureFormat = Literal[
 """Layouts that are read."""
 WrittenFormat = Literal["vhap", "insta", "imavatar"]
 """Layouts that are written."""
-MendName = Literal["camera-axes", "camera-inverse", "scale-down", "scale-up"]
-"""Mistakes of convention that can be undone: see `mends.py`."""
+FixName = Literal["camera-axes", "camera-inverse", "scale-down", "scale-up"]
+"""Mistakes of convention that can be undone: see `fixes.py`."""

@@ -1,4 +1,4 @@
-"""How well projected heads lie in the pictures' masks: the measure behind the verdict on a capture.
+"""How well projected heads lie in the images' masks: the measure behind the verdict on a capture.
 
 Everything is seen at low resolution. The head's silhouette is that of its vertices above the neck joint's share; of the
 mask only the rows down to the silhouette's lowest count, so that shoulders do not. Hair makes masks larger than
@@ -17,7 +17,7 @@ from PIL import Image
 from scipy.ndimage import distance_transform_edt
 
 from partnerface_ns.capture.capture import Camera, Capture, Frame
-from partnerface_ns.capture.images import load_picture
+from partnerface_ns.capture.images import load_image
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.geometry.camera import Intrinsics
@@ -66,7 +66,7 @@ def posed_verts(capture: Capture, model: HeadModel, frames: Sequence[Frame]) -> 
 
 
 def small_size(camera: Camera) -> tuple[int, int]:
-    """Width and height of a camera's picture at low resolution."""
+    """Width and height of a camera's image at low resolution."""
     scale = min(1.0, SIDE / max(camera.width, camera.height))
     return max(1, round(camera.width * scale)), max(1, round(camera.height * scale))
 
@@ -96,9 +96,9 @@ def small_mask(frame: Frame) -> Bool[np.ndarray, "h w"]:
     """The frame's foreground at low resolution.
 
     Raises:
-        SubjectError: the picture or mask cannot be decoded.
+        InputError: the image or mask cannot be decoded.
     """
-    _, mask = load_picture(frame, (1.0, 1.0, 1.0))
+    _, mask = load_image(frame, (1.0, 1.0, 1.0))
     return np.array(Image.fromarray(mask).resize(small_size(frame.camera), Image.Resampling.BOX)) > 127
 
 
@@ -156,7 +156,7 @@ def _uncovered_beside(head: Bool[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w
 
 
 def rows_to_chin(head: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
-    """The picture down to a silhouette's lowest row."""
+    """The image down to a silhouette's lowest row."""
     rows = np.flatnonzero(head.any(1))
     return np.broadcast_to((np.arange(len(head)) <= (rows[-1] if len(rows) else -1))[:, None], head.shape)
 

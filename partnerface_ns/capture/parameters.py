@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 
 from partnerface_ns.capture.record import MAX_NUMBER
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.files import require_sane, shortened
 from partnerface_ns.flame.state import HeadState
 
@@ -30,25 +30,25 @@ def vector(arrays: Mapping[str, np.ndarray], key: str, count: int | None, source
         source: the file.
 
     Raises:
-        SubjectError: missing, wrong shape, not numbers, not finite or absurdly large.
+        InputError: missing, wrong shape, not numbers, not finite or absurdly large.
     """
     values = numbers(arrays, key, source)
     wanted = (1, "1 to 1000" if count is None else count)
     if values.ndim == 0 or any(size != 1 for size in values.shape[:-1]):
-        raise SubjectError(source, "wrong shape", key=key, expected=wanted, found=values.shape)
+        raise InputError(source, "wrong shape", key=key, expected=wanted, found=values.shape)
     size = values.shape[-1]
     if size != count if count is not None else not 0 < size <= 1000:
-        raise SubjectError(source, "wrong shape", key=key, expected=wanted, found=values.shape)
+        raise InputError(source, "wrong shape", key=key, expected=wanted, found=values.shape)
     return values.reshape(-1).astype(np.float32)
 
 
 def numbers(arrays: Mapping[str, np.ndarray], key: str, source: Path) -> np.ndarray:
     """One array of any shape, checked to be finite numbers of a sane size."""
     if key not in arrays:
-        raise SubjectError(source, "a key is missing", key=key, found=shortened(f"keys {', '.join(sorted(arrays))}"))
+        raise InputError(source, "a key is missing", key=key, found=shortened(f"keys {', '.join(sorted(arrays))}"))
     values = arrays[key]
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu":
-        raise SubjectError(source, "not an array of numbers", key=key, found=getattr(values, "dtype", type(values)))
+        raise InputError(source, "not an array of numbers", key=key, found=getattr(values, "dtype", type(values)))
     require_sane(values, MAX_NUMBER, source, key)
     return values
 
@@ -74,12 +74,12 @@ def track_of(states: Sequence[HeadState], sources: Sequence[Path]) -> HeadState:
     """The states of all timesteps joined.
 
     Raises:
-        SubjectError: they differ in their number of expression coefficients; names the file.
+        InputError: they differ in their number of expression coefficients; names the file.
     """
     count = states[0].expression.shape[-1]
     for state, source in zip(states, sources, strict=True):
         if state.expression.shape[-1] != count:
-            raise SubjectError(
+            raise InputError(
                 source,
                 "another number of expression coefficients than in the first frame",
                 expected=count,
@@ -97,20 +97,20 @@ def check_identity(identity: np.ndarray, first: np.ndarray, source: Path, key: s
     """One capture is one person.
 
     Raises:
-        SubjectError: other coefficients, or other offsets of vertices, than the first frame's.
+        InputError: other coefficients, or other offsets of vertices, than the first frame's.
     """
     if identity.shape != first.shape or np.abs(identity - first).max() > IDENTITY_TOLERANCE:
-        raise SubjectError(source, "another person than in the first frame", key=key, expected="one for all frames")
+        raise InputError(source, "another person than in the first frame", key=key, expected="one for all frames")
 
 
 def shaped(arrays: Mapping[str, np.ndarray], key: str, shape: tuple[int, ...], source: Path) -> np.ndarray:
     """One array as float64 of exactly this shape; leading axes of size 1 are dropped.
 
     Raises:
-        SubjectError: missing, wrong shape, not numbers, not finite or absurdly large.
+        InputError: missing, wrong shape, not numbers, not finite or absurdly large.
     """
     values = numbers(arrays, key, source)
     extra = values.ndim - len(shape)
     if extra < 0 or values.shape[extra:] != shape or any(size != 1 for size in values.shape[:extra]):
-        raise SubjectError(source, "wrong shape", key=key, expected=(1, *shape), found=values.shape)
+        raise InputError(source, "wrong shape", key=key, expected=(1, *shape), found=values.shape)
     return values.reshape(shape).astype(np.float64)

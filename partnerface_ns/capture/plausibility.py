@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from partnerface_ns.capture.capture import Capture
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.posing import ShapedHead
 
@@ -31,7 +31,7 @@ def without_torn_heads(capture: Capture, model: HeadModel) -> Capture:
     """The capture without frames whose head is torn; a warning names them.
 
     Raises:
-        SubjectError: the identity is no person's, or at least half of the heads are torn.
+        InputError: the identity is no person's, or at least half of the heads are torn.
     """
     _check_identity(capture)
     reasons = torn_timesteps(capture, model)
@@ -41,7 +41,7 @@ def without_torn_heads(capture: Capture, model: HeadModel) -> Capture:
     names = [f"{capture.frames[i].name} ({reason})" for i, reason in left_out.items()]
     found = f"{len(names)} of {len(capture.frames)} frames: {listed(names)}"
     if 2 * len(left_out) >= len(capture.frames):
-        raise SubjectError(
+        raise InputError(
             capture.root,
             "the tracked head is no face",
             expected=f"coefficients up to {MAX_COEFFICIENT:g}, angles in radians, a surface that is not torn",
@@ -79,7 +79,7 @@ def torn_timesteps(capture: Capture, model: HeadModel) -> dict[int, str]:
 def _check_identity(capture: Capture) -> None:
     largest = float(capture.identity.abs().max())
     if not largest <= MAX_COEFFICIENT:
-        raise SubjectError(
+        raise InputError(
             capture.root,
             "the identity is no person's",
             expected=f"coefficients from {-MAX_COEFFICIENT:g} to {MAX_COEFFICIENT:g}",

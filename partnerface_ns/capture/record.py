@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.files import path_inside, read_json, require_file, shortened
 
 MAX_NUMBER = 1e6
@@ -31,7 +31,7 @@ class Record:
         """The object that a JSON file holds.
 
         Raises:
-            SubjectError: missing, not JSON, or not an object.
+            InputError: missing, not JSON, or not an object.
         """
         return _record(path, read_json(path), "")
 
@@ -94,19 +94,19 @@ class Record:
         require_file(path, self.source, self.key(name))
         return path
 
-    def error(self, name: str, expected: object, found: object) -> SubjectError:
-        return SubjectError(self.source, "wrong value", key=self.key(name), expected=expected, found=shortened(found))
+    def error(self, name: str, expected: object, found: object) -> InputError:
+        return InputError(self.source, "wrong value", key=self.key(name), expected=expected, found=shortened(found))
 
     def _value(self, name: str) -> Any:
         if name not in self.values:
             known = ", ".join(list(self.values)[:30])
-            raise SubjectError(self.source, "a key is missing", key=self.key(name), found=shortened(f"keys {known}"))
+            raise InputError(self.source, "a key is missing", key=self.key(name), found=shortened(f"keys {known}"))
         return self.values[name]
 
 
 def _record(source: Path, value: object, where: str) -> Record:
     if not isinstance(value, dict):
-        raise SubjectError(
+        raise InputError(
             source, "wrong value", key=where.rstrip(".") or None, expected="an object", found=shortened(value)
         )
     return Record(source, value, where)

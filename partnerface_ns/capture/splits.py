@@ -8,7 +8,7 @@ from collections.abc import Mapping
 TRAIN_SHARE = 0.7
 """Share of the moments that train, from the first on; as VHAP splits."""
 HELD_OUT = 350
-"""Moments at the end that INSTA and SplattingAvatar hold out, where there are at least three times as many."""
+"""WarpFrames at the end that INSTA and SplattingAvatar hold out, where there are at least three times as many."""
 
 
 def split_at_share(num_frames: int) -> Mapping[str, tuple[int, ...]]:

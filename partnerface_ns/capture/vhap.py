@@ -17,10 +17,10 @@ import torch
 
 from partnerface_ns.capture.cameras import read_camera
 from partnerface_ns.capture.capture import Capture, Frame, HeadModelRef
-from partnerface_ns.capture.images import background_of, check_pictures
+from partnerface_ns.capture.images import background_of, check_images
 from partnerface_ns.capture.parameters import check_identity, numbers, single_state, track_of, vector
 from partnerface_ns.capture.record import Record
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.files import natural_key, path_inside, read_npz, require_file
 from partnerface_ns.common.progress import progress
 from partnerface_ns.flame.state import HeadState
@@ -54,10 +54,10 @@ class _Entry:
 
 
 def read_vhap(root: Path) -> Capture:
-    """Read and check a whole capture; pictures are checked but not decoded.
+    """Read and check a whole capture; images are checked but not decoded.
 
     Raises:
-        SubjectError: names the first file that cannot be used, and why.
+        InputError: names the first file that cannot be used, and why.
     """
     boundary = root.parent if root.name.startswith("UNION") else root
     skipped: dict[str, str] = {}
@@ -65,7 +65,7 @@ def read_vhap(root: Path) -> Capture:
     listed = {split: _entries(document, boundary, skipped) for split, document in documents.items()}
     for split in ("train", "test"):
         if not listed[split]:
-            raise SubjectError(_split_path(root, split), "the split is empty", key="frames", expected="frames", found=0)
+            raise InputError(_split_path(root, split), "the split is empty", key="frames", expected="frames", found=0)
     unique = {entry.identity: entry for entries in listed.values() for entry in entries}
     in_time = sorted({entry.moment for entry in unique.values()}, key=lambda m: (m[0], natural_key(m[1])))
     moments = {moment: t for t, moment in enumerate(in_time)}
@@ -120,9 +120,9 @@ def _entries(document: Record, boundary: Path, skipped: dict[str, str]) -> list[
 def _frames(
     entries: Sequence[_Entry], moments: Mapping[tuple[int, str], int], boundary: Path, document: Record
 ) -> tuple[tuple[Frame, ...], tuple[float, float, float] | None]:
-    """All frames with their pictures checked, and the colour that they are composited on."""
+    """All frames with their images checked, and the colour that they are composited on."""
     frames = []
-    for entry in progress(entries, "Checking pictures"):
+    for entry in progress(entries, "Checking images"):
         record = entry.frame
         frame = Frame(
             moments[entry.moment],
@@ -131,7 +131,7 @@ def _frames(
             record.file("file_path", boundary),
             record.file("fg_mask_path", boundary) if record.has("fg_mask_path") else None,
         )
-        check_pictures(frame)
+        check_images(frame)
         frames.append(frame)
     color = _written_background(document) if "background" in document.values else background_of(frames[0])
     if color is None:
@@ -140,7 +140,7 @@ def _frames(
 
 
 def _written_background(document: Record) -> tuple[float, float, float] | None:
-    """What this project's writer says; null where pictures have their own background."""
+    """What this project's writer says; null where images have their own background."""
     if not document.has("background"):
         return None
     red, green, blue = document.numbers("background", 3).tolist()
@@ -168,7 +168,7 @@ def _read_track(paths: Sequence[Path]) -> _Tracked:
             first, offset = identity, this_offset
         check_identity(identity, first, path, "shape")
         if (offset is None) != (this_offset is None):
-            raise SubjectError(path, "only some frames have it", key="static_offset", expected="all frames, or none")
+            raise InputError(path, "only some frames have it", key="static_offset", expected="all frames, or none")
         if offset is not None and this_offset is not None:
             check_identity(this_offset.numpy(), offset.numpy(), path, "static_offset")
         states.append(_state(arrays, path))
@@ -197,7 +197,7 @@ def static_offset(arrays: dict[str, np.ndarray], path: Path) -> torch.Tensor | N
     if offset.ndim == 3 and offset.shape[0] == 1:
         offset = offset[0]
     if offset.ndim != 2 or offset.shape[1] != 3 or len(offset) == 0:
-        raise SubjectError(
+        raise InputError(
             path, "wrong shape", key="static_offset", expected=(1, "vertices", 3), found=arrays["static_offset"].shape
         )
     if len(offset) in _VERTS_WITH_TEETH:
@@ -213,7 +213,7 @@ def _head_model_ref(root: Path, documents: Sequence[Record]) -> HeadModelRef:
     ]
     for record, mark in zip(named, marks, strict=True):
         if mark != marks[0]:
-            raise SubjectError(record.source, "another head model than the other splits", expected=marks[0], found=mark)
+            raise InputError(record.source, "another head model than the other splits", expected=marks[0], found=mark)
     name, fingerprint = marks[0] if marks else (None, None)
     inside = root / HEAD_MODEL_NAME
     if not inside.exists():

@@ -1,4 +1,4 @@
-"""VHAP's raw tracker output, `tracked_flame_params_{epoch}.npz`: the head's motion without pictures.
+"""VHAP's raw tracker output, `tracked_flame_params_{epoch}.npz`: the head's motion without images.
 
 The keys are those of an exported frame with an axis of timesteps. It drives an avatar; to train on it, export it first.
 """
@@ -14,13 +14,13 @@ import torch
 from partnerface_ns.capture.capture import Camera, Capture, Frame, HeadModelRef
 from partnerface_ns.capture.parameters import numbers
 from partnerface_ns.capture.vhap import static_offset
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.files import path_inside, read_npz
 from partnerface_ns.flame.state import HeadState
 
 _NAME = re.compile(r"tracked_flame_params_(\d{1,9})\.npz")
 _SIZE = 512
-"""Pixels a side of the pictures that such a motion is shown in."""
+"""Pixels a side of the images that such a motion is shown in."""
 _PARTS = {"translation": 3, "rotation": 3, "neck_pose": 3, "jaw_pose": 3, "eyes_pose": 6, "expr": None}
 _OTHERS = ("shape", "focal_length", "static_offset")
 _MAX_BYTES = 192 << 20
@@ -30,13 +30,13 @@ def read_vhap_tracker(root: Path) -> Capture:
     """Read the output of the last epoch.
 
     Raises:
-        SubjectError: the file cannot be used; names the key and what is wrong.
+        InputError: the file cannot be used; names the key and what is wrong.
     """
     path = path_inside(root, root, _last(root).name, root)
     arrays = read_npz(path, (*_PARTS, *_OTHERS), _MAX_BYTES)
     num = len(numbers(arrays, "expr", path)) if arrays.get("expr", np.array(0)).ndim == 2 else 0
     if num < 1:
-        raise SubjectError(path, "no timesteps", key="expr", expected="(timesteps, coefficients)")
+        raise InputError(path, "no timesteps", key="expr", expected="(timesteps, coefficients)")
     parts = {key: _rows(arrays, key, num, count, path) for key, count in _PARTS.items()}
     track = HeadState(
         parts["expr"],
@@ -49,7 +49,7 @@ def read_vhap_tracker(root: Path) -> Capture:
     camera = _camera(arrays, track, path)
     shape = numbers(arrays, "shape", path)
     if shape.ndim == 0 or shape.size != shape.shape[-1]:
-        raise SubjectError(path, "wrong shape", key="shape", expected=("coefficients",), found=shape.shape)
+        raise InputError(path, "wrong shape", key="shape", expected=("coefficients",), found=shape.shape)
     everything = tuple(range(num))
     return Capture(
         root=root,
@@ -61,7 +61,7 @@ def read_vhap_tracker(root: Path) -> Capture:
         frames=tuple(Frame(t, 0, camera, None, None) for t in range(num)),
         splits={"train": everything, "val": (), "test": everything},
         format="vhap-tracker",
-        notes=("there are no pictures: it can drive an avatar, for training export it with VHAP first",),
+        notes=("there are no images: it can drive an avatar, for training export it with VHAP first",),
     )
 
 
@@ -69,7 +69,7 @@ def _last(root: Path) -> Path:
     """The file of the highest epoch."""
     files = _files(root)
     if not files:
-        raise SubjectError(root, "no tracker output", expected="tracked_flame_params_{epoch}.npz", found="none")
+        raise InputError(root, "no tracker output", expected="tracked_flame_params_{epoch}.npz", found="none")
     return max(files, key=lambda path: int(_NAME.fullmatch(path.name).group(1)))  # type: ignore[union-attr]
 
 
@@ -80,7 +80,7 @@ def _files(root: Path) -> list[Path]:
 def _rows(arrays: dict[str, np.ndarray], key: str, num: int, count: int | None, path: Path) -> torch.Tensor:
     values = numbers(arrays, key, path)
     if values.ndim != 2 or len(values) != num or (count is not None and values.shape[1] != count):
-        raise SubjectError(path, "wrong shape", key=key, expected=(num, count or "coefficients"), found=values.shape)
+        raise InputError(path, "wrong shape", key=key, expected=(num, count or "coefficients"), found=values.shape)
     return torch.from_numpy(values.astype(np.float32))
 
 
@@ -91,7 +91,7 @@ def _camera(arrays: dict[str, np.ndarray], track: HeadState, path: Path) -> Came
         T_world_camera[2, 3] = 1.0
     focal = numbers(arrays, "focal_length", path).reshape(-1)
     if len(focal) == 0 or not 0.1 <= focal[0] <= 100:
-        raise SubjectError(path, "wrong value", key="focal_length", expected="a share of the picture's size")
+        raise InputError(path, "wrong value", key="focal_length", expected="a share of the image's size")
     fl = float(focal[0]) * _SIZE
     return Camera(T_world_camera, fl, fl, _SIZE / 2, _SIZE / 2, _SIZE, _SIZE)
 

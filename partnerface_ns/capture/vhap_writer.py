@@ -1,4 +1,4 @@
-"""Writing a capture in the layout of `vhap.py`: pictures, masks, head states and split files.
+"""Writing a capture in the layout of `vhap.py`: images, masks, head states and split files.
 
 The folder appears whole or not at all. The head model is named, with its fingerprint; its arrays are never written.
 """
@@ -18,7 +18,7 @@ from PIL import Image
 from partnerface_ns.capture.capture import Camera, Capture, Frame
 from partnerface_ns.capture.vhap import SPLITS
 from partnerface_ns.capture.writing import new_folder
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.files import write_npz
 from partnerface_ns.common.progress import progress
 from partnerface_ns.flame.head_model import HeadModel
@@ -28,27 +28,25 @@ _CANONICAL_JAW = 0.3
 """Jaw opening of the canonical pose that readers of this layout expect, radians."""
 
 
-def write_vhap(
-    root: Path, capture: Capture, head: HeadModel, pictures: Iterable[tuple[np.ndarray, np.ndarray]]
-) -> None:
+def write_vhap(root: Path, capture: Capture, head: HeadModel, images: Iterable[tuple[np.ndarray, np.ndarray]]) -> None:
     """Write a capture folder.
 
     Args:
         root: the new folder; there is none of that name, or an empty one.
         capture: what to write; the paths of its frames are not used.
         head: the head model that its coefficients belong to.
-        pictures: for each of the capture's frames in order colours (height, width, 3) and mask (height, width), uint8.
+        images: for each of the capture's frames in order colours (height, width, 3) and mask (height, width), uint8.
 
     Raises:
-        SubjectError: the folder is not empty, or a picture has another size than its camera says.
+        InputError: the folder is not empty, or an image has another size than its camera says.
     """
     with new_folder(root) as partial:
         for folder in ("images", "fg_masks", "flame_param"):
             (partial / folder).mkdir()
         _write_states(partial, capture)
-        frames = zip(capture.frames, pictures, strict=True)
-        for frame, (rgb, mask) in progress(frames, "Writing pictures", total=len(capture.frames)):
-            _write_picture(partial, frame, rgb, mask)
+        frames = zip(capture.frames, images, strict=True)
+        for frame, (rgb, mask) in progress(frames, "Writing images", total=len(capture.frames)):
+            _write_image(partial, frame, rgb, mask)
         _write_splits(partial, capture, head)
 
 
@@ -56,14 +54,14 @@ def _stem(frame: Frame) -> str:
     return f"{frame.timestep:05d}_{frame.camera_index:02d}"
 
 
-def _write_picture(folder: Path, frame: Frame, rgb: np.ndarray, mask: np.ndarray) -> None:
+def _write_image(folder: Path, frame: Frame, rgb: np.ndarray, mask: np.ndarray) -> None:
     size = (frame.camera.height, frame.camera.width)
     for kind, array, shape in (("images", rgb, (*size, 3)), ("fg_masks", mask, size)):
         path = folder / kind / f"{_stem(frame)}.png"
         if array.shape != shape or array.dtype != np.uint8:
-            raise SubjectError(
+            raise InputError(
                 path.name,
-                "a picture that cannot be written",
+                "an image that cannot be written",
                 expected=f"{shape} uint8",
                 found=(array.shape, array.dtype),
             )

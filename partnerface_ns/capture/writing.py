@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.files import require_writable, write_failure
 
 _OF_THE_SYSTEM = ("lost+found", "System Volume Information")
@@ -24,7 +24,7 @@ def new_folder(root: Path) -> Iterator[Path]:
     """A hidden folder to write into; its content becomes `root` at the end, or is removed after an error.
 
     Raises:
-        SubjectError: something is at `root` already, or it cannot be written.
+        InputError: something is at `root` already, or it cannot be written.
     """
     require_new(root)
     partial = unfinished_folder(root, f"{os.getpid()}.partial")
@@ -44,10 +44,10 @@ def require_new(root: Path) -> None:
     """Check that a folder can be made here, before the work for it begins. Hidden files in it do not count.
 
     Raises:
-        SubjectError: something is there already, or it cannot be written.
+        InputError: something is there already, or it cannot be written.
     """
     if root.exists() and (not root.is_dir() or not is_free(root)):
-        raise SubjectError(root, "there is something here already", expected="a new or empty folder")
+        raise InputError(root, "there is something here already", expected="a new or empty folder")
     require_writable(root.resolve())
 
 

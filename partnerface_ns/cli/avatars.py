@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 
 if TYPE_CHECKING:
     from partnerface_ns.avatar.avatar import Avatar
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from partnerface_ns.flame.head_model import HeadModel
 
 _KEPT_KERNELS = "64"
-"""Kernels that the CPU's matrix library keeps: every picture has other shapes, and a thousand that it keeps by itself,
+"""Kernels that the CPU's matrix library keeps: every image has other shapes, and a thousand that it keeps by itself,
 none of them asked for again, take hundreds of megabytes."""
 
 
@@ -28,10 +28,10 @@ def open_player(run: Path, head_model: Path | None = None, device: str = "auto",
         run: where.
         head_model: the head model's file, where it is no longer where training found it.
         device: auto, or as torch names it.
-        fast: many times as fast, nearly the same pictures.
+        fast: many times as fast, nearly the same images.
 
     Raises:
-        SubjectError: there is no avatar, or no such device.
+        InputError: there is no avatar, or no such device.
     """
     from partnerface_ns.driving.player import Player, load
 
@@ -48,7 +48,7 @@ def usable_device(device: str) -> str:
     """The device that an option names: auto takes the GPU where there is one.
 
     Raises:
-        SubjectError: there is no such device.
+        InputError: there is no such device.
     """
     import torch
 
@@ -56,11 +56,11 @@ def usable_device(device: str) -> str:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     expected = "auto, cpu, cuda or cuda:N"
     if device != "cpu" and not device.startswith("cuda"):
-        raise SubjectError("--device", "no such device", expected=expected, found=device)
+        raise InputError("--device", "no such device", expected=expected, found=device)
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise SubjectError("--device", "cannot be used here", expected=expected, found=device) from error
+        raise InputError("--device", "cannot be used here", expected=expected, found=device) from error
     return device
 
 
@@ -83,16 +83,16 @@ def motion_for(
         beside: folder for the subject that a video is tracked into.
 
     Raises:
-        SubjectError: neither or both are given, or the source cannot be used.
+        InputError: neither or both are given, or the source cannot be used.
     """
     from partnerface_ns.driving.motion import load_motion, performance
     from partnerface_ns.driving.takes import VIDEO_SUFFIXES
     from partnerface_ns.driving.video import motion_of_video
 
     if (source is None) == (name is None):
-        raise SubjectError("motion", "needs one source", expected="SOURCE, or --performance talk")
+        raise InputError("motion", "needs one source", expected="SOURCE, or --performance talk")
     if fps is not None and not 0 < fps <= 1000:
-        raise SubjectError("--fps", "out of range", expected="above 0, at most 1000", found=fps)
+        raise InputError("--fps", "out of range", expected="above 0, at most 1000", found=fps)
     if name is not None:
         return performance(name, model, fps)
     assert source is not None
@@ -108,13 +108,13 @@ def _has_avatar(run: Path) -> bool:
 
     path = run / AVATAR_NAME
     if path.is_dir():
-        raise SubjectError(path, "is a folder", expected="an avatar file", hint="move it away: the file is made anew")
+        raise InputError(path, "is a folder", expected="an avatar file", hint="move it away: the file is made anew")
     if not path.exists():
         print(f"{path} is not there: the avatar is taken from the checkpoint.")
         return False
     try:
         require_whole(path)
-    except SubjectError:
+    except InputError:
         print(f"{path} is damaged: the avatar is taken from the checkpoint.")
         return False
     return True

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from partnerface_ns.common.command_lines import command
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 
 if TYPE_CHECKING:
     from partnerface_ns.bench.driving import Driven
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 QUICK_SECONDS = 60.0
 """Of each of the quick suite's runs."""
 SIZES, QUICK_SIZES = (128, 256, 512), (128, 256)
-"""Longer sides of the pictures that are timed; an exact one of 512 takes a slow CPU half a minute."""
+"""Longer sides of the images that are timed; an exact one of 512 takes a slow CPU half a minute."""
 FULL_SECONDS, LONGER_SECONDS = 120.0, (300.0, 600.0)
 """Of each of the full suite's runs, and of the method's that show how quality grows with time."""
 
@@ -29,10 +29,10 @@ class Bench:
     """Compare the method with itself less one piece: equal time of one thread or a GPU; test frames are measured and
     never chosen by.
 
-    Writes bench.json and bench.md after every run (and bench.png, where there are several --seconds), and pictures of
+    Writes bench.json and bench.md after every run (and bench.png, where there are several --seconds), and images of
     the measured frames beside the truth; what the folder holds from other commands stays in them. Stopped, the same
     command goes on with what is missing; suites leave what is timed already. With --avatar nothing is trained: a
-    trained avatar's pictures are timed, exact and fast, alone and in a sequence. `--suite quick` is a bit of
+    trained avatar's images are timed, exact and fast, alone and in a sequence. `--suite quick` is a bit of
     everything, in minutes, `--suite full` all of docs/benchmarks.md, in an hour and more for two captures.
     """
 
@@ -42,9 +42,9 @@ class Bench:
     """Capture folders (quick, scaling and --avatar take one); by default the demo subject, made in --output."""
     suite: Literal["ablation", "quick", "full", "scaling"] = "ablation"
     """ablation: runs of --variants; scaling: what a training step takes, and how that grows with frames, size and
-    parts; quick: scaling, one run each of the method, of `none` and of `dense`, and the speed of the method's pictures;
+    parts; quick: scaling, one run each of the method, of `none` and of `dense`, and the speed of the method's images;
     full: scaling, three runs each of the method and of its variants, two longer ones of the method, and the speed of
-    its pictures. Only ablation looks at --seconds and --seeds; --num-test is for ablation and --avatar."""
+    its images. Only ablation looks at --seconds and --seeds; --num-test is for ablation and --avatar."""
     seconds: tuple[float, ...] = (60.0,)
     """Seconds of training steps of each run; several show how quality grows with time, each a run of its own."""
     seeds: int = 3
@@ -52,14 +52,14 @@ class Bench:
     variants: tuple[str, ...] = ()
     """Variants to run; by default those that take a piece of the method away. An unknown name lists all."""
     held_out: Literal["test", "tune", "none"] = "test"
-    """Pictures to measure: the test split, to report; the last fifth of the training frames, to choose settings by; or
+    """Images to measure: the test split, to report; the last fifth of the training frames, to choose settings by; or
     the test split after training on it too, to see what is missed though it was seen."""
     avatar: Path | None = None
-    """A run's folder or an avatar file, whose pictures are timed and, with its capture in --subjects, measured."""
+    """A run's folder or an avatar file, whose images are timed and, with its capture in --subjects, measured."""
     head_model: Path | None = None
     """The head model's file, where the captures have none, or the avatar's is no longer where training found it."""
     num_test: int = 15
-    """Pictures measured in each run, spread evenly over those held out."""
+    """Images measured in each run, spread evenly over those held out."""
     device: str = "auto"
     """Where to train and render: auto, cpu, cuda or cuda:N."""
     jobs: int | None = None
@@ -105,30 +105,28 @@ class Bench:
         numbers = {"--seeds": self.seeds, "--num-test": self.num_test, "--jobs": 1 if self.jobs is None else self.jobs}
         for name, number in numbers.items():
             if number < 1:
-                raise SubjectError(name, "out of range", expected="1 or more", found=number)
+                raise InputError(name, "out of range", expected="1 or more", found=number)
         if self.avatar is not None and self.suite != "ablation":
-            raise SubjectError(
+            raise InputError(
                 "--suite", "does not go with --avatar, which is trained already", expected="ablation", found=self.suite
             )
         if self.variants and (self.avatar is not None or self.suite != "ablation"):
-            raise SubjectError("--variants", "takes --suite ablation, and no --avatar", found=" ".join(self.variants))
+            raise InputError("--variants", "takes --suite ablation, and no --avatar", found=" ".join(self.variants))
         if not self.seconds or min(self.seconds) <= 0:
             found = " ".join(f"{seconds:g}" for seconds in self.seconds) or "none"
-            raise SubjectError("--seconds", "out of range", expected="more than 0", found=found)
+            raise InputError("--seconds", "out of range", expected="more than 0", found=found)
         unknown = [name for name in self.variants if name not in VARIANTS]
         if unknown:
-            raise SubjectError(
-                "--variants", "unknown variant", expected=", ".join(map(repr, VARIANTS)), found=unknown[0]
-            )
+            raise InputError("--variants", "unknown variant", expected=", ".join(map(repr, VARIANTS)), found=unknown[0])
         if len(self.subjects) > 1 and (self.avatar is not None or self.suite in ("quick", "scaling")):
-            raise SubjectError("--subjects", "this takes one capture", expected=1, found=len(self.subjects))
+            raise InputError("--subjects", "this takes one capture", expected=1, found=len(self.subjects))
         if len({folder.resolve().name for folder in self.subjects}) < len(self.subjects):
             found = ", ".join(str(folder) for folder in self.subjects)
-            raise SubjectError(
+            raise InputError(
                 "--subjects", "runs are told apart by it", expected="folders of different names", found=found
             )
         if self.output.exists() and not self.output.is_dir():
-            raise SubjectError("--output", "not a folder", expected="a new folder, or a benchmark's", found=self.output)
+            raise InputError("--output", "not a folder", expected="a new folder, or a benchmark's", found=self.output)
         for folder in self.subjects:
             resolve_head_model(load_capture(folder, head_model=self.head_model), self.head_model)
         self._results()
@@ -163,7 +161,7 @@ class Bench:
             replace(self, subjects=(subject,))._time_steps()
 
     def _time_trained(self, subject: Path, sizes: tuple[int, ...], anew: bool) -> None:
-        """The pictures of a subject's avatar, if they were not or are to be timed anew."""
+        """The images of a subject's avatar, if they were not or are to be timed anew."""
         from partnerface_ns.bench.machine import machine
 
         avatar = self._avatar_of(subject)
@@ -219,7 +217,7 @@ class Bench:
 
         device = self._device()
         todo = self._missing(self._results().runs, device)
-        for folder in (self._pictures, self._avatars):
+        for folder in (self._images, self._avatars):
             if folder is not None:
                 folder.mkdir(parents=True, exist_ok=True)
         jobs = self.jobs or (1 if device.startswith("cuda") else os.cpu_count() or 1)
@@ -236,8 +234,8 @@ class Bench:
         return len(todo)
 
     @property
-    def _pictures(self) -> Path:
-        return self.output / "pictures"
+    def _images(self) -> Path:
+        return self.output / "images"
 
     @property
     def _avatars(self) -> Path | None:
@@ -270,7 +268,7 @@ class Bench:
         from partnerface_ns.bench.training_runs import Job
 
         run = (folder, variant, seed, seconds, self.num_test, self.held_out, device)
-        return Job(*run, head_model=self.head_model, pictures=self._pictures, avatars=self._avatars)
+        return Job(*run, head_model=self.head_model, images=self._images, avatars=self._avatars)
 
     def _demo_subject(self) -> Path:
         from partnerface_ns.demo.subject import make_subject

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from partnerface_ns.capture.names import CaptureFormat, MendName, WrittenFormat
+from partnerface_ns.capture.names import CaptureFormat, FixName, WrittenFormat
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,56 +40,56 @@ class Convert:
     """Layout of the capture; by default it is recognised."""
     head_model: Path | None = None
     """Head model file (.npz, or FLAME's .pkl), or `open-head`; by default the one in the folder, or that it names."""
-    mend: MendName | None = None
+    fix: FixName | None = None
     """A mistake of convention to undo, as `partnerface inspect` names it."""
 
     def __call__(self) -> None:
         from dataclasses import replace
 
+        from partnerface_ns.capture.convention_fixes import fixed
         from partnerface_ns.capture.head_models import resolve_head_model
         from partnerface_ns.capture.imavatar_writer import write_imavatar
         from partnerface_ns.capture.insta_writer import write_insta
         from partnerface_ns.capture.load import load_capture
-        from partnerface_ns.capture.mends import mended
         from partnerface_ns.capture.vhap_writer import write_vhap
 
         capture = load_capture(self.dir, self.format, self.head_model)
         model = resolve_head_model(capture, self.head_model)
-        if self.mend is not None:
-            capture = mended(capture, self.mend)
-        _require_pictures(capture)
+        if self.fix is not None:
+            capture = fixed(capture, self.fix)
+        _require_images(capture)
         background = capture.background or WHITE
         write = {"vhap": write_vhap, "insta": write_insta, "imavatar": write_imavatar}[self.to]
-        write(self.out, replace(capture, background=background), model, _pictures(capture, background))
+        write(self.out, replace(capture, background=background), model, _images(capture, background))
         for remark in capture.remarks:
             print(f"{capture.name}: {remark}")
         print(f"written to {self.out}: {len(capture.frames)} frames in the layout {self.to}")
         print(_loss(self.out, capture, model))
 
 
-def _require_pictures(capture: Capture) -> None:
-    from partnerface_ns.common.errors import SubjectError
+def _require_images(capture: Capture) -> None:
+    from partnerface_ns.common.errors import InputError
 
     if any(frame.image_path is None for frame in capture.frames):
-        raise SubjectError(capture.root, "has no pictures to write", hint="it drives an avatar as it is")
+        raise InputError(capture.root, "has no images to write", hint="it drives an avatar as it is")
 
 
-def _pictures(capture: Capture, background: tuple[float, float, float]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    from partnerface_ns.capture.images import load_picture
+def _images(capture: Capture, background: tuple[float, float, float]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    from partnerface_ns.capture.images import load_image
 
-    return (load_picture(frame, background) for frame in capture.frames)
+    return (load_image(frame, background) for frame in capture.frames)
 
 
 def _loss(root: Path, capture: Capture, model: HeadModel) -> str:
     """How far vertices move by writing and reading again, before the cameras."""
     from partnerface_ns.capture.head_models import check_fits
     from partnerface_ns.capture.load import load_capture
-    from partnerface_ns.common.errors import SubjectError
+    from partnerface_ns.common.errors import InputError
 
     try:
         again = load_capture(root)
         check_fits(again, model)
-    except SubjectError as error:
+    except InputError as error:
         return f"it cannot be read again with this head model: {error.problem}"
     mean, worst = _distances(capture, again, model)
     return f"read again, vertices are off by {1000 * mean:.3f} mm on average, {1000 * worst:.3f} at worst"

@@ -1,10 +1,10 @@
-"""`partnerface demo`: the whole way on the built-in synthetic person, from pictures to an avatar of measured quality.
+"""`partnerface demo`: the whole way on the built-in synthetic person, from images to an avatar of measured quality.
 
 The folder afterwards:
 
 - subject/: the person's capture
 - runs/partnerface-lite/demo/: the run, a usual one of nerfstudio
-- test/: every unseen picture, with truth beside ours, error, parts and deformation
+- test/: every unseen image, with truth beside ours, error, parts and deformation
 - summary.json, side_by_side.png, parts.png, unseen.mp4
 - demo.json: the options, and the seconds spent so far
 """
@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from partnerface_ns.cli.runs import Run
 
 NUM_SHOWN = 4
-"""Unseen pictures in side_by_side.png, spread over the test split."""
+"""Unseen images in side_by_side.png, spread over the test split."""
 METRICS = ("psnr", "psnr_head", "psnr_mouth", "psnr_eyes", "ssim_head")
 
 
@@ -43,9 +43,9 @@ class Demo:
     minutes: float = 9.5
     """Minutes of training."""
     frames: int = 300
-    """Pictures of the person, 70% of them for training."""
+    """Images of the person, 70% of them for training."""
     size: int = 256
-    """Width and height of the pictures, pixels."""
+    """Width and height of the images, pixels."""
     seed: int = 0
     """Seed of the person and of training."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -82,11 +82,11 @@ class Demo:
         self._train(config)
         from partnerface_ns.cli.runs import open_run
 
-        _say("Evaluating on the unseen test pictures")
+        _say("Evaluating on the unseen test images")
         run = open_run(config.get_base_dir())
-        pictures = self.output / "test"
-        means = run.evaluate(pictures)
-        self._write_pictures(run, pictures)
+        images = self.output / "test"
+        means = run.evaluate(images)
+        self._write_images(run, images)
         summary = {
             **{name: means[name] for name in METRICS},
             "train_seconds": float(run.pipeline.model.trained_seconds),
@@ -128,20 +128,20 @@ class Demo:
         _say(f"Training for {self.minutes:g} minutes on {config.machine.device_type}")
         train_loop(local_rank=0, world_size=1, config=config)
 
-    def _write_pictures(self, run: Run, pictures: Path) -> None:
+    def _write_images(self, run: Run, images: Path) -> None:
         from partnerface_ns.cli.runs import COLUMNS, shown_row
         from partnerface_ns.demo.performance import SECONDS
-        from partnerface_ns.rendering.figures import save_clip, save_picture, sheet
+        from partnerface_ns.rendering.figures import save_clip, save_image, sheet
 
         _say("Writing side_by_side.png, parts.png and unseen.mp4")
-        num = len(run.picture_names())
+        num = len(run.image_names())
         chosen = sorted({round((i + 0.5) / NUM_SHOWN * num - 0.5) for i in range(NUM_SHOWN)})
         rows = [shown_row(run.show(i)) for i in chosen]
         across = [list(column) for column in zip(*rows, strict=True)]
-        names = [run.picture_names()[i] for i in chosen]
-        save_picture(self.output / "side_by_side.png", sheet(across[:3], names, COLUMNS[:3]))
-        save_picture(self.output / "parts.png", sheet([across[1], across[3]], names, ("ours", "parts")))
-        save_clip(self.output / "unseen.mp4", _read_pictures(pictures, num), fps=self.frames / SECONDS)
+        names = [run.image_names()[i] for i in chosen]
+        save_image(self.output / "side_by_side.png", sheet(across[:3], names, COLUMNS[:3]))
+        save_image(self.output / "parts.png", sheet([across[1], across[3]], names, ("ours", "parts")))
+        save_clip(self.output / "unseen.mp4", _read_images(images, num), fps=self.frames / SECONDS)
 
     # -- state ---------------------------------------------------------------------------------------------------
 
@@ -156,7 +156,7 @@ class Demo:
         import torch
 
         if self.device == "cuda" and not torch.cuda.is_available():
-            raise SubjectError("--device", "this machine has no usable GPU", expected="cpu or auto", found="cuda")
+            raise InputError("--device", "this machine has no usable GPU", expected="cpu or auto", found="cuda")
         return self.device if self.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
 
     @property
@@ -167,15 +167,15 @@ class Demo:
         """Make the folder if it is not there.
 
         Raises:
-            SubjectError: an option is out of range, or the folder holds something else or cannot be written.
+            InputError: an option is out of range, or the folder holds something else or cannot be written.
         """
         from partnerface_ns.capture.writing import is_free
 
         if not self.minutes > 0:
-            raise SubjectError("--minutes", "no time to train", expected="more than 0", found=self.minutes)
+            raise InputError("--minutes", "no time to train", expected="more than 0", found=self.minutes)
         taken = self.output.exists() and (not self.output.is_dir() or not is_free(self.output))
         if taken and not self._state_path.is_file():
-            raise SubjectError(self.output, "is in use", expected="a new or an empty folder, or a stopped demo's")
+            raise InputError(self.output, "is in use", expected="a new or an empty folder, or a stopped demo's")
         from partnerface_ns.common.files import require_writable
 
         require_writable(self.output)
@@ -185,7 +185,7 @@ class Demo:
         """Seconds that a stopped demo in the folder took.
 
         Raises:
-            SubjectError: the folder holds a demo of other options.
+            InputError: the folder holds a demo of other options.
         """
         from partnerface_ns.capture.record import Record
 
@@ -195,7 +195,7 @@ class Demo:
             return 0.0
         found = Record.read(state)
         if found.values.get("options") != self._options() and (self.output / "subject").exists():
-            raise SubjectError(
+            raise InputError(
                 state,
                 "the folder holds a demo of other options",
                 expected=_listed(self._options()),
@@ -222,8 +222,8 @@ class Demo:
         print(f"  {command('ns-train', 'partnerface-lite', '--data', 'YOUR_FOLDER', '--max-train-minutes', '10')}")
 
 
-def _read_pictures(folder: Path, num: int) -> Iterator[np.ndarray]:
-    """The evaluation's pictures of truth beside ours, in order."""
+def _read_images(folder: Path, num: int) -> Iterator[np.ndarray]:
+    """The evaluation's images of truth beside ours, in order."""
     import numpy as np
     from PIL import Image
 

@@ -15,7 +15,7 @@ from partnerface_ns.common.command_lines import command
 class Drive:
     """Drive a trained avatar by a capture, a recording of blendshapes, keyframes or a built-in performance.
 
-    Stopped and called again, a clip or a folder of pictures is gone on with.
+    Stopped and called again, a clip or a folder of images is gone on with.
     """
 
     run: Annotated[Path, tyro.conf.Positional]
@@ -34,9 +34,9 @@ class Drive:
     camera: Literal["captured", "fixed", "orbit"] = "captured"
     """captured: as the source was filmed; fixed: the avatar's training camera; orbit: swinging around the face."""
     side_by_side: bool = False
-    """Show the source's picture at the left."""
+    """Show the source's image at the left."""
     size: int | None = None
-    """Longer side of the pictures, pixels; by default the camera's own."""
+    """Longer side of the images, pixels; by default the camera's own."""
     fps: float | None = None
     """Images a second; by default the source's own, or 25. Times stay as they are; for a source without a clock it is
     the source's rate too."""
@@ -74,6 +74,6 @@ class Drive:
         plan = make_plan(player, motion, config)
         print(plan.excess)
         write_plan(self.output, player, plan)
-        print(f"{len(plan)} pictures, {plan.fps:g} a second, in {self.output}. In the browser:")
+        print(f"{len(plan)} images, {plan.fps:g} a second, in {self.output}. In the browser:")
         driven_by = ("--performance", self.performance) if self.source is None else (self.source,)
         print(f"  {command('partnerface', 'live', self.run, *driven_by)}")

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 
 
 @dataclass
@@ -32,7 +32,7 @@ class Export:
     transfer: Literal["relative", "absolute"] = "relative"
     """Whether the motion is added to the avatar's neutral face, or taken as it is."""
     fps: float | None = None
-    """Moments a second; by default the source's own, or 25. Times stay as they are; for a source without a clock it
+    """WarpFrames a second; by default the source's own, or 25. Times stay as they are; for a source without a clock it
     is the source's rate too."""
     head_model: Path | None = None
     """The avatar's head model file, where it is no longer where training found it."""
@@ -48,7 +48,7 @@ class Export:
 
         if self.what != "parts" and self.source is None and self.performance is None:
             expected = "RUN SOURCE, or RUN --performance talk"
-            raise SubjectError("export", f"--what {self.what} needs a motion", expected=expected, found="RUN alone")
+            raise InputError("export", f"--what {self.what} needs a motion", expected=expected, found="RUN alone")
         if self.what == "parts" and (self.source is not None or self.performance is not None):
             print(f"--what parts shows the neutral face: {self.source or self.performance} is not used.")
         check_folder(self.output)

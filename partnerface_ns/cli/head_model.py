@@ -67,12 +67,12 @@ def _description(model: HeadModel) -> list[str]:
 def _write(path: Path, model: HeadModel) -> None:
     import numpy as np
 
-    from partnerface_ns.common.errors import SubjectError
+    from partnerface_ns.common.errors import InputError
     from partnerface_ns.common.files import write_npz
     from partnerface_ns.flame.head_model import JOINT_PARENTS
 
     if path.suffix != ".npz":
-        raise SubjectError(path, "cannot be written", expected="a name that ends in .npz", found=path.suffix)
+        raise InputError(path, "cannot be written", expected="a name that ends in .npz", found=path.suffix)
     directions = np.concatenate([model.identity_dirs.numpy(), model.expression_dirs.numpy()], -1)
     arrays: dict[str, np.ndarray] = {
         "v_template": model.template.numpy(),

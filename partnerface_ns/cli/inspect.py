@@ -10,7 +10,7 @@ import tyro
 
 from partnerface_ns.capture.names import CaptureFormat
 from partnerface_ns.common.command_lines import command, to_train
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 NUM_SHOWN = 5
 """Frames in inspect.png."""
 NUM_BROKEN = 5
-"""Pictures that cannot be decoded and are listed."""
+"""Images that cannot be decoded and are listed."""
 _MANY = 0.1
 """Share of test frames beyond the training range from which it is pointed out."""
 
@@ -32,8 +32,8 @@ class Inspect:
     """Look at a capture before training on it.
 
     Prints its layout, frames, cameras and head model, how far the test frames go beyond the training frames, missing
-    and broken files, and a verdict: does the tracked head lie where the pictures show it, and if not, the likely cause
-    and the command that mends it. Draws the posed head over some frames. Exits with 1 if something is found that
+    and broken files, and a verdict: does the tracked head lie where the images show it, and if not, the likely cause
+    and the command that fixes it. Draws the posed head over some frames. Exits with 1 if something is found that
     speaks against training.
     """
 
@@ -44,7 +44,7 @@ class Inspect:
     format: CaptureFormat | None = None
     """Layout of the folder; by default it is recognised."""
     output: Path = Path("inspect.png")
-    """Picture to write."""
+    """Image to write."""
 
     def __call__(self) -> None:
         from partnerface_ns.capture.diagnosis import diagnose
@@ -63,8 +63,8 @@ class Inspect:
             [f"head model  {model.name} ({model.fingerprint})", *([] if doubt is None else [f"            {doubt}"])]
         )
         capture = without_torn_heads(capture, model)
-        pictured = any(frame.image_path is not None for frame in capture.frames)
-        doubts = [training_doubt(capture)] if pictured else []
+        imaged = any(frame.image_path is not None for frame in capture.frames)
+        doubts = [training_doubt(capture)] if imaged else []
         _print([f"warning     {line}" for line in (*capture.warnings, *filter(None, doubts))])
         _print(_range_lines(capture, model))
         masks = _decoded(capture)
@@ -74,7 +74,7 @@ class Inspect:
         _print(_verdict_lines(verdict, capture, self.dir, self.output))
         if verdict.fits is False:
             raise SystemExit(1)
-        if pictured:
+        if imaged:
             require_trainable(with_validation(capture))
             print(f"next        {to_train(self.dir, self.head_model, self.format)}")
         else:
@@ -98,7 +98,7 @@ def _contents(capture: Capture) -> list[str]:
         f"{capture.root}",
         f"layout      {capture.format}",
         f"frames      {len(capture.frames)} ({splits}), {capture.num_timesteps} timesteps",
-        f"pictures    {', '.join(f'{w} x {h}' for w, h in sizes)}",
+        f"images      {', '.join(f'{w} x {h}' for w, h in sizes)}",
         f"cameras     {len(cameras)}, focal length {_span(min(focal), max(focal))} of the longer side",
         f"tracked     with {tracked}: {capture.identity.shape[-1]} identity, "
         f"{capture.track.expression.shape[-1]} expression coefficients",
@@ -111,9 +111,9 @@ def _span(low: float, high: float) -> str:
 
 
 def _range_lines(capture: Capture, model: HeadModel) -> list[str]:
-    from partnerface_ns.capture.ranges import expression_novelty, ranges_of
+    from partnerface_ns.capture.split_coverage import expression_novelty, split_coverage
 
-    ranges = ranges_of(capture, model)
+    ranges = split_coverage(capture, model)
     if not ranges:
         return []
     lines = [f"{'range':<26}{'train':>18}{'test':>18}   test frames beyond"]
@@ -142,23 +142,23 @@ def _decoded(capture: Capture) -> dict[tuple[Path | None, Path | None], np.ndarr
     """Every frame's mask at low resolution, by its files.
 
     Raises:
-        SubjectError: a picture or mask cannot be decoded; the first are printed.
+        InputError: an image or mask cannot be decoded; the first are printed.
     """
     from partnerface_ns.capture.overlap import small_mask
     from partnerface_ns.common.progress import progress
 
     masks, broken = {}, []
-    for frame in progress(capture.frames, "Decoding pictures"):
+    for frame in progress(capture.frames, "Decoding images"):
         if frame.image_path is None:
             continue
         try:
             masks[_files(frame)] = small_mask(frame)
-        except SubjectError as error:
+        except InputError as error:
             broken.append(f"broken      {str(error).splitlines()[0]}")
     if broken:
         _print(broken[:NUM_BROKEN])
         found = f"{len(broken)} of {len(capture.frames)}, the first are listed above"
-        raise SubjectError(capture.root, "pictures cannot be decoded", found=found)
+        raise InputError(capture.root, "images cannot be decoded", found=found)
     return masks
 
 
@@ -175,9 +175,7 @@ def _looked_at(verdict: Verdict, capture: Capture, model: HeadModel) -> Verdict:
 
     looked_at = after_a_look_at_the_face(verdict, capture, model)
     if looked_at.face is None and verdict.fits is not False:
-        print(
-            "note        no face was recognised in the pictures or in the head model: silhouettes alone were compared"
-        )
+        print("note        no face was recognised in the images or in the head model: silhouettes alone were compared")
     return looked_at
 
 
@@ -186,26 +184,26 @@ def _draw(capture: Capture, model: HeadModel, path: Path) -> None:
     import numpy as np
 
     from partnerface_ns.capture.diagnosis import evenly
-    from partnerface_ns.capture.images import load_picture
+    from partnerface_ns.capture.images import load_image
     from partnerface_ns.capture.overlap import posed_verts
-    from partnerface_ns.rendering.figures import save_picture, sheet
-    from partnerface_ns.rendering.overlay import mesh_over_picture
+    from partnerface_ns.rendering.figures import save_image, sheet
+    from partnerface_ns.rendering.overlay import mesh_over_image
 
     frames = evenly(capture.frames, NUM_SHOWN)
-    pictures, names, faces = [], [], model.faces.numpy()
+    images, names, faces = [], [], model.faces.numpy()
     for frame, verts in zip(frames, posed_verts(capture, model, frames), strict=True):
         size = (frame.camera.height, frame.camera.width)
         rgb, mask = np.full((*size, 3), 255, np.uint8), np.full(size, 255, np.uint8)
         if frame.image_path is not None:
-            rgb, mask = load_picture(frame, (1.0, 1.0, 1.0))
-        pictures.append(mesh_over_picture(rgb, mask, verts, faces, frame.camera))
+            rgb, mask = load_image(frame, (1.0, 1.0, 1.0))
+        images.append(mesh_over_image(rgb, mask, verts, faces, frame.camera))
         names.append(f"frame {frame.timestep}, camera {frame.camera_index}")
-    height = min(picture.shape[0] for picture in pictures)
-    width = min(picture.shape[1] for picture in pictures)
-    save_picture(path, sheet([[picture[:height, :width] for picture in pictures]], names))
+    height = min(image.shape[0] for image in images)
+    width = min(image.shape[1] for image in images)
+    save_image(path, sheet([[image[:height, :width] for image in images]], names))
 
 
-def _verdict_lines(verdict: Verdict, capture: Capture, root: Path, picture: Path) -> list[str]:
+def _verdict_lines(verdict: Verdict, capture: Capture, root: Path, image: Path) -> list[str]:
     from partnerface_ns.capture.plausibility import listed
 
     lines = [f"verdict     {_said(verdict)}"]
@@ -214,21 +212,21 @@ def _verdict_lines(verdict: Verdict, capture: Capture, root: Path, picture: Path
         lines.append(f"overlap     {shares}, {100 * verdict.overlap.outside:.1f}% of the head outside the mask")
     if verdict.face is not None:
         share = f"{100 * verdict.face:.1f}% of the face's height"
-        lines.append(f"face        brows, eyes and lips are {share} from where the pictures show them")
+        lines.append(f"face        brows, eyes and lips are {share} from where the images show them")
     if verdict.cause is not None:
         lines.append(f"{'reason' if verdict.fits is None else 'likely':<12}{verdict.cause}")
-    if verdict.mend is not None:
-        lines.append(f"mend        partnerface convert {root} OUT --mend {verdict.mend}")
+    if verdict.fix is not None:
+        lines.append(f"fix         partnerface convert {root} OUT --fix {verdict.fix}")
     if verdict.bad:
         count = f"{len(verdict.bad)} of {len(capture.frames)} frames"
         names = listed([frame.name for frame in verdict.bad])
         lines.append(f"warning     the head is elsewhere in {count}: {names}; take them out of the capture")
-    return [*lines, f"picture     {picture}"]
+    return [*lines, f"image       {image}"]
 
 
 def _said(verdict: Verdict) -> str:
     if verdict.fits is None:
         return "cannot be told"
     if verdict.fits:
-        return "the head lies where the pictures show it"
-    return "the masks do not show the person" if verdict.about == "masks" else "the head does not fit the pictures"
+        return "the head lies where the images show it"
+    return "the masks do not show the person" if verdict.about == "masks" else "the head does not fit the images"

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 @dataclass
 class Live:
-    """Play a motion in real time on a page, the source's picture beside the avatar, over and over.
+    """Play a motion in real time on a page, the source's image beside the avatar, over and over.
 
-    What there is no time to render is skipped; the page says how many pictures a second it shows and how far they are
+    What there is no time to render is skipped; the page says how many images a second it shows and how far they are
     behind. A video is tracked first, which takes its time once.
     """
 
@@ -34,7 +34,7 @@ class Live:
     performance: Literal["talk", "range", "visemes"] | None = None
     """A built-in performance in place of a source."""
     size: int = 256
-    """Longer side of the avatar's pictures, pixels."""
+    """Longer side of the avatar's images, pixels."""
     host: str = "127.0.0.1"
     """Address that the page is served at; 0.0.0.0 lets other machines see it."""
     port: int = 7007
@@ -55,7 +55,7 @@ class Live:
         host, port = free_address(self.host, self.port)
         player = open_player(self.run, self.head_model, self.device, fast=True)
         motion = motion_for(self.source, self.performance, player.person.model, None, self.source_head_model, Path())
-        beside = motion.pictures is not None
+        beside = motion.images is not None
         for line in motion.notes:
             print(line, flush=True)
         plan = make_plan(player, motion, PlanConfig(size=self.size, side_by_side=beside))
@@ -73,9 +73,9 @@ def serve(player: Player, plan: Plan, host: str, port: int) -> None:
     say("The avatar is being prepared")
     print(f"Open {server.addresses}; Ctrl-C ends it.", flush=True)
 
-    def show(picture: np.ndarray, pace: Pace) -> bool:
+    def show(image: np.ndarray, pace: Pace) -> bool:
         say(f"{pace.fps:.1f} images a second, {1000 * pace.latency:.0f} ms late")
-        server.show(picture)
+        server.show(image)
         return True
 
     try:

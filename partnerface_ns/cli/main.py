@@ -17,7 +17,7 @@ from typing import Annotated, TextIO, Union
 
 import tyro
 
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 
 COMMANDS = {
     "demo": "partnerface_ns.cli.demo:Demo",
@@ -94,7 +94,7 @@ def _run(arguments: Sequence[str] | None) -> None:
     try:
         words = sys.argv[1:] if arguments is None else arguments
         _parse(words or ["--help"])()
-    except SubjectError as error:
+    except InputError as error:
         print(f"Error: {error}", file=sys.stderr)
         raise SystemExit(USER_MISTAKE) from None
     except OSError as error:  # readers say what is wrong with their files: this is where something is to be written
@@ -128,6 +128,6 @@ def load_command(place: str) -> type:
 
 def _unavailable(name: str, reason: str) -> type:
     def call(self: object) -> None:
-        raise SubjectError("partnerface", "this command cannot be loaded here", found=reason)
+        raise InputError("partnerface", "this command cannot be loaded here", found=reason)
 
     return make_dataclass(name, [], namespace={"__doc__": f"Cannot be loaded here: {reason}", "__call__": call})

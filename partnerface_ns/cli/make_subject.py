@@ -13,17 +13,17 @@ from partnerface_ns.common.command_lines import to_train
 
 @dataclass
 class MakeSubject:
-    """Film a synthetic person: head states, pictures and masks in the layout that real captures come in.
+    """Film a synthetic person: head states, images and masks in the layout that real captures come in.
 
-    The last 30% of the pictures, the test split, show expressions and poses that the others do not come near.
+    The last 30% of the images, the test split, show expressions and poses that the others do not come near.
     """
 
     dir: Annotated[Path, tyro.conf.Positional]
     """Folder to write: a new or an empty one."""
     frames: int = 300
-    """Pictures, at least 10; any number shows the same performance."""
+    """Images, at least 10; any number shows the same performance."""
     size: int = 256
-    """Width and height of the pictures, pixels, at least 32."""
+    """Width and height of the images, pixels, at least 32."""
     seed: int = 0
     """Decides the person, the colours and the performance."""
 
@@ -32,5 +32,5 @@ class MakeSubject:
 
         capture = make_subject(self.dir, frames=self.frames, size=self.size, seed=self.seed)
         train, test = len(capture.splits["train"]), len(capture.splits["test"])
-        print(f"{self.dir}: {train} pictures to train on, {test} to test on. Next:")
+        print(f"{self.dir}: {train} images to train on, {test} to test on. Next:")
         print(f"  {to_train(self.dir)}")

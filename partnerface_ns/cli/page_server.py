@@ -14,7 +14,7 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -72,17 +72,17 @@ def free_address(host: str, port: int) -> tuple[str, int]:
     """The host, and the first free port from the given one on; another than that is said. Port 0 takes any free one.
 
     Raises:
-        SubjectError: no such port, no address of this machine, or no free port.
+        InputError: no such port, no address of this machine, or no free port.
     """
     if not 0 <= port <= 65535:
-        raise SubjectError("--port", "out of range", expected="0 to 65535", found=port)
+        raise InputError("--port", "out of range", expected="0 to 65535", found=port)
     for tried in range(port, min(port + _NUM_PORTS, 65536)):
         found = _bound_port(host, tried)
         if found is not None:
             if port not in (0, found):
                 print(f"Port {port} is in use; {found} is taken.", flush=True)
             return host, found
-    raise SubjectError("--port", f"{port} and the {_NUM_PORTS - 1} after it are in use", expected="a free port")
+    raise InputError("--port", f"{port} and the {_NUM_PORTS - 1} after it are in use", expected="a free port")
 
 
 def addresses(host: str, port: int) -> str:
@@ -107,14 +107,14 @@ def _bound_port(host: str, port: int) -> int | None:
                 trial.bind((address[0], port, *address[2:]))
                 port = trial.getsockname()[1]
     except (socket.gaierror, UnicodeError) as error:
-        raise SubjectError("--host", "no such address", expected="127.0.0.1, or 0.0.0.0", found=host) from error
+        raise InputError("--host", "no such address", expected="127.0.0.1, or 0.0.0.0", found=host) from error
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             return None
         if error.errno in (errno.EACCES, errno.EPERM):
-            raise SubjectError("--port", "may not be used", expected="1024 or more", found=port) from error
+            raise InputError("--port", "may not be used", expected="1024 or more", found=port) from error
         expected = "127.0.0.1, or 0.0.0.0"
-        raise SubjectError("--host", "no address of this machine", expected=expected, found=host) from error
+        raise InputError("--host", "no address of this machine", expected=expected, found=host) from error
     return port
 
 

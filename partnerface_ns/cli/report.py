@@ -1,4 +1,4 @@
-"""`partnerface report`: pictures and figures of a trained run."""
+"""`partnerface report`: images and figures of a trained run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,7 +23,7 @@ Rows = Sequence[dict[str, str]]
 class Report:
     """Show what a trained run does well and badly.
 
-    Writes to RUN/report: worst.png and median.png (truth, ours, error, parts of the five test pictures with the lowest
+    Writes to RUN/report: worst.png and median.png (truth, ours, error, parts of the five test images with the lowest
     psnr_head and of those in the middle), and figures.md. Evaluates the run first if nobody did.
     """
 
@@ -42,27 +42,27 @@ class Report:
         from partnerface_ns.cli.runs import open_run
         from partnerface_ns.common.files import require_writable, write_text
         from partnerface_ns.common.progress import progress
-        from partnerface_ns.rendering.figures import save_picture
+        from partnerface_ns.rendering.figures import save_image
 
         if self.num_images is not None and self.num_images < 1:
-            raise SubjectError("--num-images", "too few", expected="at least 1", found=self.num_images)
+            raise InputError("--num-images", "too few", expected="at least 1", found=self.num_images)
         folder = self.output or (self.run.parent if self.run.is_file() else self.run) / "report"
         if folder.parent.is_dir() or self.output is not None:  # else there is no such run
             require_writable(folder, "--output names another folder")
         print(f"Opening {self.run}", flush=True)
         run = open_run(self.run, self.data, self.head_model)
-        indices = evenly(len(run.picture_names()), self.num_images)
+        indices = evenly(len(run.image_names()), self.num_images)
         rows = run.figures(indices)
         folder.mkdir(parents=True, exist_ok=True)
         worst, median = worst_and_median(rows)
         chosen = list(dict.fromkeys([*worst, *median]))
         print(f"Rendering {len(chosen)} of them for the sheets", flush=True)
         images = {row: run.show(indices[row]) for row in progress(chosen, "Rendering")}
-        save_picture(folder / "worst.png", _sheet(rows, images, worst))
-        save_picture(folder / "median.png", _sheet(rows, images, median))
+        save_image(folder / "worst.png", _sheet(rows, images, worst))
+        save_image(folder / "median.png", _sheet(rows, images, median))
         write_text(folder / "figures.md", figures_table(rows, worst, median))
-        of_all = "" if self.num_images is None else f" of {len(run.picture_names())}"
-        print(f"{len(rows)}{of_all} test pictures. Written to {folder}: worst.png, median.png, figures.md")
+        of_all = "" if self.num_images is None else f" of {len(run.image_names())}"
+        print(f"{len(rows)}{of_all} test images. Written to {folder}: worst.png, median.png, figures.md")
 
 
 def evenly(total: int, num: int | None) -> list[int]:
@@ -75,7 +75,7 @@ def evenly(total: int, num: int | None) -> list[int]:
 def worst_and_median(rows: Rows) -> tuple[list[int], list[int]]:
     """Indices of the rows with the lowest psnr_head, worst first, and of those in the middle.
 
-    Pictures without a head in them count as the best; if none has one, psnr decides.
+    Images without a head in them count as the best; if none has one, psnr decides.
     """
     key = "psnr_head" if any(not math.isnan(_number(row, "psnr_head")) for row in rows) else "psnr"
     value = {i: _number(row, key) for i, row in enumerate(rows)}
@@ -85,13 +85,13 @@ def worst_and_median(rows: Rows) -> tuple[list[int], list[int]]:
 
 
 def figures_table(rows: Rows, worst: Sequence[int], median: Sequence[int]) -> str:
-    """Mean, lowest, median and highest value of every metric, and the pictures that are shown, as Markdown."""
+    """Mean, lowest, median and highest value of every metric, and the images that are shown, as Markdown."""
     import numpy as np
 
     from partnerface_ns.plugin.pipeline import NO_METRICS
 
     names = [name for name in rows[0] if name not in NO_METRICS]
-    lines = [f"# {len(rows)} test pictures", "", "| | mean | lowest | median | highest |", "|---|---|---|---|---|"]
+    lines = [f"# {len(rows)} test images", "", "| | mean | lowest | median | highest |", "|---|---|---|---|---|"]
     for name in names:
         values = np.array([_number(row, name) for row in rows])
         known = values[~np.isnan(values)]

@@ -1,4 +1,4 @@
-"""Trained runs of nerfstudio: finding one, opening it, its pictures and every picture's figures."""
+"""Trained runs of nerfstudio: finding one, opening it, its images and every image's figures."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,24 +26,24 @@ class Run:
     folder: Path
     pipeline: PartnerfacePipeline
 
-    def evaluate(self, pictures: Path | None = None) -> dict[str, float]:
-        """Mean metrics of the test split; every picture's go to the run's CSV.
+    def evaluate(self, images: Path | None = None) -> dict[str, float]:
+        """Mean metrics of the test split; every image's go to the run's CSV.
 
         Args:
-            pictures: folder for the rendered pictures, if they are wanted.
+            images: folder for the rendered images, if they are wanted.
         """
-        means = self.pipeline.get_average_eval_image_metrics(output_path=pictures)
+        means = self.pipeline.get_average_eval_image_metrics(output_path=images)
         self.pipeline.eval()  # nerfstudio leaves a pipeline that was evaluated in training mode
         return means
 
     def figures(self, indices: Sequence[int]) -> list[dict[str, str]]:
-        """A row for each of some test pictures: the last evaluation's, or a new one's where the weights changed since.
+        """A row for each of some test images: the last evaluation's, or a new one's where the weights changed since.
 
-        An evaluation of some pictures alone is not kept.
+        An evaluation of some images alone is not kept.
         """
         from partnerface_ns.plugin.pipeline import PER_IMAGE_NAME
 
-        path, names = self.folder / PER_IMAGE_NAME, self.picture_names()
+        path, names = self.folder / PER_IMAGE_NAME, self.image_names()
         weights = self.pipeline.weights_digest()
         if path.is_file():
             rows = _read_csv(path)
@@ -54,11 +54,11 @@ class Run:
         some = indices if len(indices) < len(names) else None
         return [{name: str(value) for name, value in row.items()} for row in self.pipeline.evaluate(some)]
 
-    def picture_names(self) -> list[str]:
+    def image_names(self) -> list[str]:
         return [path.name for path in self.pipeline.datamanager.eval_dataset.image_filenames]
 
     def show(self, index: int) -> dict[str, Tensor]:
-        """Truth and all outputs of a test picture, (height, width, channels) in [0, 1]."""
+        """Truth and all outputs of a test image, (height, width, channels) in [0, 1]."""
         dataset = self.pipeline.datamanager.eval_dataset
         outputs = self.pipeline.model.get_outputs_for_camera(dataset.cameras[index : index + 1], exact=True)
         return {"truth": dataset[index]["image"], **{name: value.cpu() for name, value in outputs.items()}}
@@ -73,11 +73,11 @@ def open_run(run: Path, data: Path | None = None, head_model: Path | None = None
         head_model: the head model's file, likewise.
 
     Raises:
-        SubjectError: there is no such run, it is another method's, or was stopped before its first checkpoint.
+        InputError: there is no such run, it is another method's, or was stopped before its first checkpoint.
     """
     config_path = run if run.is_file() else run / "config.yml"
     if not config_path.is_file():
-        raise SubjectError(run, "not a run", expected="a folder with config.yml, or that file", found=_found(run))
+        raise InputError(run, "not a run", expected="a folder with config.yml, or that file", found=_found(run))
     from partnerface_ns.plugin.config_file import read_config  # the plugin prepares the process for nerfstudio
 
     import torch  # isort: skip
@@ -96,12 +96,12 @@ def open_run(run: Path, data: Path | None = None, head_model: Path | None = None
 
 
 def shown_row(images: dict[str, Tensor]) -> list:
-    """A shown frame's pictures in the order of `COLUMNS`."""
-    from partnerface_ns.rendering.figures import heat, tinted, to_picture
+    """A shown frame's images in the order of `COLUMNS`."""
+    from partnerface_ns.rendering.figures import heat, tinted, to_image
 
     rgb, truth = images["rgb"], images["truth"]
     parts = tinted(rgb, images["parts"], images["accumulation"])
-    return [to_picture(truth), to_picture(rgb), heat(rgb, truth), parts]
+    return [to_image(truth), to_image(rgb), heat(rgb, truth), parts]
 
 
 def _read_csv(path: Path) -> list[dict[str, str]]:

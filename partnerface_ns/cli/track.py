@@ -16,7 +16,7 @@ class Track:
     """Track a face video: find the face, cut the person out, fit a head model, write a folder to train on.
 
     How to film: 30 seconds to 2 minutes; camera fixed, at eye level, about a metre away; even, soft light from the
-    front and a plain background; head and shoulders in the picture. Turn the head slowly to both sides, up and down;
+    front and a plain background; head and shoulders in the image. Turn the head slowly to both sides, up and down;
     speak, smile, open the mouth wide, close the eyes, raise the brows. Avoid hands and hair before the face, thick
     glasses' reflections, automatic zoom, motion blur, burnt-out light and other people. Train with
     `ns-train partnerface-lite --data DIR --max-train-minutes 10`.
@@ -28,7 +28,7 @@ class Track:
     """The new or empty folder to write. A hidden folder beside it (in it, if it exists) holds unfinished work, so
     that a stopped run goes on."""
     size: int = 512
-    """Side of the square pictures, pixels: 64 to 4096."""
+    """Side of the square images, pixels: 64 to 4096."""
     fps: float | None = None
     """Take at most this many frames a second; by default all."""
     max_frames: int | None = None
@@ -45,7 +45,7 @@ class Track:
     device: str = "cpu"
     """Where the head is fitted: auto, cpu, cuda or cuda:N."""
     matting: bool = True
-    """Cut the person out of the background; without, pictures stay as they are."""
+    """Cut the person out of the background; without, images stay as they are."""
     preview: bool = True
     """Draw preview.mp4: the fitted mesh over the video, beside the cut-out person."""
 

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 
-class SubjectError(Exception):
+class InputError(Exception):
     """Input that cannot be used; its message says where, what was expected and what was found.
 
     The command line prints the message alone (no traceback) and exits with code 1.
@@ -42,8 +42,8 @@ class SubjectError(Exception):
             parts.append(f"  hint:     {hint}")
         super().__init__("\n".join(parts))
 
-    def __reduce__(self) -> tuple[partial[SubjectError], tuple[()]]:
+    def __reduce__(self) -> tuple[partial[InputError], tuple[()]]:
         """As another process gets it; what was expected and found goes as it is shown."""
         details = {"key": self.key, "expected": self.expected, "found": self.found, "hint": self.hint}
         told = {name: str(value) for name, value in details.items() if value is not None}
-        return partial(SubjectError, self.source, self.problem, **told), ()
+        return partial(InputError, self.source, self.problem, **told), ()

@@ -1,6 +1,6 @@
 """Opening what a user's folder holds without trusting it: plain data only, inside the folder, bounded in memory.
 
-Every refusal is a `SubjectError` that names file, key, what was expected and what was found.
+Every refusal is a `InputError` that names file, key, what was expected and what was found.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 
 MAX_JSON_BYTES = 128 << 20
 MAX_ARRAY_BYTES = 64 << 20
@@ -60,18 +60,18 @@ def path_inside(boundary: Path, base: Path, name: object, source: Path, key: str
         key: its entry there.
 
     Raises:
-        SubjectError: not a path, absolute, or leading outside the boundary.
+        InputError: not a path, absolute, or leading outside the boundary.
     """
     if not isinstance(name, str) or not name or len(name) > 4096 or "\0" in name:
-        raise SubjectError(source, "not a path", key=key, expected="a relative path", found=shortened(name))
+        raise InputError(source, "not a path", key=key, expected="a relative path", found=shortened(name))
     name = name.replace("\\", "/")
     try:
         real = (base / name).resolve()
         inside = not name.startswith("/") and real.is_relative_to(boundary)
     except (OSError, RuntimeError, ValueError) as error:  # a loop of links, or a name that the system cannot have
-        raise SubjectError(source, "the path leads nowhere", key=key, found=shortened(name)) from error
+        raise InputError(source, "the path leads nowhere", key=key, found=shortened(name)) from error
     if not inside:
-        raise SubjectError(
+        raise InputError(
             source, "the path leads outside the subject's folder", key=key, expected=f"inside {boundary}", found=name
         )
     return real
@@ -81,7 +81,7 @@ def require_file(path: Path, source: Path | None = None, key: str | None = None,
     """Size of a regular file in bytes.
 
     Raises:
-        SubjectError: there is none (a folder, pipe or device is not one), it may not be read, is empty, or larger
+        InputError: there is none (a folder, pipe or device is not one), it may not be read, is empty, or larger
             than allowed.
     """
     try:
@@ -89,13 +89,13 @@ def require_file(path: Path, source: Path | None = None, key: str | None = None,
     except (OSError, ValueError):
         regular, size = False, 0
     if not regular:
-        raise SubjectError(source or path, "the file does not exist", key=key, expected=path if source else None)
+        raise InputError(source or path, "the file does not exist", key=key, expected=path if source else None)
     if not os.access(path, os.R_OK):
-        raise SubjectError(path, "the file may not be read: its permissions forbid it")
+        raise InputError(path, "the file may not be read: its permissions forbid it")
     if size == 0:
-        raise SubjectError(path, "the file is empty")
+        raise InputError(path, "the file is empty")
     if max_bytes is not None and size > max_bytes:
-        raise SubjectError(path, "the file is too large", expected=f"at most {max_bytes} bytes", found=size)
+        raise InputError(path, "the file is too large", expected=f"at most {max_bytes} bytes", found=size)
     return size
 
 
@@ -103,7 +103,7 @@ def read_json(path: Path) -> object:
     """A JSON file's content; numbers that are not finite are refused.
 
     Raises:
-        SubjectError: missing, too large, or not JSON.
+        InputError: missing, too large, or not JSON.
     """
     require_file(path, max_bytes=MAX_JSON_BYTES)
     constants: list[str] = []  # NaN, Infinity and -Infinity, which are no JSON but are written
@@ -111,10 +111,10 @@ def read_json(path: Path) -> object:
         content = json.loads(path.read_bytes(), parse_constant=lambda name: constants.append(name) or float(name))
         place = _place_of_non_finite(content) if constants else None
     except (OSError, ValueError, RecursionError, MemoryError) as error:
-        raise SubjectError(path, "not a JSON file that can be read", found=shortened(error)) from error
+        raise InputError(path, "not a JSON file that can be read", found=shortened(error)) from error
     if constants:
         key = (place or "").removeprefix(".") or None
-        raise SubjectError(path, "a number is not finite", key=key, expected="a finite number", found=constants[0])
+        raise InputError(path, "a number is not finite", key=key, expected="a finite number", found=constants[0])
     return content
 
 
@@ -142,7 +142,7 @@ def read_npz(path: Path, keys: Iterable[str] | None = None, max_bytes: int = MAX
         max_bytes: largest file, and largest sum of its arrays.
 
     Raises:
-        SubjectError: missing, broken, too large, or holding anything but plain arrays.
+        InputError: missing, broken, too large, or holding anything but plain arrays.
     """
     arrays: dict[str, np.ndarray] = {}
     with _opened_npz(path, max_bytes) as archive:
@@ -152,7 +152,7 @@ def read_npz(path: Path, keys: Iterable[str] | None = None, max_bytes: int = MAX
         for key in wanted:
             info = entries[key]
             if info.file_size > left:
-                raise SubjectError(path, "unpacks to too much", key=key, expected=f"at most {left} bytes")
+                raise InputError(path, "unpacks to too much", key=key, expected=f"at most {left} bytes")
             left -= info.file_size
             arrays[key] = _read_entry(archive, info, path, key)
     return arrays
@@ -162,7 +162,7 @@ def npz_shapes(path: Path, max_bytes: int = MAX_ARRAY_BYTES) -> dict[str, tuple[
     """Shapes of an npz's arrays as their headers say, without unpacking the arrays.
 
     Raises:
-        SubjectError: missing, broken or too large.
+        InputError: missing, broken or too large.
     """
     shapes: dict[str, tuple[int, ...]] = {}
     with _opened_npz(path, max_bytes) as archive:
@@ -172,7 +172,7 @@ def npz_shapes(path: Path, max_bytes: int = MAX_ARRAY_BYTES) -> dict[str, tuple[
                 with archive.open(info) as packed:
                     shapes[key] = _npy_header(packed)[0]
             except Exception as error:  # whatever the parser stumbles on is the file's fault
-                raise SubjectError(path, "the array cannot be read", key=key, found=shortened(error)) from error
+                raise InputError(path, "the array cannot be read", key=key, found=shortened(error)) from error
     return shapes
 
 
@@ -181,7 +181,7 @@ def _opened_npz(path: Path, max_bytes: int) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
     except Exception as error:  # whatever the parser stumbles on is the file's fault
-        raise SubjectError(path, "the npz file cannot be read", found=shortened(error)) from error
+        raise InputError(path, "the npz file cannot be read", found=shortened(error)) from error
 
 
 def _entries(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
@@ -190,7 +190,7 @@ def _entries(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
 
 def _require_known_packing(info: zipfile.ZipInfo, path: Path, key: str) -> None:
     if info.flag_bits & 1 or info.compress_type not in _COMPRESSIONS:
-        raise SubjectError(path, "is encrypted or packed in an unknown way", key=key)
+        raise InputError(path, "is encrypted or packed in an unknown way", key=key)
 
 
 def _read_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, key: str) -> np.ndarray:
@@ -199,7 +199,7 @@ def _read_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, key
         with archive.open(info) as packed:
             return array_from_npy(packed.read(info.file_size))
     except Exception as error:  # whatever the parser stumbles on is the file's fault
-        raise SubjectError(path, "the array cannot be read", key=key, found=shortened(error)) from error
+        raise InputError(path, "the array cannot be read", key=key, found=shortened(error)) from error
 
 
 def array_from_npy(content: bytes) -> np.ndarray:
@@ -241,12 +241,12 @@ def require_sane(values: np.ndarray, limit: float, source: Path, key: str) -> No
         key: where in that file.
 
     Raises:
-        SubjectError: there is such a number; it says how many, and which is the first.
+        InputError: there is such a number; it says how many, and which is the first.
     """
     wrong = np.argwhere(~(np.abs(values.astype(np.float64)) <= limit))
     if len(wrong):
         first = tuple(wrong[0].tolist())
-        raise SubjectError(
+        raise InputError(
             source,
             "holds values that are not finite or too large",
             key=key,
@@ -269,29 +269,29 @@ def require_writable(path: Path, hint: str = "choose another place") -> None:
     """Check that a file or folder can be made at a path, before the work for it begins.
 
     Raises:
-        SubjectError: what is above it is no folder, or may not be written to; `hint` says what to do then.
+        InputError: what is above it is no folder, or may not be written to; `hint` says what to do then.
     """
     above = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
     if path.is_dir():
         above = path
     if not above.is_dir():
-        raise SubjectError(path, "cannot be written", expected="a place in a folder", found=f"{above} is a file")
+        raise InputError(path, "cannot be written", expected="a place in a folder", found=f"{above} is a file")
     if not os.access(above, os.W_OK | os.X_OK):
-        raise SubjectError(path, "cannot be written", found=f"{above} may not be written to", hint=hint)
+        raise InputError(path, "cannot be written", found=f"{above} may not be written to", hint=hint)
 
 
 def require_writable_file(path: Path) -> None:
     """Check that a file can be written at a path, as `require_writable` does; a file that is there is replaced.
 
     Raises:
-        SubjectError: a folder is there, or the place cannot be written.
+        InputError: a folder is there, or the place cannot be written.
     """
     if path.is_dir():
-        raise SubjectError(path, "cannot be written", expected="a file's name", found="a folder")
+        raise InputError(path, "cannot be written", expected="a file's name", found="a folder")
     require_writable(path)
 
 
-def write_failure(path: Path, error: OSError, hint: str | None = None) -> SubjectError:
+def write_failure(path: Path, error: OSError, hint: str | None = None) -> InputError:
     """What to raise where writing failed.
 
     Args:
@@ -303,7 +303,7 @@ def write_failure(path: Path, error: OSError, hint: str | None = None) -> Subjec
     place = f" ({error.filename})" if error.filename is not None and str(error.filename) != str(path) else ""
     advice = "make room or choose another place" if full else "choose another place"
     hint = advice if hint is None else f"{advice}; {hint}"
-    return SubjectError(path, "cannot be written", found=f"{error.strerror or error}{place}", hint=hint)
+    return InputError(path, "cannot be written", found=f"{error.strerror or error}{place}", hint=hint)
 
 
 def write_bytes(path: Path, content: bytes | memoryview) -> None:
@@ -355,13 +355,13 @@ def require_whole(path: Path) -> None:
     """Check a file that `torch.save` wrote byte by byte: torch itself reads damaged numbers without an error.
 
     Raises:
-        SubjectError: missing, cut, or its content is not what was written.
+        InputError: missing, cut, or its content is not what was written.
     """
     require_file(path)
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
     except Exception as error:  # whatever the parser stumbles on is the file's fault
-        raise SubjectError(path, "is damaged or incomplete", found=shortened(error)) from error
+        raise InputError(path, "is damaged or incomplete", found=shortened(error)) from error
     if damaged is not None:
-        raise SubjectError(path, "is damaged or incomplete", found=f"a wrong checksum of {damaged}")
+        raise InputError(path, "is damaged or incomplete", found=f"a wrong checksum of {damaged}")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 
 LOCK_NAME = ".lock"
 
@@ -20,7 +20,7 @@ def alone_in(folder: Path, output: Path | None = None) -> Iterator[None]:
         output: what is written, for the message, if it is not the folder.
 
     Raises:
-        SubjectError: another process is in it, or its file system knows no locks.
+        InputError: another process is in it, or its file system knows no locks.
     """
     from filelock import FileLock, Timeout
 
@@ -29,11 +29,11 @@ def alone_in(folder: Path, output: Path | None = None) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
-        raise SubjectError(
+        raise InputError(
             output, "another command is writing here", hint="wait for it, or choose another place"
         ) from None
     except (OSError, NotImplementedError) as error:
-        raise SubjectError(lock.lock_file, "cannot be locked", found=error, hint="choose another place") from error
+        raise InputError(lock.lock_file, "cannot be locked", found=error, hint="choose another place") from error
     try:
         yield
     finally:

@@ -11,7 +11,7 @@ from itertools import repeat
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.files import shortened
 
 Config = TypeVar("Config")
@@ -27,7 +27,7 @@ def config_from_plain(default: Config, values: object, source: Path, where: str 
         where: prefix of the fields' names in errors.
 
     Raises:
-        SubjectError: a field that there is none of, or a value of another type.
+        InputError: a field that there is none of, or a value of another type.
     """
     hints, changes = get_type_hints(type(default), include_extras=True), {}
     for name, value in _mapping(values, source, where).items():
@@ -85,7 +85,7 @@ def _all_fit(values: Sequence[object], inner: tuple[Any, ...]) -> bool:
 
 def _mapping(values: object, source: Path, where: str) -> Mapping[str, Any]:
     if not isinstance(values, Mapping):
-        raise SubjectError(
+        raise InputError(
             source, "wrong kind of setting", key=where.rstrip("."), expected="settings", found=shortened(values)
         )
     return values
@@ -93,7 +93,7 @@ def _mapping(values: object, source: Path, where: str) -> Mapping[str, Any]:
 
 def _known(known: Mapping[str, Any], name: object, source: Path, where: str) -> Any:
     if name not in known:
-        raise SubjectError(source, "an unknown setting: the file is of another version", key=f"{where}{name}")
+        raise InputError(source, "an unknown setting: the file is of another version", key=f"{where}{name}")
     return known[name]  # type: ignore[index]
 
 
@@ -114,7 +114,7 @@ def _entries(now: Mapping[str, Any], values: object, source: Path, where: str) -
 def _checked(value: object, hint: Any, source: Path, where: str) -> object:
     if not fits(value, hint):
         expected = getattr(hint, "__name__", None) if get_origin(hint) is None else str(hint).replace("typing.", "")
-        raise SubjectError(source, "wrong kind of setting", key=where, expected=expected, found=shortened(value))
+        raise InputError(source, "wrong kind of setting", key=where, expected=expected, found=shortened(value))
     if get_origin(hint) is tuple or (isinstance(value, list) and tuple in map(get_origin, get_args(hint))):
         return tuple(value)  # type: ignore[arg-type]
     return value

@@ -1,7 +1,7 @@
 """Work on many things at once, on threads.
 
 Torch shares the work of one operation among threads, which brings little where operations are small: two threads make a
-picture in three quarters of the time. Two pictures at once, each on a thread of its own, take half.
+image in three quarters of the time. Two images at once, each on a thread of its own, take half.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 Item, Result = TypeVar("Item"), TypeVar("Result")
 
 
-def results_of(work: Callable[[Item], Result], items: Iterable[Item], num_workers: int) -> Iterator[Result]:
+def map_threaded(work: Callable[[Item], Result], items: Iterable[Item], num_workers: int) -> Iterator[Result]:
     """What the work makes of each item, in order, worked out a few ahead of what is asked for.
 
     The first error of the work ends it, as does closing the iterator: what is being worked on is finished, no more is

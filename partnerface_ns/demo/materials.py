@@ -1,4 +1,4 @@
-"""How each part of the person is coloured at the points that a picture sees.
+"""How each part of the person is coloured at the points that an image sees.
 
 A material is made once for a person; `shade` gives linear colours of seen points at one moment. Textures are looked
 up at rest positions: those of the head model's template for the head, of the person's rest frame for what they wear.

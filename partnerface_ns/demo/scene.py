@@ -1,6 +1,6 @@
-"""The person put together: skin, eyes, teeth, hair, glasses and shirt as one set of triangles, and its picture.
+"""The person put together: skin, eyes, teeth, hair, glasses and shirt as one set of triangles, and its image.
 
-A `Scene` is made once for a person; `Scene.picture` draws one moment of it. Everything is numpy; metres, world frame.
+A `Scene` is made once for a person; `Scene.image` draws one moment of it. Everything is numpy; metres, world frame.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Scene:
             materials=_materials(head, look, worn, style, rng),
         )
 
-    def picture(
+    def image(
         self, moment: Moment, camera: Camera
     ) -> tuple[UInt8[np.ndarray, "height width 3"], UInt8[np.ndarray, "height width"]]:
         """Colours over white and the share of each pixel that the person covers, 0 to 255."""

@@ -1,7 +1,7 @@
 """The demo subject: a synthetic person, filmed, in the layout that real captures come in.
 
 The head states that are written are the ones that the person was posed with, so tracking is exact. What no head state
-explains is in the pictures all the same: glasses that slide, wrinkles, shoulders with a motion of their own, hair.
+explains is in the images all the same: glasses that slide, wrinkles, shoulders with a motion of their own, hair.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from partnerface_ns.capture.capture import Camera, Capture, Frame, HeadModelRef
 from partnerface_ns.capture.vhap import read_vhap
 from partnerface_ns.capture.vhap_writer import write_vhap
 from partnerface_ns.capture.writing import require_new
-from partnerface_ns.common.errors import SubjectError
-from partnerface_ns.common.threads import results_of
+from partnerface_ns.common.errors import InputError
+from partnerface_ns.common.threads import map_threaded
 from partnerface_ns.demo.appearance import Look
 from partnerface_ns.demo.face_map import Anchors
 from partnerface_ns.demo.moment import Moment
@@ -37,13 +37,13 @@ _IDENTITY_SPREAD = 0.5
 _CAMERA_DISTANCE = 0.90
 """From the head model's origin, metres; the face is 0.1 nearer."""
 _FOCAL_SHARE = 2.2
-"""Focal length over picture size."""
+"""Focal length over image size."""
 _OVER_CROWN = 0.048
-"""Room for hair and motion above the head, metres."""
+"""Capacity for hair and motion above the head, metres."""
 _WORKERS = 2
-"""Pictures drawn side by side; numpy lets go of the interpreter in its loops."""
+"""Images drawn side by side; numpy lets go of the interpreter in its loops."""
 
-Picture = tuple[UInt8[np.ndarray, "height width 3"], UInt8[np.ndarray, "height width"]]
+Image = tuple[UInt8[np.ndarray, "height width 3"], UInt8[np.ndarray, "height width"]]
 
 
 def make_subject(root: Path, *, frames: int = DENSE_FRAMES, size: int = 256, seed: int = 0) -> Capture:
@@ -51,23 +51,23 @@ def make_subject(root: Path, *, frames: int = DENSE_FRAMES, size: int = 256, see
 
     Args:
         root: the new folder; there is none of that name, or an empty one.
-        frames: pictures, at least 10; the first 70% train, the rest test. All counts show the whole performance.
-        size: width and height of the pictures in pixels, at least 32.
+        frames: images, at least 10; the first 70% train, the rest test. All counts show the whole performance.
+        size: width and height of the images in pixels, at least 32.
         seed: decides the person, their colours and what they do; equal seeds give equal captures.
 
     Returns:
         The capture as read back.
 
     Raises:
-        SubjectError: the folder is not empty, or there are too few frames or pixels.
+        InputError: the folder is not empty, or there are too few frames or pixels.
     """
     root = Path(root)
     for option, value, least in (("--frames", frames, MIN_FRAMES), ("--size", size, MIN_SIZE)):
         if value < least:
-            raise SubjectError(option, "too small for a subject", expected=f"at least {least}", found=value)
+            raise InputError(option, "too small for a subject", expected=f"at least {least}", found=value)
     require_new(root)
     subject = Subject.of(seed, frames, size)
-    write_vhap(root, subject.capture(root), subject.head.model, subject.pictures())
+    write_vhap(root, subject.capture(root), subject.head.model, subject.images())
     return read_vhap(root.resolve())
 
 
@@ -103,7 +103,7 @@ class Subject:
         )
 
     def capture(self, root: Path) -> Capture:
-        """The capture that describes the film; its pictures are `pictures`, in order."""
+        """The capture that describes the film; its images are `images`, in order."""
         num, model = len(self.performance.track), self.head.model
         frames = tuple(Frame(t, 0, self.camera, None, None) for t in range(num))
         cut = self.performance.num_train
@@ -143,13 +143,13 @@ class Subject:
             expression=expression,
         )
 
-    def picture(self, timestep: int) -> Picture:
+    def image(self, timestep: int) -> Image:
         """Colours over white and mask at one timestep."""
-        return self.scene.picture(self.moment(timestep), self.camera)
+        return self.scene.image(self.moment(timestep), self.camera)
 
-    def pictures(self) -> Iterator[Picture]:
-        """All pictures in order, drawn a few ahead."""
-        return results_of(self.picture, range(len(self.performance.track)), _WORKERS)
+    def images(self) -> Iterator[Image]:
+        """All images in order, drawn a few ahead."""
+        return map_threaded(self.image, range(len(self.performance.track)), _WORKERS)
 
     def _slid(self, slip: float) -> np.ndarray:
         """Glasses turned about the ears until they sit `slip` metres lower on the nose and slope forward with it."""
@@ -173,7 +173,7 @@ def assert_unseen(performance: Performance) -> None:
 
 
 def _camera(anchors: Anchors, size: int) -> Camera:
-    """A still camera that has the head near the top of its picture and the shoulders below."""
+    """A still camera that has the head near the top of its image and the shoulders below."""
     half_height = 0.5 * _CAMERA_DISTANCE / _FOCAL_SHARE
     T_world_camera = np.eye(4)
     T_world_camera[:3, 3] = [0.0, anchors.crown_y + _OVER_CROWN - half_height, _CAMERA_DISTANCE]

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.files import require_writable
 from partnerface_ns.common.progress import progress
 from partnerface_ns.driving.output import looks_like_a_file
@@ -38,15 +38,15 @@ def check_folder(folder: Path) -> None:
     """Refuse a folder that cannot be exported to, before anything is opened.
 
     Raises:
-        SubjectError: it is a file, holds what no export wrote, or cannot be written to.
+        InputError: it is a file, holds what no export wrote, or cannot be written to.
     """
     if folder.is_file() or looks_like_a_file(folder):
         kind = "is a file" if folder.exists() else "is a file's name"
-        raise SubjectError(folder, kind, expected="a folder's name: an export has several files")
+        raise InputError(folder, kind, expected="a folder's name: an export has several files")
     others = [path.name for path in folder.iterdir() if not _OWN.fullmatch(path.name)] if folder.is_dir() else []
     if others:
         found = f"{min(others)} and {len(others) - 1} more" if len(others) > 1 else others[0]
-        raise SubjectError(folder, "is in use", expected="a new or an empty folder, or an earlier export", found=found)
+        raise InputError(folder, "is in use", expected="a new or an empty folder, or an earlier export", found=found)
     require_writable(folder)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Float, Int
 
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 
 Channels = dict[str, Float[np.ndarray, "timesteps"]]
 Times = Float[np.ndarray, "samples"]
@@ -40,11 +40,11 @@ def moments(seconds: float, fps: float) -> Float[np.ndarray, "timesteps"]:
     """The times of all moments from 0 to `seconds`, the last one nearest to it.
 
     Raises:
-        SubjectError: there would be too many.
+        InputError: there would be too many.
     """
     count = round(seconds * fps) + 1
     if count > MAX_MOMENTS:
-        raise SubjectError("motion", "lasts too long", expected=f"at most {MAX_MOMENTS} moments", found=count)
+        raise InputError("motion", "lasts too long", expected=f"at most {MAX_MOMENTS} moments", found=count)
     return np.arange(count) / fps
 
 

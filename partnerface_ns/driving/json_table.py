@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.files import shortened
 from partnerface_ns.driving.blendshape_names import channel_names, find, spelled
 from partnerface_ns.driving.clock import clock_columns
@@ -38,7 +38,7 @@ def parse_json(source: Path, text: str) -> Any:
     """The content of JSON, or a list of the lines of JSON Lines; NaN is no value.
 
     Raises:
-        SubjectError: it is neither.
+        InputError: it is neither.
     """
     try:
         return json.loads(text, parse_constant=lambda name: None)
@@ -49,14 +49,14 @@ def parse_json(source: Path, text: str) -> Any:
                 return [json.loads(line, parse_constant=lambda name: None) for line in lines]
         except (ValueError, RecursionError, MemoryError):
             pass
-        raise SubjectError(source, "not a JSON file that can be read", found=shortened(error)) from error
+        raise InputError(source, "not a JSON file that can be read", found=shortened(error)) from error
 
 
 def table_of_json(source: Path, content: object, depth: int = 0) -> Found:
     """The table that JSON holds, `depth` objects inside it.
 
     Raises:
-        SubjectError: it holds none of the forms above; says which these are.
+        InputError: it holds none of the forms above; says which these are.
     """
     if isinstance(content, list):
         return _of_frames(source, content, ()), None
@@ -109,7 +109,7 @@ def _of_frames(source: Path, frames: Sequence[object], names: Sequence[str]) -> 
 def _of_rows(source: Path, names: Sequence[str], rows: Sequence[list], beside: Mapping[str, list]) -> Table:
     for index, row in enumerate(rows):
         if len(row) != len(names):
-            raise SubjectError(
+            raise InputError(
                 source, "a row of another length", key=f"row {index}", expected=f"{len(names)} numbers", found=len(row)
             )
     cells = tuple(
@@ -123,7 +123,7 @@ def _of_columns(source: Path, columns: Mapping[str, list]) -> Table:
     lengths = {name: len(values) for name, values in columns.items()}
     if len(set(lengths.values())) > 1:
         shortest = min(lengths, key=lengths.__getitem__)
-        raise SubjectError(
+        raise InputError(
             source, "lists of several lengths", key=shortest, expected=max(lengths.values()), found=lengths[shortest]
         )
     rows = list(zip(*columns.values(), strict=True))
@@ -162,7 +162,7 @@ def _rate(source: Path, content: Mapping[str, object], depth: int = 0) -> float 
         if spelled(name).key in _RATES and value is not None:
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 1000:
                 expected = "frames a second, above 0, at most 1000"
-                raise SubjectError(source, "wrong value", key=name, expected=expected, found=shortened(value))
+                raise InputError(source, "wrong value", key=name, expected=expected, found=shortened(value))
             return float(value)
     nested = (value for value in content.values() if isinstance(value, dict)) if depth == 0 else ()
     return next((rate for value in nested if (rate := _rate(source, value, 1))), None)
@@ -189,11 +189,11 @@ def _cell(value: object) -> str:
     return "" if value is None else str(value)
 
 
-def _refusal(source: Path, content: object) -> SubjectError:
+def _refusal(source: Path, content: object) -> InputError:
     lists = [content, *content.values()] if isinstance(content, dict) else [content]
     rows = any(isinstance(entry, list) and bool(entry) and isinstance(entry[0], list) for entry in lists)
     what = f"keys {', '.join(map(str, list(content)[:12]))}" if isinstance(content, dict) else shortened(content)
-    return SubjectError(
+    return InputError(
         source,
         "rows of numbers without names: their order cannot be told" if rows else "no motion in this JSON",
         expected=_FORMS,

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from scipy.interpolate import PchipInterpolator
 
 from partnerface_ns.capture.record import MAX_NUMBER, Record
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.driving.blendshape_names import channel_names, find, spelled
 from partnerface_ns.driving.clock import read_clock
 from partnerface_ns.driving.grid import Channels
@@ -57,7 +57,7 @@ def read_keyframes(keyframes: Keyframes, fps: float) -> tuple[Channels, tuple[st
         fps: moments a second.
 
     Raises:
-        SubjectError: times are not in order, there is no channel, or a unit cannot be told.
+        InputError: times are not in order, there is no channel, or a unit cannot be told.
     """
     source, times = keyframes.source, keyframes.times
     for index, (before, after) in enumerate(zip([-1e-9, *times], times, strict=False)):
@@ -65,11 +65,9 @@ def read_keyframes(keyframes: Keyframes, fps: float) -> tuple[Channels, tuple[st
             expected = f"seconds after the one before, from 0 to {_MAX_SECONDS:g}"
             hint = "name the column time_ms if it counts milliseconds" if after > _MAX_SECONDS else None
             place = keyframes.places[index]
-            raise SubjectError(source, "times are not in order", key=place, expected=expected, found=after, hint=hint)
+            raise InputError(source, "times are not in order", key=place, expected=expected, found=after, hint=hint)
     if not keyframes.keys:
-        raise SubjectError(
-            source, "there are no keyframes", expected="times and at least one channel", found=len(times)
-        )
+        raise InputError(source, "there are no keyframes", expected="times and at least one channel", found=len(times))
     curves, notes = _in_our_units(keyframes)
     known = {
         name: [(t, v) for t, v in zip(times, values.tolist(), strict=True) if np.isfinite(v)]
@@ -96,17 +94,17 @@ def keyframes_of_table(table: Table, own: Sequence[str]) -> Keyframes:
         own: names of the head model's own expressions, which come before ARKit's.
 
     Raises:
-        SubjectError: a cell is no number, a row is too short, or a column stands twice.
+        InputError: a cell is no number, a row is too short, or a column stands twice.
     """
     column = _time_column(table.names)
     assert column is not None
     if table.short:
         place, count = table.places[table.short[0]], len(table.names)
-        raise SubjectError(table.source, "a row of another length", key=place, expected=f"{count} cells", found="fewer")
+        raise InputError(table.source, "a row of another length", key=place, expected=f"{count} cells", found="fewer")
     times = _times(table, column)
     missing = np.flatnonzero(~np.isfinite(times))
     if len(missing):
-        raise SubjectError(table.source, "a keyframe without a time", key=table.places[missing[0]], expected="seconds")
+        raise InputError(table.source, "a keyframe without a time", key=table.places[missing[0]], expected="seconds")
     names, keys = {}, {}
     for index, name in enumerate(table.names):
         if index == column or not name:
@@ -114,7 +112,7 @@ def keyframes_of_table(table: Table, own: Sequence[str]) -> Keyframes:
         channel = _channel(name, own)
         if channel in names:
             found = f"columns {names[channel]} and {name}"
-            raise SubjectError(table.source, "a column stands twice", key=name, expected="one", found=found)
+            raise InputError(table.source, "a column stands twice", key=name, expected="one", found=found)
         names[channel], keys[channel] = name, tuple(table.numbers(index).tolist())
     return Keyframes(table.source, tuple(times.tolist()), keys, table.places, names)
 
@@ -127,7 +125,7 @@ def keyframes_of_record(record: Record, own: Sequence[str]) -> Keyframes:
         own: names of the head model's own expressions, which come before ARKit's.
 
     Raises:
-        SubjectError: a value is no number, or a time is missing; names it.
+        InputError: a value is no number, or a time is missing; names it.
     """
     records = record.records("keyframes")
     times = tuple(entry.number(_TIME) for entry in records)
@@ -183,9 +181,7 @@ def _in_our_units(keyframes: Keyframes) -> tuple[Curves, list[str]]:
         too_large = np.flatnonzero(np.abs(values) > MAX_NUMBER)
         if len(too_large):
             key = f"{keyframes.places[too_large[0]]}, {keyframes.names[name]}"
-            raise SubjectError(
-                keyframes.source, "wrong value", key=key, expected="a number", found=values[too_large[0]]
-            )
+            raise InputError(keyframes.source, "wrong value", key=key, expected="a number", found=values[too_large[0]])
     units = {name: spelled(keyframes.names[name]).unit for name in curves}
     declared = {"deg": np.pi / 180, "percent": 0.01}
     curves = {name: values * declared.get(units[name] or "", 1.0) for name, values in curves.items()}

@@ -25,12 +25,12 @@ class Pace:
     """How well rendering keeps up."""
 
     fps: float
-    """Pictures a second."""
+    """Images a second."""
     latency: float
-    """Mean seconds from a moment of the source to its finished picture."""
+    """Mean seconds from a moment of the source to its finished image."""
 
     def __str__(self) -> str:
-        return f"{self.fps:.1f} pictures a second, {1000 * self.latency:.0f} ms behind the source"
+        return f"{self.fps:.1f} images a second, {1000 * self.latency:.0f} ms behind the source"
 
 
 def play(
@@ -46,7 +46,7 @@ def play(
     Args:
         player: the avatar.
         plan: what to play.
-        show: takes a picture (with the source at its left, if the plan has that) and the pace; False ends it.
+        show: takes an image (with the source at its left, if the plan has that) and the pace; False ends it.
         wait: waits until somebody watches; whether it had to. The plan then begins anew.
         clock: seconds.
         sleep: waits for so many seconds, zero or more.
@@ -63,14 +63,14 @@ def play(
             sleep(max(0.0, began + (moment + 1) / plan.fps - clock()))
             continue
         last = moment
-        picture = shown(player, plan, moment % len(plan)).rgb
+        image = shown(player, plan, moment % len(plan)).rgb
         now = clock()
         recent.append((now, now - began - moment / plan.fps))
         while now - recent[0][0] > _WINDOW:
             recent.popleft()
         seconds = max(now - max(began, now - _WINDOW), 1e-6)
         pace = Pace(len(recent) / seconds, float(np.mean([latency for _, latency in recent])))
-        if not show(picture, pace):
+        if not show(image, pace):
             return
 
 

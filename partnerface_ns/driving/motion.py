@@ -18,7 +18,7 @@ from partnerface_ns.capture.capture import Camera, Capture, Frame
 from partnerface_ns.capture.head_models import check_fits, named_head_model, resolve_head_model
 from partnerface_ns.capture.load import detect_format, load_capture
 from partnerface_ns.capture.record import Record
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.files import require_file
 from partnerface_ns.driving.fitted_directions import carried_directions
 from partnerface_ns.driving.grid import held, rate_of, sampled
@@ -42,7 +42,7 @@ from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
 
 FPS = 25.0
-"""Pictures a second where neither the source nor the user says it."""
+"""Images a second where neither the source nor the user says it."""
 FORMS = (
     "a folder of a capture or a take; a table of ARKit's blendshapes or of keyframes (.csv); JSON of either; "
     "head states over time (.npz with expr, jaw_pose, ...; track.csv)"
@@ -58,7 +58,7 @@ _UNREAD = {
 _MAX_TEXT_BYTES = 128 << 20
 _NECK = 1
 _AT_ONCE = 256
-"""Moments that are posed at once: each takes a whole head's vertices."""
+"""WarpFrames that are posed at once: each takes a whole head's vertices."""
 
 
 @dataclass(frozen=True)
@@ -78,13 +78,13 @@ class Motion:
     neutral: HeadState
     """What the source's person does when doing nothing, batch axes ()."""
     fps: float
-    """Moments a second."""
+    """WarpFrames a second."""
     skulls: Skulls | None = None
     """Where the source's skull is; None where the source has no head of its own."""
     cameras: tuple[Camera, ...] | None = None
     """The source's camera at each moment, where it has one."""
-    pictures: tuple[Frame | None, ...] | None = None
-    """The source's picture of each moment, where it has any."""
+    images: tuple[Frame | None, ...] | None = None
+    """The source's image of each moment, where it has any."""
     background: tuple[float, float, float] = (1.0, 1.0, 1.0)
     """Colour behind the source's person, in [0, 1]."""
     sound: Path | None = None
@@ -104,7 +104,7 @@ class Motion:
             self,
             states=self.states[rows],
             cameras=self.cameras and tuple(self.cameras[i] for i in index),
-            pictures=self.pictures and tuple(self.pictures[i] for i in index),
+            images=self.images and tuple(self.images[i] for i in index),
             skulls=self.skulls and Skulls(self.skulls.moving[rows], self.skulls.neutral),
         )
 
@@ -124,13 +124,13 @@ def load_motion(
         source_head_model: the head model file of a source that has one and does not hold it.
 
     Raises:
-        SubjectError: it is none of these, or cannot be used.
+        InputError: it is none of these, or cannot be used.
     """
     source = Path(source)
     if source.is_dir():
         return _motion_of_folder(source, model, fps, source_head_model)
     if not source.exists():
-        raise SubjectError(source, "no motion here", expected=FORMS, found="nothing")
+        raise InputError(source, "no motion here", expected=FORMS, found="nothing")
     require_file(source)
     if source.suffix.lower() in _UNREAD:
         raise _unreadable(source)
@@ -149,17 +149,17 @@ def load_motion(
     return _motion_of_table(read_table(source, text), model, fps, theirs)
 
 
-def _unreadable(source: Path) -> SubjectError:
+def _unreadable(source: Path) -> InputError:
     """The refusal of a file that is no motion, with what to do about one of its kind."""
     suffix = source.suffix.lower()
     hint = _UNREAD.get(suffix, "a video has another suffix; partnerface track VIDEO DIR tracks any")
-    return SubjectError(source, "not a motion that can be read", expected=FORMS, found=suffix or "no suffix", hint=hint)
+    return InputError(source, "not a motion that can be read", expected=FORMS, found=suffix or "no suffix", hint=hint)
 
 
 def _motion_of_folder(folder: Path, model: HeadModel, fps: float | None, source_head_model: Path | None) -> Motion:
     try:
         detect_format(folder)
-    except SubjectError:
+    except InputError:
         recording = take_recording(folder)
         if recording is not None:
             motion = load_motion(recording, model, fps)
@@ -231,7 +231,7 @@ def motion_of_channels(
         source: where the channels come from, for the error.
 
     Raises:
-        SubjectError: a channel that the head model cannot follow.
+        InputError: a channel that the head model cannot follow.
     """
     return Motion(rig.states(channels, source), HeadState.neutral(rig.model.num_expr), fps)
 
@@ -248,7 +248,7 @@ def motion_of_capture(
         source_head_model: the capture's head model file, where the capture does not hold it.
 
     Raises:
-        SubjectError: the capture's head model is not known, or is not the one given.
+        InputError: the capture's head model is not known, or is not the one given.
     """
     theirs = _head_model_of(capture, model, source_head_model)
     person = ShapedHead.of(theirs, capture.identity, capture.static_offset)
@@ -261,14 +261,14 @@ def motion_of_capture(
     by_time = {f.timestep: f for f in capture.frames if f.camera_index == camera_index}
     nearest = lambda t: by_time[min(by_time, key=lambda known: (abs(known - t), known))]  # noqa: E731
     seen = [by_time[t] if t in by_time else nearest(t) for t in range(capture.num_timesteps)]
-    pictures = tuple(f if f.timestep == t and f.image_path is not None else None for t, f in enumerate(seen))
+    images = tuple(f if f.timestep == t and f.image_path is not None else None for t, f in enumerate(seen))
     return Motion(
         states=carry(capture.track),
         neutral=carry(neutral),
         fps=fps,
         skulls=Skulls(skull_of(person, capture.track), skull_of(person, neutral)),
         cameras=tuple(frame.camera for frame in seen),
-        pictures=pictures if any(pictures) else None,
+        images=images if any(images) else None,
         background=capture.background or (1.0, 1.0, 1.0),
         notes=capture.remarks if same else (*capture.remarks, note),
     )
@@ -287,7 +287,7 @@ def tracked_at_its_times(motion: Motion, folder: Path, fps: float | None) -> Mot
     times = record.numbers("frame_times", len(record.values["frame_times"]))
     tracked = nearest_tracked(len(times), [int(index) for index in record.record("left_out").values])
     if len(np.unique(tracked)) != len(motion) or (np.diff(times) < 0).any():
-        raise SubjectError(report, "is of another track than the folder holds", key="frame_times", found=len(times))
+        raise InputError(report, "is of another track than the folder holds", key="frame_times", found=len(times))
     rate = fps or rate_of(times[np.concatenate([[True], np.diff(times) > 1e-6])]) or FPS
     return replace(motion.at(tracked[held(times, rate)]), fps=rate)
 
@@ -315,6 +315,6 @@ def _head_model_of(capture: Capture, model: HeadModel, given: Path | None) -> He
         try:
             check_fits(capture, model)
             return model
-        except SubjectError:  # it is of another one, which its name may tell
+        except InputError:  # it is of another one, which its name may tell
             pass
     return resolve_head_model(capture, given)

@@ -1,7 +1,7 @@
-"""Where driven pictures go: an MP4, a folder of PNGs with alpha, or one `.npz`. Memory does not grow with length.
+"""Where driven images go: an MP4, a folder of PNGs with alpha, or one `.npz`. Memory does not grow with length.
 
-Files appear under their names when they are whole. A folder or a clip that was stopped is gone on with: the pictures of
-an unfinished `NAME.mp4` lie in the hidden folder `.NAME.mp4.pictures` beside it.
+Files appear under their names when they are whole. A folder or a clip that was stopped is gone on with: the images of
+an unfinished `NAME.mp4` lie in the hidden folder `.NAME.mp4.images` beside it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from partnerface_ns.capture.record import Record
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.files import require_writable
 from partnerface_ns.common.progress import progress
 from partnerface_ns.driving.plan import Plan, Shown, digest, shown
@@ -30,24 +30,24 @@ from partnerface_ns.flame.state import HeadState
 from partnerface_ns.rendering.figures import save_clip
 
 _MARK = "drive.json"
-"""File in a picture folder that says which plan its pictures are of."""
+"""File in an image folder that says which plan its images are of."""
 
 
 def check_output(path: Path) -> None:
     """Refuse an output that cannot be written, before anything is rendered.
 
     Raises:
-        SubjectError: another kind of file, something else is in its place, or nothing can be written there.
+        InputError: another kind of file, something else is in its place, or nothing can be written there.
     """
     if path.suffix.lower() in (".mp4", ".npz"):
         if path.is_dir():
-            raise SubjectError(path, "is a folder", expected="a file's name")
+            raise InputError(path, "is a folder", expected="a file's name")
         if not path.parent.is_dir():
-            raise SubjectError(path.parent, "the folder does not exist")
+            raise InputError(path.parent, "the folder does not exist")
     elif looks_like_a_file(path):
-        raise SubjectError(path, "an unknown kind of output", expected=".mp4, .npz, or a folder's name")
+        raise InputError(path, "an unknown kind of output", expected=".mp4, .npz, or a folder's name")
     elif path.exists() and not path.is_dir():
-        raise SubjectError(path, "is a file", expected="a new folder for pictures")
+        raise InputError(path, "is a file", expected="a new folder for images")
     require_writable(path)
 
 
@@ -65,7 +65,7 @@ def write_plan(path: Path, player: Player, plan: Plan) -> None:
         plan: what to render.
 
     Raises:
-        SubjectError: as `check_output`, the folder holds something else, or the disk is full.
+        InputError: as `check_output`, the folder holds something else, or the disk is full.
     """
     check_output(path)
     write = {".mp4": _write_clip, ".npz": _write_npz}.get(path.suffix.lower(), _write_folder)
@@ -75,31 +75,31 @@ def write_plan(path: Path, player: Player, plan: Plan) -> None:
         hint = "make room or choose another place"
         if write is not _write_npz:
             hint += "; the same command goes on from what is there"
-        raise SubjectError(path, "cannot be written", found=error, hint=hint) from error
+        raise InputError(path, "cannot be written", found=error, hint=hint) from error
 
 
 def _rendered(player: Player, plan: Plan) -> Generator[Shown, None, None]:
-    """All pictures in order, with a progress bar."""
-    pictures = player.drawn(lambda index: shown(player, plan, index), range(len(plan)))
-    return progress(pictures, "Rendering", len(plan))
+    """All images in order, with a progress bar."""
+    images = player.drawn(lambda index: shown(player, plan, index), range(len(plan)))
+    return progress(images, "Rendering", len(plan))
 
 
 def _write_folder(folder: Path, player: Player, plan: Plan) -> None:
     _claim(folder, digest(player, plan), plan.fps)
-    _draw_missing(folder, player, plan, lambda picture: _rgba(picture, player))
+    _draw_missing(folder, player, plan, lambda image: _rgba(image, player))
 
 
 def _write_clip(path: Path, player: Player, plan: Plan) -> None:
-    """Render pictures into a hidden folder, then the clip from them."""
-    folder = path.with_name(f".{path.name}.pictures")
+    """Render images into a hidden folder, then the clip from them."""
+    folder = path.with_name(f".{path.name}.images")
     mark = digest(player, plan)
     if folder.is_dir() and not _is_of(folder, mark):
         shutil.rmtree(folder)  # of another avatar, motion or option
     _claim(folder, mark, plan.fps)
-    _draw_missing(folder, player, plan, lambda picture: picture.rgb)
+    _draw_missing(folder, player, plan, lambda image: image.rgb)
     silent = folder / "silent.mp4"
-    pictures = (np.array(Image.open(folder / f"{index:05d}.png")) for index in range(len(plan)))
-    save_clip(silent, progress(pictures, "Writing the clip", len(plan)), plan.fps)
+    images = (np.array(Image.open(folder / f"{index:05d}.png")) for index in range(len(plan)))
+    save_clip(silent, progress(images, "Writing the clip", len(plan)), plan.fps)
     _join(silent, plan.sound, plan.sound_start, path)
     shutil.rmtree(folder)
 
@@ -139,11 +139,11 @@ def _join(silent: Path, sound: Path | None, sound_start: float, path: Path) -> N
 def _draw_missing(
     folder: Path, player: Player, plan: Plan, pixels: Callable[[Shown], UInt8[np.ndarray, "height width channels"]]
 ) -> None:
-    """Render the pictures that are not there yet, in any order, with a progress bar."""
+    """Render the images that are not there yet, in any order, with a progress bar."""
     names = {index: folder / f"{index:05d}.png" for index in range(len(plan))}
     missing = [item for item in names.items() if not item[1].exists()]
     if len(missing) < len(plan):
-        print(f"Going on: {len(plan) - len(missing)} of {len(plan)} pictures are there.")
+        print(f"Going on: {len(plan) - len(missing)} of {len(plan)} images are there.")
 
     def draw(item: tuple[int, Path]) -> None:
         index, path = item
@@ -164,46 +164,46 @@ def _claim(folder: Path, plan: str, fps: float) -> None:
     if mark.is_file():
         found = Record.read(mark).text("plan")
         if found != plan:
-            raise SubjectError(
-                mark, "the folder holds pictures of another avatar, motion or option", expected=plan, found=found
+            raise InputError(
+                mark, "the folder holds images of another avatar, motion or option", expected=plan, found=found
             )
         return
     if folder.exists() and any(folder.iterdir()):
-        raise SubjectError(folder, "is in use", expected="a new or an empty folder, or a stopped one of the same")
+        raise InputError(folder, "is in use", expected="a new or an empty folder, or a stopped one of the same")
     folder.mkdir(parents=True, exist_ok=True)
     partial = mark.with_name(f"{_MARK}.partial")
     partial.write_text(json.dumps({"plan": plan, "fps": fps}) + "\n", encoding="utf8")
     os.replace(partial, mark)
 
 
-def _rgba(picture: Shown, player: Player) -> UInt8[np.ndarray, "height width 4"]:
+def _rgba(image: Shown, player: Player) -> UInt8[np.ndarray, "height width 4"]:
     """Colours without the avatar's background, and opacity."""
-    alpha = picture.alpha[..., None].astype(np.float32) / 255
+    alpha = image.alpha[..., None].astype(np.float32) / 255
     background = 255 * player.avatar.get_buffer("background").cpu().numpy()
-    rgb = (picture.rgb - (1 - alpha) * background) / np.maximum(alpha, 1 / 255)
-    return np.concatenate([(rgb.clip(0, 255) + 0.5).astype(np.uint8), picture.alpha[..., None]], -1)
+    rgb = (image.rgb - (1 - alpha) * background) / np.maximum(alpha, 1 / 255)
+    return np.concatenate([(rgb.clip(0, 255) + 0.5).astype(np.uint8), image.alpha[..., None]], -1)
 
 
-def _save_png(path: Path, picture: UInt8[np.ndarray, "height width channels"]) -> None:
+def _save_png(path: Path, image: UInt8[np.ndarray, "height width channels"]) -> None:
     partial = path.with_name(f"{path.name}.partial")
     try:
-        Image.fromarray(picture).save(partial, format="PNG")
+        Image.fromarray(image).save(partial, format="PNG")
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
 
 
 def _write_npz(path: Path, player: Player, plan: Plan) -> None:
-    """Colours and opacity of all moments, the head states and the rate; pictures go to the file one by one."""
+    """Colours and opacity of all moments, the head states and the rate; images go to the file one by one."""
     partial = path.with_name(f"{path.name}.partial")
     try:
         with zipfile.ZipFile(partial, "w") as archive:
             with (
                 archive.open("rgba.npy", "w", force_zip64=True) as stream,
-                closing(_rendered(player, plan)) as pictures,
+                closing(_rendered(player, plan)) as images,
             ):
-                for index, picture in enumerate(pictures):
-                    rgba = _rgba(picture, player)
+                for index, image in enumerate(images):
+                    rgba = _rgba(image, player)
                     if index == 0:
                         header = {"descr": "|u1", "fortran_order": False, "shape": (len(plan), *rgba.shape)}
                         np.lib.format.write_array_header_1_0(stream, header)

@@ -1,4 +1,4 @@
-"""What is going to be rendered: a head state, a camera and perhaps a source picture for every moment."""
+"""What is going to be rendered: a head state, a camera and perhaps a source image for every moment."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from partnerface_ns.capture.capture import Camera
-from partnerface_ns.capture.images import load_picture
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.capture.images import load_image
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.driving.motion import Motion, Skulls
 from partnerface_ns.driving.player import Player, scaled_camera
 from partnerface_ns.driving.retarget import (
@@ -33,7 +33,7 @@ from partnerface_ns.driving.retarget import (
 from partnerface_ns.flame.neutral import middle_place
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
-from partnerface_ns.rendering.figures import to_picture
+from partnerface_ns.rendering.figures import to_image
 
 View = Literal["captured", "fixed", "orbit"]
 _ORBIT, _ORBIT_SECONDS = 0.45, 8.0
@@ -42,7 +42,7 @@ _ORBIT, _ORBIT_SECONDS = 0.45, 8.0
 
 @dataclass
 class PlanConfig:
-    """How a motion becomes pictures."""
+    """How a motion becomes images."""
 
     transfer: Transfer = "relative"
     """relative: what the source's face adds to its neutral is added to the avatar's; absolute: head states as they
@@ -51,15 +51,15 @@ class PlanConfig:
     """captured: as the source was filmed, or the avatar where the source has no camera; fixed: the avatar's training
     camera; orbit: that camera swinging around the face."""
     size: int | None = None
-    """Longer side of the pictures, pixels; by default the camera's own."""
+    """Longer side of the images, pixels; by default the camera's own."""
     smoothing: float = 0.0
     """Standard deviation in seconds of a Gaussian that smooths the motion over time."""
     clamp: bool = True
     """Whether the face is kept softly near what training saw."""
     side_by_side: bool = False
-    """Whether the source's picture stands to the left."""
+    """Whether the source's image stands to the left."""
     max_frames: int | None = None
-    """Moments rendered at most; by default all."""
+    """WarpFrames rendered at most; by default all."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Plan:
     excess: Excess
     """How far the motion went beyond training before it was clamped."""
     source: Motion | None
-    """Where pictures at the left come from; None for none."""
+    """Where images at the left come from; None for none."""
     sound: Path | None = None
     """A video whose sound a clip keeps."""
     sound_start: float = 0.0
@@ -84,19 +84,19 @@ class Plan:
 
 
 class Shown(NamedTuple):
-    """A rendered picture."""
+    """A rendered image."""
 
     rgb: UInt8[np.ndarray, "height width 3"]
-    """The source's picture at its left, if that was asked for."""
+    """The source's image at its left, if that was asked for."""
     alpha: UInt8[np.ndarray, "height width"]
-    """Opacity; the source's picture is opaque."""
+    """Opacity; the source's image is opaque."""
 
 
 def make_plan(player: Player, motion: Motion, config: PlanConfig) -> Plan:
     """Decide what is rendered.
 
     Raises:
-        SubjectError: an option is out of range, or the source has no pictures to stand at the side.
+        InputError: an option is out of range, or the source has no images to stand at the side.
     """
     _check(config, motion)
     motion = _first(motion, config.max_frames)
@@ -118,17 +118,17 @@ def make_plan(player: Player, motion: Motion, config: PlanConfig) -> Plan:
 def shown(player: Player, plan: Plan, index: int) -> Shown:
     """Render one moment of a plan."""
     rendered = player.render(plan.cameras[index], plan.states[index])
-    rgb = to_picture(rendered["rgb"])
-    alpha = to_picture(rendered["accumulation"].expand(-1, -1, 3))[..., 0]
+    rgb = to_image(rendered["rgb"])
+    alpha = to_image(rendered["accumulation"].expand(-1, -1, 3))[..., 0]
     if plan.source is not None:
-        beside = _source_picture(plan.source, index, rgb.shape[0])
+        beside = _source_image(plan.source, index, rgb.shape[0])
         rgb = np.concatenate([beside, rgb], 1)
         alpha = np.concatenate([np.full(beside.shape[:2], 255, np.uint8), alpha], 1)
     return Shown(rgb, alpha)
 
 
 def digest(player: Player, plan: Plan) -> str:
-    """A hash of all that decides the pictures: equal plans of equal avatars give equal pictures."""
+    """A hash of all that decides the images: equal plans of equal avatars give equal images."""
     found = hashlib.sha256(str((plan.fps, plan.source is not None, player.fast)).encode())
     for block in _blocks(player, plan):
         found.update(np.ascontiguousarray(block).tobytes())
@@ -147,18 +147,18 @@ def check_ranges(config: PlanConfig) -> None:
     """Refuse numbers out of range, before anything is opened.
 
     Raises:
-        SubjectError: names the option.
+        InputError: names the option.
     """
     for name, low, high in (("size", 16, 8192), ("smoothing", 0, 10), ("max_frames", 1, 10**9)):
         value = getattr(config, name)
         if value is not None and not low <= value <= high:
-            raise SubjectError(f"--{name.replace('_', '-')}", "out of range", expected=f"{low} to {high}", found=value)
+            raise InputError(f"--{name.replace('_', '-')}", "out of range", expected=f"{low} to {high}", found=value)
 
 
 def _check(config: PlanConfig, motion: Motion) -> None:
     check_ranges(config)
-    if config.side_by_side and motion.pictures is None:
-        raise SubjectError("--side-by-side", "the source has no pictures to show")
+    if config.side_by_side and motion.images is None:
+        raise InputError("--side-by-side", "the source has no images to show")
 
 
 def _first(motion: Motion, count: int | None) -> Motion:
@@ -201,12 +201,12 @@ def _about(center: np.ndarray, vector: np.ndarray) -> np.ndarray:
     return T
 
 
-def _source_picture(motion: Motion, index: int, height: int) -> UInt8[np.ndarray, "height width 3"]:
-    """The source's picture in the avatar's height, black where it has none."""
-    assert motion.pictures is not None and motion.cameras is not None
-    camera, frame = motion.cameras[index], motion.pictures[index]
+def _source_image(motion: Motion, index: int, height: int) -> UInt8[np.ndarray, "height width 3"]:
+    """The source's image in the avatar's height, black where it has none."""
+    assert motion.images is not None and motion.cameras is not None
+    camera, frame = motion.cameras[index], motion.images[index]
     width = 2 * max(1, round(camera.width * height / camera.height / 2))
     if frame is None:
         return np.zeros((height, width, 3), np.uint8)
-    picture = Image.fromarray(load_picture(frame, motion.background)[0])
-    return np.array(picture.resize((width, height), Image.Resampling.LANCZOS))
+    image = Image.fromarray(load_image(frame, motion.background)[0])
+    return np.array(image.resize((width, height), Image.Resampling.LANCZOS))

@@ -18,19 +18,19 @@ from torch import Tensor
 
 from partnerface_ns.avatar.avatar import Avatar
 from partnerface_ns.avatar.file_format import AVATAR_NAME, AvatarInfo, load_avatar
-from partnerface_ns.baked.baked_avatar import PreparedAvatar
+from partnerface_ns.baked.baked_avatar import BakedAvatar
 from partnerface_ns.capture.capture import Camera
-from partnerface_ns.common.errors import SubjectError
-from partnerface_ns.common.threads import results_of
+from partnerface_ns.common.errors import InputError
+from partnerface_ns.common.threads import map_threaded
 from partnerface_ns.driving.motion import motion_of_channels
 from partnerface_ns.driving.retarget import retargeted
 from partnerface_ns.driving.rig import Rig
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
-from partnerface_ns.rendering.rays import rays_of_picture
+from partnerface_ns.rendering.rays import rays_of_image
 
 _MOST_AT_ONCE = 8
-"""Pictures drawn at once: each takes hundreds of megabytes. More threads are shared among them."""
+"""Images drawn at once: each takes hundreds of megabytes. More threads are shared among them."""
 Item, Result = TypeVar("Item"), TypeVar("Result")
 
 
@@ -40,14 +40,14 @@ class Player:
     def __init__(self, avatar: Avatar, info: AvatarInfo, fast: bool = False) -> None:
         """
         Args:
-            fast: whether pictures are made as `baked/` does, many times as fast and nearly the same.
+            fast: whether images are made as `baked/` does, many times as fast and nearly the same.
         """
         self.avatar, self.info, self.fast = avatar.eval(), info, fast
 
     @cached_property
-    def prepared(self) -> PreparedAvatar:
+    def prepared(self) -> BakedAvatar:
         """The avatar prepared for driving, which takes seconds once."""
-        return PreparedAvatar(self.avatar)
+        return BakedAvatar(self.avatar)
 
     @property
     def device(self) -> torch.device:
@@ -55,7 +55,7 @@ class Player:
 
     @property
     def camera(self) -> Camera:
-        """The camera of training's first frame: `scaled_camera` makes its pictures smaller or larger."""
+        """The camera of training's first frame: `scaled_camera` makes its images smaller or larger."""
         return self.info.camera
 
     @property
@@ -82,7 +82,7 @@ class Player:
         """The neutral state with channels of `rig.py` added, batch axes (): `player.face(mouthSmile=0.8, yaw=0.2)`.
 
         Raises:
-            SubjectError: a channel that the head model cannot follow.
+            InputError: a channel that the head model cannot follow.
         """
         if not channels:
             return self.neutral
@@ -94,7 +94,7 @@ class Player:
     def render(
         self, camera: Camera | None = None, state: HeadState | None = None
     ) -> dict[str, Float[Tensor, "height width channels"]]:
-        """Render one picture.
+        """Render one image.
 
         Args:
             camera: world frame, metres and pixels; None takes `self.camera`.
@@ -105,11 +105,11 @@ class Player:
             [0, 1], depth (h, w, 1) in metres along the ray, and as colours (h, w, 3) parts, deformation and canonical.
 
         Raises:
-            SubjectError: the state has another number of expression coefficients than the head model.
+            InputError: the state has another number of expression coefficients than the head model.
         """
         camera = camera or self.camera
         state = self._checked(self.neutral if state is None else state)
-        rays = rays_of_picture(camera, self.device)
+        rays = rays_of_image(camera, self.device)
         if self.fast:
             output = self.prepared.render(rays.origins[0], rays.directions, state)
         else:
@@ -120,33 +120,33 @@ class Player:
     def render_batch(
         self, cameras: Iterable[Camera], states: HeadState
     ) -> dict[str, Float[Tensor, "frames height width channels"]]:
-        """Render a picture for each camera and state, several at once on a CPU.
+        """Render an image for each camera and state, several at once on a CPU.
 
         Args:
-            cameras: as many as states, all of one picture size.
+            cameras: as many as states, all of one image size.
             states: batch axes (frames,).
 
         Returns:
             As `render`, with the frames first.
         """
         moments = zip(range(len(states)), cameras, strict=True)
-        pictures = list(self.drawn(lambda moment: self.render(moment[1], states[moment[0]]), moments))
-        return {name: torch.stack([picture[name] for picture in pictures]) for name in pictures[0]}
+        images = list(self.drawn(lambda moment: self.render(moment[1], states[moment[0]]), moments))
+        return {name: torch.stack([image[name] for image in images]) for name in images[0]}
 
     @property
     def at_once(self) -> int:
-        """How many pictures of a sequence are drawn at once: on a CPU as many as there are threads, on a GPU one."""
+        """How many images of a sequence are drawn at once: on a CPU as many as there are threads, on a GPU one."""
         return min(torch.get_num_threads(), _MOST_AT_ONCE) if self.device.type == "cpu" else 1
 
     def drawn(self, draw: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """What `draw` makes of each item of a sequence, in order; it is called in `at_once` threads."""
         _ = self.prepared if self.fast else self.avatar.skinning  # once, not by each thread
-        return results_of(draw, items, self.at_once)
+        return map_threaded(draw, items, self.at_once)
 
     def _checked(self, state: HeadState) -> HeadState:
         expected, found = self.head.model.num_expr, state.expression.shape[-1]
         if state.batch_shape != () or found != expected:
-            raise SubjectError(
+            raise InputError(
                 "render", "not one head state of this avatar", expected=(expected,), found=tuple(state.expression.shape)
             )
         stacked = HeadState.stack([state])
@@ -160,21 +160,21 @@ def load(run: Path | str, head_model: Path | None = None, device: str = "cpu", f
         run: a run folder, an avatar file in it, or an avatar file anywhere.
         head_model: the head model's file, where it is no longer where training found it.
         device: where to render, as torch names it.
-        fast: many times as fast, nearly the same pictures.
+        fast: many times as fast, nearly the same images.
 
     Raises:
-        SubjectError: there is no avatar, or it cannot be used with the head model.
+        InputError: there is no avatar, or it cannot be used with the head model.
     """
     path = Path(run)
     path = path / AVATAR_NAME if path.is_dir() else path
     if not path.is_file():
-        raise SubjectError(run, "no avatar here", expected=f"a run folder with {AVATAR_NAME}, or that file")
+        raise InputError(run, "no avatar here", expected=f"a run folder with {AVATAR_NAME}, or that file")
     avatar, info = load_avatar(path, head_model)
     return Player(avatar.to(device), info, fast)
 
 
 def scaled_camera(camera: Camera, longest: int) -> Camera:
-    """The same view in pictures whose longer side has so many pixels; sizes are rounded to even pixels."""
+    """The same view in images whose longer side has so many pixels; sizes are rounded to even pixels."""
     scale = longest / max(camera.width, camera.height)
     width, height = (max(2, 2 * round(side * scale / 2)) for side in (camera.width, camera.height))
     x, y = width / camera.width, height / camera.height

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int
 
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.driving.blendshape_names import channel_names, find, spelled
 from partnerface_ns.driving.clock import clock_columns, read_clock
 from partnerface_ns.driving.grid import Channels, Times, rate_of
@@ -75,7 +75,7 @@ def read_recording(table: Table, stated: float | None = None, fps: float | None 
         fps: rows a second where the file does not say it; None takes 60.
 
     Raises:
-        SubjectError: a column stands twice, a cell is no number, or a unit cannot be told.
+        InputError: a column stands twice, a cell is no number, or a unit cannot be told.
     """
     columns = channel_columns(table.names)
     _refuse_repeated(table, columns)
@@ -103,9 +103,7 @@ def _refuse_repeated(table: Table, columns: Sequence[_Column]) -> None:
     for channel, index in columns:
         if channel in seen:
             found = f"columns {seen[channel] + 1} ({table.names[seen[channel]]}) and {index + 1} ({table.names[index]})"
-            raise SubjectError(
-                table.source, "a column stands twice", key=table.names[index], expected="one", found=found
-            )
+            raise InputError(table.source, "a column stands twice", key=table.names[index], expected="one", found=found)
         seen[channel] = index
 
 
@@ -113,14 +111,14 @@ def _lost(table: Table, values: Channels) -> Bool[np.ndarray, "rows"]:
     """Rows in which the face was lost: a value is missing that other rows have, or none was counted."""
     used = [v for v in values.values() if np.isfinite(v).any()]
     if not used:
-        raise SubjectError(table.source, "there are no values", expected="numbers in the columns of blendshapes")
+        raise InputError(table.source, "there are no values", expected="numbers in the columns of blendshapes")
     lost = ~np.isfinite(np.stack(used)).all(0)
     count = [i for i, name in enumerate(table.names) if spelled(name).key == "blendshapecount"]
     if count:
         uncounted = table.numbers(count[0]) == 0
         lost |= uncounted & (not uncounted.all())
     if lost.all():
-        raise SubjectError(table.source, "every row lacks a value", expected="rows with all values")
+        raise InputError(table.source, "every row lacks a value", expected="rows with all values")
     return lost
 
 
@@ -180,7 +178,7 @@ def _kept(table: Table, times: Times) -> tuple[Int[np.ndarray, "kept"], list[str
     if back.any():
         first = table.places[int(timed[1:][back][0])]
         if len(times) > 20 * back.sum() and (~new).sum() > len(times) / 10:
-            raise SubjectError(table.source, "the clock begins again", key=first, expected="one recording in one file")
+            raise InputError(table.source, "the clock begins again", key=first, expected="one recording in one file")
         notes.append(f"rows are not in order of time ({first} is the first): they are sorted")
     if not new.all():
         notes.append(f"{(~new).sum()} rows repeat the time of another: the first of them counts")
@@ -195,7 +193,7 @@ def _pauses(table: Table, times: Times, kept: Int[np.ndarray, "kept"], rate: flo
         return []
     longest = int(steps.argmax())
     if steps[longest] > _LONGEST_PAUSE:
-        raise SubjectError(
+        raise InputError(
             table.source,
             "a pause that is too long",
             key=f"{table.places[kept[longest]]} to {table.places[kept[longest + 1]]}",
@@ -225,9 +223,9 @@ def _column_notes(table: Table, columns: Sequence[_Column], values: Channels) ->
     return [*notes, *([f"columns that are not used: {', '.join(unused)}"] if unused else [])]
 
 
-def no_motion(source: Path, table: Table) -> SubjectError:
+def no_motion(source: Path, table: Table) -> InputError:
     """The refusal of a table that moves no face."""
-    return SubjectError(
+    return InputError(
         source,
         "neither a recording of ARKit's blendshapes nor keyframes",
         expected="columns named EyeBlinkLeft ... TongueOut (52 of them), or a column time and channels",

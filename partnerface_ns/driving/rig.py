@@ -25,7 +25,7 @@ from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.driving.blendshape_names import spelled
 from partnerface_ns.driving.fitted_directions import fitted_directions
 from partnerface_ns.flame.head_model import HeadModel
@@ -79,7 +79,7 @@ class Rig:
             source: where they come from, for the error.
 
         Raises:
-            SubjectError: a channel that is not known; its message lists those that are.
+            InputError: a channel that is not known; its message lists those that are.
         """
         num = len(next(iter(channels.values())))
         state = HeadState.neutral(self.model.num_expr, (num,))
@@ -104,7 +104,7 @@ class Rig:
         if not rows:
             expressions = self.model.expression_names
             listed = ", ".join(expressions[:60]) + (" ..." if len(expressions) > 60 else "")
-            raise SubjectError(
+            raise InputError(
                 source,
                 "an unknown channel",
                 key=name,

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.files import shortened
 
 _SEPARATORS = ",;\t|"
@@ -62,7 +62,7 @@ class Table:
         """The numbers of a column, NaN where there is no value.
 
         Raises:
-            SubjectError: a cell is no number; names its line and column.
+            InputError: a cell is no number; names its line and column.
         """
         return np.array([self.number(row, index) for row in range(len(self.rows))], dtype=np.float64)
 
@@ -73,9 +73,7 @@ class Table:
             return to_number(cell)
         except ValueError:
             key = f"{self.places[row]}, {self.names[index]}"
-            raise SubjectError(
-                self.source, "wrong value", key=key, expected="a number", found=shortened(cell)
-            ) from None
+            raise InputError(self.source, "wrong value", key=key, expected="a number", found=shortened(cell)) from None
 
 
 def to_number(cell: str) -> float:
@@ -123,21 +121,21 @@ def read_table(source: Path, text: str) -> Table:
     separator is the most frequent one of the header. A last line that breaks off is left out.
 
     Raises:
-        SubjectError: there are no rows, or one has more cells than the header.
+        InputError: there are no rows, or one has more cells than the header.
     """
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     names, start, separator = _header(lines)
     try:
         found = list(_rows(lines, start, separator))
     except csv.Error as error:
-        raise SubjectError(source, "not a table that can be read", found=shortened(error)) from error
+        raise InputError(source, "not a table that can be read", found=shortened(error)) from error
     notes = []
     if found and lines[-1] and len(found[-1][1]) < len(names):
         notes.append(f"line {found[-1][0]} breaks off and is left out")
         found.pop()
     if not found:
         what = f"a header of {len(names)} columns alone" if names else "nothing"
-        raise SubjectError(source, "there are no rows", expected="a header and at least one row", found=what)
+        raise InputError(source, "there are no rows", expected="a header and at least one row", found=what)
     if any(_DECIMAL_COMMA.fullmatch(cell.strip()) for _, row in found for cell in row):
         notes.append("commas in numbers are read as decimal points")
     rows = tuple(_fitted(source, line, row, len(names), separator) for line, row in found)
@@ -210,7 +208,7 @@ def _fitted(source: Path, line: int, row: list[str], count: int, separator: str)
     if any(cell.strip() for cell in row[count:]):
         hint = "a decimal comma needs quotes, or semicolons between the columns" if separator == "," else None
         problem = "a row of another length" if count > 1 else "not a table: its first line has a single column"
-        raise SubjectError(source, problem, key=f"line {line}", expected=count, found=f"{len(row)} cells", hint=hint)
+        raise InputError(source, problem, key=f"line {line}", expected=count, found=f"{len(row)} cells", hint=hint)
     return tuple(cell.strip() for cell in row[:count]) + ("",) * (count - len(row))
 
 

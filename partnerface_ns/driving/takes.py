@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.driving.recording import HALF, channel_columns
 from partnerface_ns.driving.table import decode, read_table
 
@@ -23,13 +23,13 @@ def take_recording(folder: Path) -> Path | None:
     """The recording of a take; None where the folder holds none.
 
     Raises:
-        SubjectError: it holds several; names them.
+        InputError: it holds several; names them.
     """
     files = sorted(f for f in folder.iterdir() if f.suffix.lower() == ".csv" and not f.stem.lower().endswith(_SIBLINGS))
     found = [file for file in files if file.is_file() and _is_recording(file)]
     if len(found) > 1:
         names = ", ".join(file.name for file in found[:6])
-        raise SubjectError(folder, "several recordings in one folder", expected="the name of one of them", found=names)
+        raise InputError(folder, "several recordings in one folder", expected="the name of one of them", found=names)
     return found[0] if found else None
 
 
@@ -44,7 +44,7 @@ def _is_recording(file: Path) -> bool:
     try:
         with file.open("rb") as stream:
             table = read_table(file, decode(stream.read(_START)))
-    except (ValueError, OSError, SubjectError):
+    except (ValueError, OSError, InputError):
         return False
     return len(channel_columns(table.names)) >= HALF
 

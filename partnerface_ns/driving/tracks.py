@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 
 from partnerface_ns.capture.parameters import numbers
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.files import npz_shapes, read_npz
 from partnerface_ns.driving.fitted_directions import carried_directions
 from partnerface_ns.driving.grid import Times
@@ -67,16 +67,16 @@ def read_npz_track(path: Path, model: HeadModel, source_head_model: HeadModel | 
         source_head_model: the head model of the file's coefficients; None takes the avatar's.
 
     Raises:
-        SubjectError: the file holds no head states, or not of this head model.
+        InputError: the file holds no head states, or not of this head model.
     """
     shapes = npz_shapes(path, _MAX_BYTES)
     present = {field: next((key for key in keys if key in shapes), None) for field, keys in _SPELLINGS.items()}
     keys = {field: key for field, key in present.items() if key is not None}
     if "expression" not in keys or len(keys) < 2:
-        raise SubjectError(path, "no head states in this file", expected=_READ, found=", ".join(list(shapes)[:12]))
+        raise InputError(path, "no head states in this file", expected=_READ, found=", ".join(list(shapes)[:12]))
     for field, key in keys.items():
         if len(shapes[key]) != 2 or not 0 < shapes[key][0] <= _MOST or shapes[key][1] > 1000:
-            raise SubjectError(
+            raise InputError(
                 path, "wrong shape", key=key, expected=("frames", FIELDS[field] or "coefficients"), found=shapes[key]
             )
     extra = ("fps", "expression_names", *(f"neutral_{field}" for field in FIELDS))
@@ -92,7 +92,7 @@ def read_npz_track(path: Path, model: HeadModel, source_head_model: HeadModel | 
     if "fps" in arrays:
         fps = numbers(arrays, "fps", path)
         if fps.size != 1 or not 0 < fps.item() <= 1000:
-            raise SubjectError(path, "wrong value", key="fps", expected="above 0, at most 1000", found=fps)
+            raise InputError(path, "wrong value", key="fps", expected="above 0, at most 1000", found=fps)
         times = np.arange(num) / fps.item()
     missing = [field for field in FIELDS if field not in keys]
     notes = (f"at rest, because the file has none: {', '.join(missing)}",) if missing else ()
@@ -108,14 +108,14 @@ def read_table_track(table: Table, model: HeadModel, source_head_model: HeadMode
     """Head states from the table of `track.csv`.
 
     Raises:
-        SubjectError: not of this head model, or a cell is no number.
+        InputError: not of this head model, or a cell is no number.
     """
     names, values = _states_of_table(table)
     times = None
     if "time" in table.names:
         times = table.numbers(table.names.index("time"))
         if not np.isfinite(times).all() or (np.diff(times) <= 0).any():
-            raise SubjectError(table.source, "times are not in order", key="time", expected="increasing seconds")
+            raise InputError(table.source, "times are not in order", key="time", expected="increasing seconds")
     beside = table.source.with_name(NEUTRAL_NAME)
     neutral = None
     if beside.is_file():
@@ -142,7 +142,7 @@ def _track(
     own = theirs.expression_names
     if count != theirs.num_expr or (names is not None and set(names) != set(own)):
         given = "the head model given" if source_head_model else "the avatar's head model"
-        raise SubjectError(
+        raise InputError(
             path,
             "head states of another head model",
             key="expression",
@@ -180,7 +180,7 @@ def _array(path: Path, arrays: Mapping[str, np.ndarray], key: str, field: str, n
     value = numbers(arrays, key, path)
     size = FIELDS[field] or value.shape[-1]
     if value.ndim != 2 or value.shape[0] not in (1, num) or value.shape[1] != size:
-        raise SubjectError(path, "wrong shape", key=key, expected=(num, size), found=value.shape)
+        raise InputError(path, "wrong shape", key=key, expected=(num, size), found=value.shape)
     _require_radians(path, field, key, value)
     return np.broadcast_to(value, (num, size))
 
@@ -188,7 +188,7 @@ def _array(path: Path, arrays: Mapping[str, np.ndarray], key: str, field: str, n
 def _require_radians(path: Path, field: str, key: str, value: np.ndarray) -> None:
     if field in ("rotation", "neck", "jaw", "eyes") and np.abs(value).max() > _WIDEST:
         worst = float(value.ravel()[np.abs(value).argmax()])
-        raise SubjectError(path, "a rotation of more than a turn", key=key, expected="radians", found=f"{worst:g}")
+        raise InputError(path, "a rotation of more than a turn", key=key, expected="radians", found=f"{worst:g}")
 
 
 def _columns() -> list[str]:
@@ -209,6 +209,6 @@ def _states_of_table(table: Table) -> tuple[tuple[str, ...], dict[str, Float[np.
     for field, value in values.items():
         row = np.flatnonzero(~np.isfinite(value).all(1))
         if len(row):
-            raise SubjectError(table.source, "a value is missing", key=table.places[row[0]], expected="numbers")
+            raise InputError(table.source, "a value is missing", key=table.places[row[0]], expected="numbers")
         _require_radians(table.source, field, field, value)
     return names, values

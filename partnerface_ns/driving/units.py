@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 
 Curves = Mapping[str, Float[np.ndarray, "rows"]]
 Where = Callable[[str, int], str]
@@ -41,7 +41,7 @@ def weight_scale(source: Path, curves: Curves, where: Where) -> Scale:
         where: places of values.
 
     Raises:
-        SubjectError: the unit cannot be told, or a few weights are of another unit than the others.
+        InputError: the unit cannot be told, or a few weights are of another unit than the others.
     """
     peak, name, row = _furthest(curves)
     if peak <= _AS_THEY_ARE:
@@ -53,7 +53,7 @@ def weight_scale(source: Path, curves: Curves, where: Where) -> Scale:
     if not mistake and _PERCENT_FROM <= peak <= _PERCENT_TO:
         return 0.01, f"weights up to {peak:.4g} are read as percent"
     found = f"{peak:.4g}" + (f", where {100 * (1 - beyond.mean()):.4g}% of the weights are below 2" if mistake else "")
-    raise SubjectError(
+    raise InputError(
         source,
         "the unit of the weights cannot be told",
         key=where(name, row),
@@ -71,7 +71,7 @@ def angle_scale(source: Path, curves: Curves, where: Where) -> Scale:
         where: places of values.
 
     Raises:
-        SubjectError: an angle is beyond what a head can do, and not all can be degrees.
+        InputError: an angle is beyond what a head can do, and not all can be degrees.
     """
     past = {name: values for name, values in curves.items() if _peak(values) > _LIMITS[name]}
     if not past:
@@ -83,7 +83,7 @@ def angle_scale(source: Path, curves: Curves, where: Where) -> Scale:
     groups = [max((_peak(curves[n]) for n in group if n in curves), default=0.0) for group in _GROUPS]
     if peak > math.pi and all(group == 0 or group >= 1 for group in groups) and peak <= 360:
         return math.pi / 180, f"angles up to {peak:.4g} are read as degrees"
-    raise SubjectError(
+    raise InputError(
         source,
         "an angle beyond what a head can do",
         key=where(name, row),

@@ -10,7 +10,7 @@ import hashlib
 from dataclasses import replace
 from pathlib import Path
 
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.files import require_file
 from partnerface_ns.driving.motion import TRACKING_NAME, Motion, load_motion
 from partnerface_ns.flame.head_model import HeadModel
@@ -32,7 +32,7 @@ def motion_of_video(
         device: where the head is fitted.
 
     Raises:
-        SubjectError: the video cannot be tracked, or the folder is of something else.
+        InputError: the video cannot be tracked, or the folder is of something else.
     """
     from partnerface_ns.tracking.pipeline import track_video
     from partnerface_ns.tracking.stages import Options
@@ -45,9 +45,7 @@ def motion_of_video(
             print(line)
         track_video(video, folder, model, Options(device=device))
     elif not (folder / TRACKING_NAME).is_file():
-        raise SubjectError(
-            folder, "not a capture tracked from a video", hint="move it away: the video is tracked to it"
-        )
+        raise InputError(folder, "not a capture tracked from a video", hint="move it away: the video is tracked to it")
     note = f"The capture tracked from {video} lies in {folder} and is used again next time."
     motion = load_motion(folder, model, fps)
     return replace(motion, sound=video, sound_start=_sound_start(video), notes=(*motion.notes, note))

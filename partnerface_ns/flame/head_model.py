@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.files import read_npz, require_sane
 from partnerface_ns.flame.pickle_file import MAX_BYTES, read_flame_pickle
 from partnerface_ns.flame.regions import REGION_NAMES, derive_regions
@@ -90,7 +90,7 @@ def load_head_model(path: Path) -> HeadModel:
     255) and `name`.
 
     Raises:
-        SubjectError: the file is not such a model; names the key, what was expected and what was found.
+        InputError: the file is not such a model; names the key, what was expected and what was found.
     """
     return head_model_from_arrays(load_head_arrays(Path(path)), path)
 
@@ -99,32 +99,32 @@ def load_head_arrays(path: Path) -> dict[str, np.ndarray]:
     """All arrays of a head model file, not checked yet.
 
     Raises:
-        SubjectError: there is no such file, or it cannot be read safely.
+        InputError: there is no such file, or it cannot be read safely.
     """
     if path.suffix == ".npz":
         return read_npz(path, max_bytes=MAX_BYTES)
     if path.suffix in (".pkl", ".pickle"):
         return read_flame_pickle(path)
-    raise SubjectError(path, "not a head model that can be read", expected="an .npz or .pkl file", found=path.suffix)
+    raise InputError(path, "not a head model that can be read", expected="an .npz or .pkl file", found=path.suffix)
 
 
 def head_model_from_arrays(arrays: dict[str, np.ndarray], path: Path) -> HeadModel:
     """Check the arrays of a head model, keys as in `load_head_model`, and make the model of them.
 
     Raises:
-        SubjectError: they are not a head model's; names `path`, the key, what was expected and what was found.
+        InputError: they are not a head model's; names `path`, the key, what was expected and what was found.
     """
     template = _array(arrays, path, "v_template", (None, 3))
     num_verts = template.shape[0]
     if num_verts == 0 or not _SIZE[0] < np.ptp(template, axis=0).max() < _SIZE[1]:
-        raise SubjectError(path, "not a head in metres", key="v_template", expected="{} to {} m".format(*_SIZE))
+        raise InputError(path, "not a head in metres", key="v_template", expected="{} to {} m".format(*_SIZE))
     faces = _faces(arrays, path, num_verts)
     shape_dirs = _array(arrays, path, "shapedirs", (num_verts, 3, None))
     weights = _weights(arrays, path, num_verts)
     num_identity = float(_array(arrays, path, "n_id", ())) if "n_id" in arrays else NUM_FLAME_IDENTITY
     num_shape = shape_dirs.shape[-1]
     if not 0 < num_identity < num_shape or num_identity != int(num_identity):
-        raise SubjectError(
+        raise InputError(
             path, "identity and expression cannot be told apart", key="n_id", expected=f"1 to {num_shape - 1}"
         )
     num_identity = int(num_identity)
@@ -132,10 +132,10 @@ def head_model_from_arrays(arrays: dict[str, np.ndarray], path: Path) -> HeadMod
     _check_tree(arrays, path)
     names = _texts(arrays, path, "expr_names") if "expr_names" in arrays else [f"expr_{i:02d}" for i in range(num_expr)]
     if len(names) != num_expr:
-        raise SubjectError(path, "one name an expression", key="expr_names", expected=num_expr, found=len(names))
+        raise InputError(path, "one name an expression", key="expr_names", expected=num_expr, found=len(names))
     regressor = _array(arrays, path, "J_regressor", (len(JOINT_NAMES), num_verts))
     if np.abs(regressor.sum(-1) - 1).max() > _REGRESSOR_TOLERANCE:
-        raise SubjectError(path, "joints are no means of vertices", key="J_regressor", expected="rows that sum to 1")
+        raise InputError(path, "joints are no means of vertices", key="J_regressor", expected="rows that sum to 1")
     num_correctives = 9 * (len(JOINT_NAMES) - 1)
     pose_dirs = _array(arrays, path, "posedirs", (num_verts, 3, num_correctives))
     masks = {name: _mask(arrays, path, f"mask_{name}", num_verts) for name in REGION_NAMES if f"mask_{name}" in arrays}
@@ -157,13 +157,13 @@ def head_model_from_arrays(arrays: dict[str, np.ndarray], path: Path) -> HeadMod
 def _array(arrays: dict[str, np.ndarray], path: Path, key: str, shape: tuple[int | None, ...]) -> np.ndarray:
     """One checked array in float32 (None in `shape` stands for any size)."""
     if key not in arrays:
-        raise SubjectError(path, "a key is missing", key=key, found=f"keys {', '.join(sorted(arrays))}")
+        raise InputError(path, "a key is missing", key=key, found=f"keys {', '.join(sorted(arrays))}")
     array = arrays[key]
     wanted = tuple("any" if s is None else s for s in shape)
     if array.ndim != len(shape) or any(s not in (None, n) for s, n in zip(shape, array.shape, strict=True)):
-        raise SubjectError(path, "wrong shape", key=key, expected=wanted, found=array.shape)
+        raise InputError(path, "wrong shape", key=key, expected=wanted, found=array.shape)
     if array.dtype.kind not in "fiu":
-        raise SubjectError(path, "not a number array", key=key, found=array.dtype)
+        raise InputError(path, "not a number array", key=key, found=array.dtype)
     require_sane(array, _MAX_NUMBER, path, key)
     return array.astype(np.float32)
 
@@ -172,25 +172,23 @@ def _faces(arrays: dict[str, np.ndarray], path: Path, num_verts: int) -> np.ndar
     given = _array(arrays, path, "f", (None, 3))
     faces = given.astype(np.int64)
     if faces.size == 0 or faces.min() < 0 or faces.max() >= num_verts or (faces != given).any():
-        raise SubjectError(path, "faces point outside the vertices", key="f", expected=f"0 to {num_verts - 1}")
+        raise InputError(path, "faces point outside the vertices", key="f", expected=f"0 to {num_verts - 1}")
     return faces
 
 
 def _weights(arrays: dict[str, np.ndarray], path: Path, num_verts: int) -> np.ndarray:
     weights = _array(arrays, path, "weights", (num_verts, len(JOINT_NAMES)))
     if (weights < 0).any() or (weights.sum(-1) <= 0).any():
-        raise SubjectError(path, "skinning weights are shares of a positive sum", key="weights")
+        raise InputError(path, "skinning weights are shares of a positive sum", key="weights")
     if (weights[:, 0] > 0.5 * weights.sum(-1)).all():
-        raise SubjectError(path, "nothing follows the joints of the head", key="weights")
+        raise InputError(path, "nothing follows the joints of the head", key="weights")
     return weights
 
 
 def _mask(arrays: dict[str, np.ndarray], path: Path, key: str, num_verts: int) -> np.ndarray:
     mask = _array(arrays, path, key, (num_verts,))
     if mask.min() < 0 or mask.max() > 255:
-        raise SubjectError(
-            path, "wrong values", key=key, expected="0 to 255", found=f"{mask.min():g} to {mask.max():g}"
-        )
+        raise InputError(path, "wrong values", key=key, expected="0 to 255", found=f"{mask.min():g} to {mask.max():g}")
     return mask / 255.0
 
 
@@ -198,7 +196,7 @@ def _texts(arrays: dict[str, np.ndarray], path: Path, key: str) -> list[str]:
     """A text, or a list of them, fit to be shown."""
     texts = arrays[key].reshape(-1).tolist() if arrays[key].ndim < 2 else []
     if not texts or not all(isinstance(text, str) and text.isprintable() and 0 < len(text) <= 200 for text in texts):
-        raise SubjectError(path, "not a text", key=key, expected="names of 1 to 200 printable characters")
+        raise InputError(path, "not a text", key=key, expected="names of 1 to 200 printable characters")
     return texts
 
 
@@ -206,4 +204,4 @@ def _check_tree(arrays: dict[str, np.ndarray], path: Path) -> None:
     """The joint tree must be FLAME's; real files store 2**32 - 1 for the root's missing parent."""
     tree = _array(arrays, path, "kintree_table", (2, len(JOINT_NAMES)))
     if tuple(int(p) for p in tree[0][1:]) != JOINT_PARENTS[1:]:
-        raise SubjectError(path, "not FLAME's joints", key="kintree_table", expected=JOINT_PARENTS, found=tree[0])
+        raise InputError(path, "not FLAME's joints", key="kintree_table", expected=JOINT_PARENTS, found=tree[0])

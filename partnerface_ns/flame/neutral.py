@@ -21,7 +21,7 @@ _NEIGHBORS = 0.1
 _CALM = 0.5
 """How much a face's distance from zero coefficients counts against its distance from its neighbours."""
 _MOST = 1500
-"""Moments that are compared at most; a longer track is thinned out evenly."""
+"""WarpFrames that are compared at most; a longer track is thinned out evenly."""
 _JAW_ARM, _HEAD_ARM = 0.08, 0.1
 """Metres that the chin moves for a radian of the jaw, and the face for a radian of the head."""
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.files import require_file, shortened
 from partnerface_ns.flame.inert_pickle import (
     FLAME_NAMES,
@@ -43,15 +43,15 @@ def read_flame_pickle(path: Path) -> dict[str, np.ndarray]:
     """The head model's arrays out of a FLAME pickle, with its `name` (which FLAME it is, as far as can be told).
 
     Raises:
-        SubjectError: missing, broken, or naming anything that a FLAME file does not need.
+        InputError: missing, broken, or naming anything that a FLAME file does not need.
     """
     require_file(path, max_bytes=MAX_BYTES)
     try:
         content = read_inert(path.read_bytes(), FLAME_NAMES)
     except Exception as error:  # refused, or broken
-        raise SubjectError(path, "refused: not a FLAME pickle that can be read", found=shortened(error)) from error
+        raise InputError(path, "refused: not a FLAME pickle that can be read", found=shortened(error)) from error
     if not isinstance(content, dict):
-        raise SubjectError(path, "not a FLAME pickle", expected="a dictionary", found=type(content).__name__)
+        raise InputError(path, "not a FLAME pickle", expected="a dictionary", found=type(content).__name__)
     arrays = {key: _array(content[key], path, key) for key in ARRAY_KEYS if key in content}
     return arrays | {"name": np.array(flame_version(content, path))}
 
@@ -72,7 +72,7 @@ def _array(value: object, path: Path, key: str) -> np.ndarray:
     try:
         return _dense(value)
     except Exception as error:  # the records hold whatever the file says
-        raise SubjectError(path, "not an array of numbers", key=key, found=shortened(error)) from error
+        raise InputError(path, "not an array of numbers", key=key, found=shortened(error)) from error
 
 
 def _dense(value: object) -> np.ndarray:

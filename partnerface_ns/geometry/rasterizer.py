@@ -1,6 +1,6 @@
-"""A z-buffer in numpy: which triangle each sample of a picture sees.
+"""A z-buffer in numpy: which triangle each sample of an image sees.
 
-Pure functions. Screen points are in pixels with the origin at the picture's top left corner, x right and y down;
+Pure functions. Screen points are in pixels with the origin at the image's top left corner, x right and y down;
 the sample of row r and column c lies at (c + 0.5, r + 0.5). Nearness is any quantity that grows towards the viewer
 and is linear over a triangle on the screen: the inverse depth for a perspective camera, the height along the light
 for a light's parallel projection. Only triangles that turn their front (counter-clockwise seen from outside) to the
@@ -22,7 +22,7 @@ _NO_TRIANGLE_AREA = 1e-9
 
 @dataclass(frozen=True)
 class Visible:
-    """The samples of a picture that see a surface, and the surface point that each sees."""
+    """The samples of an image that see a surface, and the surface point that each sees."""
 
     samples: Int[np.ndarray, "samples"]
     """Flat index (row * width + column) of each covered sample, ascending."""

@@ -9,11 +9,11 @@ every command.
 from partnerface_ns.plugin.process import (
     allow_numpy_scalars,
     ignore_framework_warnings,
-    print_subject_errors_alone,
+    print_input_errors_alone,
     read_own_configs,
 )
 
 allow_numpy_scalars()
 read_own_configs()
 ignore_framework_warnings()
-print_subject_errors_alone()
+print_input_errors_alone()

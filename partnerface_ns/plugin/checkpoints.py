@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.files import require_whole, shortened, sync
 
 _NAME = re.compile(r"step-(\d{9,})\.ckpt")
@@ -49,21 +49,21 @@ def newest_checkpoint(folder: Path) -> Checkpoint:
     """Read the newest whole checkpoint of a folder; a line names newer ones that are damaged.
 
     Raises:
-        SubjectError: there is no folder, or no whole checkpoint in it.
+        InputError: there is no folder, or no whole checkpoint in it.
     """
     paths = checkpoints_in(folder)
-    damaged: list[SubjectError] = []
+    damaged: list[InputError] = []
     for path in reversed(paths):
         try:
             checkpoint = read_checkpoint(path)
-        except SubjectError as error:
+        except InputError as error:
             damaged.append(error)
             continue
         if damaged:
             names = ", ".join(Path(error.source).name for error in damaged)
             print(f"{folder}: damaged and left out: {names}; {path.name} is used.")
         return checkpoint
-    raise SubjectError(
+    raise InputError(
         folder,
         "there is no whole checkpoint",
         expected="step-000000000.ckpt, as training writes it",
@@ -82,14 +82,14 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint's plain data, after a check of every byte's sum.
 
     Raises:
-        SubjectError: missing, damaged, or no checkpoint.
+        InputError: missing, damaged, or no checkpoint.
     """
     require_whole(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         return Checkpoint(path, int(content["step"]), {"pipeline": dict(content["pipeline"])} | content)
     except Exception as error:  # torch refuses what is not plain data
-        raise SubjectError(path, "not a checkpoint of a run", found=shortened(repr(error))) from error
+        raise InputError(path, "not a checkpoint of a run", found=shortened(repr(error))) from error
 
 
 @contextmanager
@@ -97,7 +97,7 @@ def written_whole(folder: Path) -> Iterator[Path]:
     """A folder to write checkpoints to: they go to `folder` when they are written and on disk.
 
     Raises:
-        SubjectError: they cannot be written; `folder` is as it was.
+        InputError: they cannot be written; `folder` is as it was.
     """
     partial = folder.with_name(f"{folder.name}.partial")
     try:
@@ -111,6 +111,6 @@ def written_whole(folder: Path) -> Iterator[Path]:
         sync(folder)
     except (OSError, RuntimeError) as error:  # torch's writer raises the latter
         hint = "make room, then train on with --load-dir; the checkpoint before is whole"
-        raise SubjectError(folder, "the checkpoint cannot be written", found=shortened(error), hint=hint) from error
+        raise InputError(folder, "the checkpoint cannot be written", found=shortened(error), hint=hint) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)

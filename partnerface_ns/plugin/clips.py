@@ -23,7 +23,7 @@ CLIPS_NAME = "clips"
 FPS = 25.0
 MOST_FRAMES = 1500
 """Frames after which a recording ends by itself: one minute."""
-Picture = UInt8[np.ndarray, "height width 3"]
+Image = UInt8[np.ndarray, "height width 3"]
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class ClipSource(Protocol):
         """What the page shows at a time (seconds, of `time.monotonic`); None where there is nothing to note."""
         ...
 
-    def picture(self, note: Note) -> Picture:
+    def image(self, note: Note) -> Image:
         """A note's image; all of a clip have one size."""
         ...
 
@@ -117,7 +117,7 @@ class ClipRecorder:
             return
         path = next(p for i in range(10**6) if not (p := folder / f"clip_{i:03d}.mp4").exists())
         try:
-            save_clip(path, self._pictures(notes), FPS)
+            save_clip(path, self._images(notes), FPS)
         except OSError as error:
             self._tell(f"The clip was not written: {error}", False)
         else:
@@ -135,7 +135,7 @@ class ClipRecorder:
                 yield note
             frame += 1
 
-    def _pictures(self, notes: list[Note]) -> Iterator[Picture]:
+    def _images(self, notes: list[Note]) -> Iterator[Image]:
         before, began = None, time.monotonic()
         for index, note in enumerate(notes):
             if index and not self._may_render():
@@ -143,8 +143,8 @@ class ClipRecorder:
             left = f", {_duration((time.monotonic() - began) / index * (len(notes) - index))} left" if index else ""
             self._tell(f"Rendering frame {index + 1} of {len(notes)}{left}", True)
             if not note.same_as(before):
-                picture, before = self._source.picture(note), note
-            yield picture
+                image, before = self._source.image(note), note
+            yield image
 
     def _may_render(self) -> bool:
         """Wait until images can be rendered; False where the clip ends before."""

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 from nerfstudio.configs.base_config import writer  # nerfstudio's writer cannot be the first module imported
 
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.files import require_file, shortened
 from partnerface_ns.common.settings import config_from_plain, missing_settings
 from partnerface_ns.plugin.configs import full, lite
@@ -34,13 +34,13 @@ def read_config(path: Path) -> PartnerfaceTrainerConfig:
     """Read a run's config.yml; its run is the folder that the file lies in.
 
     Raises:
-        SubjectError: not such a file, the run of another method, or of another version.
+        InputError: not such a file, the run of another method, or of another version.
     """
     require_file(path, max_bytes=_MAX_BYTES)
     try:
         node = yaml.compose(path.read_text("utf8"), Loader=yaml.SafeLoader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise SubjectError(path, "not a YAML file that can be read", found=shortened(error)) from error
+        raise InputError(path, "not a YAML file that can be read", found=shortened(error)) from error
     return config_of_node(node, path)
 
 
@@ -50,15 +50,15 @@ def config_of_node(node: yaml.Node | None, path: Path) -> PartnerfaceTrainerConf
     defaults = {config.method_name: config for config in (lite(), full())}
     expected = " or ".join(map(str, defaults))
     if node is None or node.tag != f"{_PYTHON}object:{_name(PartnerfaceTrainerConfig)}":
-        raise SubjectError(path, "not a run of this method", expected=expected, found=name or "no method's settings")
+        raise InputError(path, "not a run of this method", expected=expected, found=name or "no method's settings")
     if name not in defaults:
-        raise SubjectError(path, "an unknown method", key="method_name", expected=expected, found=name)
+        raise InputError(path, "an unknown method", key="method_name", expected=expected, found=name)
     try:
         values = _PlainLoader(path, defaults[name]).construct_document(node)
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        raise SubjectError(path, "cannot be read", found=shortened(error)) from error
+        raise InputError(path, "cannot be read", found=shortened(error)) from error
     if not values.keys() >= _FIRST_AND_LAST:
-        raise SubjectError(path, "is incomplete", found=f"{len(values)} settings")
+        raise InputError(path, "is incomplete", found=f"{len(values)} settings")
     config = config_from_plain(defaults[name], values, path)
     missing = missing_settings(defaults[name], values)
     if missing:
@@ -81,7 +81,7 @@ class _PlainLoader(yaml.SafeLoader):
 
     def known(self, name: str) -> None:
         if name not in self._names:
-            raise SubjectError(
+            raise InputError(
                 self._path, "names what this version does not have: the run is of another version", found=name
             )
 
@@ -100,7 +100,7 @@ class _PlainLoader(yaml.SafeLoader):
             return Path(*arguments)
         if name == _name(writer.EventName):
             return writer.EventName(*arguments)
-        raise SubjectError(self._path, "calls what no run needs", found=name)
+        raise InputError(self._path, "calls what no run needs", found=name)
 
     def tuple_(self, node: yaml.SequenceNode) -> tuple[Any, ...]:
         return tuple(self.construct_sequence(node, deep=True))

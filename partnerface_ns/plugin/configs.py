@@ -10,7 +10,7 @@ from nerfstudio.plugins.types import MethodSpecification
 
 from partnerface_ns.plugin.trainer import FusedAdamConfig, PartnerfaceTrainerConfig
 from partnerface_ns.training import presets
-from partnerface_ns.training.loop import LEARNING_RATES
+from partnerface_ns.training.schedule import LEARNING_RATES
 
 
 def base() -> PartnerfaceTrainerConfig:

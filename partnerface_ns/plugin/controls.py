@@ -128,7 +128,7 @@ class HeadControls(nn.Module):
         """Save expressions in this run folder, and offer those that lie there.
 
         Raises:
-            SubjectError: its file of saved expressions cannot be read.
+            InputError: its file of saved expressions cannot be read.
         """
         self._saved_path = folder / SAVED_NAME
         if self._saved_path.is_file():

@@ -1,6 +1,6 @@
-"""The data manager: training rays from uint8 pictures in memory, evaluation one picture at a time.
+"""The data manager: training rays from uint8 images in memory, evaluation one image at a time.
 
-Pictures are read when the first training batch is asked for, so evaluation, rendering and the viewer never hold the
+Images are read when the first training batch is asked for, so evaluation, rendering and the viewer never hold the
 training set. Rays of a step come from few frames and carry only their timestep: the head is posed a few times a step.
 """
 
@@ -25,16 +25,16 @@ from PIL import Image
 from rich.progress import track
 
 from partnerface_ns.capture.capture import Frame
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.plugin.dataparser import FlameDataParserConfig, Recording, scaled
 from partnerface_ns.rendering.rays import RayBatch
-from partnerface_ns.training.loop import Pictures, RaySampler, RaySamplerConfig, region_boxes
+from partnerface_ns.training.rays import RaySampler, RaySamplerConfig, TrainingImages, region_boxes
 
 
 @dataclass
 class PartnerfaceDataManagerConfig(VanillaDataManagerConfig):
-    """Pictures and rays."""
+    """Images and rays."""
 
     _target: Type = field(default_factory=lambda: PartnerfaceDataManager)
     """Target class to instantiate."""
@@ -61,7 +61,7 @@ class PartnerfaceDataManagerConfig(VanillaDataManagerConfig):
 
 
 class FrameDataset(InputDataset):
-    """Pictures composited on the background, with their masks and frames."""
+    """Images composited on the background, with their masks and frames."""
 
     def __init__(self, dataparser_outputs: DataparserOutputs, scale_factor: float = 1.0) -> None:
         super().__init__(dataparser_outputs, scale_factor)
@@ -69,15 +69,15 @@ class FrameDataset(InputDataset):
         self._recorded: tuple[Frame, ...] = self.metadata["frames"]
         self.frames = tuple(scaled(frame, self.metadata["scale"]) for frame in self._recorded)
 
-    def picture(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Colours (height, width, 3) and mask (height, width), uint8; zeros for a frame without a picture."""
-        from partnerface_ns.capture.images import load_picture
+    def image(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Colours (height, width, 3) and mask (height, width), uint8; zeros for a frame without an image."""
+        from partnerface_ns.capture.images import load_image
 
         camera = self.frames[index].camera
         if self._recorded[index].image_path is None:
             size = (camera.height, camera.width)
             return np.zeros((*size, 3), np.uint8), np.zeros(size, np.uint8)
-        rgb, mask = load_picture(self._recorded[index], self.recording.background)
+        rgb, mask = load_image(self._recorded[index], self.recording.background)
         if rgb.shape[:2] == (camera.height, camera.width):
             return rgb, mask
         resize = lambda a: np.array(  # noqa: E731
@@ -86,11 +86,11 @@ class FrameDataset(InputDataset):
         return resize(rgb), resize(mask)
 
     def get_numpy_image(self, image_idx: int) -> np.ndarray:
-        return self.picture(image_idx)[0]
+        return self.image(image_idx)[0]
 
     def get_data(self, image_idx: int, image_type: str = "float32") -> dict[str, Any]:
         """The image (float32 in [0, 1], or uint8), its mask in [0, 1], and the frame that it shows."""
-        rgb, mask = self.picture(image_idx)
+        rgb, mask = self.image(image_idx)
         image = torch.from_numpy(rgb)
         return {
             "image_idx": image_idx,
@@ -116,24 +116,24 @@ class PartnerfaceDataManager(VanillaDataManager[FrameDataset]):
         return FrameDataset(self.dataparser.get_dataparser_outputs(split=self.test_split))
 
     def setup_train(self) -> None:
-        """Nothing yet: pictures are read for the first batch, or by `load_pictures`."""
+        """Nothing yet: images are read for the first batch, or by `load_images`."""
         self._sampler: RaySampler | None = None
 
     def setup_eval(self) -> None:
-        """Loaders of whole evaluation pictures, read one at a time."""
+        """Loaders of whole evaluation images, read one at a time."""
         self.fixed_indices_eval_dataloader = FixedIndicesEvalDataloader(self.eval_dataset, device=self.device)
         self.eval_dataloader = RandIndicesEvalDataloader(self.eval_dataset, device=self.device)
 
-    def load_pictures(self) -> None:
-        """Read all training pictures into memory, with a progress bar.
+    def load_images(self) -> None:
+        """Read all training images into memory, with a progress bar.
 
         Raises:
-            SubjectError: a picture is missing or cannot be used.
+            InputError: an image is missing or cannot be used.
         """
         if self._sampler is None:
-            indices = track(range(len(self.train_dataset)), "Reading training pictures", transient=True)
-            pictures = _pictures(self.train_dataset, indices)
-            self._sampler = RaySampler(self.config.sampler, pictures, self.config.seed + self.local_rank)
+            indices = track(range(len(self.train_dataset)), "Reading training images", transient=True)
+            images = _images(self.train_dataset, indices)
+            self._sampler = RaySampler(self.config.sampler, images, self.config.seed + self.local_rank)
 
     def next_train(self, step: int) -> tuple[RayBundle, dict[str, Any]]:
         """The rays of a training step, and the colours and masks that they should see."""
@@ -141,22 +141,22 @@ class PartnerfaceDataManager(VanillaDataManager[FrameDataset]):
 
     def next_rays(self, step: int) -> RayBatch:
         """The same as the avatar takes it, on the CPU."""
-        self.load_pictures()
+        self.load_images()
         self.train_count += 1
         assert self._sampler is not None
         batch = self._sampler.sample(step)
-        self.frames_of_batch = [self.train_dataset.frames[i] for i in batch.picture.tolist()]
+        self.frames_of_batch = [self.train_dataset.frames[i] for i in batch.image.tolist()]
         return batch
 
     def next_eval(self, step: int) -> tuple[RayBundle, dict[str, Any]]:
-        """Rays of one evaluation picture, chosen by the step."""
+        """Rays of one evaluation image, chosen by the step."""
         self.eval_count += 1
-        pictures = _pictures(self.eval_dataset, [step % len(self.eval_dataset)])
-        sampler = RaySampler(self.config.sampler, pictures, self.config.seed)
+        images = _images(self.eval_dataset, [step % len(self.eval_dataset)])
+        sampler = RaySampler(self.config.sampler, images, self.config.seed)
         return self._bundle(sampler.sample(step))
 
     def next_eval_image(self, step: int) -> tuple[Cameras, dict[str, Any]]:
-        """A random evaluation picture."""
+        """A random evaluation image."""
         return next(iter(self.eval_dataloader))
 
     def get_train_rays_per_batch(self) -> int:
@@ -171,22 +171,22 @@ class PartnerfaceDataManager(VanillaDataManager[FrameDataset]):
             origins=batch.rays.origins,
             directions=batch.rays.directions,
             pixel_area=torch.ones_like(batch.mask),
-            camera_indices=batch.picture[frame][:, None],
+            camera_indices=batch.image[frame][:, None],
             metadata={"timestep": batch.timesteps[frame][:, None]},
         )
         return bundle.to(self.device), {"image": batch.rgb.to(self.device), "mask": batch.mask.to(self.device)}
 
 
-def _pictures(dataset: FrameDataset, indices: Iterable[int]) -> Pictures:
-    """Some of a dataset's pictures, with the boxes of mouth and eyes that rays are aimed at."""
+def _images(dataset: FrameDataset, indices: Iterable[int]) -> TrainingImages:
+    """Some of a dataset's images, with the boxes of mouth and eyes that rays are aimed at."""
     capture, chosen, rgb, mask = dataset.recording.capture, [], [], []
     for index in indices:
         frame = dataset.frames[index]
         if frame.image_path is None:
-            raise SubjectError(capture.root, "cannot be trained on", found=f"no picture of timestep {frame.timestep}")
-        colors, foreground = dataset.picture(index)
+            raise InputError(capture.root, "cannot be trained on", found=f"no image of timestep {frame.timestep}")
+        colors, foreground = dataset.image(index)
         chosen.append(frame)
         rgb.append(colors)
         mask.append(foreground)
     head = ShapedHead.of(dataset.recording.head_model, capture.identity, capture.static_offset)
-    return Pictures(rgb, mask, chosen, region_boxes(head, capture.track, chosen))
+    return TrainingImages(rgb, mask, chosen, region_boxes(head, capture.track, chosen))

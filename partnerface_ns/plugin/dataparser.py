@@ -20,7 +20,7 @@ from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 
 from partnerface_ns.capture.capture import Camera, Capture, Frame, HeadModelRef
 from partnerface_ns.capture.names import CaptureFormat
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.state import HeadState
 
@@ -42,9 +42,9 @@ class FlameDataParserConfig(DataParserConfig):
     """Head model file (.npz, or FLAME's .pkl), or the name of the built-in open head; None takes the one in the
     capture's folder, else the open head if the capture was tracked with it."""
     background: Tuple[float, float, float] = (1.0, 1.0, 1.0)
-    """Colour in [0, 1] that pictures are composited on, where the capture does not bring its own."""
+    """Colour in [0, 1] that images are composited on, where the capture does not bring its own."""
     downscale_factor: Optional[float] = None
-    """Pictures and cameras are made smaller by this factor; None leaves them as they are."""
+    """Images and cameras are made smaller by this factor; None leaves them as they are."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Recording:
     capture: Capture
     head_model: HeadModel
     background: tuple[float, float, float]
-    """Colour behind the person in the pictures, in [0, 1]."""
+    """Colour behind the person in the images, in [0, 1]."""
     info: AvatarInfo | None = None
     """What an avatar file says of a capture that is gone."""
 
@@ -78,7 +78,7 @@ class FlameDataParser(DataParser):
         """The capture and its head model.
 
         Raises:
-            SubjectError: something in the folder cannot be used, or was tracked with another head model.
+            InputError: something in the folder cannot be used, or was tracked with another head model.
         """
         if self._recording is None:
             is_avatar = self.config.data.suffix == ".pt" and self.config.data.is_file()
@@ -93,7 +93,7 @@ class FlameDataParser(DataParser):
 
         if not self.config.data.exists():
             hint = "name its new place: --data of ns-train, ns-render dataset and partnerface report"
-            raise SubjectError(self.config.data, "the capture's folder does not exist", hint=hint)
+            raise InputError(self.config.data, "the capture's folder does not exist", hint=hint)
         capture = load_capture(self.config.data, self.config.format, self.config.head_model)
         head_model = resolve_head_model(capture, self.config.head_model)
         capture = with_validation(without_torn_heads(capture, head_model))
@@ -101,7 +101,7 @@ class FlameDataParser(DataParser):
         return Recording(capture, head_model, capture.background or self.config.background)
 
     def _read_avatar(self) -> Recording:
-        """A capture of one frame without a picture: the neutral face before the first training camera."""
+        """A capture of one frame without an image: the neutral face before the first training camera."""
         from partnerface_ns.avatar.file_format import load_avatar
 
         path = self.config.data
@@ -190,8 +190,8 @@ def _print_notes(capture: Capture, head_model: HeadModel) -> None:
     from partnerface_ns.capture.held_out import training_doubt
     from partnerface_ns.capture.images import mask_doubt
 
-    pictured = [frame for frame in capture.frames if frame.image_path is not None]
-    doubts = [training_doubt(capture), mask_doubt(pictured[:: max(1, len(pictured) // 3)])] if pictured else []
+    imaged = [frame for frame in capture.frames if frame.image_path is not None]
+    doubts = [training_doubt(capture), mask_doubt(imaged[:: max(1, len(imaged) // 3)])] if imaged else []
     warnings = [f"Warning: {line}" for line in (*capture.warnings, *filter(None, doubts))]
     for line in (*filter(None, (*capture.remarks, version_doubt(capture, head_model))), *warnings):
         print(f"{capture.name}: {line}")
@@ -200,12 +200,12 @@ def _print_notes(capture: Capture, head_model: HeadModel) -> None:
 def _frames_of(capture: Capture, split: str) -> tuple[Frame, ...]:
     frames = capture.frames_of(split)
     if not frames:
-        raise SubjectError(capture.root, f"the {split} split is empty", expected="at least one frame", found=0)
+        raise InputError(capture.root, f"the {split} split is empty", expected="at least one frame", found=0)
     return frames
 
 
 def _image_name(capture: Capture, frame: Frame) -> Path:
-    """The frame's image; a frame that only drives gets the name its picture would have."""
+    """The frame's image; a frame that only drives gets the name its image would have."""
     name = f"{frame.timestep:05d}_{frame.camera_index:02d}.png"
     return frame.image_path or capture.root / "images" / name
 

@@ -28,16 +28,16 @@ from partnerface_ns.avatar.avatar import Avatar
 from partnerface_ns.avatar.config import AvatarConfig
 from partnerface_ns.avatar.file_format import AvatarInfo
 from partnerface_ns.avatar.init import Subject
-from partnerface_ns.baked.baked_avatar import PreparedAvatar
+from partnerface_ns.baked.baked_avatar import BakedAvatar
 from partnerface_ns.capture.capture import Capture, Frame
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.plugin.animation import Animation
 from partnerface_ns.plugin.clips import Look
 from partnerface_ns.plugin.controls import HeadControls
-from partnerface_ns.plugin.course import Course
 from partnerface_ns.plugin.dataparser import Recording
 from partnerface_ns.plugin.page import MutedPart, PageView
+from partnerface_ns.plugin.schedule_callback import ScheduleCallback
 from partnerface_ns.plugin.seen_views import SeenViews
 from partnerface_ns.plugin.viewer import FaceView, RecordedPage
 from partnerface_ns.rendering.rays import Rays
@@ -102,7 +102,7 @@ class PartnerfaceModel(Model):
         self.page_view = PageView(self.avatar, self._part_names(), self.face_view.look_at_front)
         self._muted = MutedPart(self.avatar)
         self._seen: SeenViews | None = None
-        self._prepared: PreparedAvatar | None = None
+        self._prepared: BakedAvatar | None = None
         self._preparing = threading.Lock()
         self.register_load_state_dict_post_hook(lambda module, _: module._forget_prepared())
         self.fast = False
@@ -126,7 +126,7 @@ class PartnerfaceModel(Model):
         self, training_callback_attributes: TrainingCallbackAttributes
     ) -> list[TrainingCallback]:
         """Stage, learning rates and the end of the run, set before and after every step."""
-        course = Course(self, training_callback_attributes.trainer)
+        course = ScheduleCallback(self, training_callback_attributes.trainer)
         return [
             TrainingCallback([TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], course.before_step),
             TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN_ITERATION], course.after_step),
@@ -145,7 +145,7 @@ class PartnerfaceModel(Model):
         return {**output.images(), "output": output}
 
     def get_metrics_dict(self, outputs: dict[str, Tensor], batch: dict[str, Any]) -> dict[str, Tensor]:
-        """PSNR of the batch's rays, which are not spread evenly over the picture."""
+        """PSNR of the batch's rays, which are not spread evenly over the image."""
         return {"psnr": -10 * torch.log10((outputs["rgb"].detach() - batch["image"]).square().mean())}
 
     def get_loss_dict(
@@ -189,7 +189,7 @@ class PartnerfaceModel(Model):
         """Compute what fast images need, which takes seconds; nothing where it is there, or images are exact."""
         with self._preparing:
             if self.prepares:
-                self._prepared = PreparedAvatar(self.avatar)
+                self._prepared = BakedAvatar(self.avatar)
 
     def _fast(
         self, origins: Tensor, directions: Tensor, states: HeadState, residuals: Tensor | None
@@ -214,7 +214,7 @@ class PartnerfaceModel(Model):
     def get_image_metrics_and_images(
         self, outputs: dict[str, Tensor], batch: dict[str, Any]
     ) -> tuple[dict[str, float], dict[str, Tensor]]:
-        """Metrics of one evaluation picture, with truth and result side by side."""
+        """Metrics of one evaluation image, with truth and result side by side."""
         from partnerface_ns.rendering.metrics import image_metrics, metric_regions
 
         frame: Frame = batch["frame"]
@@ -262,20 +262,20 @@ class PartnerfaceModel(Model):
             self._seen = SeenViews(self._recording.capture, ShapedHead(model, head.verts_rest.detach().cpu()))
         return self._seen
 
-    def _moment_of_look(self, look: Look) -> tuple[HeadState, Int[Tensor, frames] | None]:
+    def _moment_of_look(self, look: Look) -> tuple[HeadState, Int[Tensor, "frames"] | None]:
         if look.channels is not None:
             return self.head_controls.state(look.channels).to(self.device), None
         return self._moment_of_timestep(None if look.timestep is None else min(look.timestep, len(self._track) - 1))
 
     # -- which head state ----------------------------------------------------------------------------------------
 
-    def _moment_of_camera(self, camera: Cameras) -> tuple[HeadState, Int[Tensor, frames] | None]:
+    def _moment_of_camera(self, camera: Cameras) -> tuple[HeadState, Int[Tensor, "frames"] | None]:
         """The one head state that an image shows, and its timestep if it has a torso of its own."""
         if self._of_page(camera):
             return self._moment_of_look(self.look(time.monotonic()))
         return self._moment_of_timestep(self._timestep_of_camera(camera))
 
-    def _moment_of_timestep(self, timestep: int | None) -> tuple[HeadState, Int[Tensor, frames] | None]:
+    def _moment_of_timestep(self, timestep: int | None) -> tuple[HeadState, Int[Tensor, "frames"] | None]:
         if timestep is None:
             return self._neutral(), None
         present = torch.tensor([timestep], device=self.device)
@@ -296,7 +296,7 @@ class PartnerfaceModel(Model):
             return frames[metadata["cam_idx"]].timestep
         return None
 
-    def _states(self, timesteps: Int[Tensor, frames]) -> HeadState:
+    def _states(self, timesteps: Int[Tensor, "frames"]) -> HeadState:
         if self._track.expression.device != timesteps.device:
             self._track = self._track.to(timesteps.device)
         return self._track[timesteps]
@@ -307,7 +307,7 @@ class PartnerfaceModel(Model):
         zero = torch.zeros_like
         return replace(state, expression=zero(state.expression), jaw=zero(state.jaw), eyes=zero(state.eyes))
 
-    def _residuals_of(self, timesteps: Int[Tensor, frames]) -> Int[Tensor, frames] | None:
+    def _residuals_of(self, timesteps: Int[Tensor, "frames"]) -> Int[Tensor, "frames"] | None:
         """The timesteps if the avatar was trained on all of them: only those have a torso of their own."""
         own = torch.equal(self.capture_digest.cpu(), self._digest)
         return timesteps if own and bool(self._trained[timesteps.cpu()].all()) else None
@@ -326,7 +326,7 @@ def _first_frame(capture: Capture) -> Frame:
     return next(capture.frames_of(split)[0] for split in ("train", "val", "test") if capture.splits[split])
 
 
-def _trained_timesteps(capture: Capture) -> Bool[Tensor, timesteps]:
+def _trained_timesteps(capture: Capture) -> Bool[Tensor, "timesteps"]:
     trained = torch.zeros(capture.num_timesteps, dtype=torch.bool)
     trained[[frame.timestep for frame in capture.frames_of("train")]] = True
     return trained
@@ -338,7 +338,7 @@ def _digest(track: HeadState) -> Tensor:
     return torch.tensor(list(hashlib.sha256(content).digest()[:8]), dtype=torch.uint8)
 
 
-def _timesteps_of_rays(rays: RayBundle, num_timesteps: int) -> Int[Tensor, rays] | None:
+def _timesteps_of_rays(rays: RayBundle, num_timesteps: int) -> Int[Tensor, "rays"] | None:
     if "timestep" in rays.metadata:
         return rays.metadata["timestep"][:, 0]
     if rays.times is not None:

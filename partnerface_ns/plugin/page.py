@@ -1,6 +1,6 @@
-"""What a viewer page can do besides the picture: one part alone or without its deformation, the mesh.
+"""What a viewer page can do besides the image: one part alone or without its deformation, the mesh.
 
-Nothing of it reaches training, evaluation or rendered files: the model asks only for pictures of a page.
+Nothing of it reaches training, evaluation or rendered files: the model asks only for images of a page.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from partnerface_ns.capture.capture import Camera
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.plugin.clips import Look
 from partnerface_ns.plugin.elements import PageButton, PageCheckbox, PageDropdown
-from partnerface_ns.rendering.figures import to_picture
-from partnerface_ns.rendering.overlay import mesh_over_picture
+from partnerface_ns.rendering.figures import to_image
+from partnerface_ns.rendering.overlay import mesh_over_image
 from partnerface_ns.warp.part_assigner import PartWeights
 
 ALL, SOLO, MUTED = "all", "solo", "muted"
@@ -50,7 +50,7 @@ class PageView(nn.Module):
         self.c_shown = PageDropdown(
             "Shown", SOLO, [SOLO, MUTED], hint="solo: the rest is grey; muted: as if this part did not deform"
         )
-        self.d_mesh = PageCheckbox("Mesh", False, hint="The tracked mesh over the picture")
+        self.d_mesh = PageCheckbox("Mesh", False, hint="The tracked mesh over the image")
 
     def _reset(self, button: Any) -> None:
         if button.page is not None:
@@ -67,11 +67,11 @@ class PageView(nn.Module):
         return self.c_shown.value == MUTED
 
     def dressed(self, outputs: dict[str, Tensor], camera: Cameras, states: HeadState, look: Look) -> dict[str, Tensor]:
-        """A page's picture with what its controls ask for.
+        """A page's image with what its controls ask for.
 
         Args:
             outputs: images (height, width, channels).
-            camera: of the picture, shape (1,).
+            camera: of the image, shape (1,).
             states: the head state that it shows, batch axes (1,).
             look: what is asked for.
         """
@@ -87,7 +87,7 @@ class PageView(nn.Module):
         verts = head.pose(states).verts[0].cpu().numpy()
         nothing = np.zeros(rgb.shape[:2], np.uint8)
         faces = head.model.faces.cpu().numpy()
-        drawn = mesh_over_picture(to_picture(rgb), nothing, verts, faces, _camera_of(camera), side=max(rgb.shape[:2]))
+        drawn = mesh_over_image(to_image(rgb), nothing, verts, faces, _camera_of(camera), side=max(rgb.shape[:2]))
         return torch.from_numpy(drawn).to(rgb) / 255
 
 
@@ -109,7 +109,7 @@ def share_of_part(avatar: Avatar, outputs: dict[str, Tensor], part: int) -> Floa
 
 
 class MutedPart:
-    """Leaves one part's deformation out of an avatar's pictures, in the thread that asks for it alone."""
+    """Leaves one part's deformation out of an avatar's images, in the thread that asks for it alone."""
 
     def __init__(self, avatar: Avatar) -> None:
         self._here = threading.local()
@@ -123,7 +123,7 @@ class MutedPart:
 
     @contextmanager
     def muted(self, part: int | None) -> Iterator[None]:
-        """Mute a part, or none, until the end of the block; a picture that is given up ends it too."""
+        """Mute a part, or none, until the end of the block; an image that is given up ends it too."""
         before = self.part
         try:
             self._here.part = part

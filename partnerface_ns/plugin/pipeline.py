@@ -1,4 +1,4 @@
-"""The pipeline: strict loading of a checkpoint, and evaluation that keeps every picture's values."""
+"""The pipeline: strict loading of a checkpoint, and evaluation that keeps every image's values."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from torch import Tensor
 from partnerface_ns.avatar.file_format import AVATAR_NAME, check_same_head_model
 from partnerface_ns.capture.capture import Frame
 from partnerface_ns.common.clock import seconds_when_done
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.files import require_writable
 from partnerface_ns.common.progress import progress
 from partnerface_ns.plugin.datamanager import PartnerfaceDataManager, PartnerfaceDataManagerConfig
@@ -30,11 +30,11 @@ from partnerface_ns.plugin.model import PartnerfaceModel, PartnerfaceModelConfig
 from partnerface_ns.plugin.process import nerfstudio_command, provide_ffmpeg
 
 PER_IMAGE_NAME = "per_image.csv"
-"""File in the run folder that holds the last evaluation's values of every picture."""
+"""File in the run folder that holds the last evaluation's values of every image."""
 NO_METRICS = ("image", "timestep", "camera", "weights")
 """Columns of that file that say what was evaluated: `weights` tells one training state from another."""
 _ONLY_SHOWN = ("ns-viewer", "camera-path", "spiral")
-"""Commands of nerfstudio's that need no picture and no training camera."""
+"""Commands of nerfstudio's that need no image and no training camera."""
 _EXPORTS = ("tsdf", "cameras")
 """Commands of ns-export that work with an avatar."""
 
@@ -46,7 +46,7 @@ class PartnerfacePipelineConfig(VanillaPipelineConfig):
     _target: Type = field(default_factory=lambda: PartnerfacePipeline)
     """Target class to instantiate."""
     datamanager: PartnerfaceDataManagerConfig = field(default_factory=PartnerfaceDataManagerConfig)
-    """Pictures and rays."""
+    """Images and rays."""
     model: PartnerfaceModelConfig = field(default_factory=PartnerfaceModelConfig)
     """The avatar."""
     run_folder: tyro.conf.Suppress[Optional[Path]] = None
@@ -81,7 +81,7 @@ class PartnerfacePipeline(VanillaPipeline):
         """Load a checkpoint; unlike nerfstudio's own, never in part.
 
         Raises:
-            SubjectError: the checkpoint belongs to other settings or to another head model.
+            InputError: the checkpoint belongs to other settings or to another head model.
         """
         source = self.config.run_folder or "checkpoint"
         prefix = "_model."
@@ -90,22 +90,22 @@ class PartnerfacePipeline(VanillaPipeline):
         try:
             self.model.load_state_dict(state, strict=True)
         except RuntimeError as error:
-            raise SubjectError(source, "the checkpoint does not fit these settings", found=error) from error
+            raise InputError(source, "the checkpoint does not fit these settings", found=error) from error
         avatar = self.model.avatar
         check_same_head_model(source, avatar.state_dict(), avatar.skinning.head.model)
 
     def get_average_eval_image_metrics(
         self, step: int | None = None, output_path: Path | None = None, get_std: bool = False
     ) -> dict[str, float]:
-        """Mean metrics of all evaluation pictures; their single values go to a CSV in the run folder.
+        """Mean metrics of all evaluation images; their single values go to a CSV in the run folder.
 
-        ns-eval's own are written beside its result too. A picture that lacks a region does not count in that
+        ns-eval's own are written beside its result too. An image that lacks a region does not count in that
         region's mean.
 
         Args:
             step: training step, unused.
-            output_path: folder for the pictures themselves.
-            get_std: whether to give standard deviations as well (0 for a single picture).
+            output_path: folder for the images themselves.
+            get_std: whether to give standard deviations as well (0 for a single image).
         """
         result = _ns_eval_result(sys.argv)
         if result is not None:
@@ -120,20 +120,20 @@ class PartnerfacePipeline(VanillaPipeline):
         return means | ({f"{name}_std": _std(v) for name, v in values.items()} if get_std else {})
 
     def evaluate(self, indices: Sequence[int] | None = None, output_path: Path | None = None) -> list[dict[str, Any]]:
-        """Values of evaluation pictures, a row each. Those of all also go to the run folder's CSV if it can be written.
+        """Values of evaluation images, a row each. Those of all also go to the run folder's CSV if it can be written.
 
         The pipeline is in evaluation mode afterwards.
 
         Args:
-            indices: of the pictures; None takes all.
-            output_path: folder for the pictures themselves.
+            indices: of the images; None takes all.
+            output_path: folder for the images themselves.
 
         Raises:
-            SubjectError: the capture has frames without pictures.
+            InputError: the capture has frames without images.
         """
         dataset = self.datamanager.eval_dataset
         if any(frame.image_path is None for frame in dataset.frames):
-            raise SubjectError(dataset.recording.capture.root, "has no pictures to compare with")
+            raise InputError(dataset.recording.capture.root, "has no images to compare with")
         self.eval()
         rows = list(self._evaluate(range(len(dataset)) if indices is None else indices, output_path))
         if self.config.run_folder is not None and indices is None:
@@ -183,10 +183,10 @@ def _check_export(program: str, subcommand: str) -> None:
     """Refuse what ns-export would stumble on only after the run is loaded.
 
     Raises:
-        SubjectError: names what works.
+        InputError: names what works.
     """
     if program == "ns-export" and subcommand not in _EXPORTS:
-        raise SubjectError(
+        raise InputError(
             f"ns-export {subcommand}",
             "an avatar cannot be exported so: its surface moves, and it has no density of its own in the world",
             expected="ns-export tsdf, ns-export cameras, or partnerface export (meshes, parts, head states)",

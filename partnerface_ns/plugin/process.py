@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import yaml
 
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 
 
 def allow_numpy_scalars() -> None:
@@ -26,8 +26,8 @@ def allow_numpy_scalars() -> None:
     torch.serialization.add_safe_globals(allowed)
 
 
-def print_subject_errors_alone() -> None:
-    """End a command on an uncaught `SubjectError` with its message alone; all else goes to the hook before.
+def print_input_errors_alone() -> None:
+    """End a command on an uncaught `InputError` with its message alone; all else goes to the hook before.
 
     Python exits with code 1 after the hook, whichever ns-* command was running.
     """
@@ -36,7 +36,7 @@ def print_subject_errors_alone() -> None:
         return
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if isinstance(error, SubjectError):
+        if isinstance(error, InputError):
             print(f"\nError: {error}", file=sys.stderr)
         else:
             previous(kind, error, trace)
@@ -83,7 +83,7 @@ def nerfstudio_command(arguments: Sequence[str]) -> tuple[str, str]:
 
 
 def ignore_framework_warnings() -> None:
-    """Hide what newer versions of torch say to nerfstudio 1.1.5 for every picture; a user can do nothing about it."""
+    """Hide what newer versions of torch say to nerfstudio 1.1.5 for every image; a user can do nothing about it."""
     for message in ("Using a non-tuple sequence for multidimensional", "Converting a tensor with requires_grad=True"):
         warnings.filterwarnings("ignore", message=message, category=UserWarning, module=r"nerfstudio\.")
     for module in (r"nerfstudio\.", r"torch\.jit"):

@@ -18,7 +18,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from partnerface_ns.avatar.file_format import AVATAR_NAME, AvatarInfo, save_avatar
 from partnerface_ns.capture.held_out import require_trainable
 from partnerface_ns.common.command_lines import after_training
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.plugin.checkpoints import (
     Checkpoint,
     checkpoints_in,
@@ -29,7 +29,7 @@ from partnerface_ns.plugin.checkpoints import (
 from partnerface_ns.plugin.dataparser import FlameDataParserConfig, absolute_head_model, head_model_source
 from partnerface_ns.plugin.guarded_optimizers import GuardedOptimizers
 from partnerface_ns.plugin.pipeline import PartnerfacePipeline, PartnerfacePipelineConfig
-from partnerface_ns.training.captured_step import RecordedStep
+from partnerface_ns.training.captured_step import CapturedStep
 from partnerface_ns.training.loop import PlainStep
 from partnerface_ns.training.step_guard import StepGuard, StepResult
 
@@ -82,7 +82,7 @@ class PartnerfaceTrainerConfig(TrainerConfig):
         """Take the newest whole checkpoint of a folder, wherever the run was trained.
 
         Raises:
-            SubjectError: there is none.
+            InputError: there is none.
         """
         self.pipeline.run_folder = folder.resolve()
         checkpoint = newest_checkpoint(self.get_checkpoint_dir())
@@ -93,7 +93,7 @@ class PartnerfaceTrainerConfig(TrainerConfig):
         """Find the checkpoint to go on from, and something that is left to train.
 
         Raises:
-            SubjectError: there is none.
+            InputError: there is none.
         """
         if self.load_dir is not None:
             if (self.load_dir / self.relative_model_dir).is_dir():  # the run's own folder
@@ -113,7 +113,7 @@ class PartnerfaceTrainerConfig(TrainerConfig):
             asked += f" --max-train-minutes {self.max_train_minutes:g}"
         most = math.inf if self.max_train_minutes is None else self.max_train_minutes
         if steps >= self.max_num_iterations or minutes >= most:
-            raise SubjectError(
+            raise InputError(
                 checkpoint.path,
                 "nothing is left to train",
                 expected=f"more than was trained, not {asked}",
@@ -124,7 +124,7 @@ class PartnerfaceTrainerConfig(TrainerConfig):
     def _resolve_paths(self) -> None:
         dataparser = self.pipeline.datamanager.dataparser
         if not isinstance(dataparser, FlameDataParserConfig):
-            raise SubjectError(
+            raise InputError(
                 str(self.method_name),
                 "reads tracked captures only",
                 expected="flame-data",
@@ -151,7 +151,7 @@ class PartnerfaceTrainer(Trainer):
     optimizers: GuardedOptimizers
     last_step: int = -1
     """The last step that was trained."""
-    _step: RecordedStep | PlainStep | None = None
+    _step: CapturedStep | PlainStep | None = None
 
     def __init__(self, config: TrainerConfig, local_rank: int = 0, world_size: int = 1) -> None:
         """Also switch off what cannot change the avatar's precision and would scale its gradients."""
@@ -164,12 +164,12 @@ class PartnerfaceTrainer(Trainer):
         super().__init__(config, local_rank, world_size)
 
     def setup(self, test_mode: Literal["test", "val", "inference"] = "val") -> None:
-        """Also read the training pictures, so that a bad one stops the run before its first step."""
+        """Also read the training images, so that a bad one stops the run before its first step."""
         super().setup(test_mode)
         self.last_step = self._start_step - 1
         self._guard = StepGuard(self.base_dir, self.optimizers.optimizers.values())
         if test_mode != "inference":
-            self.pipeline.datamanager.load_pictures()
+            self.pipeline.datamanager.load_images()
 
     def setup_optimizers(self) -> GuardedOptimizers:
         return GuardedOptimizers(self.config.optimizers.copy(), self.pipeline.get_param_groups())
@@ -200,7 +200,7 @@ class PartnerfaceTrainer(Trainer):
         """One step; a step that is not finite is left out.
 
         Raises:
-            SubjectError: too many steps in a row are not finite.
+            InputError: too many steps in a row are not finite.
         """
         gathered = any(number != 1 for number in self.config.gradient_accumulation_steps.values())
         if self.world_size > 1 or gathered or self.config.log_gradients:
@@ -211,7 +211,7 @@ class PartnerfaceTrainer(Trainer):
         """The avatar computes gradients by itself, on a GPU from a recording, many times as fast."""
         avatar, datamanager = self.pipeline.model.avatar, self.pipeline.datamanager
         if self._step is None:
-            make = RecordedStep if avatar.identity.is_cuda else PlainStep
+            make = CapturedStep if avatar.identity.is_cuda else PlainStep
             self._step = make(avatar, datamanager.train_dataset.recording.capture.track)
         result = self._step(datamanager.next_rays(step))
         self._guard.admit(step, result, datamanager.frames_of_batch)
@@ -245,7 +245,7 @@ class PartnerfaceTrainer(Trainer):
         The avatar is also written by itself, for all that shows it without nerfstudio.
 
         Raises:
-            SubjectError: it cannot be written; the checkpoint before is whole.
+            InputError: it cannot be written; the checkpoint before is whole.
         """
         folder = self.checkpoint_dir
         with written_whole(folder) as self.checkpoint_dir:

@@ -20,10 +20,10 @@ from nerfstudio.viewer.viewer_elements import ViewerControl
 from viser import ClientHandle
 
 from partnerface_ns.capture.capture import Camera
-from partnerface_ns.plugin.clips import Note, Picture
+from partnerface_ns.plugin.clips import Image, Note
 from partnerface_ns.plugin.elements import FromPage
 from partnerface_ns.plugin.page_renderer import PageRenderer, evaluating, image_size
-from partnerface_ns.rendering.figures import to_picture
+from partnerface_ns.rendering.figures import to_image
 
 
 class FaceView(ViewerControl):
@@ -148,10 +148,10 @@ class RecordedPage:
             return None
         return Note(self._viewer.get_camera_state(self._page), self._model.look(now))
 
-    def picture(self, note: Note) -> Picture:
+    def image(self, note: Note) -> Image:
         camera = get_camera(note.camera, *self._size).to(self._model.device)
         with self._viewer.train_lock or contextlib.nullcontext(), evaluating(self._model):
-            return to_picture(self._model.page_image(camera, note.look)["rgb"])
+            return to_image(self._model.page_image(camera, note.look)["rgb"])
 
     def waits_for(self) -> str | None:
         trainer = self._viewer.trainer

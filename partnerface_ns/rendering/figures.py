@@ -1,6 +1,6 @@
-"""Pictures for people: sheets of labelled pictures, errors as heat, parts over a face, and short clips.
+"""Images for people: sheets of labelled images, errors as heat, parts over a face, and short clips.
 
-A picture is uint8 (height, width, 3). Files are written under a temporary name and renamed when they are whole.
+An image is uint8 (height, width, 3). Files are written under a temporary name and renamed when they are whole.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from torch import Tensor
 FULL_HEAT = 0.25
 """Mean absolute error (colours in [0, 1]) that heat shows as white."""
 _GAP, _LABEL, _TEXT_SIZE = 4, 20, 13
-"""Pixels between pictures, for a line of text, and of its letters."""
+"""Pixels between images, for a line of text, and of its letters."""
 _BACKGROUND, _TEXT = (255, 255, 255), (40, 40, 40)
 
 
-def to_picture(image: Float[Tensor, "height width 3"]) -> UInt8[np.ndarray, "height width 3"]:
+def to_image(image: Float[Tensor, "height width 3"]) -> UInt8[np.ndarray, "height width 3"]:
     """Colours in [0, 1] as bytes."""
     return (image.detach().cpu().clamp(0, 1) * 255).round().byte().numpy()
 
@@ -31,7 +31,7 @@ def heat(
 ) -> UInt8[np.ndarray, "height width 3"]:
     """Mean absolute error of each pixel: black, red, yellow, and white from `FULL_HEAT` on."""
     level = 3 * ((rgb - truth).abs().mean(-1, keepdim=True) / FULL_HEAT).clamp(0, 1)
-    return to_picture((level - level.new_tensor([0.0, 1.0, 2.0])).clamp(0, 1))
+    return to_image((level - level.new_tensor([0.0, 1.0, 2.0])).clamp(0, 1))
 
 
 def tinted(
@@ -40,9 +40,9 @@ def tinted(
     accumulation: Float[Tensor, "height width 1"],
     share: float = 0.6,
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """A picture in grey under colours that were rendered with their opacity, as `parts` is."""
+    """An image in grey under colours that were rendered with their opacity, as `parts` is."""
     gray = rgb.mean(-1, keepdim=True)
-    return to_picture(gray * (1 - share * accumulation) + share * tint)
+    return to_image(gray * (1 - share * accumulation) + share * tint)
 
 
 def sheet(
@@ -50,7 +50,7 @@ def sheet(
     columns: Sequence[str],
     captions: Sequence[str] = (),
 ) -> UInt8[np.ndarray, "sheet_height sheet_width 3"]:
-    """Pictures of one size in rows, with a name over each column and a caption over each row.
+    """Images of one size in rows, with a name over each column and a caption over each row.
 
     Args:
         rows: at least one, all of the same length.
@@ -65,41 +65,41 @@ def sheet(
     draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=_TEXT_SIZE)
     for c, name in enumerate(columns):
         draw.text((c * (width + _GAP) + 2, 2), name, fill=_TEXT, font=font)
-    for r, pictures in enumerate(rows):
+    for r, images in enumerate(rows):
         top = header + r * row_height
         if captions:
             draw.text((2, top + 2), captions[r], fill=_TEXT, font=font)
             top += _LABEL
-        for c, picture in enumerate(pictures):
-            canvas.paste(Image.fromarray(picture), (c * (width + _GAP), top))
+        for c, image in enumerate(images):
+            canvas.paste(Image.fromarray(image), (c * (width + _GAP), top))
     return np.array(canvas)
 
 
-def save_picture(path: Path, picture: UInt8[np.ndarray, "height width 3"]) -> None:
+def save_image(path: Path, image: UInt8[np.ndarray, "height width 3"]) -> None:
     """Write a PNG; folders above it are made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.partial")
     try:
-        Image.fromarray(picture).save(partial, format="PNG", optimize=True)
+        Image.fromarray(image).save(partial, format="PNG", optimize=True)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
 
 
-def save_clip(path: Path, pictures: Iterable[UInt8[np.ndarray, "height width 3"]], fps: float) -> None:
-    """Write pictures of one size as an MP4 (H.264); an odd last row or column is left out, as the format asks.
+def save_clip(path: Path, images: Iterable[UInt8[np.ndarray, "height width 3"]], fps: float) -> None:
+    """Write images of one size as an MP4 (H.264); an odd last row or column is left out, as the format asks.
 
     Args:
         path: ends in `.mp4`.
-        pictures: at least one.
-        fps: pictures a second.
+        images: at least one.
+        fps: images a second.
     """
     import imageio_ffmpeg
 
     partial, writer = path.with_name(f"{path.stem}.partial{path.suffix}"), None
     try:
-        for picture in pictures:
-            even = picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2]
+        for image in images:
+            even = image[: image.shape[0] // 2 * 2, : image.shape[1] // 2 * 2]
             if writer is None:
                 size = (even.shape[1], even.shape[0])
                 writer = imageio_ffmpeg.write_frames(
@@ -107,7 +107,7 @@ def save_clip(path: Path, pictures: Iterable[UInt8[np.ndarray, "height width 3"]
                 )
                 writer.send(None)
             writer.send(np.ascontiguousarray(even))
-        assert writer is not None, "no pictures"
+        assert writer is not None, "no images"
         writer.close()
         os.replace(partial, path)
     finally:

@@ -1,4 +1,4 @@
-"""A lattice of directions and distances around what one camera sees, whose values all rays of a picture share.
+"""A lattice of directions and distances around what one camera sees, whose values all rays of an image share.
 
 Nodes are the middles of cells: columns of directions, even in the tangent plane at distance 1, cut at even distances
 from the camera. Volumes over it have axes (row, column, depth). Distances are metres.

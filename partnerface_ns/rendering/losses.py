@@ -33,7 +33,7 @@ class LossConfig:
     smoothness_weight: float = 1e-3
     """Weight of the squared change of the part weights over a centimetre, in the soft stage."""
     mouth_weight: float = 1e-3
-    """Weight of the mean squared colour inside the mouth, so that what no picture shows of it is dark, not skin; 0
+    """Weight of the mean squared colour inside the mouth, so that what no image shows of it is dark, not skin; 0
     leaves it out, and so does a head model whose mouth has no inside."""
 
 

@@ -1,7 +1,7 @@
-"""How close a rendered picture is to the truth: over the whole picture, the head, the mouth and the eyes.
+"""How close a rendered image is to the truth: over the whole image, the head, the mouth and the eyes.
 
-Pictures are (height, width, 3) in [0, 1]. PSNR is that of the mean squared error over a region's pixels, at most
-100 dB; a region without a pixel in the picture has NaN. SSIM is that of Wang et al., 2004, with a Gaussian window of
+Images are (height, width, 3) in [0, 1]. PSNR is that of the mean squared error over a region's pixels, at most
+100 dB; a region without a pixel in the image has NaN. SSIM is that of Wang et al., 2004, with a Gaussian window of
 11 pixels and sigma 1.5; the head's is the mean of its map over the head's pixels.
 """
 
@@ -33,7 +33,7 @@ _MIN_LPIPS_SIDE = 64
 def metric_regions(
     verts: Float[Tensor, "verts 3"], model: HeadModel, camera: Camera
 ) -> dict[str, Bool[Tensor, "height width"]]:
-    """The pixels of `head`, `mouth` and `eyes` in a picture.
+    """The pixels of `head`, `mouth` and `eyes` in an image.
 
     Head is the convex hull of the projected vertices above the neck (no lower than the chin in the rest pose), mouth
     the box of the lips, eyes a box for each of them. Regions are empty where a vertex is not in front of the camera.
@@ -41,7 +41,7 @@ def metric_regions(
     Args:
         verts: posed vertices, world frame.
         model: their head model.
-        camera: of the picture.
+        camera: of the image.
     """
     verts = verts.detach().cpu()
     T = torch.from_numpy(camera.T_world_camera).to(verts.dtype)
@@ -71,7 +71,7 @@ def image_metrics(
     truth: Float[Tensor, "height width 3"],
     regions: Mapping[str, Bool[Tensor, "height width"]],
 ) -> dict[str, float]:
-    """PSNR (dB), SSIM and mean absolute error of a picture, and of its regions."""
+    """PSNR (dB), SSIM and mean absolute error of an image, and of its regions."""
     squared_error = (rgb - truth).square().mean(-1)
     similarity = ssim_map(rgb, truth)
     return {
@@ -95,7 +95,7 @@ def psnr(squared_error: Float[Tensor, "pixels"]) -> float:
 def ssim_map(
     rgb: Float[Tensor, "height width 3"], truth: Float[Tensor, "height width 3"]
 ) -> Float[Tensor, "height width"]:
-    """Structural similarity around each pixel, mean of the channels; the picture is mirrored at its border."""
+    """Structural similarity around each pixel, mean of the channels; the image is mirrored at its border."""
     x, y = rgb.permute(2, 0, 1)[:, None].double(), truth.permute(2, 0, 1)[:, None].double()
     mean_x, mean_y = _blurred(x), _blurred(y)
     var_x, var_y = _blurred(x * x) - mean_x.square(), _blurred(y * y) - mean_y.square()
@@ -110,9 +110,9 @@ def ssim_map(
 def lpips_or_reason() -> tuple[
     Callable[[Float[Tensor, "height width 3"], Float[Tensor, "height width 3"]], float] | None, str | None
 ]:
-    """LPIPS (AlexNet) of two pictures, or one line that says why there is none; tried once in a process.
+    """LPIPS (AlexNet) of two images, or one line that says why there is none; tried once in a process.
 
-    Its weights are torchvision's, downloaded on first use. Pictures below 64 pixels a side have NaN.
+    Its weights are torchvision's, downloaded on first use. Images below 64 pixels a side have NaN.
     """
     try:
         from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
@@ -135,7 +135,7 @@ def _blurred(planes: Float[Tensor, "channels 1 height width"]) -> Float[Tensor, 
     kernel = torch.exp(-0.5 * (offsets / _SIGMA).square())
     kernel = kernel / kernel.sum()
     border = _WINDOW // 2
-    mirror = min(planes.shape[-2:]) > border  # smaller pictures have too few pixels to mirror
+    mirror = min(planes.shape[-2:]) > border  # smaller images have too few pixels to mirror
     padded = F.pad(planes, [border] * 4, mode="reflect" if mirror else "replicate")
     return F.conv2d(F.conv2d(padded, kernel[None, None, :, None]), kernel[None, None, None, :])
 

@@ -1,4 +1,4 @@
-"""The tracked head over its picture, for people to judge a capture by."""
+"""The tracked head over its image, for people to judge a capture by."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NEAREST = 0.02
 """Metres before the camera from which the head can be drawn."""
 
 
-def mesh_over_picture(
+def mesh_over_image(
     rgb: UInt8[np.ndarray, "height width 3"],
     mask: UInt8[np.ndarray, "height width"],
     verts: Float[np.ndarray, "verts 3"],
@@ -25,20 +25,20 @@ def mesh_over_picture(
     camera: Camera,
     side: int = 384,
 ) -> UInt8[np.ndarray, "rows columns 3"]:
-    """The picture with the shaded mesh on it and the mask's border in red; nothing is drawn behind the camera.
+    """The image with the shaded mesh on it and the mask's border in red; nothing is drawn behind the camera.
 
     Args:
         rgb: colours.
         mask: foreground.
         verts: posed vertices, world frame.
         faces: triangles to draw, (faces, 3).
-        camera: of the picture.
+        camera: of the image.
         side: pixels of the result's longer side.
     """
     scale = side / max(camera.width, camera.height)
     width, height = round(camera.width * scale), round(camera.height * scale)
     resize = lambda image, how: np.array(Image.fromarray(image).resize((width, height), how))  # noqa: E731
-    picture = resize(rgb, Image.Resampling.BILINEAR).reshape(-1, 3).astype(np.float32)
+    image = resize(rgb, Image.Resampling.BILINEAR).reshape(-1, 3).astype(np.float32)
     inside = resize(mask, Image.Resampling.BILINEAR) > 127
     depth = (camera.T_world_camera[:3, 3] - verts) @ camera.T_world_camera[:3, 2]
     if depth[faces].min() > _NEAREST:
@@ -47,8 +47,8 @@ def mesh_over_picture(
         visible = rasterize(*project(verts, intrinsics, camera.T_world_camera), faces, width, height)
         shade = _facing(verts[visible.corners], camera)
         drawn = (40 + 215 * shade[:, None]) * _MESH
-        picture[visible.samples] = _OPACITY * drawn + (1 - _OPACITY) * picture[visible.samples]
-    image = picture.reshape(height, width, 3).astype(np.uint8)
+        image[visible.samples] = _OPACITY * drawn + (1 - _OPACITY) * image[visible.samples]
+    image = image.reshape(height, width, 3).astype(np.uint8)
     image[inside & ~binary_erosion(inside, border_value=1)] = _OUTLINE
     return image
 

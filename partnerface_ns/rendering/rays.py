@@ -35,8 +35,8 @@ class RayBatch:
 
     rays: Rays
     """Equally many of each frame, frame by frame."""
-    picture: Int[Tensor, "frames"]
-    """Which pictures, by their place in the sampler's list, the frames of `rays` are."""
+    image: Int[Tensor, "frames"]
+    """Which images, by their place in the sampler's list, the frames of `rays` are."""
     timesteps: Int[Tensor, "frames"]
     """Theirs in the training capture."""
     pixels: Int[Tensor, "rays 2"]
@@ -47,7 +47,7 @@ class RayBatch:
     """True foreground in [0, 1]."""
 
 
-def rays_of_picture(camera: Camera, device: torch.device) -> Rays:
+def rays_of_image(camera: Camera, device: torch.device) -> Rays:
     """Rays of one frame through the centres of all pixels, row by row."""
     sides = (torch.arange(side, device=device) for side in (camera.height, camera.width))
     rows, columns = torch.meshgrid(*sides, indexing="ij")

@@ -59,7 +59,7 @@ class SamplingConfig:
     """Share of the possible cells whose density is computed anew at each refresh."""
 
 
-class DensityGrid(nn.Module):
+class OccupancyGrid(nn.Module):
     """Density remembered over the canonical box."""
 
     possible: Tensor
@@ -98,7 +98,7 @@ class DensityGrid(nn.Module):
         """Remembered density, widened by one cell; zero outside the box."""
         return self._look_up(self.widened, self.resolution, points)
 
-    def near_matter(self, points: Float[Tensor, "*batch 3"]) -> Bool[Tensor, "*batch"]:
+    def near_occupied(self, points: Float[Tensor, "*batch 3"]) -> Bool[Tensor, "*batch"]:
         """Whether a point is within about eight cells of matter: a face that moves does not leave that distance."""
         return self._look_up(self.surroundings, self.resolution // _COARSE, points) > 0
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from partnerface_ns.capture.capture import Capture, Frame
+from partnerface_ns.capture.convention_fixes import CONVENTION_FIXES
 from partnerface_ns.capture.diagnosis import OTHER_HEAD, Verdict, crop_words, shift_words
-from partnerface_ns.capture.mends import MENDS
-from partnerface_ns.capture.names import MendName
+from partnerface_ns.capture.names import FixName
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.tracking.embedding import LandmarkEmbedding
 from partnerface_ns.tracking.face_look import FaceLook, Points, embedding_of, head_landmarks, look_at_faces, look_evenly
@@ -73,7 +73,7 @@ def after_a_look_at_the_face(verdict: Verdict, capture: Capture, model: HeadMode
     faces the verdict stays.
 
     Raises:
-        SubjectError: landmarks need a package that is not installed, or an image cannot be decoded.
+        InputError: landmarks need a package that is not installed, or an image cannot be decoded.
     """
     embedding = embedding_of(model)
     look = None if embedding is None else look_evenly(capture)
@@ -83,18 +83,18 @@ def after_a_look_at_the_face(verdict: Verdict, capture: Capture, model: HeadMode
     heads = evidence.heads()
     distances = look.distances(heads)
     verdict = replace(verdict, face=float(np.median(distances)), bad=_bad_frames(verdict, evidence, distances))
-    cause, mend = _cause(evidence, heads, float(np.median(distances)))
-    return _cleared(verdict) if cause is None else _blamed(verdict, cause, mend)
+    cause, fix = _cause(evidence, heads, float(np.median(distances)))
+    return _cleared(verdict) if cause is None else _blamed(verdict, cause, fix)
 
 
-def _blamed(verdict: Verdict, cause: str, mend: MendName | None) -> Verdict:
+def _blamed(verdict: Verdict, cause: str, fix: FixName | None) -> Verdict:
     """The verdict on a face that is elsewhere; where faces do not tell why, silhouettes may."""
     verdict = replace(verdict, bad=())
     if cause == OTHER_HEAD and verdict.fits is False and verdict.about != "masks":
         return verdict
     if cause == OTHER_HEAD and verdict.overlap is None:
         cause = _SOMEWHERE_ELSE
-    return replace(verdict, fits=False, about="head", cause=cause, mend=mend)
+    return replace(verdict, fits=False, about="head", cause=cause, fix=fix)
 
 
 def _cleared(verdict: Verdict) -> Verdict:
@@ -103,12 +103,12 @@ def _cleared(verdict: Verdict) -> Verdict:
         return verdict
     outside = 0.0 if verdict.overlap is None else verdict.overlap.outside
     if verdict.about != "order" and outside <= _MASKS_OUTSIDE:
-        return replace(verdict, fits=True, cause=None, mend=None)
+        return replace(verdict, fits=True, cause=None, fix=None)
     cause = f"masks of other images, or cut: {100 * outside:.0f}% of the head is outside of them, and its face fits"
-    return replace(verdict, fits=False, about="masks", cause=cause, mend=None)
+    return replace(verdict, fits=False, about="masks", cause=cause, fix=None)
 
 
-def _cause(evidence: _Evidence, heads: Points, own: float) -> tuple[str | None, MendName | None]:
+def _cause(evidence: _Evidence, heads: Points, own: float) -> tuple[str | None, FixName | None]:
     """The mistake that explains why the face is elsewhere, or nothing where it is in its place."""
     lag = _best_lag(evidence, heads)
     if lag:
@@ -119,16 +119,16 @@ def _cause(evidence: _Evidence, heads: Points, own: float) -> tuple[str | None, 
     unordered = _ORDER if _is_unordered(evidence.look, heads) else None
     if own <= FAR:
         return unordered, None
-    mended = {name: _mended_distance(evidence, name) for name in MENDS}
-    best = min(mended, key=lambda name: mended[name])
-    if mended[best] < min(FAR, _MUCH_NEARER * own):
-        return MENDS[best].cause, best
+    fixed = {name: _fixed_distance(evidence, name) for name in CONVENTION_FIXES}
+    best = min(fixed, key=lambda name: fixed[name])
+    if fixed[best] < min(FAR, _MUCH_NEARER * own):
+        return CONVENTION_FIXES[best].cause, best
     return _crop_cause(evidence, heads, own) or unordered or OTHER_HEAD, None
 
 
-def _mended_distance(evidence: _Evidence, name: MendName) -> float:
+def _fixed_distance(evidence: _Evidence, name: FixName) -> float:
     look = evidence.look
-    fixed = MENDS[name].apply(replace(evidence.capture, frames=look.frames))
+    fixed = CONVENTION_FIXES[name].apply(replace(evidence.capture, frames=look.frames))
     heads = head_landmarks(fixed, evidence.model, evidence.embedding, fixed.frames)
     return float(np.median(look.distances(heads)))
 

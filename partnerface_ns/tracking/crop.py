@@ -1,4 +1,4 @@
-"""The square part of the video that becomes the avatar's picture.
+"""The square part of the video that becomes the avatar's image.
 
 The square has one size for the whole video, so that one focal length holds, and it stands still unless the face
 would leave it: a camera that rests lets the background and the shoulders rest. Where the face moves far the centre
@@ -19,7 +19,7 @@ _NEARLY_ALL = 0.8
 _FACE_PLACE = 0.45
 """Where the face's centre rests, as a share of the square from its top."""
 _MARGIN = 0.03
-"""Room around the head where there is some, as a share of the square."""
+"""Capacity around the head where there is some, as a share of the square."""
 _TOUCHES = 0.01
 """Share of the square by which a head may leave it, or come near the frame's border, and count as whole."""
 _SMOOTHING_SECONDS = 1.5

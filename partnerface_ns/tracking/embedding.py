@@ -1,10 +1,10 @@
-"""Where the 478 face landmarks lie on a head model: found by looking at pictures of it.
+"""Where the 478 face landmarks lie on a head model: found by looking at images of it.
 
-The head is drawn from several directions with a slightly open mouth, the landmark detector looks at each picture, and
+The head is drawn from several directions with a slightly open mouth, the landmark detector looks at each image, and
 every landmark is traced back to the surface point under it. The point whose place is nearest to the median over the
 views is kept, with the spread of the views as its uncertainty. Irises are not detected but constructed: where the
-axes through the centre of the eyeball leave it. For the open head `scripts/build_landmarks.py` does this with pictures
-of many synthetic people, and the result is stored with the package; for other heads it is done with plain pictures at
+axes through the centre of the eyeball leave it. For the open head `scripts/build_landmarks.py` does this with images
+of many synthetic people, and the result is stored with the package; for other heads it is done with plain images at
 first use, and kept in the user's cache folder.
 """
 
@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 
 from partnerface_ns.capture.capture import Camera
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
@@ -32,7 +32,7 @@ from partnerface_ns.tracking.landmarks import IRIS_LEFT, IRIS_RIGHT, NUM_LANDMAR
 _SIZE = 384
 """Pixels of a view's side."""
 _DISTANCE, _FOCAL = 0.9, 2.3
-"""Metres from the head, and focal length in picture sides: the head fills three quarters of the view."""
+"""Metres from the head, and focal length in image sides: the head fills three quarters of the view."""
 _YAWS, _PITCHES = (-24.0, -16.0, -8.0, 0.0, 8.0, 16.0, 24.0), (-12.0, 0.0, 12.0)
 """Degrees. Beyond them the detector's landmarks slide over the surface."""
 _JAW_OPEN = 0.18
@@ -44,7 +44,7 @@ _IRIS_RIM = ((1, 0), (0, 1), (-1, 0), (0, -1))
 """Directions of the four rim landmarks in the subject's (left, up), in the detector's order."""
 
 
-class NoFaceError(SubjectError):
+class NoFaceError(InputError):
     """The detector does not recognise a head model as a face."""
 
 
@@ -67,7 +67,7 @@ def landmark_embedding(model: HeadModel) -> LandmarkEmbedding:
     """The landmarks of a head model: from the package, else from the cache, else made now (seconds).
 
     Raises:
-        NoFaceError: no face can be recognised in pictures of this head model.
+        NoFaceError: no face can be recognised in images of this head model.
     """
     stored = files("partnerface_ns.tracking") / "assets" / f"landmarks_{model.fingerprint}.npz"
     if stored.is_file():
@@ -104,22 +104,22 @@ def _cache_folder() -> Path:
 
 
 def embed_landmarks(model: HeadModel) -> LandmarkEmbedding:
-    """Find the landmarks on a head model from pictures of it.
+    """Find the landmarks on a head model from images of it.
 
     Raises:
-        NoFaceError: the detector recognises a face in too few of the pictures.
+        NoFaceError: the detector recognises a face in too few of the images.
     """
     skin, verts = skin_faces(model), _open_mouth(model)
     views = []
     with LandmarkDetector(follow=False, mirrored=False) as detect:
-        for picture, visible in draw_views(model):
-            found = detect(picture)
+        for image, visible in draw_views(model):
+            found = detect(image)
             if found is not None:
                 views.append(trace_landmarks(found[0][:, :2], visible, _SIZE, skin, verts))
     if len(views) < _MIN_VIEWS:
         raise NoFaceError(
             model.name,
-            "no face is recognised in pictures of this head model",
+            "no face is recognised in images of this head model",
             expected=f"{_MIN_VIEWS} of {len(_YAWS) * len(_PITCHES)} views",
             found=len(views),
         )
@@ -127,7 +127,7 @@ def embed_landmarks(model: HeadModel) -> LandmarkEmbedding:
 
 
 def draw_views(model: HeadModel) -> Iterator[tuple[np.ndarray, Visible]]:
-    """Pictures of the head with a slightly open mouth from all directions looked from, and what each pixel sees."""
+    """Images of the head with a slightly open mouth from all directions looked from, and what each pixel sees."""
     verts, albedo = _open_mouth(model), _albedo(model)
     for yaw in _YAWS:
         for pitch in _PITCHES:
@@ -160,15 +160,15 @@ def render_head(
     albedo: Float[np.ndarray, "verts 3"],
     camera: Camera,
 ) -> tuple[np.ndarray, Visible]:
-    """A plainly shaded picture (rows, columns, 3) uint8 of a head, and what each pixel sees."""
+    """A plainly shaded image (rows, columns, 3) uint8 of a head, and what each pixel sees."""
     screen, nearness = project(verts, Intrinsics(camera.fl_x, camera.fl_y, camera.cx, camera.cy), camera.T_world_camera)
     visible = rasterize(screen, nearness, faces, camera.width, camera.height)
     normals = vertex_normals(verts, faces)
     light = camera.T_world_camera[:3, :3] @ np.array([0.3, 0.5, 0.8])
     shade = 0.45 + 0.55 * np.clip(normals @ light / np.linalg.norm(light), 0, 1)
-    picture = np.full((camera.height * camera.width, 3), 0.75)
-    picture[visible.samples] = visible.interpolate(albedo * shade[:, None])
-    return (picture.reshape(camera.height, camera.width, 3) * 255).astype(np.uint8), visible
+    image = np.full((camera.height * camera.width, 3), 0.75)
+    image[visible.samples] = visible.interpolate(albedo * shade[:, None])
+    return (image.reshape(camera.height, camera.width, 3) * 255).astype(np.uint8), visible
 
 
 def vertex_normals(
@@ -212,7 +212,7 @@ def skin_faces(model: HeadModel) -> np.ndarray:
 
 @dataclass(frozen=True)
 class TracedView:
-    """Surface points seen under the landmarks of one picture."""
+    """Surface points seen under the landmarks of one image."""
 
     vertices: np.ndarray
     weights: np.ndarray
@@ -228,12 +228,12 @@ def trace_landmarks(
     skin: Bool[np.ndarray, "faces"],
     rest: Float[np.ndarray, "verts 3"],
 ) -> TracedView:
-    """Surface points under the landmarks of one picture.
+    """Surface points under the landmarks of one image.
 
     Args:
         pixels: of the landmarks.
-        visible: what each pixel of the picture sees.
-        width: of the picture.
+        visible: what each pixel of the image sees.
+        width: of the image.
         skin: faces that landmarks may lie on.
         rest: vertices in which the views' points are compared.
     """

@@ -77,7 +77,7 @@ class Steadiness:
     """Radians, of the head's rotations."""
     root: float = 0.002
     place: float = 0.6
-    """Pixels at 512, of the head's place in the picture."""
+    """Pixels at 512, of the head's place in the image."""
     log_depth: float = 0.002
     jaw: float = 0.03
     gaze: float = 0.08

@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from partnerface_ns.capture.capture import Capture, Frame
 from partnerface_ns.capture.diagnosis import evenly
-from partnerface_ns.capture.images import load_picture
+from partnerface_ns.capture.images import load_image
 from partnerface_ns.capture.overlap import posed_verts
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.geometry.camera import Intrinsics
@@ -82,12 +82,12 @@ def look_at_faces(frames: Sequence[Frame]) -> FaceLook:
     """Recognise the faces in images.
 
     Raises:
-        SubjectError: an image cannot be decoded.
+        InputError: an image cannot be decoded.
     """
     found: list[tuple[Frame, np.ndarray]] = []
     with LandmarkDetector(follow=False) as detect:
         for frame in frames:
-            landmarks = detect(load_picture(frame, (1.0, 1.0, 1.0))[0])
+            landmarks = detect(load_image(frame, (1.0, 1.0, 1.0))[0])
             if landmarks is not None:
                 found.append((frame, landmarks[0][:, :2]))
     seen = np.array([landmarks for _, landmarks in found]).reshape(-1, NUM_LANDMARKS, 2)

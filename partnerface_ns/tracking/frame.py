@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from jaxtyping import UInt8
 
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 
 INSTALL_HINT = "pip install 'partnerface[track]'"
 FOLDER_FPS = 25.0
@@ -46,9 +46,9 @@ def require(module: str) -> Any:
     """Import a module of the `track` extra.
 
     Raises:
-        SubjectError: it is not installed; names the command that installs it.
+        InputError: it is not installed; names the command that installs it.
     """
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise SubjectError(module, "tracking needs this package", found=error, hint=INSTALL_HINT) from error
+        raise InputError(module, "tracking needs this package", found=error, hint=INSTALL_HINT) from error

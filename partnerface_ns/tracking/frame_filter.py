@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.files import shortened
 from partnerface_ns.tracking.colour import Conversion, conversion_of
 from partnerface_ns.tracking.frame import Note, require
@@ -81,7 +81,7 @@ class FrameFilter:
             return self._build(frame)
         except (self._av.FFmpegError, ValueError) as error:
             found = f"{frame.format.name}: {shortened(error)}"
-            raise SubjectError(self._path, "its frames cannot be converted to RGB", found=found) from error
+            raise InputError(self._path, "its frames cannot be converted to RGB", found=found) from error
 
     def _build(self, frame: Any) -> Any:
         width, height, format_name, *_, interlaced = self._properties(frame)
@@ -131,7 +131,7 @@ class FrameFilter:
     def _require_same_aspect(self, columns: int, rows: int) -> None:
         assert self._size is not None
         if abs(columns * self._size[1] / (rows * self._size[0]) - 1) > _SAME_ASPECT:
-            raise SubjectError(
+            raise InputError(
                 self._path,
                 "the frame's shape changes within the video",
                 expected=_sides(self._size),
@@ -148,7 +148,7 @@ class FrameFilter:
             high_definition = frame.width >= 1280 or frame.height > 576
             matrix = "bt2020" if conversion is not None else "bt709" if high_definition else "smpte170m"
         if matrix is None:
-            raise SubjectError(
+            raise InputError(
                 self._path,
                 "its colours cannot be converted: the matrix is unknown",
                 key="colour matrix",

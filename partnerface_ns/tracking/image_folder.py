@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.files import listed_files, natural_key, shortened
 from partnerface_ns.tracking.frame import FOLDER_FPS, Note, VideoFrame
 
@@ -22,17 +22,17 @@ def images_of(folder: Path) -> list[Path]:
     """The images of a folder in order of their numbers, without hidden files.
 
     Raises:
-        SubjectError: there is none, two are of one frame, or they differ in size.
+        InputError: there is none, two are of one frame, or they differ in size.
     """
     paths = listed_files(folder, IMAGE_SUFFIXES)
     if not paths:
-        raise SubjectError(folder, "no image in this folder", expected=" ".join(IMAGE_SUFFIXES))
+        raise InputError(folder, "no image in this folder", expected=" ".join(IMAGE_SUFFIXES))
     by_number: dict[object, Path] = {}
     for path in paths:
         first = by_number.setdefault(natural_key(path.stem)[0], path)
         if first is not path:
             found = f"{first.name} and {path.name}"
-            raise SubjectError(folder, "two images of one frame", found=found, hint="keep one image for each frame")
+            raise InputError(folder, "two images of one frame", found=found, hint="keep one image for each frame")
     return paths
 
 
@@ -44,7 +44,7 @@ def read_folder(folder: Path, note: Note) -> Generator[VideoFrame, None, None]:
         note: is told what was converted.
 
     Raises:
-        SubjectError: as `images_of`, or an image cannot be read.
+        InputError: as `images_of`, or an image cannot be read.
     """
     paths = images_of(folder)
     _require_one_size(paths)
@@ -76,9 +76,9 @@ def _require_one_size(paths: list[Path]) -> None:
             raise _other_size(path, size, found)
 
 
-def _other_size(path: Path, size: tuple[int, int], found: tuple[int, int]) -> SubjectError:
+def _other_size(path: Path, size: tuple[int, int], found: tuple[int, int]) -> InputError:
     expected, other = (f"{columns} x {rows}" for columns, rows in (size, found))
-    return SubjectError(path, "all images must be of one size", expected=expected, found=other)
+    return InputError(path, "all images must be of one size", expected=expected, found=other)
 
 
 def _stored_size(path: Path) -> tuple[int, int]:
@@ -92,7 +92,7 @@ def _opened(path: Path) -> Any:
     try:
         return Image.open(path)
     except (OSError, Image.DecompressionBombError) as error:
-        raise SubjectError(path, "the image cannot be read", found=shortened(error)) from error
+        raise InputError(path, "the image cannot be read", found=shortened(error)) from error
 
 
 def _read(path: Path) -> tuple[UInt8[np.ndarray, "rows columns channels"], str | None]:
@@ -103,7 +103,7 @@ def _read(path: Path) -> tuple[UInt8[np.ndarray, "rows columns channels"], str |
         try:
             image.load()
         except (OSError, ValueError, SyntaxError) as error:
-            raise SubjectError(path, "the image cannot be read", found=shortened(error)) from error
+            raise InputError(path, "the image cannot be read", found=shortened(error)) from error
         upright = ImageOps.exif_transpose(image)
         has_alpha = upright.mode in _ALPHA_MODES or "transparency" in upright.info
         colours, profile = _to_srgb(_to_bytes(upright, path), upright.info.get("icc_profile"))
@@ -122,7 +122,7 @@ def _to_bytes(image: Any, path: Path) -> Any:
         return image
     values = np.asarray(image)
     if image.mode == "F" or values.min() < 0 or values.max() > 65535:
-        raise SubjectError(path, "the image cannot be read", expected="8 or 16 bits a channel", found=image.mode)
+        raise InputError(path, "the image cannot be read", expected="8 or 16 bits a channel", found=image.mode)
     return Image.fromarray(np.round(values / 257).astype(np.uint8))
 
 

@@ -1,6 +1,6 @@
 """The 478 face landmarks of MediaPipe's face mesh, irises included, with what is known about their error.
 
-Landmarks are pixels (x right, y down) of the picture and a depth in the same unit (smaller is nearer). Each frame is
+Landmarks are pixels (x right, y down) of the image and a depth in the same unit (smaller is nearer). Each frame is
 looked at as it is and mirrored; the mean of both is less noisy and not biased to a side, and their difference says how
 sure the detector is.
 """
@@ -50,7 +50,7 @@ class LandmarkDetector:
         """
         Args:
             follow: frames are a video, so look where the face was last.
-            mirrored: look at the mirrored picture too.
+            mirrored: look at the mirrored image too.
         """
         self._meshes = [FaceMesh(follow, min_score=0.3, min_presence=0.3) for _ in range(2 if mirrored else 1)]
 

@@ -1,7 +1,7 @@
-"""The person apart from the background: a matte in [0, 1] for each picture.
+"""The person apart from the background: a matte in [0, 1] for each image.
 
 A segmentation network says roughly where the person is; a guided filter (He et al., "Guided image filtering", 2013)
-lets its border follow the picture's edges, hair included.
+lets its border follow the image's edges, hair included.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from partnerface_ns.tracking.networks.segmenter import Segmenter
 from partnerface_ns.tracking.video import require
 
 _RADIUS_SHARE = 0.014
-"""Radius of the guided filter as a share of the picture's side."""
+"""Radius of the guided filter as a share of the image's side."""
 _SMOOTHNESS = 2e-4
 """Variance of colour in [0, 1] below which the guided filter sees no edge."""
 _SHARPNESS = 2.2
@@ -22,13 +22,13 @@ _SHARPNESS = 2.2
 _PRESENT = 0.1
 """Matte from which pixels connect pieces of it."""
 _LOOSE_SHARE = 0.003
-"""Share of the picture up to which a solid piece can be a strand of hair or a temple of glasses."""
+"""Share of the image up to which a solid piece can be a strand of hair or a temple of glasses."""
 _BRIDGED_SHARE = 0.02
-"""Gap between two pieces that still count as connected, as a share of the picture's side."""
+"""Gap between two pieces that still count as connected, as a share of the image's side."""
 
 
 class Matter:
-    """Mattes one picture after the other. Close it, or use it in a `with` statement."""
+    """Mattes one image after the other. Close it, or use it in a `with` statement."""
 
     def __init__(self) -> None:
         self._segment = Segmenter()
@@ -47,7 +47,7 @@ class Matter:
         return np.clip((fine - 0.5) * _SHARPNESS + 0.5, 0, 1)
 
     def rough(self, rgb: UInt8[np.ndarray, "rows columns 3"]) -> Float[np.ndarray, "rows columns"]:
-        """What the network says, without the picture's edges: enough to tell where the person is."""
+        """What the network says, without the image's edges: enough to tell where the person is."""
         return self._segment(rgb)
 
 
@@ -77,7 +77,7 @@ def keep_subject(
 
 
 def _face_and_below(shape: tuple[int, int], landmarks: np.ndarray) -> UInt8[np.ndarray, "rows columns"]:
-    """The face's outline, and the strip as wide as the face between it and the picture's lower border."""
+    """The face's outline, and the strip as wide as the face between it and the image's lower border."""
     outline = landmarks[list(OVAL), :2]
     low, high = outline.min(0), outline.max(0)
     strip = np.array([low, [high[0], low[1]], [high[0], shape[0]], [low[0], shape[0]]])
@@ -93,7 +93,7 @@ def guided_filter(
 ) -> Float[np.ndarray, "rows columns"]:
     """Values smoothed so that in each window they are a linear function of the guide's colours.
 
-    The coefficients are found on pictures of half the size, which is four times as quick and looks the same.
+    The coefficients are found on images of half the size, which is four times as quick and looks the same.
 
     Args:
         guide: colours in [0, 1], float32.

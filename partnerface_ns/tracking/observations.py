@@ -12,12 +12,12 @@ from torch import Tensor
 from partnerface_ns.flame.state import HeadState
 
 REFERENCE_SIZE = 512
-"""Errors are given, and uncertainties stated, in pixels of a picture of this side."""
+"""Errors are given, and uncertainties stated, in pixels of an image of this side."""
 
 
 @dataclass(frozen=True)
 class Observations:
-    """Landmarks and outlines, in pixels of the `size` x `size` pictures."""
+    """Landmarks and outlines, in pixels of the `size` x `size` images."""
 
     size: int
     landmarks: Float[Tensor, "frames landmarks 3"]
@@ -25,7 +25,7 @@ class Observations:
     outline: Float[Tensor, "frames points 4"]
     """Points and outward normals; NaN where there are none."""
     principal: Float[Tensor, "frames 2"]
-    """Where the camera's axis meets each picture, pixels (pictures are cut out of larger frames)."""
+    """Where the camera's axis meets each image, pixels (images are cut out of larger frames)."""
     times: Float[Tensor, "frames"]
     """Seconds."""
     focal: float
@@ -33,7 +33,7 @@ class Observations:
 
     @property
     def px(self) -> float:
-        """Pixels of a picture for one pixel at the reference size."""
+        """Pixels of an image for one pixel at the reference size."""
         return self.size / REFERENCE_SIZE
 
     def __getitem__(self, index: slice | Tensor) -> Observations:

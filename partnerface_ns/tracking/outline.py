@@ -1,6 +1,6 @@
 """The outline of the person: points of the matte's border, and which points of the head lie on it.
 
-Pixels, x right and y down. An outline point has a normal that leads out of the person. The picture's own border is no
+Pixels, x right and y down. An outline point has a normal that leads out of the person. The image's own border is no
 outline.
 """
 
@@ -16,7 +16,7 @@ from partnerface_ns.tracking.video import require
 NUM_POINTS = 128
 """Outline points of one frame."""
 _BORDER = 4
-"""Pixels of the picture's border that are no outline."""
+"""Pixels of the image's border that are no outline."""
 _RIM = 0.45
 """Largest cosine between normal and line of sight at which a surface point can lie on the outline."""
 _SAME_WAY = 0.6
@@ -59,7 +59,7 @@ def _smoothed(matte: np.ndarray) -> np.ndarray:
 
 
 def _border(smooth: np.ndarray) -> Int[np.ndarray, "pixels 2"]:
-    """Columns and rows of the border, without the picture's own."""
+    """Columns and rows of the border, without the image's own."""
     cv2 = require("cv2")
     contours, _ = cv2.findContours((smooth > 0.5).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     points = max(contours, key=len)[:, 0].astype(np.int64) if contours else np.zeros((0, 2), np.int64)

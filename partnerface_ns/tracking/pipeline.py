@@ -18,7 +18,7 @@ import torch
 
 from partnerface_ns.capture.vhap_writer import write_vhap
 from partnerface_ns.capture.writing import make_folder, publish, remove_empty, require_new, unfinished_folder
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.files import write_failure, write_json
 from partnerface_ns.common.locks import alone_in
 from partnerface_ns.common.progress import progress
@@ -31,13 +31,13 @@ from partnerface_ns.tracking.fitting import Schedule, fit_track
 from partnerface_ns.tracking.observations import Fit, Observations
 from partnerface_ns.tracking.stages import (
     Faces,
+    Images,
     Options,
-    Pictures,
+    cut_images,
     cut_mattes,
-    cut_pictures,
     find_faces,
+    read_image,
     read_matte,
-    read_picture,
     reasons_to_leave_out,
     require_enough,
 )
@@ -46,7 +46,7 @@ from partnerface_ns.tracking.video import length_of, require_selection
 from partnerface_ns.tracking.workfolder import WorkFolder
 
 MIN_SIZE, MAX_SIZE = 64, 4096
-"""Pixels of a picture's side: the landmark detector needs as many; memory and time allow as many."""
+"""Pixels of an image's side: the landmark detector needs as many; memory and time allow as many."""
 FOCAL_RANGE = (0.3, 10.0)
 EXPECTED_FOCAL = 1.6
 """Focal length in longer sides of the frame, where nothing is known: between a phone's and a portrait lens."""
@@ -63,7 +63,7 @@ def track_video(video: Path, root: Path, model: HeadModel, options: Options, pre
         preview: whether to draw `preview.mp4`.
 
     Raises:
-        SubjectError: an option is out of range, the video cannot be read or shows no face in most frames, or the
+        InputError: an option is out of range, the video cannot be read or shows no face in most frames, or the
             folder exists, is being written by another process, or cannot be written.
     """
     start = time.monotonic()
@@ -79,7 +79,7 @@ def track_video(video: Path, root: Path, model: HeadModel, options: Options, pre
             try:
                 require_new(root)  # another process may just have finished it
                 return _track(video, root.resolve(), model, options, preview, work, start)
-            except SubjectError:
+            except InputError:
                 # The same video would be refused again: there is nothing to go on from.
                 work.remove()
                 raise
@@ -94,18 +94,18 @@ def require_options(options: Options, video: Path) -> None:
     """Check the options for a video, before anything is decoded.
 
     Raises:
-        SubjectError: an option is out of range, or there is no video; names the option and what it takes.
+        InputError: an option is out of range, or there is no video; names the option and what it takes.
     """
     if not MIN_SIZE <= options.size <= MAX_SIZE:
         expected = f"{MIN_SIZE} to {MAX_SIZE} pixels"
-        raise SubjectError("--size", "out of range", expected=expected, found=options.size)
+        raise InputError("--size", "out of range", expected=expected, found=options.size)
     require_selection(options.selection, video)
     low, high = FOCAL_RANGE
     focal = options.focal_length
     if focal is not None and not low <= focal <= high:
         longer_side = length_of(video).longer_side
         looks_like_pixels = longer_side is not None and low <= focal / longer_side <= high
-        raise SubjectError(
+        raise InputError(
             "--focal-length",
             "out of range",
             expected=f"{low:g} to {high:g}, in longer sides of the video's frame",
@@ -118,17 +118,17 @@ def _track(
     video: Path, root: Path, model: HeadModel, options: Options, preview: bool, work: WorkFolder, start: float
 ) -> dict[str, Any]:
     faces = find_faces(video, options, work)
-    pictures = cut_pictures(video, options, faces, work)
-    reasons = reasons_to_leave_out(faces, pictures)
+    images = cut_images(video, options, faces, work)
+    reasons = reasons_to_leave_out(faces, images)
     require_enough(video, len(faces.times), reasons)
-    tracked = _fit(model, options, faces, pictures, reasons, work)
+    tracked = _fit(model, options, faces, images, reasons, work)
     require_enough(video, len(faces.times), reasons)
 
     capture = tracked.capture(root, reasons)
     staged = work.root / "subject"
     shutil.rmtree(staged, ignore_errors=True)
-    write_vhap(staged, capture, model, _pictures_on_white(work, tracked.indices))
-    result = report.check(staged, work, capture, tracked, faces, pictures, preview)
+    write_vhap(staged, capture, model, _images_on_white(work, tracked.indices))
+    result = report.check(staged, work, capture, tracked, faces, images, preview)
     result["warnings"] += quality.warnings_about_left_out(reasons)
     seconds = time.monotonic() - start
     result |= {
@@ -144,13 +144,13 @@ def _track(
 
 
 def _fit(
-    model: HeadModel, options: Options, faces: Faces, pictures: Pictures, reasons: dict[int, str], work: WorkFolder
+    model: HeadModel, options: Options, faces: Faces, images: Images, reasons: dict[int, str], work: WorkFolder
 ) -> Tracked:
     """Fit the frames that are not left out; those that do not fit are added to `reasons`."""
     embedding = landmark_embedding(model)
     head = reduce_head(model, embedding)
     indices = np.array([i for i in range(len(faces.times)) if i not in reasons])
-    seen = _observations(options, faces, pictures, indices, work)
+    seen = _observations(options, faces, images, indices, work)
 
     def make() -> dict[str, np.ndarray]:
         schedule = Schedule()
@@ -167,18 +167,18 @@ def _fit(
 
 
 def _observations(
-    options: Options, faces: Faces, pictures: Pictures, indices: np.ndarray, work: WorkFolder
+    options: Options, faces: Faces, images: Images, indices: np.ndarray, work: WorkFolder
 ) -> Observations:
     outlines = np.full((len(indices), 1, 4), np.nan, dtype=np.float32)
     if options.matting:
-        outlines = cut_mattes(indices, pictures, work)
-    scale = pictures.crop.scale(options.size)
+        outlines = cut_mattes(indices, images, work)
+    scale = images.crop.scale(options.size)
     centre = np.array([faces.shape[1] / 2, faces.shape[0] / 2])
     return Observations(
         size=options.size,
-        landmarks=torch.from_numpy(pictures.landmarks[indices]),
+        landmarks=torch.from_numpy(images.landmarks[indices]),
         outline=torch.from_numpy(outlines),
-        principal=torch.from_numpy((centre - pictures.crop.corners[indices]) * scale).float(),
+        principal=torch.from_numpy((centre - images.crop.corners[indices]) * scale).float(),
         times=torch.from_numpy(faces.times[indices]).float(),
         focal=(options.focal_length or EXPECTED_FOCAL) * max(faces.shape) * scale,
     )
@@ -197,8 +197,8 @@ def _unpack(arrays: dict[str, np.ndarray]) -> Fit:
     return Fit(tensors["identity"], track, float(tensors["focal"]), tensors["bias"])
 
 
-def _pictures_on_white(work: WorkFolder, indices: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Pictures on white, with their mattes."""
+def _images_on_white(work: WorkFolder, indices: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Images on white, with their mattes."""
     for index in indices.tolist():
         matte = read_matte(work, index)
-        yield report.on_white(read_picture(work, index), matte), matte
+        yield report.on_white(read_image(work, index), matte), matte

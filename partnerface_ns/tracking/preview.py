@@ -1,4 +1,4 @@
-"""What the track looks like: the mesh drawn over the video, beside the matted picture, as a small film.
+"""What the track looks like: the mesh drawn over the video, beside the matted image, as a small film.
 
 The same drawing gives the mesh's outline, whose distance from the matte's is the silhouette error.
 """
@@ -29,13 +29,13 @@ def draw_mesh(
     camera: Camera,
     cut: Float[np.ndarray, "verts"],
 ) -> tuple[UInt8[np.ndarray, "rows columns 3"], Float[np.ndarray, "points 2"]]:
-    """The shaded mesh over a picture, and the points (x, y) of its outline in pixels.
+    """The shaded mesh over an image, and the points (x, y) of its outline in pixels.
 
     Args:
-        rgb: the picture, of the camera's size.
+        rgb: the image, of the camera's size.
         verts: world frame.
         faces: of the head model.
-        camera: that took the picture.
+        camera: that took the image.
         cut: 1 for vertices near the border where the mesh ends; the outline there is left out.
     """
     screen, nearness = project(verts, Intrinsics(camera.fl_x, camera.fl_y, camera.cx, camera.cy), camera.T_world_camera)
@@ -44,19 +44,19 @@ def draw_mesh(
     sight = -verts / np.linalg.norm(verts, axis=-1, keepdims=True)
     shade = np.clip((normals * sight).sum(-1), 0, 1)
     values = visible.interpolate(np.stack([shade, cut], -1))
-    picture = rgb.reshape(-1, 3).astype(np.float32)
+    image = rgb.reshape(-1, 3).astype(np.float32)
     drawn = (30 + 225 * values[:, :1]) * _MESH_COLOUR
-    picture[visible.samples] = _BLEND * drawn + (1 - _BLEND) * picture[visible.samples]
-    near_cut = np.zeros(len(picture), dtype=bool)
+    image[visible.samples] = _BLEND * drawn + (1 - _BLEND) * image[visible.samples]
+    near_cut = np.zeros(len(image), dtype=bool)
     near_cut[visible.samples] = values[:, 1] > 0.5
-    covered = np.zeros(len(picture), dtype=bool)
+    covered = np.zeros(len(image), dtype=bool)
     covered[visible.samples] = True
     shape = rgb.shape[:2]
-    return picture.reshape(rgb.shape).astype(np.uint8), _outline(covered.reshape(shape), near_cut.reshape(shape))
+    return image.reshape(rgb.shape).astype(np.uint8), _outline(covered.reshape(shape), near_cut.reshape(shape))
 
 
 def _outline(covered: np.ndarray, near_cut: np.ndarray) -> np.ndarray:
-    """Border points of the covered pixels against the rest; holes inside and the picture's border do not count."""
+    """Border points of the covered pixels against the rest; holes inside and the image's border do not count."""
     from scipy.ndimage import binary_erosion, binary_fill_holes
 
     whole = binary_fill_holes(covered)
@@ -65,14 +65,14 @@ def _outline(covered: np.ndarray, near_cut: np.ndarray) -> np.ndarray:
     return np.stack([x + 0.5, y + 0.5], -1)
 
 
-def write_film(pictures: Iterable[UInt8[np.ndarray, "rows columns 3"]], path: Path, fps: float) -> None:
+def write_film(images: Iterable[UInt8[np.ndarray, "rows columns 3"]], path: Path, fps: float) -> None:
     """Write an mp4; the file appears only when it is whole. Sides are cut to even numbers."""
     av = require("av")
     partial = path.with_name(f".{path.stem}.{os.getpid()}.mp4")
     try:
         with av.open(str(partial), "w") as container:
             stream = None
-            for rgb in pictures:
+            for rgb in images:
                 rows, columns = rgb.shape[0] // 2 * 2, rgb.shape[1] // 2 * 2
                 if stream is None:
                     stream = container.add_stream("libx264", rate=max(1, round(fps)), options={"crf": "23"})

@@ -1,6 +1,6 @@
 """How good a track is: figures, warnings about the footage, and a chart.
 
-All distances are pixels of a picture of 512 x 512, whatever the pictures' size.
+All distances are pixels of an image of 512 x 512, whatever the images' size.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class Footage:
     yaw: Float[np.ndarray, "frames"]
     """Degrees of the head's turning to its left."""
     tilt: Float[np.ndarray, "frames"]
-    """Degrees of the head's tilt to its left in the picture."""
+    """Degrees of the head's tilt to its left in the image."""
     jaw: Float[np.ndarray, "frames"]
     """Degrees that the mouth is open."""
     face_height: float
@@ -105,7 +105,7 @@ class Footage:
     num_others: int
     """Other faces."""
     head_cut: float
-    """Share of the frames in which the head, hair included, is not whole in the picture."""
+    """Share of the frames in which the head, hair included, is not whole in the image."""
 
 
 def warnings_about(footage: Footage) -> list[str]:

@@ -1,4 +1,4 @@
-"""The stages that look at the video: the face in it, pictures with landmarks, mattes.
+"""The stages that look at the video: the face in it, images with landmarks, mattes.
 
 Each has a progress bar and leaves its result in the work folder. Frames that cannot be tracked are left out with a
 reason.
@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.progress import progress
 from partnerface_ns.tracking.crop import CropPath, plan_crop
 from partnerface_ns.tracking.detection import Box, FaceFinder, choose_subject
@@ -44,7 +44,7 @@ class Options:
     """How to track."""
 
     size: int = 512
-    """Pixels of a picture's side."""
+    """Pixels of an image's side."""
     selection: Selection = field(default_factory=Selection)
     focal_length: float | None = None
     """In longer sides of the video's frame, if it is known; None expects one and estimates."""
@@ -76,7 +76,7 @@ def find_faces(video: Path, options: Options, work: WorkFolder) -> Faces:
     """First pass: the subject's face in every frame.
 
     Raises:
-        SubjectError: the video cannot be read, or there is no face in most of it.
+        InputError: the video cannot be read, or there is no face in most of it.
     """
 
     def make() -> dict[str, np.ndarray]:
@@ -93,7 +93,7 @@ def find_faces(video: Path, options: Options, work: WorkFolder) -> Faces:
                 times.append(frame.time)
                 shape = frame.rgb.shape[:2]
         if not any(faces):
-            raise SubjectError(video, "no face was found", found=f"{len(faces)} frames without a face")
+            raise InputError(video, "no face was found", found=f"{len(faces)} frames without a face")
         subject = choose_subject(faces)
         return {
             "boxes": subject.boxes,
@@ -127,12 +127,12 @@ def _heads_of(boxes: np.ndarray, measured: np.ndarray) -> Float[np.ndarray, "fra
 
 
 @dataclass(frozen=True)
-class Pictures:
+class Images:
     """What the second pass over the video made."""
 
     crop: CropPath
     landmarks: Float[np.ndarray, "frames landmarks 3"]
-    """Pixels of the pictures; NaN where there are none."""
+    """Pixels of the images; NaN where there are none."""
     disagreement: Float[np.ndarray, "frames"]
     sharpness: Float[np.ndarray, "frames"]
     brightness: Float[np.ndarray, "frames"]
@@ -142,10 +142,10 @@ class Pictures:
     """Colours at fixed places of the face; black where there are no landmarks."""
 
 
-def cut_pictures(video: Path, options: Options, faces: Faces, work: WorkFolder) -> Pictures:
-    """Second pass: the square pictures and their alpha, stored in the work folder, and their landmarks."""
+def cut_images(video: Path, options: Options, faces: Faces, work: WorkFolder) -> Images:
+    """Second pass: the square images and their alpha, stored in the work folder, and their landmarks."""
     crop = plan_crop(faces.boxes, faces.shape, faces.fps, faces.heads)
-    folder, alphas = work.folder("pictures"), work.folder("alphas")
+    folder, alphas = work.folder("images"), work.folder("alphas")
 
     def make() -> dict[str, np.ndarray]:
         num = len(faces.times)
@@ -157,38 +157,38 @@ def cut_pictures(video: Path, options: Options, faces: Faces, work: WorkFolder) 
         with LandmarkDetector() as detect:
             for frame in progress(frames, "Landmarks", num):
                 index = index_at[frame.time]
-                picture = crop.cut(frame.rgb, index, options.size)
+                image = crop.cut(frame.rgb, index, options.size)
                 if frame.alpha is not None:
                     cut = crop.cut(np.dstack([frame.rgb, frame.alpha]), index, options.size)
-                    picture = np.ascontiguousarray(cut[..., :3])
-                    Image.fromarray(cut[..., 3]).save(picture_path(alphas, index))
-                Image.fromarray(picture).save(picture_path(folder, index), compress_level=1)
+                    image = np.ascontiguousarray(cut[..., :3])
+                    Image.fromarray(cut[..., 3]).save(image_path(alphas, index))
+                Image.fromarray(image).save(image_path(folder, index), compress_level=1)
                 box = faces.boxes[index].copy()
                 box[:2] -= crop.corners[index]
-                found = None if np.isnan(box[0]) else detect(picture)
+                found = None if np.isnan(box[0]) else detect(image)
                 if found is not None and is_of(found[0], box * crop.scale(options.size)):
                     landmarks[index], looks[index, 0] = found
-                    looks[index, 1:] = _look_of(picture, found[0])
-                    texture[index] = read_texture(picture, found[0])
+                    looks[index, 1:] = _look_of(image, found[0])
+                    texture[index] = read_texture(image, found[0])
         return {"landmarks": landmarks, "looks": looks, "texture": texture}
 
     arrays = work.stage("landmarks", make)
-    return Pictures(crop, arrays["landmarks"], *arrays["looks"].T, arrays["texture"])
+    return Images(crop, arrays["landmarks"], *arrays["looks"].T, arrays["texture"])
 
 
 def is_of(landmarks: Float[np.ndarray, "landmarks 3"], box: Box) -> bool:
-    """Whether landmarks are those of the face in a box, and not of somebody else's in the same picture."""
+    """Whether landmarks are those of the face in a box, and not of somebody else's in the same image."""
     centre = landmarks[:, :2].mean(0)
     return bool((np.abs(centre - box[:2] - box[2:] / 2) < 0.75 * box[2:]).all())
 
 
-def picture_path(folder: Path, index: int) -> Path:
+def image_path(folder: Path, index: int) -> Path:
     return folder / f"{index:05d}.png"
 
 
-def read_picture(work: WorkFolder, index: int) -> np.ndarray:
-    """The square picture of a frame."""
-    with Image.open(picture_path(work.folder("pictures"), index)) as image:
+def read_image(work: WorkFolder, index: int) -> np.ndarray:
+    """The square image of a frame."""
+    with Image.open(image_path(work.folder("images"), index)) as image:
         return np.asarray(image)
 
 
@@ -199,43 +199,43 @@ def read_alpha(path: Path) -> Float[np.ndarray, "rows columns"]:
 
 
 def read_matte(work: WorkFolder, index: int) -> np.ndarray:
-    """The matte of a frame, 0 to 255; all of the picture where none was made."""
-    path = picture_path(work.folder("mattes"), index)
+    """The matte of a frame, 0 to 255; all of the image where none was made."""
+    path = image_path(work.folder("mattes"), index)
     if not path.exists():
-        return np.full(read_picture(work, index).shape[:2], 255, dtype=np.uint8)
+        return np.full(read_image(work, index).shape[:2], 255, dtype=np.uint8)
     with Image.open(path) as image:
         return np.asarray(image)
 
 
-def _look_of(picture: np.ndarray, landmarks: np.ndarray) -> tuple[float, float, float]:
+def _look_of(image: np.ndarray, landmarks: np.ndarray) -> tuple[float, float, float]:
     """Sharpness, mean brightness and share of burnt-out pixels of the face."""
-    low = np.clip(landmarks[:, :2].min(0), 0, picture.shape[0] - 8).astype(int)
-    high = np.clip(landmarks[:, :2].max(0), low + 8, picture.shape[0]).astype(int)
-    face = picture[low[1] : high[1], low[0] : high[0]].astype(np.float32).mean(-1)
+    low = np.clip(landmarks[:, :2].min(0), 0, image.shape[0] - 8).astype(int)
+    high = np.clip(landmarks[:, :2].max(0), low + 8, image.shape[0]).astype(int)
+    face = image[low[1] : high[1], low[0] : high[0]].astype(np.float32).mean(-1)
     edges = face[1:-1, 1:-1] * 4 - face[:-2, 1:-1] - face[2:, 1:-1] - face[1:-1, :-2] - face[1:-1, 2:]
     return float(edges.std()) / max(float(face.mean()), 1.0), float(face.mean()), float((face > 250).mean())
 
 
-def reasons_to_leave_out(faces: Faces, pictures: Pictures) -> dict[int, str]:
+def reasons_to_leave_out(faces: Faces, images: Images) -> dict[int, str]:
     """Frames that show no face that could be trusted, with the reason."""
     reasons: dict[int, str] = {}
-    size = _face_height(pictures.landmarks)
-    typical = np.nanmedian(pictures.sharpness)
+    size = _face_height(images.landmarks)
+    typical = np.nanmedian(images.sharpness)
     for index in range(len(faces.times)):
         if np.isnan(faces.boxes[index, 0]):
             reasons[index] = "no face"
-        elif np.isnan(pictures.landmarks[index, 0, 0]):
+        elif np.isnan(images.landmarks[index, 0, 0]):
             reasons[index] = "no landmarks"
-        elif pictures.disagreement[index] > _UNSURE * size[index]:
+        elif images.disagreement[index] > _UNSURE * size[index]:
             reasons[index] = "landmarks are unsure (something in front of the face, or a view from the side)"
-        elif pictures.sharpness[index] < _BLURRED * typical:
+        elif images.sharpness[index] < _BLURRED * typical:
             reasons[index] = "blurred"
-    towards = facing(pictures.landmarks)
+    towards = facing(images.landmarks)
     kept = _kept(faces, reasons)
-    others, hidden = compare_people(looks_of(pictures.texture[kept], towards[kept]), faces.times[kept])
+    others, hidden = compare_people(looks_of(images.texture[kept], towards[kept]), faces.times[kept])
     reasons |= dict.fromkeys(kept[others].tolist(), OTHER_PERSON) | dict.fromkeys(kept[hidden].tolist(), COVERED)
     kept = _kept(faces, reasons)
-    return reasons | dict.fromkeys(kept[covered(pictures.texture[kept], towards[kept])].tolist(), COVERED)
+    return reasons | dict.fromkeys(kept[covered(images.texture[kept], towards[kept])].tolist(), COVERED)
 
 
 def _kept(faces: Faces, reasons: dict[int, str]) -> Int[np.ndarray, "frames"]:
@@ -246,16 +246,16 @@ def require_enough(video: Path, num_frames: int, reasons: dict[int, str]) -> Non
     """Check that most frames of the person can be tracked.
 
     Raises:
-        SubjectError: too few are left, or more than half was left out; names the commonest reason.
+        InputError: too few are left, or more than half was left out; names the commonest reason.
     """
     kept = num_frames - len(reasons)
     counts = {reason: list(reasons.values()).count(reason) for reason in set(reasons.values())}
     summary = ", ".join(f"{count}: {reason}" for reason, count in sorted(counts.items(), key=lambda c: -c[1]))
     found = f"{kept} of {num_frames} frames" + (f" (left out {summary})" if summary else "")
     if kept < MIN_FRAMES:
-        raise SubjectError(video, "too few frames can be tracked", expected=f"at least {MIN_FRAMES}", found=found)
+        raise InputError(video, "too few frames can be tracked", expected=f"at least {MIN_FRAMES}", found=found)
     if kept < _MIN_SHARE * (num_frames - list(reasons.values()).count(OTHER_PERSON)):
-        raise SubjectError(video, "most frames cannot be tracked", expected="at least half of them", found=found)
+        raise InputError(video, "most frames cannot be tracked", expected="at least half of them", found=found)
 
 
 def _face_height(landmarks: np.ndarray) -> np.ndarray:
@@ -263,20 +263,20 @@ def _face_height(landmarks: np.ndarray) -> np.ndarray:
 
 
 def cut_mattes(
-    frames: Int[np.ndarray, "frames"], pictures: Pictures, work: WorkFolder
+    frames: Int[np.ndarray, "frames"], images: Images, work: WorkFolder
 ) -> Float[np.ndarray, "frames points 4"]:
-    """Mattes of the pictures, stored in the work folder, and their outlines."""
+    """Mattes of the images, stored in the work folder, and their outlines."""
     folder = work.folder("mattes")
 
     def make() -> dict[str, np.ndarray]:
         outlines = []
         with Matter() as matte_of:
             for index in progress(frames.tolist(), "Matting", len(frames)):
-                alpha = picture_path(work.folder("alphas"), index)
-                matte = read_alpha(alpha) if alpha.exists() else matte_of(read_picture(work, index))
-                matte = keep_subject(matte, pictures.landmarks[index])
+                alpha = image_path(work.folder("alphas"), index)
+                matte = read_alpha(alpha) if alpha.exists() else matte_of(read_image(work, index))
+                matte = keep_subject(matte, images.landmarks[index])
                 outlines.append(matte_outline(matte))
-                Image.fromarray(np.round(matte * 255).astype(np.uint8)).save(picture_path(folder, index))
+                Image.fromarray(np.round(matte * 255).astype(np.uint8)).save(image_path(folder, index))
         return {"outlines": np.stack(outlines)}
 
     return work.stage("mattes", make)["outlines"]

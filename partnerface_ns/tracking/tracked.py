@@ -34,7 +34,7 @@ class Tracked:
 
     @property
     def cameras(self) -> tuple[Camera, ...]:
-        """One for each frame, at the world's origin; pictures cut out of larger frames have their centre aside."""
+        """One for each frame, at the world's origin; images cut out of larger frames have their centre aside."""
         focal, size = self.fit.focal, self.seen.size
         return tuple(
             Camera(np.eye(4), focal, focal, float(x), float(y), size, size) for x, y in self.seen.principal.tolist()

@@ -1,6 +1,6 @@
 """The quantities that a fit looks for, in the form in which they are easy to find, and their first guess.
 
-The place is that of the face's centre, in pixels, and its depth the logarithm of its size in the picture: then turning
+The place is that of the face's centre, in pixels, and its depth the logarithm of its size in the image: then turning
 the head leaves the face where it is, and the focal length, which hardly shows in a face, does not shake everything
 else. With the translation of the head model in their place the descent gets stuck in wrong rotations, because each
 turn about the far-off joints needs a translation to make up for it. Both eyes share one direction and may converge.
@@ -137,7 +137,7 @@ class Pose:
 
     rotation: Float[Tensor, "frames 3 3"]
     scale: Float[Tensor, "frames"]
-    """Pixels of the picture for one metre at the head."""
+    """Pixels of the image for one metre at the head."""
     centre: Float[Tensor, "frames 2"]
     """Mean landmark, pixels from the principal point, x right and y up."""
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.files import require_file
 from partnerface_ns.tracking.frame import FOLDER_FPS, INSTALL_HINT, Note, VideoFrame, require
 from partnerface_ns.tracking.image_folder import images_of, read_folder, size_of_images
@@ -56,7 +56,7 @@ def read_frames(path: Path, selection: Selection, note: Note = _ignore) -> Itera
         note: is told, in sentences, what was converted, inferred or left out; the last ones when reading ends.
 
     Raises:
-        SubjectError: nothing there, no video in the file, or not one frame that can be decoded.
+        InputError: nothing there, no video in the file, or not one frame that can be decoded.
     """
     path = Path(path)
     require_readable(path)
@@ -76,10 +76,10 @@ def require_readable(path: Path) -> None:
     """Check that there is a file with something in it, or a folder.
 
     Raises:
-        SubjectError: there is neither.
+        InputError: there is neither.
     """
     if not path.exists():
-        raise SubjectError(path, "the video does not exist")
+        raise InputError(path, "the video does not exist")
     if not path.is_dir():
         require_file(path)
 
@@ -88,7 +88,7 @@ def length_of(path: Path) -> Length:
     """What a video announces about itself.
 
     Raises:
-        SubjectError: no video that can be opened.
+        InputError: no video that can be opened.
     """
     path = Path(path)
     require_readable(path)
@@ -101,7 +101,7 @@ def require_selection(selection: Selection, path: Path) -> None:
     """Check that a selection makes sense for a video, before anything is decoded.
 
     Raises:
-        SubjectError: an option is out of range, or the part is empty; says how long the video is.
+        InputError: an option is out of range, or the part is empty; says how long the video is.
     """
     for option, value, low, words in (
         ("--fps", selection.fps, 0.0, "more than 0"),
@@ -109,9 +109,9 @@ def require_selection(selection: Selection, path: Path) -> None:
         ("--end", selection.end, 0.0, "more than 0"),
     ):
         if value is not None and not (math.isfinite(value) and (value > low if low is not None else value >= 0)):
-            raise SubjectError(option, "out of range", expected=words, found=f"{value:g}")
+            raise InputError(option, "out of range", expected=words, found=f"{value:g}")
     if selection.max_frames is not None and selection.max_frames < MIN_FRAMES:
-        raise SubjectError("--max-frames", "too few", expected=f"at least {MIN_FRAMES}", found=selection.max_frames)
+        raise InputError("--max-frames", "too few", expected=f"at least {MIN_FRAMES}", found=selection.max_frames)
     seconds = length_of(path).seconds
     if (selection.end is not None and selection.end <= selection.start) or (
         seconds is not None and selection.start >= seconds
@@ -119,9 +119,9 @@ def require_selection(selection: Selection, path: Path) -> None:
         raise _outside(path, selection, seconds)
 
 
-def _outside(path: Path, selection: Selection, seconds: float | None) -> SubjectError:
+def _outside(path: Path, selection: Selection, seconds: float | None) -> InputError:
     end = "the end" if selection.end is None else f"{selection.end:g} s"
-    return SubjectError(
+    return InputError(
         path,
         "no frame in the chosen part of the video (--start, --end)",
         expected="a part of it" if seconds is None else f"a part of its {seconds:.2f} s",

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.files import shortened
 from partnerface_ns.tracking.decoding import Decoder
 from partnerface_ns.tracking.frame import FOLDER_FPS, Note, VideoFrame, require
@@ -21,7 +21,7 @@ from partnerface_ns.tracking.frame_filter import FrameFilter
 from partnerface_ns.tracking.orientation import display_matrix, nearest_quarter_turn, show
 
 _MANY = 0.5
-"""A stream with fewer packets than this share of another's is no video: a cover or pictures of chapters."""
+"""A stream with fewer packets than this share of another's is no video: a cover or images of chapters."""
 _MISSING_SECONDS = 0.25
 """A file breaks off if it ends this much before the time that it announces."""
 
@@ -40,7 +40,7 @@ def length_of_file(path: Path) -> Length:
     """What a file announces, without decoding it.
 
     Raises:
-        SubjectError: not a video that can be opened, or no video in it.
+        InputError: not a video that can be opened, or no video in it.
     """
     with _opened(path) as (container, stream):
         seconds = float(container.duration) / 1e6 if container.duration else None
@@ -56,7 +56,7 @@ def read_file(path: Path, note: Note) -> Generator[VideoFrame, None, None]:
         note: is told what was converted, inferred or left out.
 
     Raises:
-        SubjectError: not a video that can be opened, no video in it, or not one frame that can be decoded.
+        InputError: not a video that can be opened, no video in it, or not one frame that can be decoded.
     """
     with _opened(path, note) as (container, stream):
         decoder, filters = Decoder(container, stream), FrameFilter(path, stream, note)
@@ -74,7 +74,7 @@ def read_file(path: Path, note: Note) -> Generator[VideoFrame, None, None]:
                 _tell_of_damage(decoder, first, note)
     if count == 0:
         found = decoder.error or f"{len(decoder.left_out)} damaged frames"
-        raise SubjectError(path, "no frame can be decoded", found=shortened(found))
+        raise InputError(path, "no frame can be decoded", found=shortened(found))
 
 
 def _filtered(decoder: Decoder, filters: FrameFilter) -> Iterator[Any]:
@@ -132,17 +132,17 @@ def _opened(path: Path, note: Note | None = None) -> Iterator[tuple[Any, Any]]:
         if path.suffix.lower() in (".mp4", ".mov", ".m4v"):
             hint = "a file that was copied only in part cannot be opened: its index is at its end"
         reason = shortened(error.strerror or error)
-        raise SubjectError(path, "not a video that can be opened", found=reason, hint=hint) from error
+        raise InputError(path, "not a video that can be opened", found=reason, hint=hint) from error
     with container:
         yield container, _video_stream(path, container, note)
 
 
 def _video_stream(path: Path, container: Any, note: Note | None) -> Any:
-    """The stream with the most pixels among those that are no still pictures."""
+    """The stream with the most pixels among those that are no still images."""
     streams = [s for s in container.streams.video if s.codec_context is not None and not _is_attached(s)]
     if not streams:
         kinds = ", ".join(dict.fromkeys(stream.type for stream in container.streams)) or "no stream"
-        raise SubjectError(path, "the file has no video", expected="a video stream", found=kinds)
+        raise InputError(path, "the file has no video", expected="a video stream", found=kinds)
     if len(streams) == 1:
         return streams[0]
     packets = _count_packets(path, [stream.index for stream in streams])

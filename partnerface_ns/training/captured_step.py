@@ -22,7 +22,7 @@ from partnerface_ns.avatar.render_output import RenderOutput
 from partnerface_ns.common.precision import own_precision
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.rendering.rays import RayBatch, Rays
-from partnerface_ns.training.cuda_graph import RecordedWork
+from partnerface_ns.training.cuda_graph import CapturedWork
 from partnerface_ns.training.objective import training_loss
 from partnerface_ns.training.optimiser_groups import param_groups
 from partnerface_ns.training.step_guard import StepResult, clip_gradients
@@ -67,7 +67,7 @@ def free_bytes(device: torch.device) -> int:
     return torch.cuda.mem_get_info(device)[0]
 
 
-class RecordedStep:
+class CapturedStep:
     """Gradients of batches, as fast as a GPU can compute them.
 
     It must be the only one that computes gradients of its avatar. A recording is made anew when the avatar's stage or
@@ -96,7 +96,7 @@ class RecordedStep:
         if kind != self._kind:
             if self._kind is None or kind[-1] != self._kind[-1]:
                 self._posed.clear()
-            self._kind, self._recording = kind, RecordedWork(partial(_gradients, self._avatar))
+            self._kind, self._recording = kind, CapturedWork(partial(_gradients, self._avatar))
         device = self._track.expression.device
         rays, timesteps = batch.rays, batch.timesteps.to(device)
         given = _Inputs(

@@ -21,7 +21,7 @@ _WARM_UP = 3
 Inputs, Outputs = TypeVar("Inputs"), TypeVar("Outputs")
 
 
-class RecordedWork(Generic[Inputs, Outputs]):
+class CapturedWork(Generic[Inputs, Outputs]):
     """A function of tensors on a GPU, recorded after a few calls.
 
     Inputs are tensors, or tuples and dataclasses of such, always of the same shapes. Outputs are valid until the next

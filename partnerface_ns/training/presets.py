@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from partnerface_ns.avatar.config import AvatarConfig
-from partnerface_ns.training.loop import RaySamplerConfig
+from partnerface_ns.training.rays import RaySamplerConfig
 
 
 @dataclass

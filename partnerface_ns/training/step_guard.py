@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from partnerface_ns.capture.capture import Frame
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 
 MAX_GRADIENT_NORM = 5.0
 """Norm of all gradients together to which a larger one is scaled down: ten times what 99% of ordinary steps stay below
@@ -99,7 +99,7 @@ class StepGuard:
             frames: of the step's batch.
 
         Raises:
-            SubjectError: the last `MAX_LEFT_OUT` steps were left out, or more of them on a GPU.
+            InputError: the last `MAX_LEFT_OUT` steps were left out, or more of them on a GPU.
         """
         left_out = (~result.finite).float()
         for optimizer in self._optimizers:
@@ -138,7 +138,7 @@ class StepGuard:
         wrong = ", ".join(name for name, good in zip(taken.names, finite, strict=True) if not good)
         shown = _named(taken.frames, taken.finite_frames.tolist())
         if self._in_a_row >= MAX_LEFT_OUT:
-            raise SubjectError(
+            raise InputError(
                 self._source,
                 f"the last {MAX_LEFT_OUT} training steps are not finite",
                 key=f"step {taken.step}",

@@ -14,7 +14,7 @@ from partnerface_ns.avatar.avatar import HARD, SOFT, Avatar
 from partnerface_ns.avatar.file_format import check_same_head_model
 from partnerface_ns.avatar.init import Subject
 from partnerface_ns.common import precision
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.flame.head_model import head_model_from_arrays
 from partnerface_ns.flame.open_head import load_open_head
 from partnerface_ns.flame.state import HeadState
@@ -58,7 +58,7 @@ def seen(avatar: Avatar, rays: Rays, states: HeadState, timesteps: torch.Tensor 
 
 
 def train_step(avatar: Avatar, states: HeadState, mask: bool = True) -> dict[str, torch.Tensor]:
-    """Loss terms of the two frames against a grey picture, with gradients of their sum."""
+    """Loss terms of the two frames against a grey image, with gradients of their sum."""
     avatar.train().zero_grad()
     rays = joined(rays_at(0), rays_at(1))
     rendered = avatar.render(rays, states[:2], torch.arange(2))
@@ -76,7 +76,7 @@ def learns(parameters) -> bool:
 
 
 @pytest.mark.parametrize("deformation", KINDS)
-def test_an_evaluation_gives_pictures_in_their_ranges(make_avatar, tiny_subject, deformation):
+def test_an_evaluation_gives_images_in_their_ranges(make_avatar, tiny_subject, deformation):
     avatar = stirred(make_avatar(deformation=deformation))
     rays = joined(rays_at(0), rays_at(2))
     outputs = seen(avatar, rays, tiny_subject.states)
@@ -472,7 +472,7 @@ def test_another_head_model_is_refused_by_name(make_avatar, head_arrays, tiny_su
     head_arrays["v_template"] = head_arrays["v_template"] + 0.01
     head_arrays["name"] = np.array("other head")
     other_head = head_model_from_arrays(head_arrays, tmp_path / "other.npz")
-    with pytest.raises(SubjectError) as refused:
+    with pytest.raises(InputError) as refused:
         check_same_head_model(tmp_path / "run", state, other_head)
     for part in (str(tmp_path / "run"), tiny_subject.model.fingerprint, other_head.fingerprint, "other head"):
         assert part in str(refused.value)

@@ -1,4 +1,4 @@
-"""Pictures of a prepared avatar against those of the avatar itself."""
+"""Images of a prepared avatar against those of the avatar itself."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from torch.testing import assert_close
 
 from partnerface_ns.avatar.avatar import SOFT, Avatar
 from partnerface_ns.avatar.render_output import RenderOutput
-from partnerface_ns.baked.baked_avatar import PreparedAvatar
-from partnerface_ns.baked.capacity import Room
-from partnerface_ns.baked.config import PreparedConfig
+from partnerface_ns.baked.baked_avatar import BakedAvatar
+from partnerface_ns.baked.capacity import Capacity
+from partnerface_ns.baked.config import BakedConfig
 from partnerface_ns.baked.image import Painter, View, quantiles
 from partnerface_ns.common import precision
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.camera import Intrinsics, rays_through_pixels
 from partnerface_ns.geometry.rows import fixed_shapes
 from partnerface_ns.rendering.rays import Rays
-from partnerface_ns.training.cuda_graph import RecordedWork
+from partnerface_ns.training.cuda_graph import CapturedWork
 
 SIDE = 32
-SMALL = PreparedConfig(resolution=96)
+SMALL = BakedConfig(resolution=96)
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def exactly(avatar: Avatar, rays, state: HeadState, timesteps: torch.Tensor | No
 def test_it_shows_nearly_what_the_avatar_shows(avatar, rays, tiny_subject, moment):
     state = tiny_subject.states[moment : moment + 1]
     expected = exactly(avatar, rays, state)
-    found = PreparedAvatar(avatar, SMALL).render(*rays, state)
+    found = BakedAvatar(avatar, SMALL).render(*rays, state)
     assert list(found.images()) == list(expected.images())
     seen = expected.accumulation[:, 0] > 0.99
     assert 0.2 < seen.float().mean() < 0.9
@@ -76,7 +76,7 @@ def test_it_shows_nearly_what_the_avatar_shows(avatar, rays, tiny_subject, momen
 
 
 def test_expression_and_timestep_count(avatar, rays, tiny_subject):
-    prepared = PreparedAvatar(avatar, SMALL)
+    prepared = BakedAvatar(avatar, SMALL)
     rest, speaking = (prepared.render(*rays, tiny_subject.states[i : i + 1]).rgb for i in (0, 1))
     assert (rest - speaking).abs().max() > 0.05
     avatar.torso.residual.data.normal_(std=0.3)
@@ -86,27 +86,27 @@ def test_expression_and_timestep_count(avatar, rays, tiny_subject):
 
 def test_rays_beside_the_head_show_the_background(avatar, rays, tiny_subject):
     origin, directions = rays
-    away = PreparedAvatar(avatar, SMALL).render(
+    away = BakedAvatar(avatar, SMALL).render(
         origin, directions * torch.tensor([1.0, 1.0, -1.0]), tiny_subject.states[:1]
     )
     assert_close(away.rgb, avatar.background.expand(len(directions), 3))
     assert not away.accumulation.any()
 
 
-def test_a_picture_that_cuts_the_head_is_right_up_to_its_border(avatar, tiny_subject):
+def test_a_image_that_cuts_the_head_is_right_up_to_its_border(avatar, tiny_subject):
     state, rays = tiny_subject.states[:1], camera_rays(focal_length=150.0)
     expected = exactly(avatar, rays, state)
-    assert expected.accumulation.min() > 0.9, "the head fills the picture"
-    error = (PreparedAvatar(avatar, SMALL).render(*rays, state).rgb - expected.rgb).abs().view(SIDE, SIDE, 3)
+    assert expected.accumulation.min() > 0.9, "the head fills the image"
+    error = (BakedAvatar(avatar, SMALL).render(*rays, state).rgb - expected.rgb).abs().view(SIDE, SIDE, 3)
     border = torch.cat([error[0], error[-1], error[:, 0], error[:, -1]])
     assert border.mean() < 1.6 * error[4:-4, 4:-4].mean()
 
 
 @pytest.mark.parametrize("place", [(0.0, 0.0, 0.0), (0.0, 0.0, 0.2)], ids=str)
-def test_a_camera_too_near_gets_exact_pictures(avatar, tiny_subject, place):
+def test_a_camera_too_near_gets_exact_images(avatar, tiny_subject, place):
     directions = F.normalize(torch.randn(300, 3), dim=1)
     rays, state = (torch.tensor(place), directions), tiny_subject.states[:1]
-    found, expected = PreparedAvatar(avatar, SMALL).render(*rays, state).images(), exactly(avatar, rays, state).images()
+    found, expected = BakedAvatar(avatar, SMALL).render(*rays, state).images(), exactly(avatar, rays, state).images()
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
@@ -115,7 +115,7 @@ def test_a_camera_anywhere_else_sees_the_head(avatar, tiny_subject, place):
     middle = avatar.skinning.frames(tiny_subject.states[:1]).verts[0].mean(0)
     towards = middle + 0.05 * torch.randn(400, 3) - torch.tensor(place)
     rays = torch.tensor(place), F.normalize(torch.cat([towards, torch.randn(100, 3)]), dim=1)
-    found = PreparedAvatar(avatar, SMALL).render(*rays, tiny_subject.states[:1])
+    found = BakedAvatar(avatar, SMALL).render(*rays, tiny_subject.states[:1])
     expected = exactly(avatar, rays, tiny_subject.states[:1])
     assert (found.accumulation - expected.accumulation).abs().mean() < 0.05 < expected.accumulation.mean()
     assert found.rgb.min() >= 0 and found.rgb.max() < 1.001
@@ -126,7 +126,7 @@ def test_every_kind_of_avatar_can_be_prepared(make_avatar, rays, tiny_subject, c
     monkeypatch.setattr(precision, "multiplies_bfloat16", lambda device: True)
     avatar = make_avatar(**changes).eval()
     avatar.config.torso.enabled = avatar.config.correction.enabled = False
-    found = PreparedAvatar(avatar, SMALL).render(*rays, tiny_subject.states[1:2])
+    found = BakedAvatar(avatar, SMALL).render(*rays, tiny_subject.states[1:2])
     expected = exactly(avatar, rays, tiny_subject.states[1:2])
     for name, value in expected.images().items():
         assert found.images()[name].shape == value.shape
@@ -140,12 +140,12 @@ def test_samples_are_followed_where_mouth_or_eyes_can_be_seen(avatar, rays, tiny
     state = tiny_subject.states[:1]
     view = View(origin * turned, directions * turned, state, avatar.skinning.head.pose(state), None)
     with torch.no_grad():
-        taken = Room.of(Painter(avatar, SMALL).draw(view).counts)
+        taken = Capacity.of(Painter(avatar, SMALL).draw(view).counts)
     assert taken.hit > 100 and (taken.exact > 0) == any_followed
 
 
 def test_chunks_change_nothing(avatar, rays, tiny_subject, monkeypatch):
-    prepared, state = PreparedAvatar(avatar, SMALL), tiny_subject.states[1:2]
+    prepared, state = BakedAvatar(avatar, SMALL), tiny_subject.states[1:2]
     whole = prepared.render(*rays, state).rgb
     monkeypatch.setattr("partnerface_ns.baked.image.RAYS_ON_CPU", 1000)
     assert_close(prepared.render(*rays, state).rgb, whole, atol=1e-5, rtol=0)
@@ -155,7 +155,7 @@ def test_more_samples_come_nearer(avatar, rays, tiny_subject):
     state = tiny_subject.states[1:2]
     expected = exactly(avatar, rays, state).rgb
     errors = [
-        (PreparedAvatar(avatar, PreparedConfig(96, spacing, samples, colors)).render(*rays, state).rgb - expected)
+        (BakedAvatar(avatar, BakedConfig(96, spacing, samples, colors)).render(*rays, state).rgb - expected)
         .square()
         .mean()
         for spacing, samples, colors in ((0.02, 6, 1), (0.005, 48, 12))
@@ -174,26 +174,26 @@ def test_quantiles_stand_for_equal_shares():
 @pytest.mark.parametrize("moment", range(3))
 def test_with_fixed_shapes_it_is_as_near(avatar, rays, tiny_subject, moment):
     """Not the same: the lattice is larger."""
-    state, prepared = tiny_subject.states[moment : moment + 1], PreparedAvatar(avatar, SMALL)
+    state, prepared = tiny_subject.states[moment : moment + 1], BakedAvatar(avatar, SMALL)
     expected, counted = exactly(avatar, rays, state), prepared.render(*rays, state)
-    view, pictures = View(*rays, state, avatar.skinning.head.pose(state), None), Painter(avatar, SMALL)
+    view, images = View(*rays, state, avatar.skinning.head.pose(state), None), Painter(avatar, SMALL)
     with torch.no_grad():
-        taken = Room.of(pictures.draw(view).counts)
+        taken = Capacity.of(images.draw(view).counts)
     with fixed_shapes(), torch.no_grad():
-        drawn = pictures.draw(view, taken.grown())
+        drawn = images.draw(view, taken.grown())
     found = drawn.output
-    assert taken.grown().holds(Room.of(drawn.counts)) and found.images().keys() == counted.images().keys()
+    assert taken.grown().holds(Capacity.of(drawn.counts)) and found.images().keys() == counted.images().keys()
     for name in ("rgb", "accumulation"):
         errors = [(getattr(o, name) - getattr(expected, name)).abs().mean() for o in (counted, found)]
         assert errors[1] < 1.2 * errors[0] + 1e-4, name
 
 
 @pytest.fixture
-def recordings(monkeypatch) -> list[RecordedWork]:
+def recordings(monkeypatch) -> list[CapturedWork]:
     """All that are made; without a GPU: what is recorded is drawn plainly, in the shapes of a recording."""
-    made: list[RecordedWork] = []
+    made: list[CapturedWork] = []
 
-    class Unrecorded(RecordedWork):
+    class Unrecorded(CapturedWork):
         def __init__(self, work):
             super().__init__(work)
             made.append(self)
@@ -202,26 +202,26 @@ def recordings(monkeypatch) -> list[RecordedWork]:
             with fixed_shapes():
                 return self._work(given)
 
-    monkeypatch.setattr("partnerface_ns.baked.baked_avatar.RecordedWork", Unrecorded)
+    monkeypatch.setattr("partnerface_ns.baked.baked_avatar.CapturedWork", Unrecorded)
     return made
 
 
-def test_a_picture_finds_room_soon(avatar, tiny_subject, recordings, monkeypatch):
-    """Even where a recording's larger lattice holds more than the plain picture's said."""
+def test_a_image_finds_room_soon(avatar, tiny_subject, recordings, monkeypatch):
+    """Even where a recording's larger lattice holds more than the plain image's said."""
     monkeypatch.setattr("partnerface_ns.baked.capacity._MORE_ROWS", 1.0)
-    prepared, state = PreparedAvatar(avatar, SMALL), tiny_subject.states[:1]
+    prepared, state = BakedAvatar(avatar, SMALL), tiny_subject.states[:1]
     view = View(*camera_rays(), state, avatar.skinning.head.pose(state), None)
     found = []
     for _ in range(8):
         with torch.no_grad():
             prepared._played(view)
         found.append(len(recordings))
-    assert found[5] == found[7], "the later pictures are played"
+    assert found[5] == found[7], "the later images are played"
 
 
 def test_recordings_are_kept_for_a_few_sizes(avatar, tiny_subject, recordings):
     made = recordings
-    prepared, state = PreparedAvatar(avatar, SMALL), tiny_subject.states[:1]
+    prepared, state = BakedAvatar(avatar, SMALL), tiny_subject.states[:1]
     origin, directions = camera_rays()
     head = avatar.skinning.head.pose(state)
     for stride, expected in ((1, 1), (2, 2), (1, 2), (3, 3), (4, 4), (1, 4), (2, 5)):
@@ -230,7 +230,7 @@ def test_recordings_are_kept_for_a_few_sizes(avatar, tiny_subject, recordings):
             found = prepared._played(view).rgb
         assert len(made) == expected
         assert (found - prepared.render(origin, directions[::stride], state).rgb).abs().mean() < 0.01
-    _, closer = camera_rays(160.0)  # eyes and mouth take more of the picture than there is room for
+    _, closer = camera_rays(160.0)  # eyes and mouth take more of the image than there is room for
     with torch.no_grad():
         found = prepared._played(View(origin, closer, state, head, None)).rgb
     assert len(made) == 6

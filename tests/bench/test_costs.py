@@ -12,7 +12,7 @@ from partnerface_ns.bench.variants import VARIANTS
 from partnerface_ns.capture.load import load_capture
 from partnerface_ns.demo.subject import make_subject
 from partnerface_ns.flame.open_head import load_open_head
-from partnerface_ns.rendering.rays import rays_of_picture
+from partnerface_ns.rendering.rays import rays_of_image
 from partnerface_ns.training.objective import training_loss
 
 
@@ -24,13 +24,13 @@ def capture(tmp_path_factory):
 
 
 def operations(capture, variant: str) -> int:
-    """Of the networks, forward and backward, for one picture."""
+    """Of the networks, forward and backward, for one image."""
     torch.manual_seed(0)
     avatar = Avatar(VARIANTS[variant]().avatar, Subject.of(capture, load_open_head())).train()
     avatar.set_progress(1.0)
     frame = capture.frames_of("train")[0]
     timesteps = torch.tensor([frame.timestep])
-    rays = rays_of_picture(frame.camera, torch.device("cpu"))
+    rays = rays_of_image(frame.camera, torch.device("cpu"))
     with FlopCounterMode(display=False) as counter:
         rendered = avatar.render(rays, capture.track[timesteps], timesteps)
         terms = training_loss(avatar, rendered, torch.zeros(len(rays.frame), 3), torch.ones(len(rays.frame), 1))

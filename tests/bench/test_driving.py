@@ -1,4 +1,4 @@
-"""Timing an avatar's pictures, and what fast ones cost."""
+"""Timing an avatar's images, and what fast ones cost."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from partnerface_ns.baked.baked_avatar import PreparedAvatar
-from partnerface_ns.baked.config import PreparedConfig
+from partnerface_ns.baked.baked_avatar import BakedAvatar
+from partnerface_ns.baked.config import BakedConfig
 from partnerface_ns.bench import driving
 from partnerface_ns.bench.driving import Quality, Speed, quality, speeds
 from partnerface_ns.bench.tables import COLUMNS, driving_table
@@ -47,12 +47,12 @@ def test_both_ways_are_timed_and_measured(player, subject, monkeypatch):
 
 @pytest.mark.parametrize("of_avatar", [(0.0, 0.0, 0.0), (0.2, 0.9, 0.4)])
 @pytest.mark.parametrize("of_capture", [(1.0, 1.0, 1.0), None])
-def test_truth_and_pictures_have_one_background(player, subject, monkeypatch, of_avatar, of_capture):
+def test_truth_and_images_have_one_background(player, subject, monkeypatch, of_avatar, of_capture):
     """Where an avatar has another background than its capture, and a capture none of its own."""
-    player.prepared = PreparedAvatar(player.avatar, PreparedConfig(resolution=32))
+    player.prepared = BakedAvatar(player.avatar, BakedConfig(resolution=32))
     load, measure, compared = driving.load_capture, driving.image_metrics, []
     capture = replace(load(subject), background=of_capture)
-    if of_capture is None:  # pictures with a mask, composited on what they are asked for
+    if of_capture is None:  # images with a mask, composited on what they are asked for
         frames = tuple(replace(frame, composited=False) for frame in capture.frames)
         capture = replace(capture, frames=frames)
     monkeypatch.setattr(driving, "load_capture", lambda folder, head_model: capture)
@@ -67,10 +67,10 @@ def test_truth_and_pictures_have_one_background(player, subject, monkeypatch, of
 
 
 def test_a_sequence_is_timed_as_drive_draws_it(player, monkeypatch):
-    """Several at once, and seconds a picture, not of all."""
+    """Several at once, and seconds an image, not of all."""
     monkeypatch.setattr("partnerface_ns.bench.driving._REPEATS", 1)
     monkeypatch.setattr(Player, "at_once", 3)
-    player.prepared = PreparedAvatar(player.avatar, PreparedConfig(resolution=32))
+    player.prepared = BakedAvatar(player.avatar, BakedConfig(resolution=32))
     drawn = []
 
     def in_a_second(player, plan, moment):

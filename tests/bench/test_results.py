@@ -15,7 +15,7 @@ from partnerface_ns.bench.results import Results
 from partnerface_ns.bench.scaling import StepCost, StepTimes
 from partnerface_ns.bench.tables import COLUMNS
 from partnerface_ns.bench.training_runs import Outcome
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.files import read_json
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -33,7 +33,7 @@ def test_what_is_written_comes_back(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"bench.json", "bench.md", "bench.png"}
 
 
-def test_what_no_picture_shows_is_null_in_the_file_and_nan_again(tmp_path):
+def test_what_no_image_shows_is_null_in_the_file_and_nan_again(tmp_path):
     unseen = METRICS | {"psnr_mouth": float("nan")}
     driven = replace(DRIVEN, quality=Quality(unseen, METRICS))
     Results([replace(RUN, metrics=unseen)], [driven]).write(tmp_path)
@@ -76,7 +76,7 @@ def test_an_avatar_is_timed_anew_on_the_same_machine_alone():
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"runs": [{"subject": "a"}], "driven": [], "steps": []}'])
 def test_a_foreign_file_is_named(tmp_path, text):
     (tmp_path / "bench.json").write_text(text)
-    with pytest.raises(SubjectError, match=r"bench\.json: not what this version of the benchmark writes"):
+    with pytest.raises(InputError, match=r"bench\.json: not what this version of the benchmark writes"):
         Results.of(tmp_path)
 
 
@@ -84,7 +84,7 @@ def test_a_variant_that_is_gone_is_named(tmp_path):
     Results([RUN]).write(tmp_path)
     path = tmp_path / "bench.json"
     path.write_text(path.read_text().replace("two-stage", "three-stage"))
-    with pytest.raises(SubjectError, match="three-stage"):
+    with pytest.raises(InputError, match="three-stage"):
         Results.of(tmp_path)
 
 

@@ -12,7 +12,7 @@ from partnerface_ns.bench.pieces import PIECES, STEP, shares_of_pieces
 from partnerface_ns.bench.scaling import StepCost, pieces_of_a_step, step_costs
 from partnerface_ns.bench.tables import steps_table
 from partnerface_ns.cli.bench import Bench
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.demo.subject import make_subject
 
 
@@ -35,12 +35,12 @@ def small(monkeypatch, small_preset):
 def test_each_setting_is_trained_as_it_says(subject, monkeypatch):
     seen = []
 
-    def noted(avatar, pictures, track, config):
-        seen.append((len(pictures.frames), pictures.rgb[0].shape[0], avatar.config.num_parts))
-        timesteps = {frame.timestep for frame in pictures.frames}
-        assert timesteps == set(range(len(track))) and len(pictures.rgb) == len(pictures.boxes) == len(track)
-        assert all(frame.camera.width == rgb.shape[1] for frame, rgb in zip(pictures.frames, pictures.rgb, strict=True))
-        return steps(avatar, pictures, track, config)
+    def noted(avatar, images, track, config):
+        seen.append((len(images.frames), images.rgb[0].shape[0], avatar.config.num_parts))
+        timesteps = {frame.timestep for frame in images.frames}
+        assert timesteps == set(range(len(track))) and len(images.rgb) == len(images.boxes) == len(track)
+        assert all(frame.camera.width == rgb.shape[1] for frame, rgb in zip(images.frames, images.rgb, strict=True))
+        return steps(avatar, images, track, config)
 
     steps = scaling.steps
     monkeypatch.setattr(scaling, "steps", noted)
@@ -92,9 +92,9 @@ def test_the_quick_suite_says_everything_once(subject, monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("suite", ["scaling", "quick"])
 def test_scaling_takes_one_capture_and_no_avatar(tmp_path, suite):
-    with pytest.raises(SubjectError, match="one capture"):
+    with pytest.raises(InputError, match="one capture"):
         Bench(tmp_path, (tmp_path / "a", tmp_path / "b"), suite=suite)()
-    with pytest.raises(SubjectError, match="--avatar"):
+    with pytest.raises(InputError, match="--avatar"):
         Bench(tmp_path, (tmp_path / "a",), suite=suite, avatar=tmp_path / "avatar.pt")()
 
 

@@ -25,7 +25,7 @@ from partnerface_ns.bench.tables import runs_table, time_plot
 from partnerface_ns.bench.training_runs import Job, Outcome, run, spread
 from partnerface_ns.capture.load import load_capture
 from partnerface_ns.cli.bench import QUICK_SIZES, SIZES, Bench
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.demo.subject import make_subject
 from partnerface_ns.driving.player import load
 from partnerface_ns.training.presets import lite
@@ -50,7 +50,7 @@ def test_a_run_measures_frames_that_it_was_not_trained_on(subject, monkeypatch, 
     fit, render = training_runs.fit, training_runs.render
     monkeypatch.setattr(training_runs, "fit", lambda a, p, *rest, **kw: seen.append(p.frames) or fit(a, p, *rest, **kw))
     monkeypatch.setattr(training_runs, "render", lambda a, c, f: seen.append(f) or render(a, c, f))
-    found = run(Job(subject, "two-stage", 0, 0.5, 2, pictures=tmp_path, avatars=tmp_path))
+    found = run(Job(subject, "two-stage", 0, 0.5, 2, images=tmp_path, avatars=tmp_path))
     trained, *measured, known = seen
     assert len(measured) == 2 and not {f.timestep for f in measured} & {f.timestep for f in trained}
     assert known in trained and found.seen != found.metrics and found.seen.keys() == found.metrics.keys()
@@ -134,7 +134,7 @@ def test_runs_of_other_options_stay_in_the_folder(subject, tmp_path, capsys):
 
 def test_a_folder_that_another_command_writes_to_is_refused(subject, tmp_path, monkeypatch):
     monkeypatch.setattr(Bench, "_train_and_measure", lambda self: None)
-    with FileLock(tmp_path / ".lock"), pytest.raises(SubjectError, match="another"):
+    with FileLock(tmp_path / ".lock"), pytest.raises(InputError, match="another"):
         Bench(tmp_path, (subject,))()
     Bench(tmp_path, (subject,))()
     Bench(tmp_path, (subject,))()
@@ -146,7 +146,7 @@ def test_where_nothing_can_be_locked_that_is_said(subject, tmp_path, monkeypatch
 
     monkeypatch.setattr(FileLock, "acquire", refuse)
     monkeypatch.setattr(Bench, "_train_and_measure", lambda self: None)
-    with pytest.raises(SubjectError, match=r"(?s)\.lock: cannot be locked.*not supported"):
+    with pytest.raises(InputError, match=r"(?s)\.lock: cannot be locked.*not supported"):
         Bench(tmp_path, (subject,))()
 
 
@@ -214,18 +214,18 @@ def test_the_full_suite_trains_times_and_counts(subject, tmp_path, monkeypatch):
     "changes", [{"seconds": (0.0,)}, {"seconds": (-3.0,)}, {"seconds": ()}, {"jobs": 0}, {"num_test": 0}, {"seeds": 0}]
 )
 def test_numbers_that_mean_nothing_are_refused_before_anything_is_made(tmp_path, changes):
-    with pytest.raises(SubjectError, match="out of range"):
+    with pytest.raises(InputError, match="out of range"):
         Bench(tmp_path / "out", **changes)()
     assert not (tmp_path / "out").exists()
 
 
 def test_two_subjects_of_one_name_are_refused(subject, tmp_path):
-    with pytest.raises(SubjectError, match="told apart"):
+    with pytest.raises(InputError, match="told apart"):
         Bench(tmp_path, (subject, subject))()
 
 
 def test_an_unknown_variant_is_named(subject, tmp_path):
-    with pytest.raises(SubjectError, match="unknown variant"):
+    with pytest.raises(InputError, match="unknown variant"):
         Bench(tmp_path, (subject,), variants=("nothing",))()
 
 
@@ -234,7 +234,7 @@ def test_a_capture_without_head_model_is_refused_before_anything_is_trained(subj
     shutil.copytree(subject, nameless)
     path = nameless / "transforms_train.json"
     path.write_text(path.read_text().replace("open-head", "FLAME 2023"))
-    with pytest.raises(SubjectError, match="head model"):
+    with pytest.raises(InputError, match="head model"):
         Bench(tmp_path / "out", (nameless,), seeds=1, variants=("none",))()
 
 

@@ -12,15 +12,15 @@ from PIL import Image
 from format_writers.layouts import LAYOUTS
 from format_writers.truth import flame_like_arrays, flame_like_head, make_truth
 from partnerface_ns.capture import diagnosis
+from partnerface_ns.capture.convention_fixes import CONVENTION_FIXES, fixed
 from partnerface_ns.capture.diagnosis import diagnose, evenly
 from partnerface_ns.capture.load import load_capture
-from partnerface_ns.capture.mends import MENDS, mended
 from partnerface_ns.capture.overlap import Overlap, overlap_of, silhouette, small_mask
 from partnerface_ns.flame.state import HeadState
 
 NUM_FRAMES = 20
 MASKED = [layout for layout in LAYOUTS if layout != "metrical-tracker"]
-"""Without masks only a head out of the picture is told."""
+"""Without masks only a head out of the image is told."""
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +44,8 @@ def capture(captures):
     return captures["vhap"]
 
 
-def with_pictures_of(capture, order):
-    """Each pose with the picture of another frame."""
+def with_images_of(capture, order):
+    """Each pose with the image of another frame."""
     frames = [
         replace(frame, image_path=other.image_path, mask_path=other.mask_path)
         for frame, other in zip(capture.frames, (capture.frames[i] for i in order), strict=True)
@@ -59,7 +59,7 @@ def test_every_right_capture_is_let_alone(captures, truth, layout):
     if layout == "metrical-tracker":
         assert verdict.fits is None and "no masks" in verdict.cause
     else:
-        assert verdict.fits is True and verdict.cause is None and verdict.mend is None
+        assert verdict.fits is True and verdict.cause is None and verdict.fix is None
         assert verdict.overlap.union > 0.75 and verdict.overlap.outside < 0.02
 
 
@@ -73,37 +73,37 @@ WRONG = {
 
 @pytest.mark.parametrize("wrong", WRONG)
 @pytest.mark.parametrize("layout", MASKED)
-def test_a_wrong_convention_is_named_with_what_mends_it(captures, truth, layout, wrong):
-    mistaken = MENDS[wrong].apply(captures[layout])
+def test_a_wrong_convention_is_named_with_what_fixs_it(captures, truth, layout, wrong):
+    mistaken = CONVENTION_FIXES[wrong].apply(captures[layout])
     verdict = diagnose(mistaken, truth.head)
-    mend, words = WRONG[wrong]
-    assert verdict.fits is False and verdict.mend == mend and words in verdict.cause
-    assert diagnose(mended(mistaken, mend), truth.head).fits is True
+    fix, words = WRONG[wrong]
+    assert verdict.fits is False and verdict.fix == fix and words in verdict.cause
+    assert diagnose(fixed(mistaken, fix), truth.head).fits is True
 
 
 @pytest.mark.parametrize("wrong", ["camera-axes", "scale-down"])
-def test_without_masks_a_head_out_of_the_picture_is_explained(captures, truth, wrong):
-    verdict = diagnose(MENDS[wrong].apply(captures["metrical-tracker"]), truth.head)
-    assert verdict.fits is False and verdict.mend == WRONG[wrong][0]
+def test_without_masks_a_head_out_of_the_image_is_explained(captures, truth, wrong):
+    verdict = diagnose(CONVENTION_FIXES[wrong].apply(captures["metrical-tracker"]), truth.head)
+    assert verdict.fits is False and verdict.fix == WRONG[wrong][0]
 
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("layout", MASKED)
 def test_shuffled_frames_are_found(captures, truth, layout, seed):
     order = np.random.default_rng(seed).permutation(NUM_FRAMES)
-    verdict = diagnose(with_pictures_of(captures[layout], order), truth.head)
+    verdict = diagnose(with_images_of(captures[layout], order), truth.head)
     assert verdict.fits is False and "order of the frames" in verdict.cause
 
 
 def test_frames_sorted_by_name_are_found(capture, truth):
     order = sorted(range(NUM_FRAMES), key=str)
-    assert "order of the frames" in diagnose(with_pictures_of(capture, order), truth.head).cause
+    assert "order of the frames" in diagnose(with_images_of(capture, order), truth.head).cause
 
 
 @pytest.mark.parametrize(("shift", "words"), [(4, "4 frames later"), (-4, "4 frames earlier")])
-def test_a_shift_of_the_pictures_is_measured(capture, truth, shift, words):
+def test_a_shift_of_the_images_is_measured(capture, truth, shift, words):
     order = (np.arange(NUM_FRAMES) - shift) % NUM_FRAMES
-    assert words in diagnose(with_pictures_of(capture, order), truth.head).cause
+    assert words in diagnose(with_images_of(capture, order), truth.head).cause
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
@@ -111,7 +111,7 @@ def test_a_shift_of_the_pictures_is_measured(capture, truth, shift, words):
 def test_another_head_is_not_called_right(captures, layout, seed):
     """Silhouettes cannot tell it from long hair; the face can."""
     verdict = diagnose(captures[layout], flame_like_head(seed))
-    assert verdict.fits is not True and "another head" in verdict.cause and verdict.mend is None
+    assert verdict.fits is not True and "another head" in verdict.cause and verdict.fix is None
 
 
 def test_a_crop_is_found(capture, truth):
@@ -147,10 +147,10 @@ def repainted(capture, folder, paint):
 )
 def test_wrong_masks_are_not_taken_for_wrong_poses(capture, truth, tmp_path, paint, words):
     verdict = diagnose(repainted(capture, tmp_path, paint), truth.head)
-    assert verdict.fits is False and verdict.mend is None and words in verdict.cause
+    assert verdict.fits is False and verdict.fix is None and words in verdict.cause
 
 
-def test_pictures_of_several_sizes_are_judged_by_most(capture, truth):
+def test_images_of_several_sizes_are_judged_by_most(capture, truth):
     """The last is a strip that could not be compared with the others."""
     *most, last = capture.frames
     strip = replace(last, camera=replace(last.camera, height=16))
@@ -160,16 +160,16 @@ def test_pictures_of_several_sizes_are_judged_by_most(capture, truth):
 def test_a_head_that_is_nowhere_is_said(capture, truth):
     away = replace(capture.track, translation=capture.track.translation + torch.tensor([5.0, 0, 0]))
     verdict = diagnose(replace(capture, track=away), truth.head)
-    assert verdict.fits is False and "not in the pictures" in verdict.cause
+    assert verdict.fits is False and "not in the images" in verdict.cause
 
 
-def test_a_motion_without_pictures_is_not_judged(capture, truth):
+def test_a_motion_without_images_is_not_judged(capture, truth):
     frames = tuple(replace(frame, image_path=None) for frame in capture.frames)
     assert diagnose(replace(capture, frames=frames), truth.head).fits is None
 
 
 def test_a_head_that_hardly_moves_is_not_called_shuffled(capture, truth):
-    """Pictures of one moment tell nothing of their order."""
+    """Images of one moment tell nothing of their order."""
     states = [capture.track[0]] * NUM_FRAMES
     frames = [replace(capture.frames[0], timestep=t) for t in range(NUM_FRAMES)]
     still = replace(capture, frames=tuple(frames), track=HeadState.stack(states))
@@ -199,7 +199,7 @@ def test_nothing_is_seen_from_inside_or_behind(capture, truth):
     assert silhouette(verts, faces, frame.camera).any()
 
 
-def test_small_masks_keep_the_pictures_shape(capture, truth):
+def test_small_masks_keep_the_images_shape(capture, truth):
     np.testing.assert_array_equal(small_mask(capture.frames[0]), truth.mask[0] > 127)
 
 

@@ -20,12 +20,12 @@ from format_writers.layouts import LAYOUTS
 from format_writers.metrical_tracker import write_flashavatar, write_metrical_tracker
 from format_writers.truth import flame_like_arrays, make_truth
 from format_writers.vhap import write_vhap_export, write_vhap_tracks
-from partnerface_ns.capture.images import load_picture
+from partnerface_ns.capture.images import load_image
 from partnerface_ns.capture.imavatar import FILE_NAME
 from partnerface_ns.capture.load import load_capture
 from partnerface_ns.capture.names import CaptureFormat
 from partnerface_ns.capture.splits import split_off_last
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 
 GREEN = (0.0, 1.0, 0.0)
 
@@ -46,10 +46,10 @@ def counts(capture):
     return {name: len(indices) for name, indices in capture.splits.items()}
 
 
-def assert_pictures(capture, truth, masked=True):
-    """Every frame's picture is the truth's, over green where the layout has masks."""
+def assert_images(capture, truth, masked=True):
+    """Every frame's image is the truth's, over green where the layout has masks."""
     for frame in capture.frames:
-        rgb, mask = load_picture(frame, GREEN)
+        rgb, mask = load_image(frame, GREEN)
         expected = truth.mask[frame.timestep] if masked else np.full_like(mask, 255)
         np.testing.assert_array_equal(mask, expected)
         np.testing.assert_array_equal(rgb, np.where(expected[..., None] > 0, truth.rgb[frame.timestep], [0, 255, 0]))
@@ -58,7 +58,7 @@ def assert_pictures(capture, truth, masked=True):
 def test_metrical_tracker(truth, tmp_path):
     capture = load_capture(write_metrical_tracker(tmp_path / "a", truth))
     assert_same(capture, truth)
-    assert_pictures(capture, truth, masked=False)
+    assert_images(capture, truth, masked=False)
     assert capture.format == "metrical-tracker" and counts(capture) == {"train": 6, "val": 0, "test": 2}
     assert capture.head_model.name == "FLAME 2020"
     assert not any("eyelid" in note for note in capture.notes)
@@ -69,7 +69,7 @@ def test_metrical_tracker(truth, tmp_path):
 def test_insta_with_parameters(truth, tmp_path, parameters):
     capture = load_capture(write_insta(tmp_path / "a", truth, parameters=parameters))
     assert_same(capture, truth)
-    assert_pictures(capture, truth)
+    assert_images(capture, truth)
     assert capture.format == "insta" and counts(capture) == {"train": 5, "val": 0, "test": 3}
     assert any("validation images are test images" in note for note in capture.notes)
 
@@ -85,10 +85,10 @@ def test_insta_with_meshes_alone_is_fitted(truth, tmp_path, head_path):
 
 def test_insta_with_meshes_alone_needs_the_head_model(truth, tmp_path, head_path):
     root = write_insta(tmp_path / "a", truth)
-    with pytest.raises(SubjectError, match="--head-model FILE"):
+    with pytest.raises(InputError, match="--head-model FILE"):
         load_capture(root)
     np.savez(tmp_path / "other.npz", **flame_like_arrays(seed=1))
-    with pytest.raises(SubjectError, match="does not explain the mesh"):
+    with pytest.raises(InputError, match="does not explain the mesh"):
         load_capture(root, head_model=tmp_path / "other.npz")
 
 
@@ -96,7 +96,7 @@ def test_a_missing_mesh_is_named_before_any_is_fitted(truth, tmp_path, head_path
     root = write_insta(tmp_path / "a", truth)
     (root / "meshes" / "00007.obj").unlink()
     monkeypatch.setattr("partnerface_ns.capture.insta.fit_identity", lambda *_: pytest.fail("it fits already"))
-    with pytest.raises(SubjectError, match=r"mesh_path(.|\n)*00007\.obj"):
+    with pytest.raises(InputError, match=r"mesh_path(.|\n)*00007\.obj"):
         load_capture(root, head_model=head_path)
 
 
@@ -115,7 +115,7 @@ def test_imavatar(tmp_path, mirrored):
     videos = {"MVI_1": range(5), "MVI_2": range(5, 8)}
     capture = load_capture(write_imavatar(tmp_path / "a", truth, videos, mirrored))
     assert_same(capture, truth)
-    assert_pictures(capture, truth)
+    assert_images(capture, truth)
     assert capture.format == "imavatar" and counts(capture) == {"train": 5, "val": 0, "test": 3}
     single = load_capture(tmp_path / "a" / "MVI_1")
     assert counts(single) == {"train": 4, "val": 0, "test": 1}
@@ -125,20 +125,20 @@ def test_imavatar(tmp_path, mirrored):
 def test_imavatar_a_missing_mask_and_an_empty_video_are_named(truth, tmp_path):
     root = write_imavatar(tmp_path / "a", truth, {"v": range(5), "w": range(5, 8)})
     (root / "v" / "mask" / "3.png").rename(root / "v" / "mask" / "three.png")
-    with pytest.raises(SubjectError, match=r"frames\[2\](.|\n)*mask/3\.png"):
+    with pytest.raises(InputError, match=r"frames\[2\](.|\n)*mask/3\.png"):
         load_capture(root)
     shutil.rmtree(root / "v" / "mask")
     assert load_capture(root).frames[0].mask_path is None, "a video may have no masks at all"
     path = root / "v" / FILE_NAME
     path.write_text(json.dumps(json.loads(path.read_text()) | {"frames": []}))
-    with pytest.raises(SubjectError, match="the video is empty"):
+    with pytest.raises(InputError, match="the video is empty"):
         load_capture(root)
 
 
-def test_insta_a_picture_with_two_poses_is_named(truth, tmp_path):
+def test_insta_a_image_with_two_poses_is_named(truth, tmp_path):
     path = write_insta(tmp_path / "a", truth, parameters="txt") / "transforms_train.json"
     path.write_text(path.read_text().replace("images/00002.png", "images/00001.png"))
-    with pytest.raises(SubjectError, match=r"frames\[2\]\.file_path"):
+    with pytest.raises(InputError, match=r"frames\[2\]\.file_path"):
         load_capture(tmp_path / "a")
 
 
@@ -162,7 +162,7 @@ def test_flame_head_tracker(tmp_path):
     numbers = [0, 1, 2, 5, 9, 10, 11, 100]
     capture = load_capture(write_flame_head_tracker(tmp_path / "a", truth, numbers))
     assert_same(capture, truth)
-    assert_pictures(capture, truth)
+    assert_images(capture, truth)
     assert capture.format == "flame-head-tracker" and counts(capture) == {"train": 6, "val": 0, "test": 2}
     assert len(capture.skipped) == 93 and "3.npz" in capture.skipped
 
@@ -178,9 +178,9 @@ def test_flame_head_tracker(tmp_path):
 def test_flame_head_tracker_bad_values_are_named(truth, tmp_path, key, value):
     root = write_flame_head_tracker(tmp_path / "a", truth, list(range(8)))
     np.savez(root / "3.npz", **(dict(np.load(root / "3.npz")) | {key: value}))
-    with pytest.raises(SubjectError, match=rf"3\.npz \[{key}\]"):
+    with pytest.raises(InputError, match=rf"3\.npz \[{key}\]"):
         for frame in load_capture(root).frames:
-            load_picture(frame, GREEN)
+            load_image(frame, GREEN)
 
 
 def test_flame_head_tracker_takes_the_mean_of_uneven_identities(truth, tmp_path):
@@ -192,7 +192,7 @@ def test_flame_head_tracker_takes_the_mean_of_uneven_identities(truth, tmp_path)
     assert "mean" in capture.notes[0]
 
 
-def test_raw_vhap_tracks_drive_without_pictures(truth, tmp_path):
+def test_raw_vhap_tracks_drive_without_images(truth, tmp_path):
     write_vhap_tracks(tmp_path, truth)
     capture = load_capture(tmp_path)
     assert capture.format == "vhap-tracker" and capture.num_timesteps == 8
@@ -201,7 +201,7 @@ def test_raw_vhap_tracks_drive_without_pictures(truth, tmp_path):
     assert capture.frames[0].camera.T_world_camera[2, 3] == 1, "the head is at the origin, the camera before it"
     last = tmp_path / "tracked_flame_params_30.npz"
     np.savez(last, **(dict(np.load(last)) | {"jaw_pose": np.zeros((7, 3))}))
-    with pytest.raises(SubjectError, match="jaw_pose"):
+    with pytest.raises(InputError, match="jaw_pose"):
         load_capture(tmp_path)
 
 
@@ -210,7 +210,7 @@ def test_a_named_layout_is_read_as_such(truth, tmp_path):
     shutil.copytree(root / "images", root / "input")
     assert load_capture(root).format == "insta"
     assert_same(load_capture(root, "metrical-tracker"), truth)
-    with pytest.raises(SubjectError, match="flame_params"):
+    with pytest.raises(InputError, match="flame_params"):
         load_capture(root, "imavatar")
 
 
@@ -219,7 +219,7 @@ def test_a_named_layout_is_read_as_such(truth, tmp_path):
 def test_a_layout_read_as_another_is_one_error(truth, tmp_path, layout, other):
     root = LAYOUTS[layout](tmp_path / "a", truth)
     if other != layout.removesuffix("-meshes"):
-        with pytest.raises(SubjectError):
+        with pytest.raises(InputError):
             load_capture(root, other)
 
 
@@ -228,19 +228,19 @@ def test_a_layout_read_as_another_is_one_error(truth, tmp_path, layout, other):
 )
 def test_captures_without_flame_are_refused_by_name(tmp_path, key, name):
     (tmp_path / "transforms_train.json").write_text(f'{{"frames": [{{"{key}": 0, "transform_matrix": []}}]}}')
-    with pytest.raises(SubjectError, match=f"{name}.*\n.*\n?.*track the video again"):
+    with pytest.raises(InputError, match=f"{name}.*\n.*\n?.*track the video again"):
         load_capture(tmp_path)
 
 
 def test_cameras_without_a_head_are_refused(tmp_path):
     (tmp_path / "transforms.json").write_text('{"frames": [{"file_path": "a.png"}]}')
-    with pytest.raises(SubjectError, match="no head parameters"):
+    with pytest.raises(InputError, match="no head parameters"):
         load_capture(tmp_path)
 
 
 def test_an_unknown_folder_says_what_was_looked_for(tmp_path):
     (tmp_path / "holiday.jpg").write_text("")
-    with pytest.raises(SubjectError, match=r"no capture layout(.|\n)*holiday\.jpg"):
+    with pytest.raises(InputError, match=r"no capture layout(.|\n)*holiday\.jpg"):
         load_capture(tmp_path)
 
 
@@ -249,21 +249,21 @@ def test_long_captures_hold_out_350():
     assert [len(s) for s in split_off_last(1000).values()] == [700, 0, 300]
 
 
-def test_flashavatar_counts_its_pictures_from_one(truth, tmp_path):
+def test_flashavatar_counts_its_images_from_one(truth, tmp_path):
     capture = load_capture(write_flashavatar(tmp_path / "a", truth))
     assert_same(capture, truth)
     assert capture.format == "flashavatar" and counts(capture) == {"train": 6, "val": 0, "test": 2}
     assert [frame.image_path.stem for frame in capture.frames] == [f"{t + 1:05d}" for t in range(8)]
-    assert_pictures(capture, truth)
+    assert_images(capture, truth)
     (tmp_path / "a" / "alpha" / "00008.png").unlink()
-    with pytest.raises(SubjectError, match=r"00007\.frame"):
+    with pytest.raises(InputError, match=r"00007\.frame"):
         load_capture(tmp_path / "a")
     shutil.rmtree(tmp_path / "a" / "alpha")
     assert load_capture(tmp_path / "a").frames[0].mask_path is None
 
 
 def renamed_without_padding(root: Path, document: dict) -> None:
-    """INSTA's pictures as `images/7.png`, counted from 1."""
+    """INSTA's images as `images/7.png`, counted from 1."""
     for number, frame in enumerate(document["frames"], 1):
         name = f"images/{number}.png"
         (root / frame["file_path"]).rename(root / name)
@@ -272,7 +272,7 @@ def renamed_without_padding(root: Path, document: dict) -> None:
         frame["file_path"] = name
 
 
-def test_insta_pictures_without_padding_are_in_the_order_of_their_numbers(tmp_path):
+def test_insta_images_without_padding_are_in_the_order_of_their_numbers(tmp_path):
     long = make_truth(12)
     root = write_insta(tmp_path / "a", long, parameters="txt")
     for split in ("train", "test", "val"):
@@ -342,7 +342,7 @@ def test_numbers_with_padding_are_read_and_doubles_refused(truth, tmp_path):
     (root / "3.npz").rename(root / "003.npz")
     assert len(load_capture(root).frames) == 8
     shutil.copy(root / "003.npz", root / "3.npz")
-    with pytest.raises(SubjectError, match="two files have the same number"):
+    with pytest.raises(InputError, match="two files have the same number"):
         load_capture(root)
 
 

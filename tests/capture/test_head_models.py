@@ -10,7 +10,7 @@ import torch
 
 from partnerface_ns.capture.capture import Capture, HeadModelRef
 from partnerface_ns.capture.head_models import check_fits, resolve_head_model, version_doubt
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.flame.open_head import OPEN_HEAD_NAME, load_open_head
 from partnerface_ns.flame.state import HeadState
 
@@ -23,7 +23,7 @@ def capture_of(head, reference: HeadModelRef, num_expr: int | None = None) -> Ca
 def test_the_given_file_comes_before_the_one_in_the_folder(tiny_head, head_file, tmp_path):
     capture = capture_of(tiny_head, HeadModelRef(path=tmp_path / "missing.npz"))
     assert resolve_head_model(capture, head_file).fingerprint == tiny_head.fingerprint
-    with pytest.raises(SubjectError, match=r"missing\.npz"):
+    with pytest.raises(InputError, match=r"missing\.npz"):
         resolve_head_model(capture)
 
 
@@ -40,30 +40,30 @@ def test_the_open_head_is_used_where_the_capture_says_so():
 
 def test_an_unknown_head_model_is_one_error_that_says_what_to_do(tiny_head):
     for reference in (HeadModelRef(), HeadModelRef("flame2023", "abc")):
-        with pytest.raises(SubjectError, match="--head-model FILE") as error:
+        with pytest.raises(InputError, match="--head-model FILE") as error:
             resolve_head_model(capture_of(tiny_head, reference))
         assert (reference.name or "nothing in the folder") in str(error.value)
 
 
 def test_another_head_model_is_refused_with_both_names(tiny_head, head_file):
-    with pytest.raises(SubjectError) as error:
+    with pytest.raises(InputError) as error:
         resolve_head_model(capture_of(tiny_head, HeadModelRef("stranger", "0123")), head_file)
     assert "stranger (0123)" in str(error.value) and f"tiny ({tiny_head.fingerprint})" in str(error.value)
 
 
 def test_an_older_open_head_is_refused(tiny_head):
-    with pytest.raises(SubjectError, match="another head model"):
+    with pytest.raises(InputError, match="another head model"):
         resolve_head_model(capture_of(load_open_head(), HeadModelRef(OPEN_HEAD_NAME, "0123")))
 
 
 def test_counts_must_match(tiny_head, head_file):
     reference = HeadModelRef(path=head_file)
     good = capture_of(tiny_head, reference)
-    with pytest.raises(SubjectError, match="expression coefficients"):
+    with pytest.raises(InputError, match="expression coefficients"):
         resolve_head_model(capture_of(tiny_head, reference, num_expr=100))
-    with pytest.raises(SubjectError, match="identity coefficients"):
+    with pytest.raises(InputError, match="identity coefficients"):
         resolve_head_model(replace(good, identity=torch.zeros(300)))
-    with pytest.raises(SubjectError, match="vertices"):
+    with pytest.raises(InputError, match="vertices"):
         resolve_head_model(replace(good, static_offset=torch.zeros(5, 3)))
     resolve_head_model(replace(good, static_offset=torch.zeros(tiny_head.num_verts, 3)))
 
@@ -71,7 +71,7 @@ def test_counts_must_match(tiny_head, head_file):
 def test_another_version_of_flame_is_refused_where_it_can_be_told(tiny_head):
     flame = replace(tiny_head, name="FLAME 2023 Open")
     capture = capture_of(tiny_head, HeadModelRef("FLAME 2020"))
-    with pytest.raises(SubjectError, match="another version of FLAME") as error:
+    with pytest.raises(InputError, match="another version of FLAME") as error:
         check_fits(capture, flame)
     assert "FLAME 2020" in str(error.value) and "FLAME 2023 Open" in str(error.value)
     check_fits(capture, replace(tiny_head, name="FLAME 2020"))

@@ -18,7 +18,7 @@ from partnerface_ns.capture.held_out import (
     with_validation,
 )
 from partnerface_ns.capture.load import load_capture
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def test_test_images_do_not_validate_and_validation_images_do_not_train(capture)
 
 
 def test_nothing_left_to_train_on_is_refused(capture):
-    with pytest.raises(SubjectError, match=r"all training images(.|\n)*00005_00\.png"):
+    with pytest.raises(InputError, match=r"all training images(.|\n)*00005_00\.png"):
         with_separate_splits(split_so(capture, (5, 6), (), (5, 6, 7)))
 
 
@@ -107,7 +107,7 @@ def test_one_frame_is_no_training(capture, count, fine):
     if fine:
         require_trainable(few)
     else:
-        with pytest.raises(SubjectError, match=r"\[train\](.|\n)*found: +1"):
+        with pytest.raises(InputError, match=r"\[train\](.|\n)*found: +1"):
             require_trainable(few)
 
 

@@ -22,9 +22,9 @@ from format_writers.hostile import break_something
 from format_writers.layouts import LAYOUTS
 from format_writers.truth import flame_like_arrays, make_truth
 from format_writers.vhap import write_vhap_tracks
-from partnerface_ns.capture.images import load_picture
+from partnerface_ns.capture.images import load_image
 from partnerface_ns.capture.load import load_capture
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.flame.head_model import load_head_model
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is read from /proc")
@@ -86,7 +86,7 @@ def read_capture(root: Path, head_path: Path) -> None:
     capture = load_capture(root, head_model=head_path)
     for frame in capture.frames:
         if frame.image_path is not None:
-            load_picture(frame, (1.0, 1.0, 1.0))
+            load_image(frame, (1.0, 1.0, 1.0))
 
 
 def assert_one_kind_of_error(root: Path, read: Callable[[], object], cases: int, allowed: tuple[Path, ...] = ()) -> int:
@@ -112,7 +112,7 @@ def assert_one_kind_of_error(root: Path, read: Callable[[], object], cases: int,
         with watched() as events:
             try:
                 read()
-            except SubjectError as error:
+            except InputError as error:
                 refused += 1
                 message = str(error)
                 assert root.name in message and len(message) < 2000, (case, "it names the file, for people to read")

@@ -1,4 +1,4 @@
-"""Pictures and masks."""
+"""Images and masks."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from partnerface_ns.capture.capture import Camera, Frame
-from partnerface_ns.capture.images import background_of, load_picture, mask_doubt, read_header
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.capture.images import background_of, load_image, mask_doubt, read_header
+from partnerface_ns.common.errors import InputError
 
 WIDTH, HEIGHT = 12, 10
 BLUE = (0.0, 0.0, 1.0)
@@ -21,14 +21,14 @@ BLUE = (0.0, 0.0, 1.0)
 
 @pytest.fixture
 def make_frame(tmp_path):
-    """A frame of a picture and a mask (arrays or None)."""
+    """A frame of an image and a mask (arrays or None)."""
 
-    def make(picture: np.ndarray, mask: np.ndarray | None = None, **values) -> Frame:
-        Image.fromarray(picture).save(tmp_path / "picture.png")
+    def make(image: np.ndarray, mask: np.ndarray | None = None, **values) -> Frame:
+        Image.fromarray(image).save(tmp_path / "image.png")
         if mask is not None:
             Image.fromarray(mask).save(tmp_path / "mask.png")
         camera = Camera(np.eye(4), 10.0, 10.0, 6.0, 5.0, WIDTH, HEIGHT)
-        return Frame(0, 0, camera, tmp_path / "picture.png", None if mask is None else tmp_path / "mask.png", **values)
+        return Frame(0, 0, camera, tmp_path / "image.png", None if mask is None else tmp_path / "mask.png", **values)
 
     return make
 
@@ -52,44 +52,44 @@ def over_blue(rgb, mask):
 
 
 def test_alpha_composites_and_is_the_mask(make_frame, rgb, half):
-    found, mask = load_picture(make_frame(np.dstack([rgb, half])), BLUE)
+    found, mask = load_image(make_frame(np.dstack([rgb, half])), BLUE)
     np.testing.assert_array_equal(mask, half)
     np.testing.assert_array_equal(found, over_blue(rgb, half))
     assert found.dtype == mask.dtype == np.uint8
 
 
-def test_a_mask_composites_a_picture_without_alpha_unless_that_was_done(make_frame, rgb, half):
-    np.testing.assert_array_equal(load_picture(make_frame(rgb, half), BLUE)[0], over_blue(rgb, half))
-    found, mask = load_picture(make_frame(rgb, half, composited=True), BLUE)
+def test_a_mask_composites_a_image_without_alpha_unless_that_was_done(make_frame, rgb, half):
+    np.testing.assert_array_equal(load_image(make_frame(rgb, half), BLUE)[0], over_blue(rgb, half))
+    found, mask = load_image(make_frame(rgb, half, composited=True), BLUE)
     np.testing.assert_array_equal(found, rgb)
     np.testing.assert_array_equal(mask, half)
 
 
 def test_alpha_composites_although_there_is_a_mask(make_frame, rgb, half):
-    found, mask = load_picture(make_frame(np.dstack([rgb, half]), 255 - half), BLUE)
+    found, mask = load_image(make_frame(np.dstack([rgb, half]), 255 - half), BLUE)
     np.testing.assert_array_equal(found, over_blue(rgb, half))
     np.testing.assert_array_equal(mask, 255 - half)
 
 
 def test_without_mask_and_alpha_all_is_foreground(make_frame, rgb):
-    found, mask = load_picture(make_frame(rgb), BLUE)
+    found, mask = load_image(make_frame(rgb), BLUE)
     np.testing.assert_array_equal(found, rgb)
     assert mask.min() == 255
 
 
-def test_gray_and_palette_pictures_are_read(make_frame, rgb):
-    assert load_picture(make_frame(rgb[..., 0]), BLUE)[0].shape == (HEIGHT, WIDTH, 3)
+def test_gray_and_palette_images_are_read(make_frame, rgb):
+    assert load_image(make_frame(rgb[..., 0]), BLUE)[0].shape == (HEIGHT, WIDTH, 3)
     frame = make_frame(rgb)
     Image.fromarray(rgb).convert("P").save(frame.image_path)
-    assert load_picture(frame, BLUE)[0].shape == (HEIGHT, WIDTH, 3)
+    assert load_image(frame, BLUE)[0].shape == (HEIGHT, WIDTH, 3)
 
 
 def test_jpeg_is_read_and_its_cut_is_found(make_frame, rgb):
     frame = make_frame(rgb)
     Image.fromarray(rgb).save(frame.image_path, format="JPEG")
-    assert load_picture(frame, BLUE)[0].shape == (HEIGHT, WIDTH, 3)
+    assert load_image(frame, BLUE)[0].shape == (HEIGHT, WIDTH, 3)
     frame.image_path.write_bytes(frame.image_path.read_bytes()[:-30])
-    with pytest.raises(SubjectError, match="cut off"):
+    with pytest.raises(InputError, match="cut off"):
         read_header(frame.image_path)
 
 
@@ -109,15 +109,15 @@ def test_broken_pixels_are_named_when_they_are_decoded(make_frame, rgb):
     at = content.index(b"IDAT") + 8
     content[at : at + 20] = bytes(20)
     frame.image_path.write_bytes(content)
-    with pytest.raises(SubjectError, match=r"picture\.png"):
-        load_picture(frame, BLUE)
+    with pytest.raises(InputError, match=r"image\.png"):
+        load_image(frame, BLUE)
 
 
 def test_sixteen_bits_are_scaled_to_eight(make_frame, rgb, half):
     frame = make_frame(rgb, half)
     Image.fromarray(half.astype(np.uint16) * 257).save(frame.mask_path)
     Image.fromarray(rgb[..., 0].astype(np.uint16) * 257).save(frame.image_path)
-    found, mask = load_picture(replace(frame, composited=True), BLUE)
+    found, mask = load_image(replace(frame, composited=True), BLUE)
     np.testing.assert_array_equal(mask, half)
     np.testing.assert_array_equal(found, rgb[..., :1].repeat(3, -1))
 
@@ -126,7 +126,7 @@ def test_sixteen_bits_can_hide_one_value(make_frame, rgb):
     frame = make_frame(rgb)
     values = rgb[..., 0].astype(np.uint16) * 257
     Image.fromarray(values).save(frame.image_path, transparency=int(values[2, 3]))
-    mask = load_picture(frame, BLUE)[1]
+    mask = load_image(frame, BLUE)[1]
     np.testing.assert_array_equal(mask == 0, values == values[2, 3])
 
 
@@ -136,7 +136,7 @@ def test_a_mask_with_transparent_parts_says_the_person_by_alpha(make_frame, rgb,
     white = Image.new(mode[:-1], (WIDTH, HEIGHT), "white")
     white.putalpha(Image.fromarray(half))
     white.save(frame.mask_path)
-    np.testing.assert_array_equal(load_picture(frame, BLUE)[1], half)
+    np.testing.assert_array_equal(load_image(frame, BLUE)[1], half)
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "RGB", "P", "1"])
@@ -144,7 +144,7 @@ def test_an_opaque_mask_says_the_person_by_its_grey_value(make_frame, rgb, half,
     frame = make_frame(rgb, half)
     binary = np.where(half > 127, 255, 0).astype(np.uint8)
     Image.fromarray(binary).convert(mode).save(frame.mask_path)
-    np.testing.assert_array_equal(load_picture(frame, BLUE)[1], binary)
+    np.testing.assert_array_equal(load_image(frame, BLUE)[1], binary)
 
 
 def turned(array: np.ndarray, orientation: int) -> np.ndarray:
@@ -162,31 +162,31 @@ def turned(array: np.ndarray, orientation: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("orientation", range(2, 9))
-def test_pictures_and_masks_are_turned_as_exif_says(make_frame, rgb, half, orientation):
+def test_images_and_masks_are_turned_as_exif_says(make_frame, rgb, half, orientation):
     frame = make_frame(rgb, half)
     exif = Image.Exif()
     exif[0x0112] = orientation
     Image.fromarray(turned(rgb, orientation)).save(frame.image_path, exif=exif)
     Image.fromarray(turned(half, orientation).astype(np.uint16) * 257).save(frame.mask_path, exif=exif)
     assert read_header(frame.image_path)[:2] == (WIDTH, HEIGHT)
-    found, mask = load_picture(replace(frame, composited=True), BLUE)
+    found, mask = load_image(replace(frame, composited=True), BLUE)
     np.testing.assert_array_equal(found, rgb)
     np.testing.assert_array_equal(mask, half)
 
 
-def test_a_picture_of_another_size_after_its_turn_says_so(make_frame, rgb):
+def test_a_image_of_another_size_after_its_turn_says_so(make_frame, rgb):
     frame = make_frame(rgb)
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(rgb).save(frame.image_path, exif=exif)
-    with pytest.raises(SubjectError, match="10 x 12 after the turn that EXIF asks for"):
-        load_picture(frame, BLUE)
+    with pytest.raises(InputError, match="10 x 12 after the turn that EXIF asks for"):
+        load_image(frame, BLUE)
 
 
 def test_inks_are_read_as_colours(make_frame, rgb):
     frame = make_frame(np.full_like(rgb, (200, 100, 50)))
     Image.open(frame.image_path).convert("CMYK").save(frame.image_path, format="JPEG", quality=95)
-    assert np.abs(load_picture(frame, BLUE)[0].astype(int) - (200, 100, 50)).max() < 6
+    assert np.abs(load_image(frame, BLUE)[0].astype(int) - (200, 100, 50)).max() < 6
 
 
 def test_masks_that_hide_nothing_are_told_of(make_frame, rgb, half):
@@ -195,7 +195,7 @@ def test_masks_that_hide_nothing_are_told_of(make_frame, rgb, half):
     assert "no masks" in mask_doubt([make_frame(rgb)])
 
 
-def test_a_picture_that_claims_to_be_huge_is_refused_without_being_unpacked(tmp_path):
+def test_a_image_that_claims_to_be_huge_is_refused_without_being_unpacked(tmp_path):
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
@@ -204,7 +204,7 @@ def test_a_picture_that_claims_to_be_huge_is_refused_without_being_unpacked(tmp_
     (tmp_path / "bomb.png").write_bytes(
         b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
     )
-    with pytest.raises(SubjectError, match=r"bomb\.png"):
+    with pytest.raises(InputError, match=r"bomb\.png"):
         read_header(tmp_path / "bomb.png")
 
 
@@ -212,5 +212,5 @@ def test_other_formats_are_refused(tmp_path, rgb):
     stream = io.BytesIO()
     Image.fromarray(rgb).save(stream, format="TIFF")
     (tmp_path / "a.png").write_bytes(stream.getvalue())
-    with pytest.raises(SubjectError, match="not a PNG or JPEG"):
+    with pytest.raises(InputError, match="not a PNG or JPEG"):
         read_header(tmp_path / "a.png")

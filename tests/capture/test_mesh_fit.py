@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from format_writers.truth import make_truth
 from partnerface_ns.capture.mesh_fit import fit_identity, fit_jaw_and_eyes, read_obj_verts
 from partnerface_ns.capture.rotations import axis_angle_from_6d, axis_angle_from_matrix, rotation_between
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.flame.state import HeadState
 
 
@@ -51,7 +51,7 @@ def test_jaw_and_eyes_are_found_whatever_the_expression(truth):
 )
 def test_bad_meshes_are_named(tmp_path, text, match):
     (tmp_path / "a.obj").write_text(text)
-    with pytest.raises(SubjectError, match=match):
+    with pytest.raises(InputError, match=match):
         read_obj_verts(tmp_path / "a.obj", 3)
 
 

@@ -13,7 +13,7 @@ from format_writers.truth import make_truth
 from format_writers.vhap import write_vhap_export
 from partnerface_ns.capture.load import load_capture
 from partnerface_ns.capture.plausibility import MAX_COEFFICIENT, listed, torn_timesteps, without_torn_heads
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 
 
 @pytest.fixture(scope="module")
@@ -72,12 +72,12 @@ def test_whole_turns_are_no_turn(capture, truth):
 
 def test_many_torn_heads_are_refused(capture, truth):
     wrong = replace(capture, track=replace(capture.track, expression=capture.track.expression + 1000))
-    with pytest.raises(SubjectError, match=r"the tracked head is no face(.|\n)*8 of 8 frames: 00000_00\.png"):
+    with pytest.raises(InputError, match=r"the tracked head is no face(.|\n)*8 of 8 frames: 00000_00\.png"):
         without_torn_heads(wrong, truth.head)
 
 
 def test_an_identity_that_is_no_persons_is_refused(capture, truth):
-    with pytest.raises(SubjectError, match="identity is no person's"):
+    with pytest.raises(InputError, match="identity is no person's"):
         without_torn_heads(replace(capture, identity=capture.identity + 1e3), truth.head)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from partnerface_ns.capture.record import Record
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 
 
 @pytest.fixture
@@ -62,12 +62,12 @@ def test_values_come_with_their_type(record):
     ],
 )
 def test_other_values_are_named_by_their_place(record, ask, key):
-    with pytest.raises(SubjectError) as error:
+    with pytest.raises(InputError) as error:
         ask(record)
     assert str(error.value).startswith(f"{record.source} [{key}]: ")
 
 
 def test_a_document_is_an_object(tmp_path):
     (tmp_path / "a.json").write_text("[1]")
-    with pytest.raises(SubjectError, match="an object"):
+    with pytest.raises(InputError, match="an object"):
         Record.read(tmp_path / "a.json")

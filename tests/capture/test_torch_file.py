@@ -13,7 +13,7 @@ import torch
 
 from format_writers.flame_pickle import bombs, hostile_calls, hostile_opcodes
 from partnerface_ns.capture.torch_file import read_torch_file
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 
 MARKER = "made-by-a-pickle"
 
@@ -51,7 +51,7 @@ def test_calls_are_refused(tmp_path, monkeypatch, call, protocol):
     monkeypatch.chdir(tmp_path)
     hostile = hostile_calls(MARKER)[call]
     for nest in (hostile, {"flame": {"exp": [hostile]}}):
-        with pytest.raises(SubjectError, match=r"refused(.|\n)*it names"):
+        with pytest.raises(InputError, match=r"refused(.|\n)*it names"):
             read_torch_file(write(tmp_path, pickle.dumps(nest, protocol)))
     assert not (tmp_path / MARKER).exists()
 
@@ -75,7 +75,7 @@ def test_bad_files_take_neither_memory_nor_time(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     path = write(tmp_path, BAD[name])
     tracemalloc.start()
-    with pytest.raises(SubjectError, match=r"00000\.frame"):
+    with pytest.raises(InputError, match=r"00000\.frame"):
         read_torch_file(path)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -87,15 +87,15 @@ def test_packed_cut_and_foreign_files_are_refused(tmp_path):
     good = write(tmp_path, pickle.dumps({"a": np.zeros(100_000)}, 2)).read_bytes()
     for content in (good[: len(good) // 2], b"", b"PK\x03\x04", pickle.dumps({"a": 1}), good[:-30]):
         (tmp_path / "00000.frame").write_bytes(content)
-        with pytest.raises(SubjectError):
+        with pytest.raises(InputError):
             read_torch_file(tmp_path / "00000.frame")
-    with pytest.raises(SubjectError, match="packed"):
+    with pytest.raises(InputError, match="packed"):
         read_torch_file(write(tmp_path, pickle.dumps({"a": np.zeros(100_000)}, 2), zipfile.ZIP_DEFLATED))
 
 
 def test_the_old_format_is_refused(tmp_path):
     torch.save({"a": 1}, tmp_path / "a.frame", _use_new_zipfile_serialization=False)
-    with pytest.raises(SubjectError, match="refused"):
+    with pytest.raises(InputError, match="refused"):
         read_torch_file(tmp_path / "a.frame")
 
 

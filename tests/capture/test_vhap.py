@@ -17,10 +17,10 @@ from format_writers.compare import assert_same
 from format_writers.truth import SIZE, make_truth
 from format_writers.vhap import write_vhap_export
 from partnerface_ns.capture.capture import Camera, Capture, Frame, HeadModelRef
-from partnerface_ns.capture.images import load_picture
+from partnerface_ns.capture.images import load_image
 from partnerface_ns.capture.load import load_capture
 from partnerface_ns.capture.vhap_writer import write_vhap
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.flame.state import HeadState
 
 
@@ -104,7 +104,7 @@ def test_a_combined_set_points_to_the_folders_beside_it(export, broken, truth):
         edit(union / f"transforms_{split}.json", relocate)
     assert_same(load_capture(union), truth)
     union.rename(broken.parent / "other")
-    with pytest.raises(SubjectError, match="outside the subject's folder"):
+    with pytest.raises(InputError, match="outside the subject's folder"):
         load_capture(broken.parent / "other")
 
 
@@ -116,9 +116,9 @@ def test_frames_without_a_face_are_skipped_and_counted(broken, truth):
     assert_same(capture, truth, {t: t + (t >= 2) for t in range(7)})
 
 
-def test_pictures_on_another_colour_are_recognised_and_those_on_none_composited(broken, truth):
+def test_images_on_another_colour_are_recognised_and_those_on_none_composited(broken, truth):
     capture = load_capture(broken)
-    np.testing.assert_array_equal(load_picture(capture.frames[0], (1.0, 1.0, 1.0))[1], truth.mask[0])
+    np.testing.assert_array_equal(load_image(capture.frames[0], (1.0, 1.0, 1.0))[1], truth.mask[0])
     for t in range(8):
         Image.fromarray(np.where(truth.mask[t][..., None] > 0, truth.rgb[t], 0)).save(
             broken / "images" / f"{t:05d}_00.png"
@@ -128,7 +128,7 @@ def test_pictures_on_another_colour_are_recognised_and_those_on_none_composited(
         Image.fromarray(truth.rgb[t]).save(broken / "images" / f"{t:05d}_00.png")
     capture = load_capture(broken)
     assert capture.background is None
-    rgb, _ = load_picture(capture.frames[3], (0.0, 1.0, 0.0))
+    rgb, _ = load_image(capture.frames[3], (0.0, 1.0, 0.0))
     np.testing.assert_array_equal(rgb, np.where(truth.mask[3][..., None] > 0, truth.rgb[3], [0, 255, 0]))
 
 
@@ -143,7 +143,7 @@ BAD_FRAMES = {
     "huge number": {"cx": 10**400},
     "size is no number": {"w": True},
     "another size": {"w": SIZE + 1},
-    "missing picture": {"file_path": "images/nothing.png"},
+    "missing image": {"file_path": "images/nothing.png"},
     "missing parameters": {"flame_param_path": "flame_param/99999.npz"},
     "absolute path": {"file_path": "/etc/hostname"},
     "path that leads out": {"fg_mask_path": "../../secret.png"},
@@ -158,7 +158,7 @@ BAD_FRAMES = {
 @pytest.mark.parametrize("values", BAD_FRAMES.values(), ids=BAD_FRAMES)
 def test_a_bad_frame_is_named(broken, values):
     edit_frame(broken, **values)
-    with pytest.raises(SubjectError) as error:
+    with pytest.raises(InputError) as error:
         load_capture(broken)
     (key,) = values
     message = str(error.value)
@@ -186,7 +186,7 @@ BAD_PARAMS = {
 @pytest.mark.parametrize("values", BAD_PARAMS.values(), ids=BAD_PARAMS)
 def test_bad_parameters_are_named(broken, values):
     edit_params(broken, **values)
-    with pytest.raises(SubjectError, match=r"00002\.npz") as error:
+    with pytest.raises(InputError, match=r"00002\.npz") as error:
         load_capture(broken)
     assert next(iter(values)) in str(error.value) or "coefficients" in str(error.value)
 
@@ -195,15 +195,15 @@ def test_broken_files_are_named(broken):
     def refused(path: Path, content: bytes, match: str) -> None:
         whole = path.read_bytes()
         path.write_bytes(content)
-        with pytest.raises(SubjectError, match=match) as error:
+        with pytest.raises(InputError, match=match) as error:
             load_capture(broken)
         assert path.name in str(error.value)
         path.write_bytes(whole)
 
-    picture, params = broken / "images" / "00001_00.png", broken / "flame_param" / "00001.npz"
-    refused(picture, picture.read_bytes()[:-40], "cut off")
-    refused(picture, b"no picture", "not a PNG or JPEG")
-    refused(picture, b"", "empty")
+    image, params = broken / "images" / "00001_00.png", broken / "flame_param" / "00001.npz"
+    refused(image, image.read_bytes()[:-40], "cut off")
+    refused(image, b"no image", "not a PNG or JPEG")
+    refused(image, b"", "empty")
     refused(params, params.read_bytes()[: params.stat().st_size // 2], "cannot be|can be read")
     refused(broken / "transforms_test.json", b'{"frames": [', "not a JSON file")
     refused(broken / "transforms_test.json", b"[" * 100_000, "not a JSON file")
@@ -212,21 +212,21 @@ def test_broken_files_are_named(broken):
     refused(broken / "transforms_train.json", b'{"a": [{"b": [0, NaN]}]}', r"\[a\[0\]\.b\[1\]\]: a number")
     refused(broken / "transforms_train.json", b"[]", "wrong value")
     (broken / "transforms_train.json").unlink()
-    with pytest.raises(SubjectError, match=r"transforms_train\.json"):
+    with pytest.raises(InputError, match=r"transforms_train\.json"):
         load_capture(broken)
 
 
 def test_a_missing_folder_is_named(tmp_path):
-    with pytest.raises(SubjectError, match="does not exist"):
+    with pytest.raises(InputError, match="does not exist"):
         load_capture(tmp_path / "nowhere")
     (tmp_path / "file").write_text("")
-    with pytest.raises(SubjectError, match="a file"):
+    with pytest.raises(InputError, match="a file"):
         load_capture(tmp_path / "file")
 
 
 def test_masks_of_another_size_are_named(broken):
     Image.new("L", (SIZE, SIZE - 1)).save(broken / "fg_masks" / "00004_00.png")
-    with pytest.raises(SubjectError, match=r"00004_00\.png: the mask has another size"):
+    with pytest.raises(InputError, match=r"00004_00\.png: the mask has another size"):
         load_capture(broken)
 
 
@@ -237,19 +237,19 @@ def test_links_out_of_the_folder_and_loops_are_refused(broken):
         (broken / "images" / "loop.png").unlink(missing_ok=True)
         os.symlink(target, broken / "images" / "loop.png")
         edit_frame(broken, file_path="images/loop.png")
-        with pytest.raises(SubjectError, match="the path leads"):
+        with pytest.raises(InputError, match="the path leads"):
             load_capture(broken)
 
 
 def test_a_background_that_is_no_colour_is_named(broken):
     edit(broken / "transforms_train.json", lambda document: document.update(background=[128, 128, 128]))
-    with pytest.raises(SubjectError, match=r"\[background\](.|\n)*0 to 1"):
+    with pytest.raises(InputError, match=r"\[background\](.|\n)*0 to 1"):
         load_capture(broken)
 
 
 def test_head_models_names_can_be_shown(broken):
     edit(broken / "transforms_train.json", lambda document: document.update(head_model={"name": "a\x1b[2J"}))
-    with pytest.raises(SubjectError, match=r"head_model\.name") as error:
+    with pytest.raises(InputError, match=r"head_model\.name") as error:
         load_capture(broken)
     assert str(error.value).replace("\n", "").isprintable()
 
@@ -257,17 +257,17 @@ def test_head_models_names_can_be_shown(broken):
 def test_what_may_not_be_read_is_named(broken, monkeypatch):
     real = os.access
     monkeypatch.setattr(os, "access", lambda path, mode: "00001" not in str(path) and real(path, mode))
-    with pytest.raises(SubjectError, match="permissions"):
+    with pytest.raises(InputError, match="permissions"):
         load_capture(broken)
     monkeypatch.setattr(Path, "is_dir", lambda path: os.stat("x" * 5000))
-    with pytest.raises(SubjectError, match=r"cannot be read(.|\n)*name too long"):
+    with pytest.raises(InputError, match=r"cannot be read(.|\n)*name too long"):
         load_capture(broken)
 
 
 def test_a_pipe_is_not_waited_for(broken):
     os.mkfifo(broken / "images" / "pipe.png")
     edit_frame(broken, file_path="images/pipe.png")
-    with pytest.raises(SubjectError, match="does not exist"):
+    with pytest.raises(InputError, match="does not exist"):
         load_capture(broken)
 
 
@@ -286,14 +286,14 @@ def tiny_capture(head, num: int = 4, background=None) -> tuple[Capture, list[tup
     splits = {"train": (0, 1, 2), "val": (), "test": (6, 7)}
     identity, offset = random(head.num_identity)[0], 0.01 * torch.randn(head.num_verts, 3)
     capture = Capture(Path(), "x", HeadModelRef(), identity, offset, track, frames, splits, background=background)
-    pictures = [(rng.integers(0, 255, (12, 16, 3), np.uint8), rng.integers(0, 255, (12, 16), np.uint8)) for _ in frames]
-    return capture, pictures
+    images = [(rng.integers(0, 255, (12, 16, 3), np.uint8), rng.integers(0, 255, (12, 16), np.uint8)) for _ in frames]
+    return capture, images
 
 
 @pytest.mark.parametrize("background", [None, (0.5, 0.25, 1.0)])
 def test_what_was_written_is_read_again(tiny_head, tmp_path, background):
-    capture, pictures = tiny_capture(tiny_head, background=background)
-    write_vhap(tmp_path / "out", capture, tiny_head, iter(pictures))
+    capture, images = tiny_capture(tiny_head, background=background)
+    write_vhap(tmp_path / "out", capture, tiny_head, iter(images))
     read = load_capture(tmp_path / "out")
     kept = [0, 1, 2, 6, 7]
     assert read.head_model == HeadModelRef("tiny", tiny_head.fingerprint)
@@ -308,35 +308,35 @@ def test_what_was_written_is_read_again(tiny_head, tmp_path, background):
         expected = capture.frames[index].camera
         np.testing.assert_array_equal(frame.camera.T_world_camera, expected.T_world_camera)
         assert replace(frame.camera, T_world_camera=expected.T_world_camera) == expected
-        rgb, mask = load_picture(frame, background or (0.0, 0.0, 0.0))
-        np.testing.assert_array_equal(mask, pictures[index][1])
+        rgb, mask = load_image(frame, background or (0.0, 0.0, 0.0))
+        np.testing.assert_array_equal(mask, images[index][1])
         if background is not None:
-            np.testing.assert_array_equal(rgb, pictures[index][0])
+            np.testing.assert_array_equal(rgb, images[index][0])
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "tiny_head.npz"], "nothing partial is left"
 
 
 def test_no_array_of_the_head_model_is_written(tiny_head, tmp_path):
-    capture, pictures = tiny_capture(tiny_head)
-    write_vhap(tmp_path / "out", replace(capture, static_offset=None), tiny_head, pictures)
+    capture, images = tiny_capture(tiny_head)
+    write_vhap(tmp_path / "out", replace(capture, static_offset=None), tiny_head, images)
     for path in (tmp_path / "out").rglob("*.npz"):
         assert not any(array.size >= tiny_head.num_verts for array in np.load(path).values())
 
 
 def test_a_writer_that_fails_leaves_nothing_and_never_overwrites(tiny_head, tmp_path):
-    capture, pictures = tiny_capture(tiny_head)
+    capture, images = tiny_capture(tiny_head)
     with pytest.raises(ValueError, match="shorter"):
-        write_vhap(tmp_path / "out", capture, tiny_head, pictures[:-1])
-    with pytest.raises(SubjectError, match="cannot be written"):
-        write_vhap(tmp_path / "out", capture, tiny_head, [(rgb[1:], mask) for rgb, mask in pictures])
+        write_vhap(tmp_path / "out", capture, tiny_head, images[:-1])
+    with pytest.raises(InputError, match="cannot be written"):
+        write_vhap(tmp_path / "out", capture, tiny_head, [(rgb[1:], mask) for rgb, mask in images])
     assert [p.name for p in tmp_path.iterdir()] == ["tiny_head.npz"]
-    write_vhap(tmp_path / "out", capture, tiny_head, pictures)
-    with pytest.raises(SubjectError, match="something here already"):
-        write_vhap(tmp_path / "out", capture, tiny_head, pictures)
+    write_vhap(tmp_path / "out", capture, tiny_head, images)
+    with pytest.raises(InputError, match="something here already"):
+        write_vhap(tmp_path / "out", capture, tiny_head, images)
 
 
 def test_splits_must_agree_on_the_head_model(tiny_head, tmp_path):
-    capture, pictures = tiny_capture(tiny_head)
-    write_vhap(tmp_path / "out", capture, tiny_head, pictures)
+    capture, images = tiny_capture(tiny_head)
+    write_vhap(tmp_path / "out", capture, tiny_head, images)
     edit(tmp_path / "out" / "transforms_test.json", lambda d: d["head_model"].update(fingerprint="0"))
-    with pytest.raises(SubjectError, match="another head model than the other splits"):
+    with pytest.raises(InputError, match="another head model than the other splits"):
         load_capture(tmp_path / "out")

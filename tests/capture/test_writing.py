@@ -10,7 +10,7 @@ import pytest
 
 from partnerface_ns.capture import writing
 from partnerface_ns.capture.writing import new_folder, publish, require_new
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 
 
 def write(root: Path) -> None:
@@ -70,20 +70,20 @@ def test_what_is_there_is_left_alone(tmp_path, name):
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "letter.txt").write_text("x")
     (tmp_path / "file").write_text("x")
-    with pytest.raises(SubjectError, match=f"{name}: there is something here already"):
+    with pytest.raises(InputError, match=f"{name}: there is something here already"):
         write(tmp_path / name)
     assert names_in(tmp_path) == ["file", "taken", "taken/letter.txt"]
 
 
 def test_a_place_inside_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(SubjectError, match=r"cannot be written[\s\S]*file is a file"):
+    with pytest.raises(InputError, match=r"cannot be written[\s\S]*file is a file"):
         require_new(tmp_path / "file" / "a" / "b")
 
 
 def test_a_place_that_may_not_be_written_to_is_refused_before_the_work(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
-    with pytest.raises(SubjectError, match=r"cannot be written[\s\S]*may not be written to"):
+    with pytest.raises(InputError, match=r"cannot be written[\s\S]*may not be written to"):
         require_new(tmp_path / "a" / "b")
 
 
@@ -91,7 +91,7 @@ def test_a_place_that_may_not_be_written_to_is_refused_before_the_work(tmp_path,
     "number, hint", [(errno.ENOSPC, "make room or choose another place"), (errno.EIO, "hint: +choose another place")]
 )
 def test_a_failure_while_writing_is_told_with_what_helps(tmp_path, number, hint):
-    with pytest.raises(SubjectError, match=f"{os.strerror(number)}[\\s\\S]*{hint}"), new_folder(tmp_path / "a"):
+    with pytest.raises(InputError, match=f"{os.strerror(number)}[\\s\\S]*{hint}"), new_folder(tmp_path / "a"):
         raise OSError(number, os.strerror(number))
     assert names_in(tmp_path) == []
 

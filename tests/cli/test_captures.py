@@ -13,14 +13,14 @@ from format_writers.flame_pickle import flame_content, hostile_opcodes
 from format_writers.layouts import LAYOUTS
 from format_writers.truth import flame_like_arrays, make_truth
 from format_writers.vhap import write_vhap_tracks
+from partnerface_ns.capture.convention_fixes import CONVENTION_FIXES
 from partnerface_ns.capture.load import load_capture
-from partnerface_ns.capture.mends import MENDS
 from partnerface_ns.capture.names import WrittenFormat
 from partnerface_ns.cli.convert import Convert
 from partnerface_ns.cli.head_model import ShowHeadModel
 from partnerface_ns.cli.inspect import Inspect
 from partnerface_ns.cli.main import main
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.flame.head_model import load_head_model
 
 
@@ -44,50 +44,50 @@ def folders(truth, tmp_path_factory):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_inspect_says_what_a_capture_is_and_that_it_fits(folders, head_path, tmp_path, capsys, layout):
-    picture = tmp_path / "inspect.png"
-    Inspect(folders[layout], head_path, output=picture)()
+    image = tmp_path / "inspect.png"
+    Inspect(folders[layout], head_path, output=image)()
     said = capsys.readouterr().out
     assert f"layout      {layout.removesuffix('-meshes')}" in said
     assert "64 x 64" in said and "head model  FLAME 2020" in said and "turn left" in said
-    verdict = "cannot be told" if layout == "metrical-tracker" else "the head lies where the pictures show it"
+    verdict = "cannot be told" if layout == "metrical-tracker" else "the head lies where the images show it"
     assert f"verdict     {verdict}" in said
-    assert "likely" not in said and "mend" not in said
+    assert "likely" not in said and "fix" not in said
     assert f"ns-train partnerface-lite --data {folders[layout]} --max-train-minutes 10 --head-model {head_path}" in said
-    with Image.open(picture) as image:
+    with Image.open(image) as image:
         assert image.width > 5 * 300 and np.ptp(np.asarray(image.convert("L"))) > 100
 
 
-def test_inspect_of_tracks_without_pictures_proposes_to_drive_by_them(truth, head_path, tmp_path, capsys):
+def test_inspect_of_tracks_without_images_proposes_to_drive_by_them(truth, head_path, tmp_path, capsys):
     tracks = write_vhap_tracks(tmp_path / "tracks", truth)
     Inspect(tracks, head_path, output=tmp_path / "inspect.png")()
     said = capsys.readouterr().out
     assert f"partnerface drive RUN {tracks} --source-head-model {head_path}" in said and "ns-train" not in said
 
 
-def test_inspect_names_the_mistake_and_the_command_that_mends_it(folders, truth, head_path, tmp_path, capsys):
+def test_inspect_names_the_mistake_and_the_command_that_fixs_it(folders, truth, head_path, tmp_path, capsys):
     capture = load_capture(folders["vhap"])
     wrong = tmp_path / "wrong"
-    Convert(folders["vhap"], wrong, head_model=head_path, mend="camera-axes")()
+    Convert(folders["vhap"], wrong, head_model=head_path, fix="camera-axes")()
     capsys.readouterr()
     with pytest.raises(SystemExit, match="1"):
         Inspect(wrong, head_path, output=tmp_path / "a.png")()
     said = capsys.readouterr().out
-    assert "likely      the camera's axes" in said and f"partnerface convert {wrong} OUT --mend camera-axes" in said
-    Convert(wrong, tmp_path / "right", head_model=head_path, mend="camera-axes")()
+    assert "likely      the camera's axes" in said and f"partnerface convert {wrong} OUT --fix camera-axes" in said
+    Convert(wrong, tmp_path / "right", head_model=head_path, fix="camera-axes")()
     again = load_capture(tmp_path / "right")
     for frame, expected in zip(again.frames, capture.frames, strict=True):
         np.testing.assert_allclose(frame.camera.T_world_camera, expected.camera.T_world_camera, atol=1e-12)
-    assert set(MENDS) == {"camera-axes", "camera-inverse", "scale-down", "scale-up"}
+    assert set(CONVENTION_FIXES) == {"camera-axes", "camera-inverse", "scale-down", "scale-up"}
 
 
-def test_inspect_lists_broken_pictures(truth, head_path, tmp_path, capsys):
+def test_inspect_lists_broken_images(truth, head_path, tmp_path, capsys):
     root = LAYOUTS["vhap"](tmp_path / "a", truth)
     path = root / "images" / "00003_00.png"
     content = bytearray(path.read_bytes())
     at = content.index(b"IDAT") + 8
     content[at : at + 30] = bytes(30)
     path.write_bytes(content)
-    with pytest.raises(SubjectError, match="1 of 12"):
+    with pytest.raises(InputError, match="1 of 12"):
         Inspect(root, head_path, output=tmp_path / "a.png")()
     assert "broken" in capsys.readouterr().out
 
@@ -131,7 +131,7 @@ def test_head_model_describes_and_writes_a_plain_copy(head_path, tmp_path, capsy
         np.testing.assert_allclose(getattr(copy, name), getattr(original, name), atol=1e-7, err_msg=name)
     for name, mask in original.regions.items():
         np.testing.assert_allclose(copy.regions[name], mask, atol=1 / 255, err_msg=name)
-    with pytest.raises(SubjectError, match=r"\.npz"):
+    with pytest.raises(InputError, match=r"\.npz"):
         ShowHeadModel(head_path, tmp_path / "flame.pkl")()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["flame.npz"]
 

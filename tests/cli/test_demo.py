@@ -61,12 +61,12 @@ def test_a_stopped_demo_goes_on_and_writes_everything(tmp_path, monkeypatch, cap
     assert 0.6 <= summary["train_seconds"] < 60
     assert 5000 + summary["train_seconds"] < summary["total_seconds"] < 6000, "the stopped demo's seconds count"
 
-    picture = np.array(Image.open(output / "side_by_side.png"))
-    assert picture.shape == (20 + 3 * (32 + 24) - 4, 3 * 36 - 4, 3), "three test pictures: truth, ours, error"
+    image = np.array(Image.open(output / "side_by_side.png"))
+    assert image.shape == (20 + 3 * (32 + 24) - 4, 3 * 36 - 4, 3), "three test images: truth, ours, error"
     assert np.array(Image.open(output / "parts.png")).std() > 5
     clip = [imageio_ffmpeg.get_ffmpeg_exe(), "-i", output / "unseen.mp4", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
     decoded = subprocess.run(clip, capture_output=True, check=True).stdout
-    assert len(decoded) == 3 * 32 * 64 * 3, "three pictures, truth beside ours"
+    assert len(decoded) == 3 * 32 * 64 * 3, "three images, truth beside ours"
 
     run = output / "runs" / "partnerface-lite" / "demo"
     for line in told.splitlines():
@@ -109,7 +109,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path, capsys):
     assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*")) == ["file", "letters", "letters/dear.txt"]
 
 
-def test_options_out_of_range_are_refused_and_can_be_mended(tmp_path, monkeypatch, capsys):
+def test_options_out_of_range_are_refused_and_can_be_fixed(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     output = tmp_path / "demo"
     for option, value in (("--minutes", "0"), ("--device", "cuda"), ("--frames", "3"), ("--size", "8")):

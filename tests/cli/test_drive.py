@@ -35,7 +35,7 @@ def test_keyframes_drive_an_avatar(avatar_file, keys, tmp_path, capsys):  # noqa
     output = tmp_path / "out.npz"
     run(avatar_file.parent, keys, "--output", output, "--size", "16", "--camera", "orbit")
     told = capsys.readouterr().out
-    assert "67% of the moments go beyond what training saw, furthest smile" in told and "3 pictures" in told
+    assert "67% of the moments go beyond what training saw, furthest smile" in told and "3 images" in told
     with np.load(output) as file:
         smile = file["expression"][:, 0]
         assert smile[0] < smile[1] <= smile[2] < 5.0, "clamped softly"

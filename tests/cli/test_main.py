@@ -11,7 +11,7 @@ import pytest
 
 from partnerface_ns.cli import main as command_line
 from partnerface_ns.cli.main import COMMANDS, load_command, main
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_a_command_is_called_with_its_options(add_command):
 
 
 def test_a_users_mistake_is_told_alone_and_exits_with_1(add_command, capsys):
-    error = SubjectError("folder", "is missing", key="train", expected="a list", found="nothing")
+    error = InputError("folder", "is missing", key="train", expected="a list", found="nothing")
 
     def fail(word: str) -> None:
         raise error

@@ -12,7 +12,7 @@ import pytest
 from websockets.sync.client import connect
 
 from partnerface_ns.cli.page_server import PageServer, addresses, free_address
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 
 HERE = "127.0.0.1"
 
@@ -46,7 +46,7 @@ def test_a_port_in_use_is_said_and_the_next_one_taken(taken, capsys):
     ],
 )
 def test_an_address_that_cannot_be_is_refused(host, port, option):
-    with pytest.raises(SubjectError) as error:
+    with pytest.raises(InputError) as error:
         free_address(host, port)
     assert error.value.source == option
 

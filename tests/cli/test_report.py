@@ -12,7 +12,7 @@ from partnerface_ns.cli.main import main
 from partnerface_ns.cli.report import evenly, figures_table, worst_and_median
 
 SIZE = 24
-"""Pixels a side of the tiny capture's pictures."""
+"""Pixels a side of the tiny capture's images."""
 
 
 def rows_with(psnr_head, psnr=None) -> list[dict[str, str]]:
@@ -27,7 +27,7 @@ def test_the_worst_and_the_middle_are_chosen_by_psnr_of_the_head():
     assert median == [5, 3, 9]
 
 
-def test_pictures_without_a_head_are_never_the_worst():
+def test_images_without_a_head_are_never_the_worst():
     worst, _ = worst_and_median(rows_with([30, "nan", "", 20]))
     assert worst[:2] == [3, 0]
     worst, median = worst_and_median(rows_with(["nan"] * 3, [30, 10, 20]))
@@ -51,16 +51,16 @@ def run(make_config, start):
 
 def test_a_run_is_shown_and_evaluated_once(run, capsys):
     main(["report", str(run)])
-    assert "2 test pictures" in capsys.readouterr().out
+    assert "2 test images" in capsys.readouterr().out
     assert sorted(p.name for p in (run / "report").iterdir()) == ["figures.md", "median.png", "worst.png"]
-    picture = np.array(Image.open(run / "report" / "worst.png"))
-    assert picture.shape == (20 + 2 * (SIZE + 4 + 20) - 4, 4 * (SIZE + 4) - 4, 3)
+    image = np.array(Image.open(run / "report" / "worst.png"))
+    assert image.shape == (20 + 2 * (SIZE + 4 + 20) - 4, 4 * (SIZE + 4) - 4, 3)
     with (run / "per_image.csv").open() as file:
         rows = list(csv.DictReader(file))
     worst = min(rows, key=lambda row: float(row["psnr_head"]))
     assert f"Worst by psnr_head: {worst['image']}" in (run / "report" / "figures.md").read_text()
-    truth = picture[40 : 40 + SIZE, :SIZE]
-    assert truth[SIZE // 2, SIZE // 2, 0] == 200, "the capture's picture stands under its name"
+    truth = image[40 : 40 + SIZE, :SIZE]
+    assert truth[SIZE // 2, SIZE // 2, 0] == 200, "the capture's image stands under its name"
 
     evaluated = (run / "per_image.csv").stat().st_mtime_ns
     main(["report", str(run / "config.yml")])
@@ -70,9 +70,9 @@ def test_a_run_is_shown_and_evaluated_once(run, capsys):
 def test_fewer_images_are_evaluated_and_the_runs_figures_stay(run, capsys):
     main(["report", str(run), "--num-images", "1"])
     out = capsys.readouterr().out
-    assert "Evaluating 1 of 2 test images" in out and "1 of 2 test pictures" in out
+    assert "Evaluating 1 of 2 test images" in out and "1 of 2 test images" in out
     assert not (run / "per_image.csv").exists(), "an evaluation of some images is not the run's"
-    assert (run / "report" / "figures.md").read_text().startswith("# 1 test picture")
+    assert (run / "report" / "figures.md").read_text().startswith("# 1 test image")
     main(["report", str(run)])
     rows = (run / "per_image.csv").read_text()
     main(["report", str(run), "--num-images", "1"])

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pickle
 from pathlib import Path
 
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 
 
 def test_it_is_the_same_from_another_process():
-    sent = SubjectError(Path("a.json"), "wrong", key="k", expected=(3, 4), found=2.0, hint="mend it")
+    sent = InputError(Path("a.json"), "wrong", key="k", expected=(3, 4), found=2.0, hint="fix it")
     found = pickle.loads(pickle.dumps(sent))
-    assert type(found) is SubjectError and str(found) == str(sent) and found.key == "k" and found.hint == "mend it"
+    assert type(found) is InputError and str(found) == str(sent) and found.key == "k" and found.hint == "fix it"

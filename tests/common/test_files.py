@@ -11,7 +11,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.files import (
     listed_files,
     natural_key,
@@ -53,7 +53,7 @@ def test_paths_are_relative_to_their_base(folder):
 )
 def test_other_paths_are_refused_by_key(folder, name):
     os.symlink(folder.parent / "secret", folder / "a" / "out")
-    with pytest.raises(SubjectError, match=r"t\.json \[k\]: (not a path|the path leads)"):
+    with pytest.raises(InputError, match=r"t\.json \[k\]: (not a path|the path leads)"):
         path_inside(folder, folder, name, folder / "t.json", "k")
 
 
@@ -61,7 +61,7 @@ def test_links_in_a_circle_and_inside(folder):
     os.symlink("loop", folder / "loop")
     os.symlink(folder / "a" / "b.png", folder / "in")
     assert path_inside(folder, folder, "in", folder) == folder / "a" / "b.png"
-    with pytest.raises(SubjectError):
+    with pytest.raises(InputError):
         require_file(path_inside(folder, folder, "loop", folder))
 
 
@@ -75,9 +75,9 @@ def test_only_regular_files_are_files(folder):
         ("no", "not exist"),
         ("empty", "is empty"),
     ):
-        with pytest.raises(SubjectError, match=match):
+        with pytest.raises(InputError, match=match):
             require_file(folder / name)
-    with pytest.raises(SubjectError, match="too large"):
+    with pytest.raises(InputError, match="too large"):
         require_file(folder / "a" / "b.png", max_bytes=0)
 
 
@@ -86,7 +86,7 @@ def test_only_regular_files_are_files(folder):
 )
 def test_what_is_no_json_is_refused(tmp_path, content):
     (tmp_path / "a.json").write_bytes(content)
-    with pytest.raises(SubjectError, match=r"a\.json"):
+    with pytest.raises(InputError, match=r"a\.json"):
         read_json(tmp_path / "a.json")
 
 
@@ -142,25 +142,25 @@ BAD = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_bad_arrays_are_named(tmp_path, name):
-    with pytest.raises(SubjectError, match=r"a\.npz \[x\]: the array cannot be read"):
+    with pytest.raises(InputError, match=r"a\.npz \[x\]: the array cannot be read"):
         read_npz(archive(tmp_path, BAD[name]))
 
 
 def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path):
     path = archive(tmp_path, bytes(80 << 20))
     assert path.stat().st_size < 1 << 20
-    with pytest.raises(SubjectError, match="unpacks to too much"):
+    with pytest.raises(InputError, match="unpacks to too much"):
         read_npz(path)
     np.savez_compressed(path, a=np.zeros(1000), b=np.zeros(1000))
     assert len(read_npz(path, max_bytes=17_000)) == 2
-    with pytest.raises(SubjectError, match="unpacks to too much"):
+    with pytest.raises(InputError, match="unpacks to too much"):
         read_npz(path, max_bytes=12_000)
 
 
 def test_unknown_packing_is_refused(tmp_path):
     path = archive(tmp_path, npy(b"{}"), zipfile.ZIP_BZIP2)
     for read in (read_npz, npz_shapes):
-        with pytest.raises(SubjectError, match="packed in an unknown way"):
+        with pytest.raises(InputError, match="packed in an unknown way"):
             read(path)
 
 
@@ -181,7 +181,7 @@ def test_a_number_that_cannot_be_is_named_with_its_place(wrong, tmp_path):
     require_sane(values[:0], 1e6, tmp_path, "key")
     values[1, 2] = wrong
     with pytest.raises(
-        SubjectError, match=rf"(?s)\[key\].*from -1e\+06 to 1e\+06.*1 others, first {wrong}.* at \[1, 2\]"
+        InputError, match=rf"(?s)\[key\].*from -1e\+06 to 1e\+06.*1 others, first {wrong}.* at \[1, 2\]"
     ):
         require_sane(values, 1e6, tmp_path, "key")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.locks import alone_in
 
 HOLD = "import sys; from pathlib import Path; from partnerface_ns.common.locks import alone_in\n"
@@ -20,7 +20,7 @@ def test_another_process_is_refused_until_the_first_dies(tmp_path):
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout.readline() == "in\n"
         with (
-            pytest.raises(SubjectError, match="output: another command is writing here"),
+            pytest.raises(InputError, match="output: another command is writing here"),
             alone_in(tmp_path, Path("output")),
         ):
             pass

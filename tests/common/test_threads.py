@@ -11,7 +11,7 @@ import time
 import pytest
 import torch
 
-from partnerface_ns.common.threads import results_of
+from partnerface_ns.common.threads import map_threaded
 
 
 @pytest.fixture(autouse=True, params=[1, 4])
@@ -35,24 +35,24 @@ def sooner_the_later(item: int) -> int:
 
 @pytest.mark.parametrize("num_workers", [1, 3])
 def test_results_come_in_the_order_of_the_items(num_workers):
-    assert list(results_of(sooner_the_later, range(9), num_workers)) == [10 * item for item in range(9)]
-    assert list(results_of(sooner_the_later, (), num_workers)) == []
+    assert list(map_threaded(sooner_the_later, range(9), num_workers)) == [10 * item for item in range(9)]
+    assert list(map_threaded(sooner_the_later, (), num_workers)) == []
 
 
 def test_as_many_are_worked_on_at_once_as_there_are_workers():
     together = threading.Barrier(3)  # breaks where fewer than three wait for each other
-    assert list(results_of(lambda item: together.wait(5) * 0 + item, range(6), 3)) == list(range(6))
+    assert list(map_threaded(lambda item: together.wait(5) * 0 + item, range(6), 3)) == list(range(6))
 
 
 def test_workers_share_torchs_threads(num_threads):
-    counts = set(results_of(lambda _: torch.get_num_threads(), range(8), 2))
+    counts = set(map_threaded(lambda _: torch.get_num_threads(), range(8), 2))
     assert counts == {max(1, num_threads // 2)}
 
 
 @pytest.mark.parametrize(("num_workers", "ahead"), [(1, 0), (2, 4)])
 def test_no_more_is_asked_for_than_a_few_ahead(num_workers, ahead):
     asked: list[int] = []
-    results = results_of(sooner_the_later, (asked.append(item) or item for item in range(100)), num_workers)
+    results = map_threaded(sooner_the_later, (asked.append(item) or item for item in range(100)), num_workers)
     for taken in range(1, 4):
         next(results)
         assert len(asked) == taken + ahead
@@ -73,7 +73,7 @@ def test_an_error_ends_the_work(num_workers, error):
     taken = []
     threads = threading.active_count()
     with pytest.raises(error):
-        for result in results_of(failing, range(1000), num_workers):
+        for result in map_threaded(failing, range(1000), num_workers):
             taken.append(result)
     assert taken == [0, 1, 2, 3] and max(begun) < 20 and threading.active_count() == threads
 
@@ -81,7 +81,7 @@ def test_an_error_ends_the_work(num_workers, error):
 def test_closing_ends_the_work():
     begun: list[int] = []
     threads = threading.active_count()
-    results = results_of(lambda item: begun.append(item), range(1000), 2)
+    results = map_threaded(lambda item: begun.append(item), range(1000), 2)
     next(results)
     results.close()
     assert len(begun) < 10 and threading.active_count() == threads
@@ -91,7 +91,7 @@ def test_a_second_interrupt_ends_the_process_cleanly():
     code = """
 import os, signal, threading, time
 import torch
-from partnerface_ns.common.threads import results_of
+from partnerface_ns.common.threads import map_threaded
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has background jobs ignore interrupts
 
@@ -101,7 +101,7 @@ def interrupt():
         os.kill(os.getpid(), signal.SIGINT)
 
 threading.Thread(target=interrupt).start()
-for _ in results_of(lambda _: [time.sleep(0.1) or torch.ones(9) for _ in range(20)], range(9), 2):
+for _ in map_threaded(lambda _: [time.sleep(0.1) or torch.ones(9) for _ in range(20)], range(9), 2):
     pass
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)

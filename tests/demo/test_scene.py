@@ -1,4 +1,4 @@
-"""The picture agrees with the posed head model, and shows what no head model explains."""
+"""The image agrees with the posed head model, and shows what no head model explains."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def posed_moment(person: Subject, state: HeadState) -> tuple[PosedHead, Moment]:
 
 
 def draw(person: Subject, moment: Moment) -> tuple[np.ndarray, np.ndarray]:
-    rgb, mask = person.scene.picture(moment, person.camera)
+    rgb, mask = person.scene.image(moment, person.camera)
     return rgb.astype(float), mask
 
 
@@ -95,8 +95,8 @@ def test_lips_part_and_show_the_dark_mouth_when_the_jaw_opens(person):
     assert inside[seen_verts(person, closed)].sum() < 3
     opened, moment = posed_moment(person, state_of(person, jaw=0.3))
     verts = seen_verts(person, opened)
-    picture, _ = draw(person, moment)
-    mouth, around = picture[(verts >= 0) & inside[verts]], picture[(verts >= 0) & lips[verts]]
+    image, _ = draw(person, moment)
+    mouth, around = image[(verts >= 0) & inside[verts]], image[(verts >= 0) & lips[verts]]
     assert len(mouth) > 15
     assert np.median(mouth.mean(-1)) < 0.7 * np.median(around.mean(-1))
 
@@ -106,9 +106,9 @@ def test_teeth_show_when_the_lips_draw_back(person):
     posed, moment = posed_moment(person, state_of(person, jaw=0.05, **drawn_back))
     verts = seen_verts(person, posed)
     teeth = (verts >= 0) & np.isin(open_head_parts()[verts], (TEETH_UPPER, TEETH_LOWER))
-    picture = draw(person, moment)[0][teeth]
-    assert len(picture) >= 8
-    white, skin = np.median(picture, axis=0), 255 * person.scene.materials[SKIN].tone
+    image = draw(person, moment)[0][teeth]
+    assert len(image) >= 8
+    white, skin = np.median(image, axis=0), 255 * person.scene.materials[SKIN].tone
     assert white.min() > 90 and white.min() / white.max() > 0.7 > skin.min() / skin.max()
 
 
@@ -122,7 +122,7 @@ def test_eyes_show_an_iris_that_moves_with_the_gaze(person):
         window = draw(person, moment)[0][opening].mean(-1)
         middle = window[window.shape[0] // 2]
         shift[name] = np.average(np.arange(len(middle)), weights=(middle.max() - middle) ** 2)
-    # The subject's left is the picture's right.
+    # The subject's left is the image's right.
     assert shift["left"] > shift["right"] + 0.5
 
 
@@ -192,8 +192,8 @@ def test_the_neck_follows_the_shoulders_and_the_face_does_not(person):
     assert apart[~face].max() > 0.002
 
 
-def test_pictures_are_cut_out_of_white_with_soft_edges(person):
-    rgb, mask = person.picture(0)
+def test_images_are_cut_out_of_white_with_soft_edges(person):
+    rgb, mask = person.image(0)
     assert rgb.shape == (*mask.shape, 3) and rgb.dtype == mask.dtype == np.uint8
     assert (rgb[mask == 0] == 255).all()
     assert 0.2 < (mask == 255).mean() < 0.8
@@ -216,8 +216,8 @@ def test_every_part_is_seen_somewhere(person):
     assert seen == set(range(SHIRT + 1))
 
 
-def test_the_same_moment_gives_the_same_picture(person):
-    first, again = person.picture(3), person.picture(3)
+def test_the_same_moment_gives_the_same_image(person):
+    first, again = person.image(3), person.image(3)
     assert np.array_equal(first[0], again[0]) and np.array_equal(first[1], again[1])
 
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from partnerface_ns.cli.main import main
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.demo.subject import Subject, make_subject
 from partnerface_ns.flame.open_head import load_open_head
 from partnerface_ns.flame.state import HeadState
@@ -46,13 +46,13 @@ def test_the_capture_reads_back_as_it_was_filmed(folder, filmed):
     camera = capture.frames[0].camera
     np.testing.assert_allclose(camera.T_world_camera, subject.camera.T_world_camera)
     assert (camera.width, camera.height, camera.cx) == (32, 32, 16)
-    # and equal seeds give equal pictures
+    # and equal seeds give equal images
     assert all(np.array_equal(a, b) for a, b in zip(pixels(folder), pixels(folder.with_name("again")), strict=True))
 
 
-def test_pictures_are_those_of_their_timesteps(folder, filmed):
+def test_images_are_those_of_their_timesteps(folder, filmed):
     for timestep in (0, 11):
-        rgb, mask = filmed.picture(timestep)
+        rgb, mask = filmed.image(timestep)
         assert np.array_equal(np.asarray(Image.open(folder / f"images/{timestep:05d}_00.png")), rgb)
         assert np.array_equal(np.asarray(Image.open(folder / f"fg_masks/{timestep:05d}_00.png")), mask)
 
@@ -65,9 +65,9 @@ def test_the_person_depends_on_the_seed_alone(person, filmed):
     assert np.array_equal(tone, same_tone) and not np.array_equal(tone, other_tone)
 
 
-def test_the_head_stays_in_the_picture(person, filmed):
+def test_the_head_stays_in_the_image(person, filmed):
     for subject, timestep in [(person, t) for t in range(0, 40, 3)] + [(filmed, t) for t in range(12)]:
-        _, mask = subject.picture(timestep)
+        _, mask = subject.image(timestep)
         assert (mask[0] == 0).all() and (mask[: len(mask) // 2, [0, -1]] == 0).all()
         assert (mask[-1] > 0).mean() > 0.5  # the shoulders fill the lower edge
 
@@ -77,7 +77,7 @@ def test_the_head_stays_in_the_picture(person, filmed):
     [({"frames": 9}, ("--frames", "at least 10", "9")), ({"size": 16}, ("--size", "at least 32", "16"))],
 )
 def test_too_little_to_film_is_refused(tmp_path, options, words):
-    with pytest.raises(SubjectError) as error:
+    with pytest.raises(InputError) as error:
         make_subject(tmp_path / "subject", **options)
     assert all(word in str(error.value) for word in words)
     assert not any(tmp_path.iterdir())
@@ -86,7 +86,7 @@ def test_too_little_to_film_is_refused(tmp_path, options, words):
 def test_a_folder_with_something_in_it_is_refused_at_once(tmp_path, monkeypatch):
     monkeypatch.setattr(Subject, "of", lambda *_: pytest.fail("a person was made"))
     (tmp_path / "note.txt").write_text("keep me")
-    with pytest.raises(SubjectError, match="something here already"):
+    with pytest.raises(InputError, match="something here already"):
         make_subject(tmp_path, frames=12, size=32)
     assert [path.name for path in tmp_path.iterdir()] == ["note.txt"]
 
@@ -95,7 +95,7 @@ def test_the_command_says_what_comes_next(tmp_path, capsys):
     folder = tmp_path / "a subject"
     main(["make-subject", str(folder), "--frames", "10", "--size", "32", "--seed", "4"])
     said = capsys.readouterr().out
-    assert "7 pictures to train on, 3 to test on" in said
+    assert "7 images to train on, 3 to test on" in said
     assert f"ns-train partnerface-lite --data '{folder}' --max-train-minutes 10" in said
     assert (folder / "transforms_test.json").is_file()
 

@@ -43,7 +43,7 @@ def test_what_there_is_no_time_for_is_skipped(
         played.append(index)
         return Shown(np.full((4, 4, 3), index, np.uint8), np.zeros((4, 4), np.uint8))
 
-    def show(picture, pace):
+    def show(image, pace):
         paces.append(pace)
         return len(paces) < 10
 
@@ -52,7 +52,7 @@ def test_what_there_is_no_time_for_is_skipped(
     assert played == [0, *moments], "the first is drawn before time counts"
     assert paces[-1].fps == pytest.approx(fps, rel=0.15)
     assert paces[-1].latency == pytest.approx(latency, abs=0.015)
-    assert "pictures a second" in str(paces[-1])
+    assert "images a second" in str(paces[-1])
 
 
 def test_a_late_clock_never_sleeps_less_than_nothing(player, capture, tiny_head, monkeypatch):
@@ -60,7 +60,7 @@ def test_a_late_clock_never_sleeps_less_than_nothing(player, capture, tiny_head,
     clock, times = Clock(reading=0.7 / plan.fps), []
     monkeypatch.setattr(live, "shown", lambda *_: Shown(np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.uint8)))
 
-    def show(picture, pace):
+    def show(image, pace):
         times.append(clock.now)
         return len(times) < 20
 

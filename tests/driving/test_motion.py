@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from partnerface_ns.capture.capture import HeadModelRef
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.driving import motion as motion_module
 from partnerface_ns.driving import rig as rig_module
 from partnerface_ns.driving.fitted_directions import fitted_directions
@@ -73,7 +73,7 @@ def test_a_turn_is_shared_by_the_neck_and_adds_up(head):
 
 
 def test_an_unknown_channel_is_named(head):
-    with pytest.raises(SubjectError) as error:
+    with pytest.raises(InputError) as error:
         Rig(head).states(one(mouthGrin=1.0), "keys.json")
     assert error.value.key == "mouthGrin" and "mouthSmileLeft" in str(error.value)
 
@@ -144,7 +144,7 @@ def test_a_captures_motion_keeps_its_cameras(capture, tiny_head):
     motion = motion_of_capture(capture, tiny_head)
     assert torch.equal(motion.states.jaw, capture.track.jaw)
     assert motion.cameras is not None and motion.cameras[3] is capture.frames[3].camera
-    assert motion.pictures is None and motion.fps == 25
+    assert motion.images is None and motion.fps == 25
 
 
 def test_moments_without_a_frame_take_the_nearest_camera(capture, tiny_head, camera):
@@ -158,7 +158,7 @@ def test_moments_without_a_frame_take_the_nearest_camera(capture, tiny_head, cam
 def test_a_capture_of_an_unknown_head_model_is_refused(capture, tiny_head):
     stranger = replace(capture, head_model=HeadModelRef("other", "0123456789abcdef"))
     for model in (tiny_head, load_open_head()):
-        with pytest.raises(SubjectError, match="head model of this capture is not known"):
+        with pytest.raises(InputError, match="head model of this capture is not known"):
             motion_of_capture(stranger, model)
 
 

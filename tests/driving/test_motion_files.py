@@ -11,7 +11,7 @@ import pytest
 import torch
 from driving.recordings import FPS, HEAD, NAMES, NUM, TIMES, rows, text, timecode, turns, weights, write
 
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.driving.motion import Motion, load_motion
 from partnerface_ns.flame.open_head import load_open_head
 
@@ -297,7 +297,7 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_cannot_be_read_is_refused(name, head, tmp_path):
     content, where = REFUSED[name]
-    with pytest.raises(SubjectError) as error:
+    with pytest.raises(InputError) as error:
         load_motion(write(tmp_path / "take.csv", content), head)
     assert where in str(error.value)
 
@@ -308,9 +308,9 @@ def test_files_of_other_kinds_are_refused(head, tmp_path):
         ("speech.npy", "save the array's parts by name"),
         ("take.xlsx", "save the sheet as CSV"),
     ):
-        with pytest.raises(SubjectError, match=said):
+        with pytest.raises(InputError, match=said):
             load_motion(write(tmp_path / name, b"PK\x03\x04" + b"\0" * 40), head)
-    with pytest.raises(SubjectError, match="no motion here"):
+    with pytest.raises(InputError, match="no motion here"):
         load_motion(tmp_path / "none.csv", head)
 
 
@@ -382,13 +382,13 @@ def test_units_of_keyframes_are_inferred_and_said(head, tmp_path):
     ],
 )
 def test_wrong_keyframes_are_refused(content, where, head, tmp_path):
-    with pytest.raises(SubjectError) as error:
+    with pytest.raises(InputError) as error:
         load_motion(write(tmp_path / "k.csv", content), head)
     assert where in str(error.value)
 
 
 def test_the_number_that_was_perhaps_meant_is_named(head, tmp_path):
-    with pytest.raises(SubjectError, match=r"20 degrees are 0\.35 radians"):
+    with pytest.raises(InputError, match=r"20 degrees are 0\.35 radians"):
         load_motion(write(tmp_path / "k.csv", "time,yaw,jaw\n0,20,0.2\n"), head)
 
 

@@ -1,4 +1,4 @@
-"""Driven pictures as files: formats, going on after a stop, nothing broken under a final name."""
+"""Driven images as files: formats, going on after a stop, nothing broken under a final name."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from partnerface_ns.baked.baked_avatar import PreparedAvatar
-from partnerface_ns.baked.config import PreparedConfig
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.baked.baked_avatar import BakedAvatar
+from partnerface_ns.baked.config import BakedConfig
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.driving import output as output_module
 from partnerface_ns.driving.motion import motion_of_capture
 from partnerface_ns.driving.output import write_plan
@@ -26,17 +26,17 @@ def plan(player, capture, tiny_head):
     return make_plan(player, motion_of_capture(capture, tiny_head), PlanConfig(max_frames=4))
 
 
-def test_a_folder_of_pictures_with_alpha(player, plan, tmp_path):
+def test_a_folder_of_images_with_alpha(player, plan, tmp_path):
     write_plan(tmp_path / "out", player, plan)
     names = sorted(p.name for p in (tmp_path / "out").iterdir())
     assert names == ["00000.png", "00001.png", "00002.png", "00003.png", "drive.json"]
-    picture = np.array(Image.open(tmp_path / "out" / "00002.png")).astype(float)
+    image = np.array(Image.open(tmp_path / "out" / "00002.png")).astype(float)
     expected = shown(player, plan, 2)
-    assert picture.shape == (16, 16, 4)
-    np.testing.assert_array_equal(picture[..., 3], expected.alpha)
-    over_white = picture[..., :3] * picture[..., 3:] / 255 + 255 - picture[..., 3:]
+    assert image.shape == (16, 16, 4)
+    np.testing.assert_array_equal(image[..., 3], expected.alpha)
+    over_white = image[..., :3] * image[..., 3:] / 255 + 255 - image[..., 3:]
     assert np.abs(over_white - expected.rgb).max() <= 2
-    assert picture[..., 3].min() == 0 and picture[..., 3].max() > 100
+    assert image[..., 3].min() == 0 and image[..., 3].max() > 100
 
 
 @pytest.mark.parametrize("name", ["out", "out.mp4"])
@@ -55,14 +55,14 @@ def test_what_was_stopped_is_gone_on_with(player, plan, tmp_path, monkeypatch, n
     rendered.append(-1)
     write_plan(tmp_path / name, player, plan)
     assert rendered == [0, 1, -1, 2, 3]
-    assert "Going on: 2 of 4 pictures are there." in capsys.readouterr().out
+    assert "Going on: 2 of 4 images are there." in capsys.readouterr().out
     assert [p.name for p in tmp_path.glob("*out*")] == [name], "nothing of the way is left"
 
 
 @pytest.mark.parametrize("fast", [False, True])
-def test_pictures_drawn_at_once_are_those_drawn_one_after_the_other(player, capture, tiny_head, tmp_path, fast):
+def test_images_drawn_at_once_are_those_drawn_one_after_the_other(player, capture, tiny_head, tmp_path, fast):
     player.fast = fast
-    player.prepared = PreparedAvatar(player.avatar, PreparedConfig(resolution=32))
+    player.prepared = BakedAvatar(player.avatar, BakedConfig(resolution=32))
     plan = make_plan(player, motion_of_capture(capture, tiny_head), PlanConfig(size=24))
     one_by_one = np.stack([shown(player, plan, index).rgb for index in range(len(plan))])
     assert np.ptp(one_by_one.astype(float), axis=0).max() > 20, "moments can be told apart"
@@ -74,12 +74,12 @@ def test_pictures_drawn_at_once_are_those_drawn_one_after_the_other(player, capt
     over_white = rgba[..., :3] * rgba[..., 3:] / 255 + 255 - rgba[..., 3:]
     assert np.abs(over_white - one_by_one).max() <= 1
     write_plan(tmp_path / "out", player, plan)
-    pictures = [np.array(Image.open(tmp_path / "out" / f"{index:05d}.png")) for index in range(len(plan))]
-    np.testing.assert_array_equal(pictures, rgba)
+    images = [np.array(Image.open(tmp_path / "out" / f"{index:05d}.png")) for index in range(len(plan))]
+    np.testing.assert_array_equal(images, rgba)
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, SubjectError("it", "broke")])
-def test_an_error_among_pictures_drawn_at_once_leaves_whole_ones(player, plan, tmp_path, monkeypatch, error):
+@pytest.mark.parametrize("error", [KeyboardInterrupt, InputError("it", "broke")])
+def test_an_error_among_images_drawn_at_once_leaves_whole_ones(player, plan, tmp_path, monkeypatch, error):
     def failing(player, plan, index):
         if index == 1:
             raise error
@@ -99,7 +99,7 @@ def test_an_error_among_pictures_drawn_at_once_leaves_whole_ones(player, plan, t
 
 
 def test_a_stopped_clip_of_another_plan_begins_again(player, plan, tmp_path):
-    left = tmp_path / ".out.mp4.pictures"
+    left = tmp_path / ".out.mp4.images"
     left.mkdir()
     (left / "drive.json").write_text('{"plan": "another", "fps": 25}')
     Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(left / "00000.png")
@@ -115,8 +115,8 @@ def frames_of(path):
 
 def test_a_clip_keeps_the_sound_of_its_video(player, plan, tmp_path):
     ffmpeg = imageio_ffmpeg.get_ffmpeg_exe()
-    picture, tone = ["-f", "lavfi", "-i", "color=s=16x16:r=25"], ["-f", "lavfi", "-i", "sine"]
-    for name, sources in (("spoken.mp4", picture + tone), ("silent.mp4", picture)):
+    image, tone = ["-f", "lavfi", "-i", "color=s=16x16:r=25"], ["-f", "lavfi", "-i", "sine"]
+    for name, sources in (("spoken.mp4", image + tone), ("silent.mp4", image)):
         subprocess.run([ffmpeg, "-v", "error", *sources, "-t", "1", tmp_path / name], check=True)
         write_plan(tmp_path / "out.mp4", player, replace(plan, sound=tmp_path / name))
         streams = subprocess.run([ffmpeg, "-i", tmp_path / "out.mp4"], capture_output=True, text=True).stderr
@@ -125,27 +125,27 @@ def test_a_clip_keeps_the_sound_of_its_video(player, plan, tmp_path):
 
 
 def test_a_clip_that_breaks_off_gets_no_final_name(player, plan, tmp_path, monkeypatch):
-    def truncated(path, pictures, fps):
-        path.write_bytes(b"\0" * 100 + bytes(len(list(pictures))))
+    def truncated(path, images, fps):
+        path.write_bytes(b"\0" * 100 + bytes(len(list(images))))
 
     monkeypatch.setattr(output_module, "save_clip", truncated)
-    with pytest.raises(SubjectError, match="cannot be written"):
+    with pytest.raises(InputError, match="cannot be written"):
         write_plan(tmp_path / "out.mp4", player, plan)
-    assert [p.name for p in tmp_path.glob("*out*")] == [".out.mp4.pictures"]
+    assert [p.name for p in tmp_path.glob("*out*")] == [".out.mp4.images"]
 
 
 def test_a_folder_of_something_else_is_left_alone(player, plan, tmp_path):
     write_plan(tmp_path / "out", player, plan)
     other = replace(plan, fps=7.0)
-    with pytest.raises(SubjectError, match="another avatar, motion or option"):
+    with pytest.raises(InputError, match="another avatar, motion or option"):
         write_plan(tmp_path / "out", player, other)
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "dear.txt").write_text("x")
-    with pytest.raises(SubjectError, match="is in use"):
+    with pytest.raises(InputError, match="is in use"):
         write_plan(tmp_path / "letters", player, plan)
 
 
-def test_a_clip_has_all_pictures(player, plan, tmp_path):
+def test_a_clip_has_all_images(player, plan, tmp_path):
     write_plan(tmp_path / "out.mp4", player, plan)
     clip = [imageio_ffmpeg.get_ffmpeg_exe(), "-i", tmp_path / "out.mp4", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
     decoded = subprocess.run(clip, capture_output=True, check=True).stdout
@@ -154,7 +154,7 @@ def test_a_clip_has_all_pictures(player, plan, tmp_path):
     assert np.abs(frames[1].astype(float) - shown(player, plan, 1).rgb).mean() < 20
 
 
-def test_an_npz_holds_pictures_states_and_rate(player, plan, tmp_path):
+def test_an_npz_holds_images_states_and_rate(player, plan, tmp_path):
     write_plan(tmp_path / "out.npz", player, plan)
     with np.load(tmp_path / "out.npz", allow_pickle=False) as file:
         assert file["rgba"].shape == (4, 16, 16, 4) and file["fps"] == 25
@@ -170,7 +170,7 @@ def test_what_fails_leaves_nothing_under_a_final_name(player, plan, tmp_path, mo
         return shown(player, plan, index)
 
     monkeypatch.setattr(output_module, "shown", failing)
-    with pytest.raises(SubjectError, match="No space"):
+    with pytest.raises(InputError, match="No space"):
         write_plan(tmp_path / name, player, plan)
     left = sorted(p.name for p in tmp_path.rglob("*") if p.name.startswith(("out", "0")))
     assert left == {"out": ["00000.png", "out"], "out.mp4": ["00000.png"], "out.npz": []}[name]
@@ -185,7 +185,7 @@ def test_outputs_that_cannot_be_written_are_refused(player, plan, tmp_path):
         ("none/out.mp4", "does not exist"),
         ("out.gif", "unknown kind"),
     ):
-        with pytest.raises(SubjectError, match=problem):
+        with pytest.raises(InputError, match=problem):
             write_plan(tmp_path / name, player, plan)
 
 
@@ -196,8 +196,8 @@ def test_the_source_stands_at_the_left(player, capture, tiny_head, tmp_path):
     )
     motion = motion_of_capture(replace(capture, frames=frames), tiny_head)
     plan = make_plan(player, motion, PlanConfig(side_by_side=True, size=32))
-    pictures = [shown(player, plan, t) for t in (2, 3)]
-    assert pictures[0].rgb.shape == (32, 64, 3)
-    assert pictures[0].rgb[:, :32].max() == 0 and (pictures[1].rgb[:, :32] == 90).all()
-    assert (pictures[1].alpha[:, :32] == 255).all()
-    np.testing.assert_array_equal(pictures[1].rgb[:, 32:], shown(player, replace(plan, source=None), 3).rgb)
+    images = [shown(player, plan, t) for t in (2, 3)]
+    assert images[0].rgb.shape == (32, 64, 3)
+    assert images[0].rgb[:, :32].max() == 0 and (images[1].rgb[:, :32] == 90).all()
+    assert (images[1].alpha[:, :32] == 255).all()
+    np.testing.assert_array_equal(images[1].rgb[:, 32:], shown(player, replace(plan, source=None), 3).rgb)

@@ -14,7 +14,7 @@ import partnerface_ns
 import partnerface_ns.avatar.avatar as avatar_module
 from partnerface_ns.avatar.config import AvatarConfig
 from partnerface_ns.avatar.file_format import AvatarInfo, load_avatar, save_avatar
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.settings import config_from_plain
 from partnerface_ns.driving.player import Player, scaled_camera
 from partnerface_ns.flame.state import HeadState
@@ -53,7 +53,7 @@ def test_the_file_holds_no_head_model(avatar_file, tiny_head):
 
 def test_pixels_are_the_avatars_rays(player, capture):
     camera, state = player.camera, capture.track[2]
-    picture = player.render(camera, state)["rgb"]
+    image = player.render(camera, state)["rgb"]
     row, column = 9, 6
     intrinsics = Intrinsics(camera.fl_x, camera.fl_y, camera.cx, camera.cy)
     center = torch.tensor([[column + 0.5, row + 0.5]])
@@ -63,10 +63,10 @@ def test_pixels_are_the_avatars_rays(player, capture):
     with torch.no_grad():
         expected = player.avatar.render(rays, HeadState.stack([state])).rgb[0]
     assert not torch.allclose(expected, player.avatar.background), "the ray meets the head"
-    torch.testing.assert_close(picture[row, column], expected, atol=1e-2, rtol=0)
+    torch.testing.assert_close(image[row, column], expected, atol=1e-2, rtol=0)
 
 
-def test_a_batch_is_its_pictures(player, capture):
+def test_a_batch_is_its_images(player, capture):
     cameras = [player.camera, scaled_camera(player.camera, 16)]
     batch = player.render_batch(cameras, capture.track[:2])
     assert batch["rgb"].shape == (2, 16, 16, 3)
@@ -74,9 +74,9 @@ def test_a_batch_is_its_pictures(player, capture):
 
 
 def test_wrong_states_are_refused(player, capture):
-    with pytest.raises(SubjectError, match="not one head state"):
+    with pytest.raises(InputError, match="not one head state"):
         player.render(state=capture.track)
-    with pytest.raises(SubjectError, match="not one head state"):
+    with pytest.raises(InputError, match="not one head state"):
         player.render(state=HeadState.neutral(9))
 
 
@@ -94,13 +94,13 @@ def test_the_range_of_training_is_known(info, capture):
 def test_another_head_model_is_refused(avatar_file, head_arrays, tmp_path):
     other = tmp_path / "other.npz"
     np.savez(other, **(head_arrays | {"v_template": head_arrays["v_template"] * 1.1}))
-    with pytest.raises(SubjectError, match="trained with another head model"):
+    with pytest.raises(InputError, match="trained with another head model"):
         partnerface_ns.load(avatar_file, other)
 
 
 def test_a_head_model_that_moved_is_named_again(avatar_file, head_file, tmp_path):
     moved = head_file.rename(tmp_path / "moved.npz")
-    with pytest.raises(SubjectError, match=r"tiny_head\.npz"):
+    with pytest.raises(InputError, match=r"tiny_head\.npz"):
         load_avatar(avatar_file)
     assert partnerface_ns.load(avatar_file, moved).render()["rgb"].isfinite().all()
 
@@ -120,7 +120,7 @@ def test_what_is_no_avatar_is_refused(avatar_file, damage):
         else:
             del content[damage.removeprefix("no ")]
         torch.save(content, avatar_file)
-    with pytest.raises(SubjectError) as error:
+    with pytest.raises(InputError) as error:
         load_avatar(avatar_file)
     assert str(avatar_file) in str(error.value)
 
@@ -131,7 +131,7 @@ def test_a_hostile_file_runs_nothing(avatar_file, tmp_path):
             return Path.touch, (tmp_path / "ran",)
 
     torch.save({"format": 1, "info": Hostile()}, avatar_file)
-    with pytest.raises(SubjectError):
+    with pytest.raises(InputError):
         load_avatar(avatar_file)
     assert not (tmp_path / "ran").exists()
 
@@ -141,7 +141,7 @@ def test_settings_are_checked():
     read = config_from_plain(AvatarConfig(), {"num_parts": 5, "canonical": {"resolutions": [8, 16]}}, source)
     assert (read.num_parts, read.canonical.resolutions, read.code_noise) == (5, (8, 16), AvatarConfig().code_noise)
     for values, key in (({"canonical": {"colour": 1}}, "canonical.colour"), ({"num_parts": "9"}, "num_parts")):
-        with pytest.raises(SubjectError) as error:
+        with pytest.raises(InputError) as error:
             config_from_plain(AvatarConfig(), values, source)
         assert error.value.key == key
 
@@ -159,7 +159,7 @@ def test_an_opened_avatar_makes_its_skinning_once(avatar_file, monkeypatch):
 
 def test_no_run_is_told(tmp_path):
     for place in (tmp_path, tmp_path / "nothing"):
-        with pytest.raises(SubjectError, match="no avatar here"):
+        with pytest.raises(InputError, match="no avatar here"):
             partnerface_ns.load(place)
 
 
@@ -189,7 +189,7 @@ def test_a_face_is_made_of_channels(player):
     skull = [player.head.pose(s).T_world_rest[1] for s in (state, player.neutral)]
     torch.testing.assert_close(*skull, atol=1e-6, rtol=0)
     assert state.batch_shape == () and player.face() is player.neutral
-    with pytest.raises(SubjectError, match="unknown channel"):
+    with pytest.raises(InputError, match="unknown channel"):
         player.face(grin=1.0)
 
 

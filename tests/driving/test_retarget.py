@@ -10,7 +10,7 @@ import pytest
 import torch
 from driving.conftest import filmed
 
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.demo.subject import Subject
 from partnerface_ns.driving.motion import Motion, Skulls, motion_of_capture
 from partnerface_ns.driving.plan import PlanConfig, digest, make_plan
@@ -170,7 +170,7 @@ def test_options_are_checked(player, capture, tiny_head):
         (PlanConfig(max_frames=0), "--max-frames"),
         (PlanConfig(side_by_side=True), "--side-by-side"),
     ):
-        with pytest.raises(SubjectError) as error:
+        with pytest.raises(InputError) as error:
             make_plan(player, motion, config)
         assert error.value.source == name
 

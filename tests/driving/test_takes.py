@@ -8,7 +8,7 @@ import imageio_ffmpeg
 import pytest
 from driving.recordings import NUM, rows, text, write
 
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.driving.motion import load_motion
 from partnerface_ns.flame.open_head import load_open_head
 
@@ -40,10 +40,10 @@ def test_the_sound_is_from_the_takes_video(take):
 
 def test_of_two_recordings_one_is_to_be_named(take):
     write(take / "b.csv", text())
-    with pytest.raises(SubjectError, match=r"MySlate_3_iPhone\.csv, b\.csv"):
+    with pytest.raises(InputError, match=r"MySlate_3_iPhone\.csv, b\.csv"):
         load_motion(take, load_open_head())
 
 
 def test_a_folder_of_nothing_is_refused_as_a_capture(tmp_path):
-    with pytest.raises(SubjectError, match="no capture layout"):
+    with pytest.raises(InputError, match="no capture layout"):
         load_motion(tmp_path, load_open_head())

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.driving.export import export_track
 from partnerface_ns.driving.motion import load_motion, motion_of_capture
 from partnerface_ns.driving.output import write_plan
@@ -108,12 +108,12 @@ def test_coefficients_of_a_named_head_model_are_carried_over(capture, tiny_head,
 )
 def test_arrays_that_cannot_be_used_are_refused(change, where, capture, tiny_head, tmp_path):
     np.savez(tmp_path / "t.npz", **flame_param(capture.track) | change)
-    with pytest.raises(SubjectError) as error:
+    with pytest.raises(InputError) as error:
         load_motion(tmp_path / "t.npz", tiny_head)
     assert where in str(error.value)
 
 
 def test_an_npz_of_something_else_is_refused(tiny_head, tmp_path):
     np.savez(tmp_path / "t.npz", poses=np.zeros((8, 165)))
-    with pytest.raises(SubjectError, match="no head states in this file"):
+    with pytest.raises(InputError, match="no head states in this file"):
         load_motion(tmp_path / "t.npz", tiny_head)

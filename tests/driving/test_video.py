@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from partnerface_ns.capture.vhap_writer import write_vhap
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.driving import motion as motion_module
 from partnerface_ns.driving.motion import motion_of_capture, nearest_tracked, tracked_at_its_times
 from partnerface_ns.driving.video import motion_of_video
@@ -76,7 +76,7 @@ def test_another_head_model_is_tracked_for_itself(tracked, tiny_head, tmp_path):
     other = replace(tiny_head, template=tiny_head.template + 0.01)
     assert other.fingerprint != tiny_head.fingerprint
     motion_of_video(tmp_path / "me.mp4", tmp_path, tiny_head)
-    with pytest.raises(SubjectError, match="head model"):  # the stand-in for tracking does not fit it
+    with pytest.raises(InputError, match="head model"):  # the stand-in for tracking does not fit it
         motion_of_video(tmp_path / "me.mp4", tmp_path, other)
     assert len(tracked) == 2
 
@@ -86,7 +86,7 @@ def test_a_folder_of_something_else_is_left_alone(tracked, tiny_head, tmp_path):
     motion_of_video(tmp_path / "me.mp4", tmp_path, tiny_head)
     (folder,) = tmp_path.glob("me_tracked_*")
     (folder / "tracking.json").unlink()
-    with pytest.raises(SubjectError, match="not a capture tracked from a video"):
+    with pytest.raises(InputError, match="not a capture tracked from a video"):
         motion_of_video(tmp_path / "me.mp4", tmp_path, tiny_head)
 
 

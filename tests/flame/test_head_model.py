@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.flame.head_model import load_head_model
 from partnerface_ns.flame.regions import REGION_NAMES
 
@@ -118,20 +118,20 @@ BAD = {
 
 @pytest.mark.parametrize(("changes", "key", "problem"), BAD.values(), ids=BAD.keys())
 def test_a_malformed_file_is_refused_by_key(head_arrays, load_changed, changes, key, problem):
-    with pytest.raises(SubjectError, match=problem) as error:
+    with pytest.raises(InputError, match=problem) as error:
         load_changed(**{name: change(head_arrays.get(name)) for name, change in changes.items()})
     assert error.value.key == key and "changed.npz" in str(error.value)
 
 
 def test_what_is_no_npz_is_refused(tmp_path, head_file):
-    with pytest.raises(SubjectError, match="does not exist"):
+    with pytest.raises(InputError, match="does not exist"):
         load_head_model(tmp_path / "nowhere.npz")
-    with pytest.raises(SubjectError, match=r"\.npz or \.pkl file"):
+    with pytest.raises(InputError, match=r"\.npz or \.pkl file"):
         load_head_model(tmp_path / "flame.obj")
     (tmp_path / "cut.npz").write_bytes(head_file.read_bytes()[:-200])
     (tmp_path / "empty.npz").touch()
     for name, match in (("cut.npz", "cannot be read"), ("empty.npz", "is empty")):
-        with pytest.raises(SubjectError, match=match):
+        with pytest.raises(InputError, match=match):
             load_head_model(tmp_path / name)
 
 
@@ -147,5 +147,5 @@ def test_a_pickle_is_refused_without_being_loaded(head_arrays, tmp_path, whole):
         path.write_bytes(pickle.dumps(Hostile()))
     else:
         np.savez(path, **head_arrays | {"f": np.array([Hostile()], dtype=object)})
-    with pytest.raises(SubjectError, match="cannot be read"):
+    with pytest.raises(InputError, match="cannot be read"):
         load_head_model(path)

@@ -17,7 +17,7 @@ from format_writers.flame_pickle import (
     hostile_opcodes,
     write_pickle,
 )
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.flame.head_model import load_head_model
 from partnerface_ns.flame.pickle_file import read_flame_pickle
 
@@ -94,7 +94,7 @@ def test_calls_are_refused_before_anything_is_made(flame_arrays, tmp_path, monke
     nests = [hostile, [hostile], {"a": (hostile, {"b": [hostile]})}, content | {"bs_style": hostile}]
     for number, nest in enumerate(nests):
         path = write(tmp_path, pickle.dumps(nest, protocol), f"{number}.pkl")
-        with pytest.raises(SubjectError, match=r"refused: (.|\n)*it names") as error:
+        with pytest.raises(InputError, match=r"refused: (.|\n)*it names") as error:
             load_head_model(path)
         assert len(str(error.value).splitlines()) == 2
     assert not (tmp_path / MARKER).exists()
@@ -103,7 +103,7 @@ def test_calls_are_refused_before_anything_is_made(flame_arrays, tmp_path, monke
 @pytest.mark.parametrize("name", hostile_opcodes(MARKER))
 def test_other_ways_to_run_something_are_refused(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SubjectError, match="refused"):
+    with pytest.raises(InputError, match="refused"):
         load_head_model(write(tmp_path, hostile_opcodes(MARKER)[name]))
     assert not (tmp_path / MARKER).exists()
 
@@ -112,7 +112,7 @@ def test_other_ways_to_run_something_are_refused(tmp_path, monkeypatch, name):
 def test_bombs_take_neither_memory_nor_time(tmp_path, name):
     path = write(tmp_path, bombs()[name])
     tracemalloc.start()
-    with pytest.raises(SubjectError):
+    with pytest.raises(InputError):
         load_head_model(path)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -121,7 +121,7 @@ def test_bombs_take_neither_memory_nor_time(tmp_path, name):
 
 def test_what_was_pickled_cannot_change_the_reader(flame_arrays, expected, tmp_path):
     for content in (*hostile_opcodes(MARKER).values(), *bombs().values()):
-        with pytest.raises(SubjectError):
+        with pytest.raises(InputError):
             load_head_model(write(tmp_path, content))
     good = pickle.dumps(flame_content(flame_arrays, chumpy=False))
     assert load_head_model(write(tmp_path, good)).fingerprint == expected.fingerprint
@@ -134,7 +134,7 @@ def test_what_was_pickled_cannot_change_the_reader(flame_arrays, expected, tmp_p
 )
 def test_what_is_no_array_of_numbers_is_named(flame_arrays, tmp_path, array):
     content = flame_content(flame_arrays, chumpy=False) | {"weights": array}
-    with pytest.raises(SubjectError, match=r"refused|weights"):
+    with pytest.raises(InputError, match=r"refused|weights"):
         load_head_model(write(tmp_path, pickle.dumps(content)))
 
 
@@ -143,7 +143,7 @@ def test_sparse_matrices_must_add_up(flame_arrays, tmp_path):
         content = flame_content(flame_arrays, chumpy=False)
         matrix = content["J_regressor"]
         matrix.__dict__.update({key: value for key, value in changes.items()})
-        with pytest.raises(SubjectError, match=r"J_regressor(.|\n)*sparse matrix"):
+        with pytest.raises(InputError, match=r"J_regressor(.|\n)*sparse matrix"):
             load_head_model(write(tmp_path, pickle.dumps(content)))
 
     good = flame_content(flame_arrays, chumpy=False)["J_regressor"]
@@ -158,11 +158,11 @@ def test_sparse_matrices_must_add_up(flame_arrays, tmp_path):
 def test_a_missing_array_is_named(flame_arrays, tmp_path):
     content = flame_content(flame_arrays, chumpy=False)
     del content["posedirs"]
-    with pytest.raises(SubjectError, match="posedirs"):
+    with pytest.raises(InputError, match="posedirs"):
         load_head_model(write(tmp_path, pickle.dumps(content)))
-    with pytest.raises(SubjectError, match="dictionary"):
+    with pytest.raises(InputError, match="dictionary"):
         load_head_model(write(tmp_path, pickle.dumps([1])))
-    with pytest.raises(SubjectError, match="does not exist"):
+    with pytest.raises(InputError, match="does not exist"):
         load_head_model(tmp_path / "nowhere.pkl")
 
 
@@ -174,5 +174,5 @@ def test_broken_pickles_are_one_error(flame_arrays, tmp_path, seed):
         content[at] = rng.integers(256)
     if seed % 3 == 0:
         content = content[: rng.integers(len(content))]
-    with pytest.raises(SubjectError):
+    with pytest.raises(InputError):
         load_head_model(write(tmp_path, bytes(content)))

@@ -1,4 +1,4 @@
-"""flame-head-tracker's output: an npz a frame with the picture in it."""
+"""flame-head-tracker's output: an npz a frame with the image in it."""
 
 from __future__ import annotations
 

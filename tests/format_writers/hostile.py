@@ -79,7 +79,7 @@ def break_something(root: Path, secret: Path, marker: str, rng: np.random.Genera
     """
     files = sorted(path for path in root.rglob("*") if path.is_file() and not path.is_symlink())
     path = files[rng.integers(len(files))]
-    if rng.random() < 0.5:  # parameters rather than the many pictures
+    if rng.random() < 0.5:  # parameters rather than the many images
         path = _of_kind(files, (".json", ".npz", ".frame", ".txt", ".obj"), rng) or path
     content = path.read_bytes()
     way = _WAYS[rng.integers(len(_WAYS))]

@@ -1,4 +1,4 @@
-"""IMAvatar's layout: a head four times its size that turns, a camera with OpenGL axes, pictures counted from 1."""
+"""IMAvatar's layout: a head four times its size that turns, a camera with OpenGL axes, images counted from 1."""
 
 from __future__ import annotations
 

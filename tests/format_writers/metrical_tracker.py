@@ -25,7 +25,7 @@ def write_metrical_tracker(root: Path, truth: Truth, eyelids: float = 0.0) -> Pa
 
 
 def write_flashavatar(root: Path, truth: Truth) -> Path:
-    """The same with pictures counted from 1, and masks."""
+    """The same with images counted from 1, and masks."""
     write_metrical_tracker(root, truth)
     (root / "alpha").mkdir()
     (root / "imgs").mkdir()

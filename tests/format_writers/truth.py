@@ -1,4 +1,4 @@
-"""The synthetic person that every layout is written of: a head model of FLAME's size, a motion, pictures."""
+"""The synthetic person that every layout is written of: a head model of FLAME's size, a motion, images."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class Truth:
     T_world_camera: np.ndarray
     """The one camera, camera-to-world, OpenGL axes."""
     rgb: tuple[np.ndarray, ...]
-    """Pictures, with a background of their own."""
+    """Images, with a background of their own."""
     mask: tuple[np.ndarray, ...]
 
     @property
     def size(self) -> int:
-        """Pixels a side of the pictures."""
+        """Pixels a side of the images."""
         return len(self.rgb[0])
 
     @property
@@ -96,8 +96,8 @@ def make_truth(num_frames: int = 8, neck: bool = False, centered: bool = False, 
     center = (SIZE / 2, SIZE / 2) if centered else (SIZE / 2 + 1.5, SIZE / 2 - 1.0)
     identity = torch.from_numpy(identity.astype(np.float32))
     verts = in_camera(ShapedHead.of(head, identity).pose(track).verts.numpy(), T)
-    pictures = [_render(v, head.faces.numpy(), project(v, focal, center)) for v in verts]
-    rgb, mask = zip(*pictures, strict=True)
+    images = [_render(v, head.faces.numpy(), project(v, focal, center)) for v in verts]
+    rgb, mask = zip(*images, strict=True)
     return Truth(head, identity, track, focal, center, T, rgb, mask)
 
 
@@ -109,14 +109,14 @@ def _render(verts: np.ndarray, faces: np.ndarray, pixels: np.ndarray) -> tuple[n
     order = np.argsort(corners[..., 2].mean(-1))
     order = order[normals[order, 2] > 0]
     checks = (np.indices((SIZE, SIZE)).sum(0) // 8 % 2 * 120 + 60).astype(np.uint8)
-    picture, mask = Image.fromarray(np.stack([checks] * 3, -1)), Image.new("L", (SIZE, SIZE))
-    draw, draw_mask = ImageDraw.Draw(picture), ImageDraw.Draw(mask)
+    image, mask = Image.fromarray(np.stack([checks] * 3, -1)), Image.new("L", (SIZE, SIZE))
+    draw, draw_mask = ImageDraw.Draw(image), ImageDraw.Draw(mask)
     for triangle in order:
         shade = int(60 + 180 * normals[triangle, 2])
         polygon = [tuple(p - 0.5) for p in pixels[faces[triangle]]]
         draw.polygon(polygon, fill=(shade, int(shade * 0.8), int(shade * 0.7)))
         draw_mask.polygon(polygon, fill=255)
-    return np.array(picture), np.array(mask)
+    return np.array(image), np.array(mask)
 
 
 @cache

@@ -1,4 +1,4 @@
-"""A VHAP export: composited pictures, masks, a parameter file a timestep, split files."""
+"""A VHAP export: composited images, masks, a parameter file a timestep, split files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def write_vhap_export(root: Path, truth: Truth, num_train: int = 5, num_cameras:
         np.savez(root / "flame_param" / f"{t:05d}.npz", **_params(truth, t, teeth))
         for camera in range(num_cameras):
             white = np.where(truth.mask[t][..., None] > 0, truth.rgb[t], 255)
-            white[0, 0] -= camera  # no two cameras take the same picture
+            white[0, 0] -= camera  # no two cameras take the same image
             Image.fromarray(white).save(root / "images" / f"{t:05d}_{camera:02d}.png")
             Image.fromarray(truth.mask[t]).save(root / "fg_masks" / f"{t:05d}_{camera:02d}.png")
     held_out = num_cameras - 1 if num_cameras > 1 else None

@@ -22,7 +22,7 @@ SIZE = 24
 
 
 def _write_subject(root: Path, head: HeadModel, num_train: int, num_test: int, seed: int = 0) -> Path:
-    """A head that turns and speaks before a camera; its pictures are a coloured disc."""
+    """A head that turns and speaks before a camera; its images are a coloured disc."""
     rng = torch.Generator().manual_seed(seed)
     num = num_train + num_test
     noise = lambda size, scale: scale * torch.randn(num, size, generator=rng)  # noqa: E731
@@ -43,7 +43,7 @@ def _write_subject(root: Path, head: HeadModel, num_train: int, num_test: int, s
 
 
 def _marked(rgb: np.ndarray, t: int) -> np.ndarray:
-    """The picture with a corner of its own: the same picture would not be taken for train and test."""
+    """The image with a corner of its own: the same image would not be taken for train and test."""
     marked = rgb.copy()
     marked[0, 0] = (t % 256, t // 256, 0)
     return marked

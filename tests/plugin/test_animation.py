@@ -88,7 +88,7 @@ class Page:
     def note(self, now):
         return Note(CameraState(0.5, 1.0, torch.eye(4)[:3], CameraType.PERSPECTIVE), Look())
 
-    def picture(self, note):
+    def image(self, note):
         return np.zeros((16, 16, 3), np.uint8)
 
     def waits_for(self):

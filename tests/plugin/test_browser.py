@@ -44,9 +44,9 @@ WITHOUT_GPU = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swift
 PATIENCE = 400.0
 """Seconds within which the page must have done what it was asked."""
 STEPS, RESOLUTION = 200, 96
-"""Of training, and pixels of the page's pictures: enough to see eyes and lips."""
+"""Of training, and pixels of the page's images: enough to see eyes and lips."""
 SAME, ALIKE = 8.0, 0.3
-"""Mean difference, 0 to 255, up to which a screenshot shows a picture; and by how much it may be nearer to another.
+"""Mean difference, 0 to 255, up to which a screenshot shows an image; and by how much it may be nearer to another.
 A busy page draws in so few pixels that a striped shirt alone gives a difference of 5."""
 
 
@@ -58,11 +58,11 @@ class Opened:
         self.viewer = model.face_view._viewer
         self.controls = model.head_controls
         self.begun = 0.0
-        """When the newest picture was begun."""
+        """When the newest image was begun."""
         self.finished: tuple[float, bool] = (0.0, False)
-        """The same of the newest picture that was sent, and whether that one was in full resolution."""
+        """The same of the newest image that was sent, and whether that one was in full resolution."""
         self.sent: deque[np.ndarray] = deque(maxlen=10)
-        """The newest pictures that were sent, (height, width, 3)."""
+        """The newest images that were sent, (height, width, 3)."""
 
     def input(self, label: str) -> Any:
         """The input beside a label."""
@@ -83,8 +83,8 @@ class Opened:
         """Switch a checkbox."""
         self.input(label).click()
 
-    def picture(self, until: Callable[[], bool]) -> np.ndarray:
-        """The finished picture after something has happened on the server: (height, width, 3) in [0, 255].
+    def image(self, until: Callable[[], bool]) -> np.ndarray:
+        """The finished image after something has happened on the server: (height, width, 3) in [0, 255].
 
         It is what the page was sent, in the canvas's size, once the page shows just that: the page itself draws in
         fewer pixels when its machine is busy.
@@ -96,7 +96,7 @@ class Opened:
         return wait(self._shown)[0]
 
     def _shown(self) -> list[np.ndarray]:
-        """The finished picture, alone in a list; an empty one where the page does not show it yet."""
+        """The finished image, alone in a list; an empty one where the page does not show it yet."""
         if self.finished != (self.begun, True):
             return []
         begun, screen, sent = self.begun, self._screen(), [self._as_canvas(image) for image in list(self.sent)]
@@ -138,9 +138,9 @@ class Opened:
         return np.round([x.min(), y.min(), x.max(), y.max()]).astype(int)
 
 
-def coarse(picture: np.ndarray) -> np.ndarray:
+def coarse(image: np.ndarray) -> np.ndarray:
     """Means over 40 x 40 fields, which do not tell how finely the page draws."""
-    return np.array(Image.fromarray(picture.astype(np.uint8)).resize((40, 40), Image.Resampling.BOX), float)
+    return np.array(Image.fromarray(image.astype(np.uint8)).resize((40, 40), Image.Resampling.BOX), float)
 
 
 def wait(until: Callable[[], Any]) -> Any:
@@ -153,16 +153,16 @@ def wait(until: Callable[[], Any]) -> Any:
 
 
 def change(a: np.ndarray, b: np.ndarray, *boxes: np.ndarray) -> float:
-    """Mean absolute difference of two pictures within boxes, 0 to 255."""
+    """Mean absolute difference of two images within boxes, 0 to 255."""
     return float(np.mean([np.abs(a - b)[top:bottom, left:right].mean() for left, top, right, bottom in boxes]))
 
 
-def outside(picture: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """The pixels of a picture that are not in the box, (pixels, channels)."""
+def outside(image: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """The pixels of an image that are not in the box, (pixels, channels)."""
     left, top, right, bottom = box
-    kept = np.ones(picture.shape[:2], bool)
+    kept = np.ones(image.shape[:2], bool)
     kept[top:bottom, left:right] = False
-    return picture[kept]
+    return image[kept]
 
 
 @pytest.fixture(scope="module")
@@ -239,7 +239,7 @@ def free_port() -> int:
 
 
 def _watch(patch: pytest.MonkeyPatch, result: Opened) -> None:
-    """Note when pictures are begun and sent."""
+    """Note when images are begun and sent."""
     render, send = PageRenderer._render_img, PageRenderer._send_output_to_viewer
 
     def rendering(self: Any, camera_state: Any) -> Any:
@@ -262,15 +262,15 @@ def _watch(patch: pytest.MonkeyPatch, result: Opened) -> None:
 
 
 def at_rest(opened: Opened) -> np.ndarray:
-    """The picture of the neutral face."""
+    """The image of the neutral face."""
     opened.page.get_by_text("Reset", exact=True).click()
-    return opened.picture(lambda: opened.controls.a_motion.value == "sliders" and not opened.controls.channels)
+    return opened.image(lambda: opened.controls.a_motion.value == "sliders" and not opened.controls.channels)
 
 
-def keep(name: str, *pictures: np.ndarray) -> None:
-    """Leave pictures and their difference in the folder PARTNERFACE_SCREENSHOTS, for people to look at."""
+def keep(name: str, *images: np.ndarray) -> None:
+    """Leave images and their difference in the folder PARTNERFACE_SCREENSHOTS, for people to look at."""
     if "PARTNERFACE_SCREENSHOTS" in os.environ:
-        row = np.hstack([*pictures, np.abs(pictures[0] - pictures[1])])
+        row = np.hstack([*images, np.abs(images[0] - images[1])])
         Image.fromarray(row.astype(np.uint8)).save(Path(os.environ["PARTNERFACE_SCREENSHOTS"]) / f"{name}.png")
 
 
@@ -288,20 +288,20 @@ def test_sliders_move_what_they_say_and_nothing_else(opened):
         ("gaze_yaw", 0.5, eyes, mouth),
     ):
         opened.set(name, value)
-        moved = opened.picture(lambda: opened.controls.channels == {name: value})  # noqa: B023
+        moved = opened.image(lambda: opened.controls.channels == {name: value})  # noqa: B023
         keep(name, rest, moved)
         assert change(rest, moved, *moving) > 1, name
         assert change(rest, moved, *still) < 0.2 * change(rest, moved, *moving), name
         assert np.abs(outside(rest - moved, head)).mean() < 0.1 * change(rest, moved, *moving), name
         opened.set(name, 0.0)
-    back = opened.picture(lambda: opened.controls.channels == {})
+    back = opened.image(lambda: opened.controls.channels == {})
     np.testing.assert_array_equal(back, rest)
 
 
 def test_the_frame_slider_shows_the_tracked_motion_and_plays(opened):
     rest, slider = at_rest(opened), opened.model.animation.a_frame
     opened.set("Frame", 9)
-    frame = opened.picture(lambda: slider.value == 9 and opened.controls.a_motion.value == "tracked")
+    frame = opened.image(lambda: slider.value == 9 and opened.controls.a_motion.value == "tracked")
     keep("frame", rest, frame)
     assert change(rest, frame, opened.box("head")) > 2
     opened.tick("Play")
@@ -315,7 +315,7 @@ def test_parts_are_seen_alone_and_muted(opened):
     rest = at_rest(opened)
     head, mouth, eyes = opened.box("head"), opened.box("lips"), opened.box("eyeballs")
     opened.choose("Output type", "parts")
-    parts = opened.picture(lambda: opened.viewer.control_panel.output_render == "parts")
+    parts = opened.image(lambda: opened.viewer.control_panel.output_render == "parts")
     keep("parts", rest, parts)
     colors = parts[head[1] : head[3], head[0] : head[2]].reshape(-1, 3)
     assert np.ptp(colors, axis=1).max() > 150, "bright colours"
@@ -324,7 +324,7 @@ def test_parts_are_seen_alone_and_muted(opened):
     page = opened.model.page_view
     part = opened.model.avatar.deformation.seeds[:, 1:].sub(opened.mouth[1:]).norm(dim=1).argmin()
     opened.choose("Part", page._names[int(part)])
-    solo = opened.picture(lambda: page.part == int(part))
+    solo = opened.image(lambda: page.part == int(part))
     keep("solo", rest, solo)
     saturation, colorful = np.ptp(solo, axis=2), np.ptp(rest, axis=2)
     hair, chin = np.s_[head[1] : eyes[1]], np.s_[mouth[1] : mouth[3], mouth[0] : mouth[2]]
@@ -332,22 +332,22 @@ def test_parts_are_seen_alone_and_muted(opened):
     assert saturation[chin].mean() > 0.3 * colorful[chin].mean(), "the part keeps its colours"
 
     opened.choose("Shown", "muted")
-    muted = opened.picture(lambda: page.muted)
+    muted = opened.image(lambda: page.muted)
     keep("muted", rest, muted)
     assert change(rest, muted, head) > 2 * np.abs(outside(rest - muted, head)).mean()
     opened.choose("Part", "all")
     opened.tick("Mesh")
-    mesh = opened.picture(lambda: page.d_mesh.value)
+    mesh = opened.image(lambda: page.d_mesh.value)
     keep("mesh", rest, mesh)
     assert change(rest, mesh, opened.box("face")) > 30
     opened.tick("Mesh")
-    np.testing.assert_array_equal(opened.picture(lambda: not page.d_mesh.value), rest)
+    np.testing.assert_array_equal(opened.image(lambda: not page.d_mesh.value), rest)
 
 
 def test_an_expression_is_saved_and_shown_again(opened, trained):
     at_rest(opened)
     opened.set("jaw", 0.25)
-    wry = opened.picture(lambda: opened.controls.channels == {"jaw": 0.25})
+    wry = opened.image(lambda: opened.controls.channels == {"jaw": 0.25})
     opened.input("Name").fill("wry")
     wait(lambda: opened.controls.f_name.value == "wry")
     opened.page.get_by_text("Save this expression", exact=True).click()
@@ -356,7 +356,7 @@ def test_an_expression_is_saved_and_shown_again(opened, trained):
     assert json.loads(file.read_text()) == {"wry": {"jaw": 0.25}}
     at_rest(opened)
     opened.choose("Expression", "wry")
-    np.testing.assert_array_equal(opened.picture(lambda: opened.controls.channels == {"jaw": 0.25}), wry)
+    np.testing.assert_array_equal(opened.image(lambda: opened.controls.channels == {"jaw": 0.25}), wry)
 
 
 def test_a_preset_can_be_chosen_again_after_reset(opened):

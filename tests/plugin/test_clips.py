@@ -30,7 +30,7 @@ class Source:
         self.noted += 1
         return Note(STATE, Look(timestep=0 if self.stands else self.noted))
 
-    def picture(self, note):
+    def image(self, note):
         time.sleep(self.seconds)
         self.rendered.append(note.look.timestep)
         return np.full((32, 48, 3), note.look.timestep * 5 % 256, np.uint8)

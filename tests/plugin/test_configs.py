@@ -24,7 +24,8 @@ from partnerface_ns.plugin.dataparser import FlameDataParserConfig
 from partnerface_ns.plugin.model import PartnerfaceModelConfig
 from partnerface_ns.plugin.pipeline import PartnerfacePipelineConfig
 from partnerface_ns.plugin.trainer import PartnerfaceTrainerConfig
-from partnerface_ns.training.loop import RaySamplerConfig, ScheduleConfig
+from partnerface_ns.training.rays import RaySamplerConfig
+from partnerface_ns.training.schedule import ScheduleConfig
 
 SOURCE = "\n".join(p.read_text() for p in Path(partnerface_ns.__file__).parent.rglob("*.py"))
 

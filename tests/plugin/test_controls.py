@@ -13,7 +13,7 @@ from nerfstudio.viewer.viewer_elements import ViewerElement
 
 from partnerface_ns.avatar.file_format import AvatarInfo
 from partnerface_ns.capture.load import load_capture
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.driving.rig import Rig
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.plugin.controls import HeadControls, strongest_expressions
@@ -122,7 +122,7 @@ def test_expressions_are_saved_and_offered_again(controls, head, info, tmp_path)
     assert again.channels == {"mouthSmile": 0.3, "yaw": -0.1}
     assert again.b_preset.value == "wry"
     (tmp_path / "expressions.json").write_text('{"wry": {"jaw": "wide"}}')
-    with pytest.raises(SubjectError, match=r"wry\.jaw"):
+    with pytest.raises(InputError, match=r"wry\.jaw"):
         again.use_folder(tmp_path)
 
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.geometry.camera import Intrinsics, rays_through_pixels
 from partnerface_ns.plugin.dataparser import FlameDataParserConfig
 
 SIZE = 24
-"""Pixels a side of the tiny capture's pictures."""
+"""Pixels a side of the tiny capture's images."""
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_torn_heads_are_left_out_with_a_warning(head, write_subject, tmp_path, c
 
 def test_one_training_frame_is_refused_before_a_run_begins(head, write_subject, make_config, tmp_path):
     root = write_subject(tmp_path / "subject", head, 1, 2)
-    with pytest.raises(SubjectError, match="an avatar cannot be learned from so few frames"):
+    with pytest.raises(InputError, match="an avatar cannot be learned from so few frames"):
         make_config(data=root)
     assert not (tmp_path / "out").exists()
 
@@ -77,11 +77,11 @@ def test_one_training_frame_is_refused_before_a_run_begins(head, write_subject, 
 def test_an_empty_split_is_named(parser):
     recording = parser.recording()
     object.__setattr__(recording.capture, "splits", {**recording.capture.splits, "test": ()})
-    with pytest.raises(SubjectError, match="the test split is empty"):
+    with pytest.raises(InputError, match="the test split is empty"):
         parser.get_dataparser_outputs("test")
 
 
-def test_downscaled_pictures_fit_downscaled_cameras(subject, make_config, start):
+def test_downscaled_images_fit_downscaled_cameras(subject, make_config, start):
     config = make_config()
     config.pipeline.datamanager.dataparser.downscale_factor = 2.0
     data = start(config).pipeline.datamanager

@@ -16,12 +16,12 @@ from nerfstudio.scripts.eval import ComputePSNR
 from nerfstudio.scripts.render import DatasetRender
 from nerfstudio.utils.eval_utils import eval_setup
 
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.plugin import pipeline
 from partnerface_ns.plugin.model import OUTPUTS
 
 SIZE = 24
-"""Pixels a side of the tiny capture's pictures."""
+"""Pixels a side of the tiny capture's images."""
 
 METRICS = {"psnr", "ssim", "l1", "psnr_head", "ssim_head", "psnr_mouth", "psnr_eyes"}
 
@@ -45,7 +45,7 @@ def camera_at(model, **kwargs) -> Cameras:
     return Cameras(pose, c.fl_x, c.fl_y, c.cx, c.cy, SIZE, SIZE, **kwargs)
 
 
-def test_evaluation_gives_means_and_every_pictures_values(run, tmp_path, monkeypatch):
+def test_evaluation_gives_means_and_every_images_values(run, tmp_path, monkeypatch):
     result = tmp_path / "results" / "figures.json"
     monkeypatch.setattr("sys.argv", ["ns-eval", "--load-config", str(run), "--output-path", str(result)])
     ComputePSNR(run, result).main()
@@ -70,7 +70,7 @@ def test_another_capture_of_another_length_drives_the_avatar(run, head, tmp_path
 def test_a_capture_tracked_with_another_head_model_is_refused_with_both_names(run, head, tmp_path, write_subject):
     stranger = replace(head, name="stranger", template=head.template * 1.1)
     other = write_subject(tmp_path / "other", stranger, 2, 2)
-    with pytest.raises(SubjectError) as error:
+    with pytest.raises(InputError) as error:
         DatasetRender(run, output_path=tmp_path / "renders", data=other).main()
     assert "stranger" in str(error.value) and head.name in str(error.value)
 
@@ -155,7 +155,7 @@ def test_colours_without_background_are_those_that_were_composited(model):
     assert rgba[..., 3] == 0.5
 
 
-def test_pictures_without_a_region_do_not_count_in_its_mean():
+def test_images_without_a_region_do_not_count_in_its_mean():
     values = np.array([20.0, math.nan, 30.0])
     assert pipeline._mean(values) == 25
     assert pipeline._std(values) == pytest.approx(50**0.5)

@@ -10,7 +10,7 @@ import pytest
 
 from format_writers.layouts import LAYOUTS
 from format_writers.truth import flame_like_arrays, make_truth
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.plugin.dataparser import FlameDataParserConfig
 
 
@@ -45,11 +45,11 @@ def test_the_layout_can_be_named_and_remarks_are_printed(truth, flame, tmp_path,
     FlameDataParserConfig(data=data, head_model=flame).setup().recording()
     said = capsys.readouterr().out
     assert "there are no masks" in said and "cannot be told" in said
-    with pytest.raises(SubjectError, match="transforms_train"):
+    with pytest.raises(InputError, match="transforms_train"):
         FlameDataParserConfig(data=data, head_model=flame, format="vhap").setup().recording()
 
 
 def test_without_a_head_model_the_error_says_how_to_give_one(truth, tmp_path):
     data = LAYOUTS["imavatar"](tmp_path / "person", truth)
-    with pytest.raises(SubjectError, match="--head-model FILE"):
+    with pytest.raises(InputError, match="--head-model FILE"):
         FlameDataParserConfig(data=data).setup().recording()

@@ -1,4 +1,4 @@
-"""What a viewer page can do besides the picture."""
+"""What a viewer page can do besides the image."""
 
 from __future__ import annotations
 
@@ -87,14 +87,14 @@ def test_a_muted_part_does_not_deform_and_only_on_a_page(model, look):
     assert torch.equal(look()["deformation"], file), "files are rendered whole"
 
 
-def test_the_mesh_lies_over_the_picture(model, look):
+def test_the_mesh_lies_over_the_image(model, look):
     rgb = look()["rgb"]
     model.page_view.d_mesh.value = True
     changed = (look()["rgb"] - rgb).abs().amax(-1) > 0.05
     assert 0.05 < changed.float().mean() < 0.95 and not changed[0].any()
 
 
-def test_a_picture_that_is_given_up_leaves_no_part_muted(model, look, monkeypatch):
+def test_a_image_that_is_given_up_leaves_no_part_muted(model, look, monkeypatch):
     before = look()
     model.page_view.b_part.value, model.page_view.c_shown.value = model.page_view._names[1], "muted"
     with monkeypatch.context() as patch:
@@ -143,10 +143,10 @@ def test_a_recorded_page_is_rendered_in_the_size_asked_for_as_the_page_shows_it(
     model.head_controls.set_channels({"jaw": 0.3})
     note = recorded.note(0.0)
     model.head_controls.set_channels({})
-    picture = recorded.picture(note)
-    assert picture.shape == (24, 48, 3) and model.training and not viewer.train_lock.locked()
-    closed = recorded.picture(recorded.note(0.0))
-    assert not np.array_equal(picture, closed), "a note keeps what the sliders said"
+    image = recorded.image(note)
+    assert image.shape == (24, 48, 3) and model.training and not viewer.train_lock.locked()
+    closed = recorded.image(recorded.note(0.0))
+    assert not np.array_equal(image, closed), "a note keeps what the sliders said"
     viewer.ready, viewer.render_tab_state.preview_render = True, True
     assert recorded.note(0.0) is None, "nor is a preview of a camera path recorded"
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 import partnerface_ns.plugin  # noqa: F401
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.plugin import process
 
 
@@ -23,10 +23,10 @@ def test_checkpoints_may_hold_numpys_scalars(tmp_path):
 def test_a_users_mistake_is_printed_alone_and_all_else_as_ever(monkeypatch, capsys):
     passed_on = []
     monkeypatch.setattr(sys, "excepthook", lambda *error: passed_on.append(error[0]))
-    process.print_subject_errors_alone()
-    process.print_subject_errors_alone()
-    error = SubjectError("folder", "is missing")
-    sys.excepthook(SubjectError, error, None)
+    process.print_input_errors_alone()
+    process.print_input_errors_alone()
+    error = InputError("folder", "is missing")
+    sys.excepthook(InputError, error, None)
     assert capsys.readouterr().err.strip() == f"Error: {error}"
     sys.excepthook(KeyError, KeyError("x"), None)
     assert passed_on == [KeyError]

@@ -21,7 +21,7 @@ from nerfstudio.utils.eval_utils import eval_setup
 from plugin.conftest import _start, tiny
 
 from partnerface_ns.cli.main import main
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.plugin import checkpoints, trainer
 from partnerface_ns.plugin.checkpoints import checkpoints_in, newest_checkpoint, written_whole
 from partnerface_ns.plugin.config_file import read_config
@@ -153,7 +153,7 @@ def test_what_a_strangers_config_says_is_not_run(run, tmp_path, code, capsys):
         with pytest.raises(SystemExit) as exit_:
             main(arguments)
         assert exit_.value.code == 1 and "config.yml" in capsys.readouterr().err
-    with pytest.raises(SubjectError):
+    with pytest.raises(InputError):
         eval_setup(run / "config.yml")
     assert not trap.exists()
 
@@ -173,7 +173,7 @@ def test_what_a_strangers_config_says_is_not_run(run, tmp_path, code, capsys):
 def test_a_config_of_another_version_is_refused_in_one_line(run, change, key, problem):
     path = with_text(run, change)
     for read in (read_config, eval_setup):
-        with pytest.raises(SubjectError, match=problem) as error:
+        with pytest.raises(InputError, match=problem) as error:
             read(path)
         assert error.value.key == key and error.value.source == str(path)
 
@@ -219,7 +219,7 @@ def test_stray_files_are_passed_over(run):
 
 def test_no_whole_checkpoint_is_one_line(run, capsys):
     cut(newest(run))
-    with pytest.raises(SubjectError, match="no whole checkpoint"):
+    with pytest.raises(InputError, match="no whole checkpoint"):
         eval_setup(run / "config.yml")
     with pytest.raises(SystemExit):
         main(["report", str(run)])
@@ -254,7 +254,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(make_config, 
 
     monkeypatch.setattr(torch, "save", fail)
     trained.last_step = 7
-    with pytest.raises(SubjectError, match="cannot be written"):
+    with pytest.raises(InputError, match="cannot be written"):
         trained.save_checkpoint(7)
     assert files_of(folder) == before and not folder.with_name("nerfstudio_models.partial").exists()
 
@@ -290,16 +290,16 @@ def test_a_resume_needs_a_whole_checkpoint_before_it_makes_a_folder(run, make_co
         config = make_config("again", load_dir=run)
         assert config.load_step == 0 and config.load_dir == run / "nerfstudio_models"
         return
-    with pytest.raises(SubjectError, match="no whole checkpoint"):
+    with pytest.raises(InputError, match="no whole checkpoint"):
         make_config("again", load_dir=run / "nerfstudio_models")
-    with pytest.raises(SubjectError, match="damaged"):
+    with pytest.raises(InputError, match="damaged"):
         make_config("again", load_checkpoint=newest(run))
     assert not list(tmp_path.rglob("again"))
 
 
 @pytest.mark.parametrize("budget", [{"max_num_iterations": 2}, {"max_num_iterations": 9, "max_train_minutes": 1e-9}])
 def test_a_resume_with_nothing_left_to_train_says_what_to_ask_for(run, make_config, budget, tmp_path):
-    with pytest.raises(SubjectError, match="nothing is left to train") as error:
+    with pytest.raises(InputError, match="nothing is left to train") as error:
         make_config("again", load_dir=run / "nerfstudio_models", **budget)
     told = str(error.value)
     assert "2 steps" in told and all(f"{value:g}" in told for value in budget.values())
@@ -322,7 +322,7 @@ def test_without_its_capture_a_run_is_shown_from_its_avatar(run, monkeypatch, ca
     assert np.isfinite(shown.numpy()).all() and pipeline.model.head_controls._info.lowest.expression.any()
     for program in (["ns-eval"], ["ns-render", "dataset"], ["ns-export", "tsdf"]):
         monkeypatch.setattr("sys.argv", program)
-        with pytest.raises(SubjectError, match="does not exist") as error:
+        with pytest.raises(InputError, match="does not exist") as error:
             eval_setup(path)
         assert "--data" in str(error.value)
     main(["report", str(run), "--data", str(config.data), "--output", str(tmp_path / "shown")])
@@ -336,7 +336,7 @@ def test_an_unwritable_run_keeps_its_figures(run, monkeypatch, tmp_path, capsys)
     assert (tmp_path / "eval.json").is_file() and (tmp_path / "eval_per_image.csv").is_file()
     assert f"{run / 'per_image.csv'}: not written" in capsys.readouterr().out
     main(["report", str(run), "--output", str(tmp_path / "report")])
-    assert "2 test images" in (tmp_path / "report" / "figures.md").read_text().replace("pictures", "images")
+    assert "2 test images" in (tmp_path / "report" / "figures.md").read_text().replace("images", "images")
 
 
 def test_an_avatar_file_that_is_missing_or_damaged_is_made_from_the_checkpoint(run, capsys, tmp_path):
@@ -359,7 +359,7 @@ def test_an_avatar_file_that_is_missing_or_damaged_is_made_from_the_checkpoint(r
 def test_exports_that_cannot_work_name_those_that_do(run, monkeypatch, command):
     monkeypatch.setattr("sys.argv", ["/bin/ns-export", command, "--load-config", "a"])
     monkeypatch.setattr(trainer.FlameDataParserConfig, "setup", lambda self: pytest.fail("the capture was read"))
-    with pytest.raises(SubjectError, match="ns-export tsdf") as error:
+    with pytest.raises(InputError, match="ns-export tsdf") as error:
         eval_setup(run / "config.yml")
     assert "partnerface export" in str(error.value) and error.value.source == f"ns-export {command}"
 

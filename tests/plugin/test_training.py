@@ -13,9 +13,10 @@ from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocati
 from nerfstudio.engine.trainer import Trainer
 
 from partnerface_ns.avatar.avatar import HARD, SOFT
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.plugin import course
-from partnerface_ns.training.loop import LEARNING_RATES, RaySampler, Schedule, ScheduleConfig
+from partnerface_ns.training.rays import RaySampler
+from partnerface_ns.training.schedule import LEARNING_RATES, Schedule, ScheduleConfig
 
 
 def on_step(trainer, location, do):
@@ -115,7 +116,7 @@ def test_a_step_that_is_not_finite_is_left_out(make_config, start, monkeypatch, 
 def test_ten_such_steps_end_a_run_with_one_error_and_its_checkpoint_stays(make_config, start, monkeypatch):
     trainer = start(make_config(max_num_iterations=30, steps_per_save=2))
     poison_colors(monkeypatch, range(5, 30))
-    with pytest.raises(SubjectError, match=rf"{trainer.base_dir} \[step 14\]: the last 10.*\n.*\n.*color"):
+    with pytest.raises(InputError, match=rf"{trainer.base_dir} \[step 14\]: the last 10.*\n.*\n.*color"):
         trainer.train()
     (checkpoint,) = trainer.checkpoint_dir.iterdir()
     weights = torch.load(checkpoint)["pipeline"]
@@ -198,7 +199,7 @@ def test_a_checkpoint_of_other_settings_is_refused(make_config, start):
     trainer.train()
     config = make_config("other", load_dir=trainer.checkpoint_dir)
     config.pipeline.model.avatar.deformation = "none"
-    with pytest.raises(SubjectError, match="does not fit"):
+    with pytest.raises(InputError, match="does not fit"):
         start(config)
 
 
@@ -210,6 +211,6 @@ def test_no_array_of_the_head_model_lies_in_a_checkpoint(make_config, head, star
 
 
 def test_unusable_data_stops_a_run_before_anything_is_written(make_config, tmp_path):
-    with pytest.raises(SubjectError, match="nowhere"):
+    with pytest.raises(InputError, match="nowhere"):
         make_config(data=tmp_path / "nowhere")
     assert not (tmp_path / "out").exists()

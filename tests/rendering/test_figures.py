@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from partnerface_ns.rendering.figures import FULL_HEAT, heat, save_clip, save_picture, sheet, tinted, to_picture
+from partnerface_ns.rendering.figures import FULL_HEAT, heat, save_clip, save_image, sheet, tinted, to_image
 
 
 def plain(level: int, height: int = 30, width: int = 40) -> np.ndarray:
@@ -18,7 +18,7 @@ def plain(level: int, height: int = 30, width: int = 40) -> np.ndarray:
 
 
 def test_colours_become_bytes_within_their_range():
-    assert to_picture(torch.tensor([[[-1.0, 0.5, 2.0]]])).tolist() == [[[0, 128, 255]]]
+    assert to_image(torch.tensor([[[-1.0, 0.5, 2.0]]])).tolist() == [[[0, 128, 255]]]
 
 
 def test_heat_grows_from_black_over_red_and_yellow_to_white():
@@ -35,28 +35,28 @@ def test_a_tint_covers_what_is_there_and_leaves_the_rest():
     assert found.tolist() == [[[204, 51, 51], [255, 255, 255]]]
 
 
-def test_a_sheet_holds_every_picture_in_its_place():
-    pictures = [[plain(10), plain(20)], [plain(30), plain(40)], [plain(50), plain(60)]]
-    bare = sheet(pictures, ())
+def test_a_sheet_holds_every_image_in_its_place():
+    images = [[plain(10), plain(20)], [plain(30), plain(40)], [plain(50), plain(60)]]
+    bare = sheet(images, ())
     assert bare.shape == (3 * 34 - 4, 2 * 44 - 4, 3)
     for r in range(3):
         for c in range(2):
-            assert np.array_equal(bare[r * 34 : r * 34 + 30, c * 44 : c * 44 + 40], pictures[r][c])
-    named = sheet(pictures, ("a", "b"), ("first", "second", "third"))
+            assert np.array_equal(bare[r * 34 : r * 34 + 30, c * 44 : c * 44 + 40], images[r][c])
+    named = sheet(images, ("a", "b"), ("first", "second", "third"))
     assert named.shape == (20 + 3 * 54 - 4, 84, 3)
-    assert np.array_equal(named[94:124, 44:84], pictures[1][1])
+    assert np.array_equal(named[94:124, 44:84], images[1][1])
     assert named[:20, :40].min() < 128 and named[:20, 44:].min() < 128, "both names are written"
     assert named[20:40].min() < 128, "the caption is written"
 
 
-def test_a_picture_is_written_whole(tmp_path):
-    picture = np.arange(90, dtype=np.uint8).reshape(5, 6, 3)
-    save_picture(tmp_path / "a.png", picture)
-    assert np.array_equal(np.array(Image.open(tmp_path / "a.png")), picture)
+def test_a_image_is_written_whole(tmp_path):
+    image = np.arange(90, dtype=np.uint8).reshape(5, 6, 3)
+    save_image(tmp_path / "a.png", image)
+    assert np.array_equal(np.array(Image.open(tmp_path / "a.png")), image)
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
 
 
-def test_a_clip_holds_every_picture_in_its_colours(tmp_path):
+def test_a_clip_holds_every_image_in_its_colours(tmp_path):
     levels = (20, 90, 160, 230)
     save_clip(tmp_path / "clip.mp4", (plain(level, 31, 41) for level in levels), fps=10.0)
     assert [p.name for p in tmp_path.iterdir()] == ["clip.mp4"]
@@ -68,10 +68,10 @@ def test_a_clip_holds_every_picture_in_its_colours(tmp_path):
 
 
 def test_a_clip_that_fails_leaves_nothing_under_its_name(tmp_path):
-    def pictures():
+    def images():
         yield plain(3)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        save_clip(tmp_path / "clip.mp4", pictures(), fps=10.0)
+        save_clip(tmp_path / "clip.mp4", images(), fps=10.0)
     assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""The lattice that a picture's rays share."""
+"""The lattice that an image's rays share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metrics of pictures and their regions."""
+"""Metrics of images and their regions."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def tiny_head(tiny_head):
 
 
 @pytest.fixture
-def pictures():
+def images():
     truth = torch.rand(HEIGHT, WIDTH, 3)
     return (truth + 0.1 * torch.randn_like(truth)).clamp(0, 1), truth
 
@@ -49,8 +49,8 @@ def regions(tiny_head):
     return metric_regions(tiny_head.template, tiny_head, camera_at())
 
 
-def test_figures_are_those_of_the_definitions(pictures, regions):
-    rgb, truth = pictures
+def test_figures_are_those_of_the_definitions(images, regions):
+    rgb, truth = images
     found = image_metrics(rgb, truth, regions)
     assert list(found) == ["psnr", "ssim", "l1", "psnr_head", "ssim_head", "psnr_mouth", "psnr_eyes"]
     channels = lambda image: image.permute(2, 0, 1)[None]  # noqa: E731
@@ -63,8 +63,8 @@ def test_figures_are_those_of_the_definitions(pictures, regions):
         assert found[f"psnr_{name}"] == pytest.approx(float(-10 * error.log10()), abs=1e-4)
 
 
-def test_ssim_of_the_head_sees_the_head_only(pictures, regions):
-    _, truth = pictures
+def test_ssim_of_the_head_sees_the_head_only(images, regions):
+    _, truth = images
     rgb = truth.clone()
     far = ~torch.nn.functional.max_pool2d(regions["head"][None].float(), 13, 1, 6)[0].bool()
     rgb[far] = 0
@@ -72,17 +72,17 @@ def test_ssim_of_the_head_sees_the_head_only(pictures, regions):
     assert found["ssim_head"] == pytest.approx(1) and found["ssim"] < 0.9
 
 
-def test_equal_pictures_have_a_finite_psnr(pictures, regions):
-    assert image_metrics(pictures[1], pictures[1], regions)["psnr"] == pytest.approx(100)
+def test_equal_images_have_a_finite_psnr(images, regions):
+    assert image_metrics(images[1], images[1], regions)["psnr"] == pytest.approx(100)
 
 
-def test_a_region_outside_the_picture_is_nan(tiny_head, pictures):
+def test_a_region_outside_the_image_is_nan(tiny_head, images):
     away = metric_regions(tiny_head.template, tiny_head, camera_at(x=1.0))
     behind = metric_regions(tiny_head.template, tiny_head, camera_at(distance=-0.6))
     through = metric_regions(tiny_head.template, tiny_head, camera_at(distance=0.0))
     for regions in (away, behind, through):
         assert all(region.shape == (HEIGHT, WIDTH) and not region.any() for region in regions.values())
-        found = image_metrics(*pictures, regions)
+        found = image_metrics(*images, regions)
         assert all(math.isnan(found[name]) for name in ("psnr_head", "ssim_head", "psnr_mouth", "psnr_eyes"))
         assert math.isfinite(found["psnr"])
 
@@ -116,7 +116,7 @@ def test_mouth_and_eyes_are_boxes_a_fifth_larger_than_their_vertices(tiny_head, 
     assert (occupied.diff() == 1).sum() == 2, "one box for each eye"
 
 
-def test_small_pictures_have_figures(tiny_head):
+def test_small_images_have_figures(tiny_head):
     camera = Camera(camera_at().T_world_camera, 12.0, 12.0, 3.0, 2.0, 6, 4)
     regions = metric_regions(tiny_head.template, tiny_head, camera)
     found = image_metrics(torch.rand(4, 6, 3), torch.rand(4, 6, 3), regions)
@@ -140,7 +140,7 @@ def test_lpips_says_in_a_line_why_it_is_not_there(monkeypatch):
     lpips_or_reason.cache_clear()
 
 
-def test_lpips_is_made_once_and_takes_pictures(monkeypatch):
+def test_lpips_is_made_once_and_takes_images(monkeypatch):
     import torchmetrics.image.lpip as module
 
     made = []

@@ -10,7 +10,7 @@ import torch
 from torch.testing import assert_close
 
 from partnerface_ns.rendering.sampling import (
-    DensityGrid,
+    OccupancyGrid,
     SamplingConfig,
     along,
     box_interval,
@@ -197,11 +197,11 @@ CELL = 0.1
 LOWER, UPPER = torch.zeros(3), torch.tensor([0.8, 0.9, 1.0])
 
 
-def grid_of(*cells: tuple[int, int, int]) -> DensityGrid:
+def grid_of(*cells: tuple[int, int, int]) -> OccupancyGrid:
     possible = torch.zeros(SIDE, SIDE, SIDE, dtype=torch.bool)
     for cell in cells:
         possible[cell] = True
-    return DensityGrid(SIDE, LOWER, UPPER, possible.flatten())
+    return OccupancyGrid(SIDE, LOWER, UPPER, possible.flatten())
 
 
 def middle(*cell: int) -> torch.Tensor:
@@ -287,17 +287,17 @@ def test_surroundings_of_matter_hold_it_and_end():
     big = 32
     possible = torch.zeros(big, big, big, dtype=torch.bool)
     possible[16, 16, 16] = True
-    grid = DensityGrid(big, torch.zeros(3), torch.ones(3), possible.flatten())
+    grid = OccupancyGrid(big, torch.zeros(3), torch.ones(3), possible.flatten())
     at = lambda *cell: (torch.tensor(cell) + 0.5) / big  # noqa: E731
     line = torch.stack([at(16 + d, 16, 16) for d in range(-16, 16)])
-    near = grid.near_matter(line)
+    near = grid.near_occupied(line)
     assert near[16 - 8 : 16 + 9].all()
     assert not near[:4].any() and not near[-3:].any()
     nothing = torch.zeros(0, dtype=torch.long)
     for _ in range(80):
         grid.remember(nothing, torch.zeros(0), SamplingConfig())
-    assert not grid.near_matter(line).any()
-    assert not grid.near_matter(torch.tensor([[2.0, 0.5, 0.5]])).any()
+    assert not grid.near_occupied(line).any()
+    assert not grid.near_occupied(torch.tensor([[2.0, 0.5, 0.5]])).any()
 
 
 def test_what_is_remembered_travels_with_the_state():

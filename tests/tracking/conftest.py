@@ -1,4 +1,4 @@
-"""A few pictures of a synthetic person, and films made of them."""
+"""A few images of a synthetic person, and films made of them."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def person() -> Subject:
 
 
 @pytest.fixture(scope="session")
-def pictures(person: Subject) -> list[tuple[np.ndarray, np.ndarray]]:
+def images(person: Subject) -> list[tuple[np.ndarray, np.ndarray]]:
     """Colours on a plain background, and the person's share of each pixel in [0, 1]."""
     result = []
     for timestep in range(NUM_FRAMES):
-        rgb, mask = person.picture(timestep)
+        rgb, mask = person.image(timestep)
         share = mask.astype(np.float32)[..., None] / 255
-        # The synthetic pictures are on white already.
+        # The synthetic images are on white already.
         on_grey = rgb + (np.array(BACKGROUND) - 255.0) * (1 - share)
         result.append((np.clip(np.round(on_grey), 0, 255).astype(np.uint8), share[..., 0]))
     return result
@@ -36,17 +36,17 @@ def pictures(person: Subject) -> list[tuple[np.ndarray, np.ndarray]]:
 
 def write_film(
     path: Path,
-    pictures: Iterable[np.ndarray],
+    images: Iterable[np.ndarray],
     fps: int = 25,
     codec: str = "libx264",
     sar: Fraction | None = None,
     options: dict[str, str] | None = None,
     container: dict[str, str] | None = None,
 ) -> Path:
-    """A video of pictures; the suffix decides on the container, whose options may be given, too."""
+    """A video of images; the suffix decides on the container, whose options may be given, too."""
     with av.open(str(path), "w", options=container or {}) as output:
         stream = None
-        for rgb in pictures:
+        for rgb in images:
             if stream is None:
                 stream = output.add_stream(codec, rate=fps, options=options or {"crf": "12"})
                 stream.height, stream.width, stream.pix_fmt = rgb.shape[0], rgb.shape[1], "yuv420p"
@@ -59,16 +59,16 @@ def write_film(
 
 @pytest.fixture(scope="session")
 def film() -> Callable[..., Path]:
-    """Writes pictures as a video: `write_film`."""
+    """Writes images as a video: `write_film`."""
     return write_film
 
 
 @pytest.fixture(scope="session")
-def wide_video(tmp_path_factory: pytest.TempPathFactory, pictures: list[tuple[np.ndarray, np.ndarray]]) -> Path:
+def wide_video(tmp_path_factory: pytest.TempPathFactory, images: list[tuple[np.ndarray, np.ndarray]]) -> Path:
     """The person in the middle of a frame wider than high."""
     frame = np.full((SIZE, SIZE + 96, 3), BACKGROUND, dtype=np.uint8)
     frames = []
-    for rgb, _ in pictures:
+    for rgb, _ in images:
         frame[:, 48:-48] = rgb
         frames.append(frame.copy())
     return write_film(tmp_path_factory.mktemp("videos") / "wide.mp4", frames)

@@ -1,4 +1,4 @@
-"""Whether a head's face lies on the face in the pictures."""
+"""Whether a head's face lies on the face in the images."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from PIL import Image, ImageOps
 
 from format_writers.truth import flame_like_head
 from partnerface_ns.capture.capture import Capture
+from partnerface_ns.capture.convention_fixes import CONVENTION_FIXES
 from partnerface_ns.capture.diagnosis import OTHER_HEAD, Verdict, diagnose
 from partnerface_ns.capture.load import load_capture
-from partnerface_ns.capture.mends import MENDS
 from partnerface_ns.capture.overlap import Overlap
 from partnerface_ns.cli.main import main
 from partnerface_ns.demo.subject import make_subject
@@ -122,10 +122,10 @@ def test_mirrored_images_are_named(capture, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["camera-axes", "scale-down"])
-def test_a_wrong_convention_is_named_with_what_mends_it_without_masks(capture, name):
+def test_a_wrong_convention_is_named_with_what_fixs_it_without_masks(capture, name):
     undo = {"camera-axes": "camera-axes", "scale-down": "scale-up"}[name]
-    wrong = MENDS[name].apply(capture)
-    assert after_a_look_at_the_face(Verdict(None, None), wrong, load_open_head()).mend == undo
+    wrong = CONVENTION_FIXES[name].apply(capture)
+    assert after_a_look_at_the_face(Verdict(None, None), wrong, load_open_head()).fix == undo
 
 
 def test_another_focal_length_is_called_a_crop(capture):

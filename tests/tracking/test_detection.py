@@ -77,18 +77,18 @@ def test_a_much_smaller_face_does_not_fill_the_gap():
     assert np.isnan(subject.boxes[20:50]).all() and subject.num_others == 1
 
 
-def test_faces_are_found_in_pictures(pictures):
+def test_faces_are_found_in_images(images):
     with FaceFinder() as find:
-        boxes = [find(rgb) for rgb, _ in pictures[:3]]
+        boxes = [find(rgb) for rgb, _ in images[:3]]
     for found in boxes:
         assert len(found) == 1
         x, y, width, height = found[0]
         assert 85 < x + width / 2 < 171 and 60 < y + height / 2 < 160 and 40 < width < 110
 
 
-def test_a_small_face_in_a_large_frame_is_found(pictures):
+def test_a_small_face_in_a_large_frame_is_found(images):
     frame = np.full((1080, 1920, 3), 130, dtype=np.uint8)
-    small = pictures[0][0][::2, ::2]
+    small = images[0][0][::2, ::2]
     frame[500:628, 1500:1628] = small
     with FaceFinder() as find:
         found = find(frame)
@@ -141,9 +141,9 @@ def test_cutting_resizes_the_right_part():
     side = int(crop.side)
     frame[y : y + side, x : x + side] = (10, 200, 30)
     for size in (side, 64, 300):
-        picture = crop.cut(frame, 0, size)
-        assert picture.shape == (size, size, 3)
-        np.testing.assert_allclose(picture[2:-2, 2:-2], np.broadcast_to((10, 200, 30), (size - 4, size - 4, 3)), atol=2)
+        image = crop.cut(frame, 0, size)
+        assert image.shape == (size, size, 3)
+        np.testing.assert_allclose(image[2:-2, 2:-2], np.broadcast_to((10, 200, 30), (size - 4, size - 4, 3)), atol=2)
 
 
 def heads_at(boxes: np.ndarray, reach: tuple[float, float, float, float]) -> np.ndarray:

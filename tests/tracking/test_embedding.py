@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.flame.head_model import HeadModel, load_head_model
 from partnerface_ns.flame.open_head import load_open_head
 from partnerface_ns.tracking import embedding
@@ -91,5 +91,5 @@ def test_another_head_is_looked_at_once(model, stored, no_cache, monkeypatch):
 def test_a_head_without_face_is_refused(head_file, monkeypatch):
     # The detector sees a face in almost anything with eyes, so it is told not to.
     monkeypatch.setattr(embedding.LandmarkDetector, "__call__", lambda self, rgb: None)
-    with pytest.raises(SubjectError, match="no face is recognised"):
+    with pytest.raises(InputError, match="no face is recognised"):
         embed_landmarks(load_head_model(head_file))

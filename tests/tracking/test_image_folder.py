@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.tracking.video import Selection, read_frames
 
 ROWS, COLUMNS = 6, 8
 
 
-def picture(brightness: int) -> np.ndarray:
+def image(brightness: int) -> np.ndarray:
     """A grey image whose left half is darker."""
     rgb = np.full((ROWS, COLUMNS, 3), brightness, dtype=np.uint8)
     rgb[:, : COLUMNS // 2] //= 2
@@ -31,12 +31,12 @@ def brightness_of(folder) -> list[int]:
 
 def test_frames_come_in_order_of_their_numbers(tmp_path):
     for number in (1, 2, 9, 10, 11, 100):
-        Image.fromarray(picture(number)).save(tmp_path / f"frame_{number}.png")
+        Image.fromarray(image(number)).save(tmp_path / f"frame_{number}.png")
     assert brightness_of(tmp_path) == [1, 2, 9, 10, 11, 100]
 
 
 def test_hidden_files_are_passed_over(tmp_path):
-    Image.fromarray(picture(7)).save(tmp_path / "00000.png")
+    Image.fromarray(image(7)).save(tmp_path / "00000.png")
     (tmp_path / "._00000.png").write_bytes(b"\0\5\26\7 no image")
     (tmp_path / ".DS_Store").write_bytes(b"x")
     assert brightness_of(tmp_path) == [7]
@@ -45,17 +45,17 @@ def test_hidden_files_are_passed_over(tmp_path):
 @pytest.mark.parametrize("other", ["00001.jpg", "1.png", "00001.PNG"])
 def test_two_images_of_one_frame_are_refused_by_name(tmp_path, other):
     for name in ("00000.png", "00001.png", other):
-        Image.fromarray(picture(7)).save(tmp_path / name)
-    with pytest.raises(SubjectError, match="two images of one frame") as refusal:
+        Image.fromarray(image(7)).save(tmp_path / name)
+    with pytest.raises(InputError, match="two images of one frame") as refusal:
         frames_of(tmp_path)
     assert "00001.png" in str(refusal.value) and other in str(refusal.value)
 
 
 def test_sizes_are_compared_before_anything_is_decoded(tmp_path, monkeypatch):
     for number in range(3):
-        Image.fromarray(picture(7)[: ROWS - (number == 2)]).save(tmp_path / f"{number}.png")
+        Image.fromarray(image(7)[: ROWS - (number == 2)]).save(tmp_path / f"{number}.png")
     monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("an image was decoded"))
-    with pytest.raises(SubjectError, match=r"2\.png: all images must be of one size\s+expected: 8 x 6\s+found: +8 x 5"):
+    with pytest.raises(InputError, match=r"2\.png: all images must be of one size\s+expected: 8 x 6\s+found: +8 x 5"):
         frames_of(tmp_path)
 
 
@@ -63,38 +63,38 @@ def test_sizes_are_compared_before_anything_is_decoded(tmp_path, monkeypatch):
 def test_alpha_is_kept_and_hidden_colours_are_dropped(tmp_path, suffix, mode):
     alpha = np.full((ROWS, COLUMNS), 255, dtype=np.uint8)
     alpha[:2], alpha[2] = 0, 128
-    rgba = Image.fromarray(np.dstack([picture(90), alpha]))
+    rgba = Image.fromarray(np.dstack([image(90), alpha]))
     options = {"lossless": True, "exact": True} if suffix == "webp" else {}
     rgba.convert(mode).save(tmp_path / f"0.{suffix}", **options)
     notes: list[str] = []
     (frame,) = frames_of(tmp_path, notes.append)
     assert notes == ["The frames carry alpha: it is the matte."]
     np.testing.assert_array_equal(frame.alpha, alpha)
-    np.testing.assert_array_equal(frame.rgb[2:], picture(90)[2:])
+    np.testing.assert_array_equal(frame.rgb[2:], image(90)[2:])
     assert (frame.rgb[:2] == 255).all()
 
 
 def test_alpha_that_says_nothing_is_none(tmp_path):
     opaque = np.full((ROWS, COLUMNS), 255, dtype=np.uint8)
-    Image.fromarray(np.dstack([picture(90), opaque])).save(tmp_path / "0.png")
+    Image.fromarray(np.dstack([image(90), opaque])).save(tmp_path / "0.png")
     assert frames_of(tmp_path)[0].alpha is None
 
 
 def test_sixteen_bits_are_scaled_and_not_clipped(tmp_path):
-    Image.fromarray(picture(90)[..., 0].astype(np.uint16) * 257).save(tmp_path / "0.png")
-    np.testing.assert_array_equal(frames_of(tmp_path)[0].rgb, picture(90))
+    Image.fromarray(image(90)[..., 0].astype(np.uint16) * 257).save(tmp_path / "0.png")
+    np.testing.assert_array_equal(frames_of(tmp_path)[0].rgb, image(90))
 
 
 def test_floating_point_images_are_refused(tmp_path):
-    Image.fromarray(picture(90)[..., 0].astype(np.float32)).save(tmp_path / "0.tif")
-    with pytest.raises(SubjectError, match="8 or 16 bits a channel"):
+    Image.fromarray(image(90)[..., 0].astype(np.float32)).save(tmp_path / "0.tif")
+    with pytest.raises(InputError, match="8 or 16 bits a channel"):
         frames_of(tmp_path)
 
 
 def test_a_broken_image_is_named(tmp_path):
-    Image.fromarray(picture(90)).save(tmp_path / "0.jpg")
+    Image.fromarray(image(90)).save(tmp_path / "0.jpg")
     (tmp_path / "0.jpg").write_bytes((tmp_path / "0.jpg").read_bytes()[:-40])
-    with pytest.raises(SubjectError, match=r"0\.jpg: the image cannot be read"):
+    with pytest.raises(InputError, match=r"0\.jpg: the image cannot be read"):
         frames_of(tmp_path)
 
 
@@ -156,5 +156,5 @@ def test_colours_of_another_profile_become_srgb_and_that_is_said_once(tmp_path):
 
 
 def test_a_profile_that_makes_no_sense_is_ignored(tmp_path):
-    Image.fromarray(picture(90)).save(tmp_path / "0.png", icc_profile=b"no profile")
-    np.testing.assert_array_equal(frames_of(tmp_path)[0].rgb, picture(90))
+    Image.fromarray(image(90)).save(tmp_path / "0.png", icc_profile=b"no profile")
+    np.testing.assert_array_equal(frames_of(tmp_path)[0].rgb, image(90))

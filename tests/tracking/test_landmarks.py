@@ -25,25 +25,25 @@ def test_mirroring_twice_is_nothing_and_swaps_the_eyes():
 
 
 @pytest.fixture(scope="module")
-def looks(pictures):
-    rgb = pictures[0][0]
+def looks(images):
+    rgb = images[0][0]
     with LandmarkDetector(follow=False) as both, LandmarkDetector(follow=False, mirrored=False) as one:
         return both(rgb), one(rgb), both(np.ascontiguousarray(rgb[:, ::-1]))
 
 
-def test_landmarks_lie_on_the_face(looks, pictures):
+def test_landmarks_lie_on_the_face(looks, images):
     (points, disagreement), (single, none), _ = looks
     assert points.shape == (NUM_LANDMARKS, 3) and none == 0 and 0 < disagreement < 3
     x, y = points[:, :2].round().astype(int).T
-    assert (pictures[0][1][y, x] > 0.5).mean() > 0.97
+    assert (images[0][1][y, x] > 0.5).mean() > 0.97
     assert points[IRIS_LEFT, 0].mean() > points[1, 0] > points[IRIS_RIGHT, 0].mean(), "left is the subject's left"
     assert points[1, 2] < points[234, 2], "the nose is nearer than the cheek"
     assert np.abs(points - single)[:, :2].max() < 6
 
 
-def test_the_mean_of_both_looks_has_no_side(looks, pictures):
+def test_the_mean_of_both_looks_has_no_side(looks, images):
     (points, _), _, (mirrored, _) = looks
-    width = pictures[0][0].shape[1]
+    width = images[0][0].shape[1]
     back = mirrored[mirror_indices()] * (-1, 1, 1) + (width, 0, 0)
     np.testing.assert_allclose(back[:, :2], points[:, :2], atol=1e-3)
 

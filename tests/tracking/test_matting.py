@@ -33,7 +33,7 @@ def slow_guided_filter(guide: np.ndarray, values: np.ndarray, radius: int, epsil
 
 
 def test_guided_filter_agrees_with_the_slow_one():
-    # Smooth pictures of twice the size: the filter works on half of it.
+    # Smooth images of twice the size: the filter works on half of it.
     y, x = np.mgrid[:48, :48] / 48
     guide = np.stack([x, y**2, 0.5 + 0.4 * np.sin(5 * x + 2 * y)], -1).astype(np.float32)
     values = (1 / (1 + np.exp(-(x + 0.3 * y - 0.6) * 20))).astype(np.float32)
@@ -43,7 +43,7 @@ def test_guided_filter_agrees_with_the_slow_one():
     np.testing.assert_allclose(fast.reshape(24, 2, 24, 2).mean((1, 3))[4:-4, 4:-4], slow[4:-4, 4:-4], atol=0.02)
 
 
-def test_guided_filter_sharpens_a_rough_matte_to_the_pictures_edge():
+def test_guided_filter_sharpens_a_rough_matte_to_the_images_edge():
     guide = np.zeros((64, 64, 3), dtype=np.float32)
     guide[:, 30:] = (0.8, 0.6, 0.5)
     rough = np.clip((np.arange(64) - 25) / 12, 0, 1)[None].repeat(64, 0).astype(np.float32)
@@ -51,9 +51,9 @@ def test_guided_filter_sharpens_a_rough_matte_to_the_pictures_edge():
     assert fine[:, 28].max() < 0.35 and fine[:, 32].min() > 0.65
 
 
-def test_the_person_is_cut_out(pictures):
+def test_the_person_is_cut_out(images):
     with Matter() as matte_of:
-        for rgb, truth in pictures[:3]:
+        for rgb, truth in images[:3]:
             matte = matte_of(rgb)
             assert matte.shape == truth.shape and matte.min() >= 0 and matte.max() <= 1
             found, true = matte > 0.5, truth > 0.5
@@ -74,7 +74,7 @@ def test_outline_of_a_disc_has_sub_pixel_places_and_outward_normals():
     assert ((radial / radius[:, None]) * outline[:, 2:]).sum(1).min() > 0.99
 
 
-def test_the_pictures_border_is_no_outline():
+def test_the_images_border_is_no_outline():
     outline = matte_outline(disc(200, (100, 200), 80.0))
     points = outline[np.isfinite(outline).all(1), :2]
     assert points[:, 1].max() < 197 and len(points) > NUM_POINTS // 2

@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 
 from partnerface_ns.capture.load import load_capture
 from partnerface_ns.cli.track import Track
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.locks import alone_in
 from partnerface_ns.flame.open_head import load_open_head
 from partnerface_ns.tracking import pipeline, quality, report, stages
@@ -66,15 +66,15 @@ def test_the_result_is_a_subject_that_can_be_read(tracked, person):
     assert names_beside(tracked) == ["person"], "no unfinished work is left"
 
 
-def test_pictures_are_on_white_by_their_mattes(tracked, pictures):
+def test_images_are_on_white_by_their_mattes(tracked, images):
     capture = load_capture(tracked)
     with Image.open(capture.frames[3].image_path) as image, Image.open(capture.frames[3].mask_path) as mask:
         rgb, matte = np.asarray(image), np.asarray(mask)
     assert rgb.shape == (256, 256, 3) and matte.shape == (256, 256)
     assert (rgb[matte == 0] == 255).all()
-    # The square was cut out this many pixels to the right of the person's own picture.
+    # The square was cut out this many pixels to the right of the person's own image.
     aside = round(128 - capture.frames[3].camera.cx)
-    found, true = matte > 127, np.roll(pictures[3][1] > 0.5, -aside, axis=1)
+    found, true = matte > 127, np.roll(images[3][1] > 0.5, -aside, axis=1)
     assert (found & true).sum() / (found | true).sum() > 0.93
 
 
@@ -92,16 +92,14 @@ def test_the_report_says_all(tracked):
     assert (tracked / "preview.mp4").stat().st_size > 1000 and (tracked / "quality.png").is_file()
 
 
-def with_gaps(pictures, film, path: Path) -> Path:
+def with_gaps(images, film, path: Path) -> Path:
     """A film in which the person is away in some frames."""
-    away = np.full_like(pictures[0][0], 120)
-    return film(path, [away if i in (4, 5, 6) else rgb for i, (rgb, _) in enumerate(pictures)])
+    away = np.full_like(images[0][0], 120)
+    return film(path, [away if i in (4, 5, 6) else rgb for i, (rgb, _) in enumerate(images)])
 
 
-def test_frames_without_face_are_left_out_with_a_reason_and_a_stopped_run_goes_on(
-    tmp_path, pictures, film, monkeypatch
-):
-    video, root = with_gaps(pictures, film, tmp_path / "gaps.mp4"), tmp_path / "subject"
+def test_frames_without_face_are_left_out_with_a_reason_and_a_stopped_run_goes_on(tmp_path, images, film, monkeypatch):
+    video, root = with_gaps(images, film, tmp_path / "gaps.mp4"), tmp_path / "subject"
     track = partial(pipeline.track_video, video, root, load_open_head(), Options(size=128))
 
     def stop(*args: object, **kwargs: object) -> None:
@@ -131,7 +129,7 @@ def test_a_full_disk_while_writing_leaves_no_subject(tmp_path, wide_video, monke
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(pipeline, "write_vhap", full)
-    with pytest.raises(SubjectError, match=r"No space left on device[\s\S]*make room[\s\S]*\.subject\.tracking"):
+    with pytest.raises(InputError, match=r"No space left on device[\s\S]*make room[\s\S]*\.subject\.tracking"):
         pipeline.track_video(wide_video, root, load_open_head(), Options(size=128))
     assert names_beside(root) == [".subject.tracking"], "what was done is kept for the next run"
 
@@ -139,17 +137,17 @@ def test_a_full_disk_while_writing_leaves_no_subject(tmp_path, wide_video, monke
 @pytest.mark.parametrize(
     "make, message",
     [
-        (lambda pictures: [np.full((96, 96, 3), 120, np.uint8)] * 12, "no face was found"),
-        (lambda pictures: [rgb for rgb, _ in pictures[:3]], r"too few frames[\s\S]*at least 10[\s\S]*3 of 3 frames"),
+        (lambda images: [np.full((96, 96, 3), 120, np.uint8)] * 12, "no face was found"),
+        (lambda images: [rgb for rgb, _ in images[:3]], r"too few frames[\s\S]*at least 10[\s\S]*3 of 3 frames"),
         (
-            lambda pictures: [rgb for rgb, _ in pictures[:11]] + [np.full_like(pictures[0][0], 120)] * 20,
+            lambda images: [rgb for rgb, _ in images[:11]] + [np.full_like(images[0][0], 120)] * 20,
             r"most frames cannot be tracked[\s\S]*11 of 31 frames \(left out 20: no face\)",
         ),
     ],
 )
-def test_footage_that_cannot_be_tracked_is_refused(tmp_path, pictures, film, make, message):
-    video = film(tmp_path / "film.mp4", make(pictures))
-    with pytest.raises(SubjectError, match=message):
+def test_footage_that_cannot_be_tracked_is_refused(tmp_path, images, film, make, message):
+    video = film(tmp_path / "film.mp4", make(images))
+    with pytest.raises(InputError, match=message):
         pipeline.track_video(video, tmp_path / "subject", load_open_head(), Options(size=128))
     assert names_beside(tmp_path / "subject") == ["film.mp4"]
 
@@ -169,20 +167,20 @@ OUT_OF_RANGE = {
 )
 def test_options_out_of_range_are_refused_before_any_work(tmp_path, wide_video, monkeypatch, option, values):
     monkeypatch.setattr(stages, "FaceFinder", lambda: pytest.fail("the work began"))
-    with pytest.raises(SubjectError, match=f"^{option}: ") as refusal:
+    with pytest.raises(InputError, match=f"^{option}: ") as refusal:
         pipeline.track_video(wide_video, tmp_path / "subject", load_open_head(), Options(**values))
     assert "Selection(" not in str(refusal.value) and list(tmp_path.iterdir()) == []
 
 
 def test_a_focal_length_in_pixels_is_recognised(tmp_path, wide_video):
     # The frame is 352 pixels wide.
-    with pytest.raises(SubjectError, match=r"for 500 pixels give 1\.42"):
+    with pytest.raises(InputError, match=r"for 500 pixels give 1\.42"):
         pipeline.track_video(wide_video, tmp_path / "subject", load_open_head(), Options(focal_length=500.0))
 
 
 @pytest.mark.parametrize("start, end", [(0.5, 0.4), (2.0, None)])
 def test_an_empty_part_is_refused_with_the_length_of_the_video(tmp_path, wide_video, start, end):
-    with pytest.raises(SubjectError, match=r"no frame in the chosen part[\s\S]*its 0\.80 s"):
+    with pytest.raises(InputError, match=r"no frame in the chosen part[\s\S]*its 0\.80 s"):
         pipeline.track_video(
             wide_video, tmp_path / "subject", load_open_head(), Options(selection=Selection(start=start, end=end))
         )
@@ -232,16 +230,16 @@ def test_a_folder_inside_the_images_is_no_part_of_them(tmp_path, instant, monkey
 def test_a_second_command_is_refused_while_the_first_one_writes(tmp_path, wide_video, instant):
     track = partial(pipeline.track_video, wide_video, tmp_path / "subject", load_open_head(), Options())
     (tmp_path / ".subject.tracking").mkdir()
-    with alone_in(tmp_path / ".subject.tracking"), pytest.raises(SubjectError, match="another command is writing"):
+    with alone_in(tmp_path / ".subject.tracking"), pytest.raises(InputError, match="another command is writing"):
         track()
     assert instant == []
     track()  # the lock file that was left is no obstacle
     assert names_beside(tmp_path / "subject") == ["subject"]
 
 
-def test_a_refusal_leaves_no_folders(tmp_path, pictures, film):
+def test_a_refusal_leaves_no_folders(tmp_path, images, film):
     video = film(tmp_path / "film.mp4", [np.full((96, 96, 3), 120, np.uint8)] * 12)
-    with pytest.raises(SubjectError, match="no face was found"):
+    with pytest.raises(InputError, match="no face was found"):
         pipeline.track_video(video, tmp_path / "a" / "b" / "subject", load_open_head(), Options(size=128))
     assert names_beside(video) == ["film.mp4"]
 
@@ -249,7 +247,7 @@ def test_a_refusal_leaves_no_folders(tmp_path, pictures, film):
 def test_an_existing_folder_is_refused_before_any_work(tmp_path, monkeypatch):
     (tmp_path / "subject").mkdir()
     (tmp_path / "subject" / "precious.txt").write_text("keep me")
-    with pytest.raises(SubjectError, match="something here already"):
+    with pytest.raises(InputError, match="something here already"):
         pipeline.track_video(tmp_path / "none.mp4", tmp_path / "subject", load_open_head(), Options())
     assert names_beside(tmp_path / "subject") == ["subject"]
 
@@ -291,7 +289,7 @@ def test_landmarks_of_another_face_are_told_from_the_subjects():
     assert not stages.is_of(landmarks, np.array([150.0, 90.0, 50.0, 50.0]))
 
 
-def seen(num: int, **changes: np.ndarray) -> tuple[stages.Faces, stages.Pictures]:
+def seen(num: int, **changes: np.ndarray) -> tuple[stages.Faces, stages.Images]:
     """What the two passes found in a good video of some frames."""
     landmarks = np.zeros((num, 478, 3), dtype=np.float32)
     landmarks[:, 152, 1] = 100
@@ -303,8 +301,8 @@ def seen(num: int, **changes: np.ndarray) -> tuple[stages.Faces, stages.Pictures
         "texture": np.zeros((num, len(face_places().points), 3), dtype=np.uint8),
     }
     crop = CropPath(100.0, np.zeros((num, 2)), True, np.zeros(num, dtype=bool))
-    pictures = stages.Pictures(crop, landmarks, **arrays | changes)
-    return stages.Faces(np.ones((num, 4)), np.arange(num) / 25, (100, 100), 0, np.full((num, 4), np.nan)), pictures
+    images = stages.Images(crop, landmarks, **arrays | changes)
+    return stages.Faces(np.ones((num, 4)), np.arange(num) / 25, (100, 100), 0, np.full((num, 4), np.nan)), images
 
 
 def test_blurred_and_unsure_frames_are_left_out():
@@ -353,7 +351,7 @@ def stubbed(monkeypatch):
     landmarks = np.full((478, 3), 32.0, np.float32)
     landmarks[:, :2] += np.random.default_rng(0).normal(0, 8, (478, 2))
     monkeypatch.setattr(stages, "FaceFinder", lambda: Stub(lambda rgb: [np.array([20.0, 20.0, 24.0, 24.0])]))
-    monkeypatch.setattr(stages, "LandmarkDetector", lambda: Stub(lambda picture: (landmarks, 0.5)))
+    monkeypatch.setattr(stages, "LandmarkDetector", lambda: Stub(lambda image: (landmarks, 0.5)))
     monkeypatch.setattr(stages, "Matter", StubMatter)
 
 
@@ -367,14 +365,14 @@ def test_alpha_of_the_frames_is_the_matte(tmp_path, stubbed):
         Image.fromarray(rgba).save(tmp_path / "frames" / f"{index}.png")
     options, work = Options(size=64), WorkFolder(tmp_path / "work", tmp_path / "frames", {})
     faces = stages.find_faces(tmp_path / "frames", options, work)
-    pictures = stages.cut_pictures(tmp_path / "frames", options, faces, work)
-    stages.cut_mattes(np.arange(12), pictures, work)
-    assert pictures.crop.side == 64
-    matte, picture = stages.read_matte(work, 5), stages.read_picture(work, 5)
+    images = stages.cut_images(tmp_path / "frames", options, faces, work)
+    stages.cut_mattes(np.arange(12), images, work)
+    assert images.crop.side == 64
+    matte, image = stages.read_matte(work, 5), stages.read_image(work, 5)
     assert set(np.unique(matte)) == {0, 255}
     np.testing.assert_array_equal(matte[16:, 16:48], 255)
-    np.testing.assert_array_equal(picture[16:, 16:48], np.broadcast_to([200, 100, 50], (48, 32, 3)))
-    assert (report.on_white(picture, matte)[:16] == 255).all(), "colours of transparent pixels are gone"
+    np.testing.assert_array_equal(image[16:, 16:48], np.broadcast_to([200, 100, 50], (48, 32, 3)))
+    assert (report.on_white(image, matte)[:16] == 255).all(), "colours of transparent pixels are gone"
 
 
 def test_both_looks_at_a_video_are_matched_by_time(tmp_path, stubbed, monkeypatch):
@@ -387,10 +385,10 @@ def test_both_looks_at_a_video_are_matched_by_time(tmp_path, stubbed, monkeypatc
     monkeypatch.setattr(stages, "estimate_count", lambda *_: None)
     faces = stages.find_faces(tmp_path / "video.mp4", options, work)
     monkeypatch.setattr(stages, "read_frames", frames([0, 2, 3, 4, 5, 6, 7]))
-    pictures = stages.cut_pictures(tmp_path / "video.mp4", options, faces, work)
-    shown = {index: int(stages.read_picture(work, index)[0, 0, 0]) // 10 for index in (0, 2, 3, 4)}
+    images = stages.cut_images(tmp_path / "video.mp4", options, faces, work)
+    shown = {index: int(stages.read_image(work, index)[0, 0, 0]) // 10 for index in (0, 2, 3, 4)}
     assert shown == {0: 0, 2: 2, 3: 5, 4: 6}
-    assert stages.reasons_to_leave_out(faces, pictures)[1] == "no landmarks"
+    assert stages.reasons_to_leave_out(faces, images)[1] == "no landmarks"
 
 
 def test_what_reading_converts_is_said_in_the_report(tmp_path, stubbed, film):
@@ -418,5 +416,5 @@ def test_another_person_is_told_from_a_covered_face(monkeypatch):
 def test_other_people_do_not_count_as_frames_that_should_be_tracked(tmp_path):
     others = dict.fromkeys(range(60), stages.OTHER_PERSON)
     stages.require_enough(tmp_path, 100, others)
-    with pytest.raises(SubjectError, match="most frames cannot be tracked"):
+    with pytest.raises(InputError, match="most frames cannot be tracked"):
         stages.require_enough(tmp_path, 100, others | dict.fromkeys(range(60, 85), "no face"))

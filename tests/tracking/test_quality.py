@@ -115,8 +115,8 @@ def square() -> tuple[np.ndarray, np.ndarray, Camera]:
 def test_mesh_and_its_outline_are_where_they_should_be(square):
     verts, faces, camera = square
     grey = np.full((80, 100, 3), 100, dtype=np.uint8)
-    picture, outline = draw_mesh(grey, verts, faces, camera, np.zeros(4))
-    changed = (picture != grey).any(-1)
+    image, outline = draw_mesh(grey, verts, faces, camera, np.zeros(4))
+    changed = (image != grey).any(-1)
     assert changed[21:59, 31:69].all() and changed.sum() == 40 * 40
     assert outline[:, 0].min() == 30.5 and outline[:, 0].max() == 69.5
     assert outline[:, 1].min() == 20.5 and outline[:, 1].max() == 59.5
@@ -131,8 +131,8 @@ def test_the_outline_leaves_out_where_the_mesh_is_cut(square):
 
 
 def test_film_is_written_whole(tmp_path):
-    pictures = [np.full((33, 65, 3), 20 * i, dtype=np.uint8) for i in range(5)]
-    write_film(pictures, tmp_path / "film.mp4", 25.0)
+    images = [np.full((33, 65, 3), 20 * i, dtype=np.uint8) for i in range(5)]
+    write_film(images, tmp_path / "film.mp4", 25.0)
     with av.open(str(tmp_path / "film.mp4")) as container:
         frames = [f.to_ndarray(format="rgb24") for f in container.decode(video=0)]
     assert len(frames) == 5 and frames[0].shape == (32, 64, 3)
@@ -140,12 +140,12 @@ def test_film_is_written_whole(tmp_path):
 
 
 def test_a_film_that_fails_leaves_nothing(tmp_path):
-    def pictures():
+    def images():
         yield np.zeros((32, 32, 3), dtype=np.uint8)
         raise OSError("no space left")
 
     with pytest.raises(OSError, match="no space left"):
-        write_film(pictures(), tmp_path / "film.mp4", 25.0)
+        write_film(images(), tmp_path / "film.mp4", 25.0)
     assert list(tmp_path.iterdir()) == []
 
 

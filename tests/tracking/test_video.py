@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.tracking.video import Selection, estimate_count, read_frames, require
 
 
 def numbered(num: int, rows: int = 64, columns: int = 96) -> list[np.ndarray]:
-    """Pictures whose brightness says which one they are; the left half is darker than the right."""
-    pictures = [np.full((rows, columns, 3), 40 + 4 * i, dtype=np.uint8) for i in range(num)]
-    for picture in pictures:
-        picture[:, : columns // 2] -= 30
-    return pictures
+    """Images whose brightness says which one they are; the left half is darker than the right."""
+    images = [np.full((rows, columns, 3), 40 + 4 * i, dtype=np.uint8) for i in range(num)]
+    for image in images:
+        image[:, : columns // 2] -= 30
+    return images
 
 
 def numbers_of(frames) -> list[int]:
@@ -242,7 +242,7 @@ def test_alpha_of_a_video_is_kept(tmp_path):
 
 
 @pytest.mark.parametrize("size_of_still", [(32, 48), (640, 960)])
-def test_a_still_picture_beside_the_video_is_not_taken(tmp_path, size_of_still):
+def test_a_still_image_beside_the_video_is_not_taken(tmp_path, size_of_still):
     path = tmp_path / "video.mkv"
     with av.open(str(path), "w") as container:
         streams = []
@@ -273,7 +273,7 @@ def test_folder_of_images(tmp_path):
 def test_images_of_different_sizes_are_refused(tmp_path):
     Image.fromarray(numbered(1)[0]).save(tmp_path / "0.png")
     Image.fromarray(numbered(1, rows=32)[0]).save(tmp_path / "1.png")
-    with pytest.raises(SubjectError, match=r"1\.png: all images must be of one size"):
+    with pytest.raises(InputError, match=r"1\.png: all images must be of one size"):
         list(read_frames(tmp_path, Selection()))
 
 
@@ -343,14 +343,14 @@ def test_a_stream_without_times_is_read_at_its_rate(film, tmp_path):
 
 def test_a_frame_shape_that_changes_is_refused_and_a_size_is_scaled(film, tmp_path):
     parts = {"first": numbered(5), "small": numbered(5, 32, 48), "turned": numbered(5, 96, 64)}
-    for name, pictures in parts.items():
-        film(tmp_path / f"{name}.ts", pictures, options={"crf": "12", "bf": "0"})
+    for name, images in parts.items():
+        film(tmp_path / f"{name}.ts", images, options={"crf": "12", "bf": "0"})
     for second, frames in (("small", 10), ("turned", None)):
         path = tmp_path / f"{second}_after.ts"
         path.write_bytes((tmp_path / "first.ts").read_bytes() + (tmp_path / f"{second}.ts").read_bytes())
         notes: list[str] = []
         if frames is None:
-            with pytest.raises(SubjectError, match=r"shape changes[\s\S]*96 x 64[\s\S]*64 x 96"):
+            with pytest.raises(InputError, match=r"shape changes[\s\S]*96 x 64[\s\S]*64 x 96"):
                 list(read_frames(path, Selection(), notes.append))
         else:
             shapes = {frame.rgb.shape for frame in read_frames(path, Selection(), notes.append)}
@@ -378,16 +378,16 @@ def write_sound(path: Path) -> None:
 )
 def test_what_is_no_video_is_refused(tmp_path, name, make, message):
     make(tmp_path / name)
-    with pytest.raises(SubjectError, match=message) as refusal:
+    with pytest.raises(InputError, match=message) as refusal:
         list(read_frames(tmp_path / name, Selection()))
     assert name in str(refusal.value)
 
 
 def test_a_part_without_frames_is_refused(video):
-    with pytest.raises(SubjectError, match=r"no frame in the chosen part[\s\S]*1\.20 s\s+found: +100 s to the end"):
+    with pytest.raises(InputError, match=r"no frame in the chosen part[\s\S]*1\.20 s\s+found: +100 s to the end"):
         list(read_frames(video, Selection(start=100.0)))
 
 
 def test_a_missing_package_is_named_with_the_command_that_installs_it():
-    with pytest.raises(SubjectError, match=r"pip install 'partnerface\[track\]'"):
+    with pytest.raises(InputError, match=r"pip install 'partnerface\[track\]'"):
         require("a_package_that_is_not_there")

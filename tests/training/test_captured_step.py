@@ -12,7 +12,7 @@ import torch
 from partnerface_ns.geometry.rows import fixed_shapes
 from partnerface_ns.rendering.rays import RayBatch, Rays
 from partnerface_ns.training import captured_step
-from partnerface_ns.training.captured_step import RecordedStep
+from partnerface_ns.training.captured_step import CapturedStep
 from partnerface_ns.training.loop import PlainStep
 
 
@@ -32,7 +32,7 @@ def unrecorded(monkeypatch):
 
         return run
 
-    monkeypatch.setattr(captured_step, "RecordedWork", plainly)
+    monkeypatch.setattr(captured_step, "CapturedWork", plainly)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1 << 30, 1 << 31))
     monkeypatch.setattr(torch, "rand", lambda *size, device=None: torch.full(size, 0.4))
     monkeypatch.setattr(torch, "randn_like", lambda like: torch.full_like(like, 0.3))
@@ -56,7 +56,7 @@ def test_a_step_is_that_of_the_plain_loop(make_avatar, tiny_subject, batch, prog
     torch.nn.init.normal_(avatar.deformation.networks.output, std=0.1)
     avatar.step.fill_(1)  # after the first, density is remembered
     results, gradients = [], []
-    for kind in (PlainStep, RecordedStep):
+    for kind in (PlainStep, CapturedStep):
         results.append(kind(avatar, tiny_subject.states)(batch))
         gradients.append({name: p.grad.clone() for name, p in avatar.named_parameters() if p.grad is not None})
     plain, recorded = results
@@ -74,7 +74,7 @@ def test_a_step_is_that_of_the_plain_loop(make_avatar, tiny_subject, batch, prog
 
 def test_gradients_come_back_after_an_optimiser_let_go_of_them(make_avatar, tiny_subject, batch):
     avatar = make_avatar().train()
-    step = RecordedStep(avatar, tiny_subject.states)
+    step = CapturedStep(avatar, tiny_subject.states)
     for _ in range(2):
         avatar.zero_grad(set_to_none=True)
         step(batch)
@@ -92,7 +92,7 @@ def test_posed_frames_take_a_share_of_the_memory_that_is_free(
     monkeypatch.setattr(avatar.skinning, "posed", lambda states: posed.append(len(states)) or pose(states))
     asked = []
     free = lambda device: asked.append(device) or int(8 * frames_that_fit * bytes_of_one)  # noqa: E731
-    step = RecordedStep(avatar, tiny_subject.states, free)
+    step = CapturedStep(avatar, tiny_subject.states, free)
     step(batch)
     assert posed == [1, 1], "each timestep once"
     step(replace(batch, timesteps=torch.tensor([2, 0])))
@@ -101,7 +101,7 @@ def test_posed_frames_take_a_share_of_the_memory_that_is_free(
 
 def test_an_avatar_is_let_go_with_its_steps(make_avatar, tiny_subject, batch):
     avatar = make_avatar().train()
-    RecordedStep(avatar, tiny_subject.states)(batch)
+    CapturedStep(avatar, tiny_subject.states)(batch)
     gone = weakref.ref(avatar)
     del avatar
     gc.collect()

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from partnerface_ns.capture.capture import Camera, Frame
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
-from partnerface_ns.training.loop import Pictures, RaySampler, RaySamplerConfig, beside_outline, region_boxes
+from partnerface_ns.training.rays import RaySampler, RaySamplerConfig, TrainingImages, beside_outline, region_boxes
 
 SIZE = 64
 PERSON = (slice(20, 50), slice(10, 40))
@@ -20,24 +20,24 @@ BOXES = np.array([[30, 40, 36, 44], [15, 25, 35, 30], [8, 16, 44, 46]], np.float
 """Left, top, right, bottom of mouth, eyes and head."""
 
 
-def pictures(num: int = 3, person: bool = True, boxes: np.ndarray = BOXES) -> Pictures:
+def images(num: int = 3, person: bool = True, boxes: np.ndarray = BOXES) -> TrainingImages:
     mask = np.zeros((SIZE, SIZE), np.uint8)
     if person:
         mask[PERSON] = 255
     rgb = np.random.default_rng(0).integers(0, 256, (num, SIZE, SIZE, 3), dtype=np.uint8)
     camera = Camera(np.eye(4), 80.0, 80.0, 32.0, 32.0, SIZE, SIZE)
     frames = tuple(Frame(t, 0, camera, None, None) for t in range(num))
-    return Pictures(list(rgb), [mask] * num, frames, np.stack([boxes] * num))
+    return TrainingImages(list(rgb), [mask] * num, frames, np.stack([boxes] * num))
 
 
 def only(**shares: float) -> RaySamplerConfig:
-    """A step of 400 rays of one picture, aimed at nothing but what is given."""
+    """A step of 400 rays of one image, aimed at nothing but what is given."""
     names = ("mouth_share", "eyes_share", "outline_share", "head_share", "foreground_share")
     return RaySamplerConfig(400, 1, **{name: shares.get(name, 0.0) for name in names})
 
 
 def rows_and_columns(config: RaySamplerConfig, boxes: np.ndarray = BOXES) -> torch.Tensor:
-    return RaySampler(config, pictures(boxes=boxes)).sample(0).pixels
+    return RaySampler(config, images(boxes=boxes)).sample(0).pixels
 
 
 @pytest.mark.parametrize("name, box", zip(("mouth_share", "eyes_share", "head_share"), BOXES, strict=True))
@@ -59,7 +59,7 @@ def test_rays_aimed_at_a_box_fall_into_it_and_fill_it(name, box):
         ((-1e9, 30, 1e9, 40), (0, 30, 64, 40)),
     ],
 )
-def test_rays_aimed_at_a_box_that_reaches_beyond_the_picture_fill_what_is_in_sight(name, beyond, in_sight):
+def test_rays_aimed_at_a_box_that_reaches_beyond_the_image_fill_what_is_in_sight(name, beyond, in_sight):
     """They do not pile up at the border."""
     pixels = rows_and_columns(only(**{name: 1.0}), np.array([beyond] * 3, np.float32))
     left, top, right, bottom = in_sight
@@ -84,14 +84,14 @@ def test_rays_aimed_at_what_is_out_of_sight_fall_anywhere(name, nowhere):
 def test_a_box_out_of_sight_changes_no_other_share():
     """The person's rays still hit them."""
     out = np.array([NOWHERE[0]] * 3, np.float32)
-    mask = RaySampler(only(foreground_share=0.5, head_share=0.5), pictures(boxes=out)).sample(0).mask
+    mask = RaySampler(only(foreground_share=0.5, head_share=0.5), images(boxes=out)).sample(0).mask
     assert mask.mean() > 0.5
 
 
 def test_rays_aimed_at_the_person_hit_them_and_the_rest_falls_anywhere():
-    on_person = RaySampler(only(foreground_share=1.0), pictures()).sample(0).mask
-    anywhere = RaySampler(only(), pictures()).sample(0).mask
-    share = pictures().mask[0].mean() / 255
+    on_person = RaySampler(only(foreground_share=1.0), images()).sample(0).mask
+    anywhere = RaySampler(only(), images()).sample(0).mask
+    share = images().mask[0].mean() / 255
     assert on_person.mean() > 0.6 > 2 * share
     assert abs(float(anywhere.mean()) - share) < 0.1
 
@@ -115,30 +115,30 @@ def test_the_outline_is_as_wide_as_the_head_is_high():
 
 
 def test_shares_of_more_than_all_rays_are_one_error():
-    with pytest.raises(SubjectError, match=r"foreground_share 0\.4"):
+    with pytest.raises(InputError, match=r"foreground_share 0\.4"):
         RaySamplerConfig(foreground_share=0.4)
 
 
 @pytest.mark.parametrize("person", [True, False])
 def test_a_step_has_all_its_rays_with_or_without_a_person(person):
-    batch = RaySampler(RaySamplerConfig(400, 2), pictures(person=person)).sample(3)
+    batch = RaySampler(RaySamplerConfig(400, 2), images(person=person)).sample(3)
     assert batch.pixels.shape == (400, 2) and batch.rays.origins.shape == (400, 3)
     assert batch.rays.frame.tolist() == [0] * 200 + [1] * 200
-    assert len(set(batch.picture.tolist())) == 2
+    assert len(set(batch.image.tolist())) == 2
 
 
 def test_the_same_seed_and_step_give_the_same_rays_and_others_give_others():
-    sample = lambda seed, step: RaySampler(RaySamplerConfig(), pictures(), seed).sample(step).pixels  # noqa: E731
+    sample = lambda seed, step: RaySampler(RaySamplerConfig(), images(), seed).sample(step).pixels  # noqa: E731
     assert torch.equal(sample(0, 5), sample(0, 5))
     assert not torch.equal(sample(0, 5), sample(0, 6))
     assert not torch.equal(sample(0, 5), sample(1, 5))
 
 
 def test_colours_and_directions_belong_to_the_pixels():
-    given = pictures()
+    given = images()
     batch = RaySampler(RaySamplerConfig(400, 1), given).sample(1)
     row, column = batch.pixels.T
-    truth = given.rgb[int(batch.picture[0])][row, column]
+    truth = given.rgb[int(batch.image[0])][row, column]
     np.testing.assert_allclose(batch.rgb.numpy(), truth / 255, atol=1e-6)
     across = (column + 0.5 - 32) / 80
     np.testing.assert_allclose(batch.rays.directions[:, 0] / -batch.rays.directions[:, 2], across, atol=1e-5)
@@ -184,5 +184,5 @@ def test_a_head_that_is_posed_nowhere_is_one_error(tiny_head, field, value):
     getattr(track, field)[1, 0] = value
     camera = Camera(np.eye(4), 80.0, 80.0, 32.0, 32.0, SIZE, SIZE)
     frames = [Frame(t, 0, camera, Path(f"{t:04d}.png"), None) for t in range(3)]
-    with pytest.raises(SubjectError, match=r"0001\.png \[timestep 1\]"):
+    with pytest.raises(InputError, match=r"0001\.png \[timestep 1\]"):
         region_boxes(head, track, frames)

@@ -11,7 +11,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from partnerface_ns.capture.capture import Camera, Frame
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.training import step_guard
 from partnerface_ns.training.step_guard import MAX_GRADIENT_NORM, MAX_LEFT_OUT, StepGuard, StepResult, clip_gradients
 
@@ -101,7 +101,7 @@ def test_ten_in_a_row_end_training_with_one_error():
     run.step(9, result())
     for number in range(10, 10 + MAX_LEFT_OUT - 1):
         run.step(number, result(color=NAN))
-    with pytest.raises(SubjectError, match=r"run \[step 19\]: the last 10.*\n.*\n.*color; 0007\.png \(timestep 7\)"):
+    with pytest.raises(InputError, match=r"run \[step 19\]: the last 10.*\n.*\n.*color; 0007\.png \(timestep 7\)"):
         run.step(19, result(color=NAN))
 
 
@@ -114,14 +114,14 @@ def test_what_is_not_read_yet_is_left_out_already(monkeypatch):
         if number == 4:
             before = run.state()
     assert not run.said and all(torch.equal(a, b) for a, b in zip(before, run.state(), strict=True))
-    with pytest.raises(SubjectError, match="step 14"):
+    with pytest.raises(InputError, match="step 14"):
         run.guard.end()
 
 
 def test_rows_of_bad_steps_are_counted_over_readings(monkeypatch):
     run = Run()
     monkeypatch.setattr(run.guard, "_read_every", 4)
-    with pytest.raises(SubjectError, match=r"step 15"):  # the last of its reading
+    with pytest.raises(InputError, match=r"step 15"):  # the last of its reading
         for number in range(20):
             run.step(number, result(color=NAN if number >= 6 else 0.1))
 

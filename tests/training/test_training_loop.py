@@ -10,15 +10,17 @@ import pytest
 import torch
 
 from partnerface_ns.capture.capture import Camera, Frame
-from partnerface_ns.common.errors import SubjectError
-from partnerface_ns.training.loop import FitConfig, Pictures, RaySampler, RaySamplerConfig, ScheduleConfig, fit, steps
+from partnerface_ns.common.errors import InputError
+from partnerface_ns.training.loop import FitConfig, fit, steps
+from partnerface_ns.training.rays import RaySampler, RaySamplerConfig, TrainingImages
+from partnerface_ns.training.schedule import ScheduleConfig
 
 SIZE = 32
 
 
 @pytest.fixture
-def pictures() -> Pictures:
-    """Three pictures of the tiny head's size."""
+def images() -> TrainingImages:
+    """Three images of the tiny head's size."""
     T = np.eye(4)
     T[2, 3] = 0.8
     camera = Camera(T, 60.0, 60.0, 16.0, 16.0, SIZE, SIZE)
@@ -27,7 +29,7 @@ def pictures() -> Pictures:
     rgb = np.random.default_rng(0).integers(0, 256, (3, SIZE, SIZE, 3), dtype=np.uint8)
     frames = [Frame(t, 0, camera, Path(f"{t:04d}.png"), None) for t in range(3)]
     boxes = np.array([[[12, 18, 20, 22], [10, 10, 22, 15], [6, 6, 26, 26]]] * 3, np.float32)
-    return Pictures(list(rgb), [mask] * 3, frames, boxes)
+    return TrainingImages(list(rgb), [mask] * 3, frames, boxes)
 
 
 @pytest.fixture
@@ -56,13 +58,13 @@ def state(avatar) -> dict[str, torch.Tensor]:
 
 
 def test_a_step_that_is_not_finite_changes_neither_parameters_nor_densities(
-    make_avatar, tiny_subject, pictures, config, monkeypatch, capsys
+    make_avatar, tiny_subject, images, config, monkeypatch, capsys
 ):
     poison(monkeypatch, {1, 2})
     avatar = make_avatar()
     avatar.config.sampling.refresh_every = 1
     states = []
-    for _ in steps(avatar, pictures, tiny_subject.states, config):
+    for _ in steps(avatar, images, tiny_subject.states, config):
         states.append(state(avatar))
     for name, before in states[0].items():
         if "view_" not in name:  # where it looked from is finite
@@ -77,54 +79,54 @@ def test_a_step_that_is_not_finite_changes_neither_parameters_nor_densities(
 
 @pytest.mark.parametrize("refresh_every", [1, 100])
 def test_ten_such_steps_end_training_and_leave_the_avatar_whole(
-    make_avatar, tiny_subject, pictures, config, monkeypatch, refresh_every
+    make_avatar, tiny_subject, images, config, monkeypatch, refresh_every
 ):
     poison(monkeypatch, range(1, 100))
     avatar = make_avatar()
     avatar.config.sampling.refresh_every = refresh_every
-    with pytest.raises(SubjectError, match=r"training \[step 10\].*\n.*\n.*color.*\.png"):
-        fit(avatar, pictures, tiny_subject.states, config)
+    with pytest.raises(InputError, match=r"training \[step 10\].*\n.*\n.*color.*\.png"):
+        fit(avatar, images, tiny_subject.states, config)
     assert all(value.isfinite().all() for value in state(avatar).values())
 
 
 @pytest.mark.parametrize("term", ["color", "geometry", "planes"])
 def test_a_loss_that_is_not_finite_ends_training_whatever_the_cause(
-    make_avatar, tiny_subject, pictures, config, monkeypatch, term
+    make_avatar, tiny_subject, images, config, monkeypatch, term
 ):
     avatar = make_avatar()
     loss = avatar.loss
     monkeypatch.setattr(avatar, "loss", lambda *given: loss(*given) | {term: torch.tensor(float("inf"))})
-    with pytest.raises(SubjectError, match=f"not finite: {term};"):
-        fit(avatar, pictures, tiny_subject.states, config)
+    with pytest.raises(InputError, match=f"not finite: {term};"):
+        fit(avatar, images, tiny_subject.states, config)
 
 
-def test_a_parameter_that_is_not_finite_ends_training(make_avatar, tiny_subject, pictures, config):
+def test_a_parameter_that_is_not_finite_ends_training(make_avatar, tiny_subject, images, config):
     avatar = make_avatar()
     avatar.field.planes[0].data[0, 0, 5:8, 5:8] = float("nan")
     before = avatar.grid.density.clone()
-    with pytest.raises(SubjectError, match="gradient of planes"):
-        fit(avatar, pictures, tiny_subject.states, config)
+    with pytest.raises(InputError, match="gradient of planes"):
+        fit(avatar, images, tiny_subject.states, config)
     assert avatar.grid.density.isfinite().all() and avatar.grid.density.shape == before.shape
 
 
 @pytest.mark.parametrize("entry", ["origins", "directions"])
 def test_rays_that_are_nowhere_leave_the_avatar_whole(
-    make_avatar, tiny_subject, pictures, config, monkeypatch, entry, capsys
+    make_avatar, tiny_subject, images, config, monkeypatch, entry, capsys
 ):
     poison(monkeypatch, {0, 3}, entry)
     avatar = make_avatar()
     avatar.config.sampling.refresh_every = 2
-    fit(avatar, pictures, tiny_subject.states, config)
+    fit(avatar, images, tiny_subject.states, config)
     assert all(value.isfinite().all() for value in state(avatar).values())
 
 
-def test_the_same_seed_trains_the_same_avatar(make_avatar, tiny_subject, pictures, config):
+def test_the_same_seed_trains_the_same_avatar(make_avatar, tiny_subject, images, config):
     """Bit by bit, in the loop that the guard stands in."""
     found = []
     for _ in range(2):
         torch.manual_seed(1)
         avatar = make_avatar()
-        assert fit(avatar, pictures, tiny_subject.states, config) == 12
+        assert fit(avatar, images, tiny_subject.states, config) == 12
         found.append(state(avatar))
     assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
 
@@ -132,33 +134,33 @@ def test_the_same_seed_trains_the_same_avatar(make_avatar, tiny_subject, picture
 # -- degenerate but possible ------------------------------------------------------------------------------------------
 
 
-def trains(avatar, pictures, states, config) -> list[dict[str, float]]:
+def trains(avatar, images, states, config) -> list[dict[str, float]]:
     losses: list[dict[str, float]] = []
-    fit(avatar, pictures, states, config, on_step=lambda step, progress, terms: losses.append(terms))
+    fit(avatar, images, states, config, on_step=lambda step, progress, terms: losses.append(terms))
     assert all(np.isfinite(list(terms.values())).all() for terms in losses)
     assert all(value.isfinite().all() for value in state(avatar).values())
     return losses
 
 
-def test_a_capture_of_one_frame_can_be_trained_on(make_avatar, tiny_subject, pictures, config, capsys):
+def test_a_capture_of_one_frame_can_be_trained_on(make_avatar, tiny_subject, images, config, capsys):
     alone = replace(tiny_subject, states=tiny_subject.states[:1], num_timesteps=1)
-    one = Pictures(pictures.rgb[:1], pictures.mask[:1], pictures.frames[:1], pictures.boxes[:1])
+    one = TrainingImages(images.rgb[:1], images.mask[:1], images.frames[:1], images.boxes[:1])
     losses = trains(make_avatar(alone), one, alone.states, config)
     assert len(losses) == 12 and not capsys.readouterr().err
 
 
 @pytest.mark.parametrize("schedule", ["hard", "soft"])
-def test_pictures_without_a_person_can_be_trained_on(make_avatar, tiny_subject, pictures, config, schedule, capsys):
-    nobody = Pictures(pictures.rgb, [np.zeros_like(mask) for mask in pictures.mask], pictures.frames, pictures.boxes)
+def test_images_without_a_person_can_be_trained_on(make_avatar, tiny_subject, images, config, schedule, capsys):
+    nobody = TrainingImages(images.rgb, [np.zeros_like(mask) for mask in images.mask], images.frames, images.boxes)
     trains(make_avatar(schedule=schedule), nobody, tiny_subject.states, config)
     assert not capsys.readouterr().err
 
 
-def test_a_head_behind_the_camera_can_be_trained_on(make_avatar, tiny_subject, pictures, config, capsys):
+def test_a_head_behind_the_camera_can_be_trained_on(make_avatar, tiny_subject, images, config, capsys):
     """No ray meets it: every step sees the background alone."""
     T = np.eye(4)
     T[2, 3] = -0.8
-    frames = [replace(frame, camera=replace(frame.camera, T_world_camera=T)) for frame in pictures.frames]
-    behind = Pictures(pictures.rgb, pictures.mask, frames, np.zeros_like(pictures.boxes))
+    frames = [replace(frame, camera=replace(frame.camera, T_world_camera=T)) for frame in images.frames]
+    behind = TrainingImages(images.rgb, images.mask, frames, np.zeros_like(images.boxes))
     trains(make_avatar(), behind, tiny_subject.states, config)
     assert not capsys.readouterr().err

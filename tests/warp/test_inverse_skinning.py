@@ -51,7 +51,7 @@ def moment(skinning: InverseSkinning, **motion: float | list[float]) -> HeadStat
 
 
 class Seen(NamedTuple):
-    """Surface points that a picture of a moment shows."""
+    """Surface points that an image of a moment shows."""
 
     points: torch.Tensor
     """World frame, metres."""

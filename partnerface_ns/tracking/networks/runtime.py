@@ -25,7 +25,7 @@ class Network:
             path: a .tflite file of float32 tensors.
 
         Raises:
-            SubjectError: LiteRT is not installed.
+            InputError: LiteRT is not installed.
         """
         runtime = require("ai_edge_litert.interpreter")
         self._interpreter = runtime.Interpreter(str(path), num_threads=1)

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from partnerface_ns.common.errors import SubjectError
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.tracking.networks.face_mesh import FACE_MODEL, REGIONS_MODEL
 from partnerface_ns.tracking.networks.runtime import ASSETS, Network
 
@@ -48,5 +48,5 @@ def test_the_order_of_tensors_of_the_face_mesh():
 
 def test_without_the_runtime_the_error_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
-    with pytest.raises(SubjectError, match=r"partnerface\[track\]"):
+    with pytest.raises(InputError, match=r"partnerface\[track\]"):
         Network(FACE_MODEL)

@@ -36,7 +36,7 @@ class Range:
     """Share of the test frames whose value no training frame reaches."""
 
 
-def ranges_of(capture: Capture, model: HeadModel) -> list[Range]:
+def split_coverage(capture: Capture, model: HeadModel) -> list[Range]:
     """Ranges of turns, distance, jaw, gaze, and of the expression coefficients that leave their range most.
 
     Frames of both splits are needed; without, the list is empty.

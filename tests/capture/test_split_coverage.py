@@ -11,7 +11,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from partnerface_ns.capture.capture import Camera, Capture, Frame, HeadModelRef
-from partnerface_ns.capture.ranges import expression_novelty, ranges_of
+from partnerface_ns.capture.split_coverage import expression_novelty, split_coverage
 from partnerface_ns.flame.state import HeadState
 
 
@@ -36,7 +36,7 @@ def capture(tiny_head):
 
 
 def test_values_beyond_the_training_range_are_counted(capture, tiny_head):
-    ranges = {r.name: r for r in ranges_of(capture, tiny_head)}
+    ranges = {r.name: r for r in split_coverage(capture, tiny_head)}
     turn = ranges["turn left"]
     assert turn.train == pytest.approx((0, 9), abs=1e-3) and turn.test == pytest.approx((10, 19), abs=1e-3)
     assert turn.beyond == 1
@@ -55,7 +55,7 @@ def test_turns_are_those_before_the_camera(capture, tiny_head):
         T[:3, 3] = T[:3, :3] @ [0, 0, 1]
         frames.append(replace(frame, camera=replace(frame.camera, T_world_camera=T)))
     still = replace(capture, frames=tuple(frames), track=HeadState.neutral(tiny_head.num_expr, (20,)))
-    turn = {r.name: r for r in ranges_of(still, tiny_head)}["turn left"]
+    turn = {r.name: r for r in split_coverage(still, tiny_head)}["turn left"]
     assert turn.train == pytest.approx((0, 9), abs=1e-3) and turn.beyond == 1
 
 
@@ -80,4 +80,4 @@ def test_an_expression_that_training_never_moves_has_no_unit_of_its_own(capture,
 
 def test_too_little_to_compare_is_nothing(capture, tiny_head):
     assert expression_novelty(capture) is None
-    assert ranges_of(replace(capture, splits={"train": (0,), "val": (), "test": ()}), tiny_head) == []
+    assert split_coverage(replace(capture, splits={"train": (0,), "val": (), "test": ()}), tiny_head) == []

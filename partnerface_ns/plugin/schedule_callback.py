@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from nerfstudio.engine.trainer import writer
 
-from partnerface_ns.training.loop import Schedule, ScheduleConfig
+from partnerface_ns.training.schedule import Schedule, ScheduleConfig
 
 
-class Course:
+class ScheduleCallback:
     """Turns steps into stage and learning rates, and ends the run."""
 
     def __init__(self, model: Any, trainer: Any) -> None:

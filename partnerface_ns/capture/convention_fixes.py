@@ -1,4 +1,4 @@
-"""Captures in a wrong convention, set right: each mend undoes one mistake that files do not show by themselves."""
+"""Captures in a wrong convention, set right: each fix undoes one mistake that files do not show by themselves."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numpy as np
 
 from partnerface_ns.capture.cameras import OPENCV_TO_OPENGL
 from partnerface_ns.capture.capture import Camera, Capture
-from partnerface_ns.capture.names import MendName
+from partnerface_ns.capture.names import FixName
 
 SCALE = 4.0
 """FLAME's size in IMAvatar's layout; forgetting it is the usual mistake of scale."""
 
 
 @dataclass(frozen=True)
-class Mend:
+class ConventionFix:
     """A mistake and its correction."""
 
     cause: str
@@ -24,9 +24,9 @@ class Mend:
     apply: Callable[[Capture], Capture]
 
 
-def mended(capture: Capture, name: MendName) -> Capture:
+def fixed(capture: Capture, name: FixName) -> Capture:
     """The capture with one mistake undone."""
-    return MENDS[name].apply(capture)
+    return CONVENTION_FIXES[name].apply(capture)
 
 
 def _with_cameras(capture: Capture, change: Callable[[Camera], np.ndarray]) -> Capture:
@@ -46,20 +46,20 @@ def _scaled(capture: Capture, factor: float) -> Capture:
     return replace(_with_cameras(capture, change), track=track)
 
 
-MENDS: dict[MendName, Mend] = {
-    "camera-axes": Mend(
+CONVENTION_FIXES: dict[FixName, ConventionFix] = {
+    "camera-axes": ConventionFix(
         "the camera's axes: poses are in OpenCV axes (y down, looking along z) where OpenGL's are expected",
         lambda capture: _with_cameras(capture, lambda camera: camera.T_world_camera @ OPENCV_TO_OPENGL),
     ),
-    "camera-inverse": Mend(
+    "camera-inverse": ConventionFix(
         "the camera's direction: poses are world-to-camera where camera-to-world is expected",
         lambda capture: _with_cameras(capture, lambda camera: np.linalg.inv(camera.T_world_camera)),
     ),
-    "scale-down": Mend(
+    "scale-down": ConventionFix(
         "the scale: positions are 4 times too large for the head model (IMAvatar's FLAME is 4 times its size)",
         lambda capture: _scaled(capture, 1 / SCALE),
     ),
-    "scale-up": Mend(
+    "scale-up": ConventionFix(
         "the scale: positions are 4 times too small for the head model (divided by 4 although they were metres)",
         lambda capture: _scaled(capture, SCALE),
     ),
