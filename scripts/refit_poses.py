@@ -48,7 +48,7 @@ def refit(avatar: Avatar, capture: Capture, model: HeadModel, head: ShapedHead, 
         optimizer.param_groups[0]["lr"] = RATE * (1 - step / STEPS)
         pick = torch.randint(len(rows), (RAYS,))
         origins, directions = rays_through_pixels(torch.stack([columns[pick], rows[pick]], -1) + 0.5, intrinsics, T)
-        seen = avatar.render(Rays(origins, directions, torch.zeros(RAYS, dtype=torch.long)), state)["rgb"]
+        seen = avatar.render(Rays(origins[None], directions[None]), state).rgb[0]
         optimizer.zero_grad()
         (seen - truth[rows[pick], columns[pick]]).square().mean().backward()
         optimizer.step()

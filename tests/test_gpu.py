@@ -57,7 +57,7 @@ def test_prepared_images_are_the_same(avatar, capture):
         for frame in capture.frames[:8]:
             rays = rays_of_image(frame.camera, torch.device(device))
             state = capture.track[torch.tensor([frame.timestep])].to(device)
-            images.append(prepared.render(rays.origins[0], rays.directions, state).rgb)
+            images.append(prepared.render(rays.origins[0, 0], rays.directions[0], state).rgb)
     for ours, theirs in zip(*shown.values(), strict=True):
         assert (ours - theirs.cpu()).abs().mean() < 5e-3
     assert (shown["cpu"][0] - shown["cpu"][-1]).abs().mean() > 1e-2, "the images do differ"
@@ -107,9 +107,11 @@ def test_a_played_step_has_the_gradients_of_a_plain_one(avatar, capture):
     batches = []
     for i, frame in enumerate(frames[:2]):
         rays = rays_of_image(frame.camera, torch.device("cpu"))
-        num, of_frame = len(rays.frame), torch.tensor([frame.timestep])
-        pixels = torch.zeros(num, 2, dtype=torch.long)
-        batches.append(RayBatch(rays, torch.tensor([i]), of_frame, pixels, torch.rand(num, 3), torch.ones(num, 1)))
+        num, timesteps = rays.origins.shape[1], torch.tensor([frame.timestep])
+        pixels = torch.zeros(1, num, 2, dtype=torch.long)
+        batches.append(
+            RayBatch(rays, torch.tensor([i]), timesteps, pixels, torch.rand(1, num, 3), torch.ones(1, num, 1))
+        )
     avatar.cuda().train().stage.fill_(2)
     avatar.config.sampling.refresh_every = 10**6
     step = CapturedStep(avatar, capture.track)

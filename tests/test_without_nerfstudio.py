@@ -58,7 +58,7 @@ assert steps == len(losses) == 2 and all(np.isfinite(losses)), losses
 assert any(not torch.equal(value, before[name]) for name, value in avatar.named_parameters())
 
 avatar.eval()
-rays = Rays(torch.tensor([[0.0, 0.0, 1.0]]), torch.tensor([[0.0, 0.0, -1.0]]), torch.zeros(1, dtype=torch.long))
+rays = Rays(torch.tensor([[[0.0, 0.0, 1.0]]]), torch.tensor([[[0.0, 0.0, -1.0]]]))
 with torch.no_grad():
     assert avatar.render(rays, track[:1]).rgb.isfinite().all()
 print("trained")

@@ -10,6 +10,8 @@ never holds the head model's arrays, which come from the user's file.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -156,7 +158,7 @@ class Avatar(nn.Module):
         """Render rays; in training also end the step.
 
         Args:
-            rays: rays of one or more frames, in any order.
+            rays: rays of one or more frames.
             states: head states of these frames, batch axes (frames,).
             timesteps: their timesteps in the training capture, if they were trained on; adds the learned residuals
                 of torso and tracking correction. None predicts both from the head's pose.
@@ -167,23 +169,28 @@ class Avatar(nn.Module):
             output = self.render_frames(rays, frames, timesteps)
             self.end_step()
             return output
-        size = rays_at_once or (_RAYS_ON_GPU if rays.frame.is_cuda else _RAYS_ON_CPU)
+        size = rays_at_once or (_RAYS_ON_GPU if rays.origins.is_cuda else _RAYS_ON_CPU)
         return RenderOutput.cat([self.render_frames(chunk, frames, timesteps) for chunk in rays.split(size)])
 
     @own_precision()
     def render_frames(
-        self, rays: Rays, frames: WarpFrames, timesteps: Int[Tensor, "frames"] | None = None
+        self,
+        rays: Rays,
+        frames: WarpFrames,
+        timesteps: Int[Tensor, "frames"] | None = None,
+        fixed_shapes: bool = False,
     ) -> RenderOutput:
-        """Render rays of frames that are posed already; all else as for `render`."""
-        config, warp = self.config, self.warp
-        order = rays.frame.argsort(stable=True)
-        in_order = Rays(rays.origins[order], rays.directions[order], rays.frame[order])
+        """Render rays of frames that are posed already; other arguments as for `render`.
+
+        Args:
+            fixed_shapes: whether no shape may depend on values, as in a CUDA graph; the results are the same.
+        """
+        config, warp = self.config, replace(self.warp, fixed_shapes=fixed_shapes)
         padding = max(config.space.reach_hair, config.space.reach_torso)
-        intervals = ProposalSampler(config.sampling, self.grid, warp, self.density, padding)(
-            in_order, frames, self.training
-        )
+        sampler = ProposalSampler(config.sampling, self.grid, warp, self.density, padding)
+        intervals = sampler(rays, frames, self.training)
         shading = Shading(config, warp, self.field, self.grid, self.background)
-        return shading(in_order, frames, intervals, timesteps, self.training).in_order(order.argsort())
+        return shading(rays, frames, intervals, timesteps, self.training)
 
     # -- training ------------------------------------------------------------------------------------------------
 

@@ -74,6 +74,8 @@ class CanonicalWarp:
     """Number of ambient coordinates."""
     code_noise: float = 0.0
     """Standard deviation of the noise on the normalised driving code."""
+    fixed_shapes: bool = False
+    """Whether no shape may depend on values (`geometry/rows.py`), as in a CUDA graph."""
 
     def frames(
         self, states: HeadState, timesteps: Int[Tensor, "frames"] | None = None, posed: PosedFrames | None = None
@@ -103,10 +105,12 @@ class CanonicalWarp:
             frames: from `frames`.
         """
         with record_function("inverse skinning"), own_precision():
-            canonical = self.skinning(points, frame, frames.skinned)
+            canonical = self.skinning(points, frame, frames.skinned, self.fixed_shapes)
             if self.correction is None or frames.T_correction is None:
                 return canonical
-            corrected = self.correction.correct(canonical.points, frame, canonical.torso, frames.T_correction)
+            corrected = self.correction.correct(
+                canonical.points, frame, canonical.torso, frames.T_correction, self.fixed_shapes
+            )
             return replace(canonical, points=corrected)
 
     def deform(self, canonical: CanonicalPoints, frame: Int[Tensor, "points"], states: HeadState) -> DeformedPoints:
@@ -127,15 +131,18 @@ class CanonicalWarp:
         )
         if self.deformation is None:
             return undeformed
-        on_head = Rows(canonical.torso < _TORSO_ALONE)
+        on_head = Rows(canonical.torso < _TORSO_ALONE, self.fixed_shapes)
         codes = self.code(states)
         if self.code_noise > 0:
             codes = codes + self.code_noise * torch.randn_like(codes)
-        head_points = on_head.of(points)
+        head_points, head_frame = on_head.gather(points), on_head.gather(frame)
         parts = None if self.assign is None else self.assign(head_points)
-        arguments = (head_points, on_head.of(frame), codes)
-        predicted = self.deformation(*arguments) if parts is None else self.deformation(*arguments, parts)
-        head_share = (1 - on_head.of(canonical.torso))[:, None]
-        offset = on_head.into(undeformed.offset, predicted.offset * head_share)
-        ambient = on_head.into(undeformed.ambient, predicted.ambient * head_share)
+        if isinstance(self.deformation, PartDeformation):
+            assert parts is not None
+            predicted = self.deformation(head_points, head_frame, codes, parts, self.fixed_shapes)
+        else:
+            predicted = self.deformation(head_points, head_frame, codes)
+        head_share = (1 - on_head.gather(canonical.torso))[:, None]
+        offset = on_head.scatter(undeformed.offset, predicted.offset * head_share)
+        ambient = on_head.scatter(undeformed.ambient, predicted.ambient * head_share)
         return DeformedPoints(points + offset, ambient, offset, None if parts is None else (on_head, parts))

@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.profiler import record_function
 
 from partnerface_ns.avatar.canonical_warp import CanonicalWarp, WarpFrames
-from partnerface_ns.geometry.rigid import transform_points
 from partnerface_ns.geometry.rows import Rows
 from partnerface_ns.rendering.rays import Rays
 from partnerface_ns.rendering.sampling import (
@@ -46,7 +45,7 @@ class ProposalSampler:
 
     @torch.no_grad()
     def __call__(self, rays: Rays, frames: WarpFrames, jitter: bool) -> RayIntervals:
-        """Intervals along the rays that meet anything; rays of one frame lie together, in the order of the frames.
+        """Intervals along the rays that meet anything; ray indices count over all frames.
 
         Args:
             rays: world frame.
@@ -57,31 +56,45 @@ class ProposalSampler:
             return self._intervals(rays, frames, jitter)
 
     def _intervals(self, rays: Rays, frames: WarpFrames, jitter: bool) -> RayIntervals:
-        verts, config = frames.skinned.verts, self.config
+        verts, config, fixed = frames.skinned.verts, self.config, self.warp.fixed_shapes
         lower, upper = verts.amin(1) - self.padding, verts.amax(1) + self.padding
-        near, far = box_interval(rays.origins, rays.directions, lower[rays.frame], upper[rays.frame])
-        edges = probe_edges(near, far, config.num_probes, jitter)
+        near, far = box_interval(rays.origins, rays.directions, lower[:, None], upper[:, None])
+        edges = probe_edges(near.flatten(), far.flatten(), config.num_probes, jitter)
         middle = midpoints(edges)
-        near_person = Rows((self._near_occupied(rays, frames, middle) & (near < far)[:, None]).flatten())
-        points = near_person.of(along(rays.origins, rays.directions, middle).flatten(0, 1))
-        frame = near_person.of(rays.frame.repeat_interleave(middle.shape[1]))
+        meets_box = (near < far).flatten()[:, None]
+        near_person = Rows((self._near_occupied(rays, frames, middle) & meets_box).flatten(), fixed)
+        points = near_person.gather(
+            along(rays.origins.flatten(0, 1), rays.directions.flatten(0, 1), middle).flatten(0, 1)
+        )
+        probes_per_frame = middle.numel() // len(verts)
+        frame = near_person.index.div(probes_per_frame, rounding_mode="floor")
         probed = self.warp.to_canonical(points, frame, frames).points
         nothing = middle.new_zeros(middle.numel(), 3)
-        density = near_person.into(nothing[:, 0], self.grid.probe(probed)).view(middle.shape)
-        canonical = near_person.into(nothing, probed).view(*middle.shape, 3)
-        proposed = propose(edges, density, config, jitter)
-        # Inverse skinning is smooth along a ray: the canonical places of proposals are interpolated from the probes'.
+        density = near_person.scatter(nothing[:, 0], self.grid.probe(probed)).view(middle.shape)
+        canonical = near_person.scatter(nothing, probed).view(*middle.shape, 3)
+        proposed = propose(edges, density, config, jitter, fixed)
+        # Inverse skinning is smooth along a ray: canonical positions of proposals are interpolated between probes.
         hit = proposed.ray
         step = edges[hit, 1] - edges[hit, 0]
-        places = interpolate_even(canonical[hit], middle[hit, 0], step, midpoints(proposed.edges))
-        return refine(proposed, self.density(places.flatten(0, 1)).view(places.shape[:2]), config, jitter)
+        points = interpolate_even(canonical[hit], middle[hit, 0], step, midpoints(proposed.edges))
+        return refine(proposed, self.density(points.flatten(0, 1)).view(points.shape[:2]), config, jitter, fixed)
 
     def _near_occupied(
-        self, rays: Rays, frames: WarpFrames, middle: Float[Tensor, "rays probes"]
-    ) -> Bool[Tensor, "rays probes"]:
+        self, rays: Rays, frames: WarpFrames, middle: Float[Tensor, "all_rays probes"]
+    ) -> Bool[Tensor, "all_rays probes"]:
         """Probes near occupied cells. Most probes are far from the person, and the two rigid bones alone show that."""
         near = torch.zeros_like(middle, dtype=torch.bool)
-        for T in (frames.skinned.T_canonical_skull[rays.frame], frames.skinned.T_canonical_torso[rays.frame]):
-            directions = torch.einsum("rab,rb->ra", T[:, :3, :3], rays.directions)
-            near |= self.grid.near_occupied(along(transform_points(T, rays.origins), directions, middle))
+        for T in (frames.skinned.T_canonical_skull, frames.skinned.T_canonical_torso):
+            origins, directions = transform_rays(T, rays.origins, rays.directions)
+            near |= self.grid.near_occupied(along(origins.flatten(0, 1), directions.flatten(0, 1), middle))
         return near
+
+
+def transform_rays(
+    T: Float[Tensor, "frames 4 4"],
+    origins: Float[Tensor, "frames rays 3"],
+    directions: Float[Tensor, "frames rays 3"],
+) -> tuple[Float[Tensor, "frames rays 3"], Float[Tensor, "frames rays 3"]]:
+    """Apply one rigid transform to the rays of each frame."""
+    R = T[:, :3, :3].mT
+    return origins @ R + T[:, None, :3, 3], directions @ R

@@ -13,13 +13,13 @@ from partnerface_ns.avatar.canonical_warp import DeformedPoints
 
 
 class Inspection(NamedTuple):
-    """Colours that show what the avatar does inside, (rays, 3) in [0, 1] over black."""
+    """Colours that show what the avatar does inside, (..., 3) in [0, 1] over black."""
 
-    parts: Float[Tensor, "rays 3"]
+    parts: Float[Tensor, "*rays 3"]
     """Mixture of part colours."""
-    deformation: Float[Tensor, "rays 3"]
+    deformation: Float[Tensor, "*rays 3"]
     """Size of the part deformation as a share of its largest offset, grey."""
-    canonical: Float[Tensor, "rays 3"]
+    canonical: Float[Tensor, "*rays 3"]
     """Canonical place in the canonical box."""
 
 
@@ -35,36 +35,35 @@ class TrainingSamples(NamedTuple):
     """Canonical places before deformation, metres."""
     on_hits: Bool[Tensor, "points"]
     """Samples of rays that meet anything."""
-    optical_depth: Float[Tensor, "rays 1"]
+    optical_depth: Float[Tensor, "*rays 1"]
     """-log(1 - opacity) of each ray."""
     timesteps: Int[Tensor, "frames"] | None
     """Timesteps of the training capture that were rendered."""
 
 
 class RenderOutput(NamedTuple):
-    """Rendered rays."""
+    """Rendered rays. Their axes are (frames, rays), or (rays,) where one frame was rendered from one place."""
 
-    rgb: Float[Tensor, "rays 3"]
+    rgb: Float[Tensor, "*rays 3"]
     """Colour in [0, 1] over the avatar's background."""
-    accumulation: Float[Tensor, "rays 1"]
+    accumulation: Float[Tensor, "*rays 1"]
     """Opacity in [0, 1]."""
-    depth: Float[Tensor, "rays 1"]
+    depth: Float[Tensor, "*rays 1"]
     """Metres along the ray."""
     inspection: Inspection | None = None
     """In evaluation."""
     samples: TrainingSamples | None = None
     """In training."""
 
-    def images(self) -> dict[str, Float[Tensor, "rays channels"]]:
+    def images(self) -> dict[str, Float[Tensor, "*rays channels"]]:
         """All channels by name, rgb first."""
         channels = {"rgb": self.rgb, "accumulation": self.accumulation, "depth": self.depth}
         return channels | ({} if self.inspection is None else self.inspection._asdict())
 
-    def in_order(self, order: Int[Tensor, "rays"]) -> RenderOutput:
-        """The same rays in another order: ray i of the result is ray `order[i]` of this."""
-        inspection = None if self.inspection is None else Inspection(*(color[order] for color in self.inspection))
-        samples = self.samples and self.samples._replace(optical_depth=self.samples.optical_depth[order])
-        return RenderOutput(self.rgb[order], self.accumulation[order], self.depth[order], inspection, samples)
+    def squeeze_frame(self) -> RenderOutput:
+        """Evaluated rays of a single frame, without the frame axis."""
+        inspection = None if self.inspection is None else Inspection(*(color[0] for color in self.inspection))
+        return RenderOutput(self.rgb[0], self.accumulation[0], self.depth[0], inspection)
 
     def clone(self) -> RenderOutput:
         """Evaluated rays in memory of their own."""
@@ -73,8 +72,10 @@ class RenderOutput(NamedTuple):
 
     @staticmethod
     def cat(chunks: Sequence[RenderOutput]) -> RenderOutput:
-        """Evaluated chunks of rays, one after the other."""
-        pixels = (torch.cat(channel) for channel in zip(*(chunk[:3] for chunk in chunks), strict=True))
+        """Join chunks of evaluated rays along the rays' axis."""
+        pixels = (torch.cat(channel, -2) for channel in zip(*(chunk[:3] for chunk in chunks), strict=True))
         inspected = [chunk.inspection for chunk in chunks if chunk.inspection is not None]
-        inspection = Inspection(*map(torch.cat, zip(*inspected, strict=True))) if inspected else None
+        inspection = (
+            Inspection(*(torch.cat(channel, -2) for channel in zip(*inspected, strict=True))) if inspected else None
+        )
         return RenderOutput(*pixels, inspection)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -33,7 +34,7 @@ class Samples(NamedTuple):
     """Samples of the rays that meet anything."""
 
     ray: Int[Tensor, "hits"]
-    """The ray of each row."""
+    """Index of each row's ray, counted over all frames."""
     middle: Float[Tensor, "hits samples"]
     """Distance along the ray, metres."""
     delta: Float[Tensor, "hits samples"]
@@ -49,8 +50,8 @@ class Samples(NamedTuple):
         """The middle of every interval; a long interval spans empty space and counts `max_interval` metres at most."""
         edges, ray = intervals
         middle = midpoints(edges)
-        points = along(rays.origins[ray], rays.directions[ray], middle).flatten(0, 1)
-        frame = rays.frame[ray].repeat_interleave(middle.shape[1])
+        points = along(rays.origins.flatten(0, 1)[ray], rays.directions.flatten(0, 1)[ray], middle).flatten(0, 1)
+        frame = ray.div(rays.origins.shape[1], rounding_mode="floor").repeat_interleave(middle.shape[1])
         on_hits = (edges[:, -1:] > edges[:, :1]).expand_as(middle).flatten()
         return Samples(ray, middle, edges.diff(dim=1).clamp(max=max_interval), points, frame, on_hits)
 
@@ -76,7 +77,7 @@ class Shading:
         """Render rays.
 
         Args:
-            rays: world frame; rays of one frame lie together, in the order of the frames.
+            rays: world frame.
             frames: the posed frames.
             intervals: from `ProposalSampler`.
             timesteps: timesteps of the frames in the training capture; None for others.
@@ -103,25 +104,25 @@ class Shading:
                 geometry = self.field.geometry(deformed.points, *surface)
             density = geometry.density.reshape(shape)
             weights = weights_from_density(density, samples.delta)
-            seen = Rows(weights.detach().flatten() > _MIN_WEIGHT)
-            ray_seen = seen.of(samples.ray.repeat_interleave(shape[1]))
-            T = frames.skinned.T_canonical_skull[rays.frame[ray_seen], :3, :3]
-            directions = torch.einsum("pab,pb->pa", T, rays.directions[ray_seen])
+            seen = Rows(weights.detach().flatten() > _MIN_WEIGHT, self.warp.fixed_shapes)
+            ray_seen = seen.gather(samples.ray.repeat_interleave(shape[1]))
+            in_skull = rays.directions @ frames.skinned.T_canonical_skull[:, :3, :3].mT
+            directions = in_skull.flatten(0, 1)[ray_seen]
             with record_function("canonical field"):
-                color = self.field.color(seen.of(geometry.features), directions, seen.of(deformed.ambient))
+                color = self.field.color(seen.gather(geometry.features), directions, seen.gather(deformed.ambient))
 
-        weight_seen = seen.of(weights.flatten() * seen.holds)[:, None]
-        num_rays = rays.origins.shape[0]
-        accumulation = _sum_on_rays(weights.sum(1, keepdim=True), samples.ray, num_rays)
-        depth = _sum_on_rays((weights * samples.middle).sum(1, keepdim=True), samples.ray, num_rays)
-        rgb = _sum_on_rays(weight_seen * color, ray_seen, num_rays) + (1 - accumulation) * self.background
+        weight_seen = seen.gather(weights.flatten() * seen.holds)[:, None]
+        shape_rays = rays.origins.shape[:2]
+        accumulation = _sum_on_rays(weights.sum(1, keepdim=True), samples.ray, shape_rays)
+        depth = _sum_on_rays((weights * samples.middle).sum(1, keepdim=True), samples.ray, shape_rays)
+        rgb = _sum_on_rays(weight_seen * color, ray_seen, shape_rays) + (1 - accumulation) * self.background
         output = RenderOutput(rgb, accumulation, depth / accumulation.clamp(min=1e-4))
         if not training:
             inspected = inspection_colors(canonical.points, deformed, self.field, self.config)
-            on_rays = (_sum_on_rays(weight_seen * seen.of(color), ray_seen, num_rays) for color in inspected)
+            on_rays = (_sum_on_rays(weight_seen * seen.gather(color), ray_seen, shape_rays) for color in inspected)
             return output._replace(inspection=Inspection(*on_rays))
-        self.field.remember_views(directions, weight_seen.detach())
-        optical_depth = _sum_on_rays((density * samples.delta).sum(1, keepdim=True), samples.ray, num_rays)
+        self.field.update_view_statistics(directions, weight_seen.detach())
+        optical_depth = _sum_on_rays((density * samples.delta).sum(1, keepdim=True), samples.ray, shape_rays)
         correction = geometry.correction * surface.at_skin
         return output._replace(
             samples=TrainingSamples(
@@ -167,6 +168,10 @@ def inspection_colors(
     )
 
 
-def _sum_on_rays(values: Float[Tensor, "rows channels"], ray: Int[Tensor, "rows"], num_rays: int) -> Tensor:
-    """Values summed on their rays; zero on all other rays."""
-    return values.new_zeros(num_rays, values.shape[1]).index_add(0, ray, values)
+def _sum_on_rays(
+    values: Float[Tensor, "rows channels"], ray: Int[Tensor, "rows"], shape: Sequence[int]
+) -> Float[Tensor, "frames rays channels"]:
+    """Values summed over each ray of all frames; zero on rays without any."""
+    num_frames, num_rays = shape
+    total = values.new_zeros(num_frames * num_rays, values.shape[1]).index_add(0, ray, values)
+    return total.unflatten(0, (num_frames, num_rays))

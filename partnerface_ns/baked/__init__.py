@@ -1,4 +1,5 @@
 """The avatar precomputed for fast image sequences.
 
-Its images are close to exact ones and many times as fast. It may import `training` and everything before that.
+`BakedAvatar` renders images that are close to exact ones and many times as fast. It may import `training` and every
+package before that.
 """

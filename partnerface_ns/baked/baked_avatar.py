@@ -1,15 +1,15 @@
-"""An avatar prepared for driving: images of one head state from one camera, many times as fast.
+"""The baked avatar: images of one head state from one camera, many times as fast as `Avatar.render`.
 
-`Avatar.render` follows every sample of every ray through skinning, deformation and field. Here
+`Avatar.render` sends every sample of every ray through skinning, deformation and field. Here
 
-1. density is computed once, on a fine volume over the canonical head, and read (`baked.py`);
-2. canonical places and ambient coordinates are computed on a lattice around what the camera sees, coarse first, fine
-   where there is something in sight (`scene.py`), then interpolated; rays at mouth and eyes, where lips part and lids
-   slide, take their samples through skinning themselves, look twice, and read the deformation from a volume over these;
-3. colour is computed at a few places of a ray, the quantiles of what it sees (`image.py`).
+1. density is computed once on a fine volume over the canonical head (`volumes.py`);
+2. canonical points and ambient coordinates are computed on a lattice around the visible surface, coarse first, then
+   fine, and interpolated (`view_volume.py`). Rays at mouth and eyes warp their samples in two passes, because lips part
+   and lids slide there;
+3. colour is computed at a few points of a ray, the quantiles of its weights (`renderer.py`).
 
-What that costs in quality is measured by `partnerface bench` (docs/benchmarks.md). Metrics, and `ns-eval`, use
-`Avatar.render`, and so do cameras nearer than a lattice can see around.
+`partnerface bench` measures the loss of quality (docs/benchmarks.md). `Avatar.render` serves metrics and `ns-eval`,
+and cameras too close to the surface for a lattice.
 """
 
 from __future__ import annotations
@@ -25,34 +25,33 @@ from partnerface_ns.avatar.avatar import Avatar
 from partnerface_ns.avatar.render_output import RenderOutput
 from partnerface_ns.baked.capacity import Capacity
 from partnerface_ns.baked.config import BakedConfig
-from partnerface_ns.baked.image import RAYS_ON_GPU, Drawn, Painter, View
-from partnerface_ns.baked.scene import one_frame
+from partnerface_ns.baked.renderer import RAYS_ON_GPU, BakedRenderer, RenderedView, View
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.rendering.rays import Rays
 from partnerface_ns.training.cuda_graph import CapturedWork
 
-_NUM_RECORDINGS = 3
-"""Recordings that are kept: a viewer shows smaller images while something moves."""
+_NUM_CAPTURED = 3
+"""CUDA graphs that are kept: a viewer renders smaller images while the camera moves."""
 _CLOSE = 0.15
-"""Metres to the surface within which a camera looks wider than a lattice reaches."""
+"""Distance to the surface in metres below which a camera's view is wider than a lattice."""
 
 
-class _Recording(NamedTuple):
-    """Work on images that need no more than a certain room."""
+class _CapturedView(NamedTuple):
+    """A CUDA graph for images that fit into a capacity."""
 
-    room: Capacity
-    work: CapturedWork[View, Drawn]
+    capacity: Capacity
+    work: CapturedWork[View, RenderedView]
 
 
 class BakedAvatar:
     """Renders an avatar that is no longer trained."""
 
     def __init__(self, avatar: Avatar, config: BakedConfig | None = None) -> None:
-        """Compute the density volume, which takes seconds; the avatar must not change afterwards."""
+        """Bake the density volume, which takes seconds; the avatar must not change afterwards."""
         self._avatar = avatar.eval()
-        self._painter = Painter(avatar, config or BakedConfig())
-        self._recordings: dict[tuple[int, bool], _Recording] = {}
-        self._playing = Lock()
+        self._renderer = BakedRenderer(avatar, config or BakedConfig())
+        self._captured: dict[tuple[int, bool], _CapturedView] = {}
+        self._replaying = Lock()
 
     @torch.no_grad()
     def render(
@@ -61,48 +60,50 @@ class BakedAvatar:
         directions: Float[Tensor, "rays 3"],
         state: HeadState,
         timesteps: Int[Tensor, "1"] | None = None,
-        recorded: bool = True,
+        use_graph: bool = True,
     ) -> RenderOutput:
-        """Render rays from one place.
+        """Render rays from one camera centre.
 
         Args:
             origin: world frame, metres.
             directions: world frame, unit length.
             state: one head state, batch axes (1,).
             timesteps: as for `Avatar.render`.
-            recorded: whether a GPU may play a recording, which knows nothing of what was changed in the avatar since.
+            use_graph: whether a GPU may replay a CUDA graph, which ignores later changes of the avatar.
 
         Returns:
-            As `Avatar.render` in evaluation; `inspection.canonical` is the place after deformation.
+            Rays with axes (rays,), as `Avatar.render` gives them in evaluation. `inspection.canonical` shows points
+            after deformation.
         """
         head = self._avatar.skinning.head.pose(state)
         if (head.verts[0] - origin).norm(dim=1).min() < _CLOSE:
-            rays = Rays(origin.expand_as(directions), directions, one_frame(directions))
-            return self._avatar.render(rays, state, timesteps)
+            rays = Rays(origin.expand_as(directions)[None], directions[None])
+            return self._avatar.render(rays, state, timesteps).squeeze_frame()
         view = View(origin, directions, state, head, timesteps)
-        playable = directions.is_cuda and len(directions) <= RAYS_ON_GPU
-        return self._played(view) if recorded and playable else self._painter.draw(view).output
+        if use_graph and directions.is_cuda and len(directions) <= RAYS_ON_GPU:
+            return self._replay(view)
+        return self._renderer.render(view).output
 
-    def _played(self, view: View) -> RenderOutput:
-        """The same on a GPU, where the work on one image is recorded and played for others of its size."""
+    def _replay(self, view: View) -> RenderOutput:
+        """Render by a CUDA graph, which is captured for one number of rays and a capacity."""
         kind = (len(view.directions), view.timesteps is None)
-        with self._playing:
-            recording, room = self._recordings.pop(kind, None), None
-            if recording is not None:
-                drawn = recording.work(view)
-                needs = Capacity.of(drawn.counts)
-                if not recording.room.holds(needs):
-                    # What it needed there: a lattice with more cells may hold more than the plain one will say.
-                    recording, room = None, recording.room.or_more(needs.grown())
-            if recording is None:
-                drawn = self._painter.draw(view)
-                recording = self._recording(Capacity.of(drawn.counts).grown(), room)
-            self._recordings[kind] = recording  # the last is the newest
-            if len(self._recordings) > _NUM_RECORDINGS:
-                self._recordings.pop(next(iter(self._recordings)))
-            return drawn.output.clone()
+        with self._replaying:
+            captured, needed = self._captured.pop(kind, None), None
+            if captured is not None:
+                rendered = captured.work(view)
+                needs = Capacity.of(rendered.counts)
+                if not captured.capacity.holds(needs):
+                    # Keep both capacities: a larger lattice holds more cells than the plain image counts.
+                    captured, needed = None, captured.capacity.union(needs.with_headroom())
+            if captured is None:
+                rendered = self._renderer.render(view)
+                captured = self._capture(Capacity.of(rendered.counts).with_headroom(), needed)
+            self._captured[kind] = captured  # the newest is the last
+            if len(self._captured) > _NUM_CAPTURED:
+                self._captured.pop(next(iter(self._captured)))
+            return rendered.output.clone()
 
-    def _recording(self, room: Capacity, before: Capacity | None) -> _Recording:
-        """For images that take so much room; `before` is what the last recording of the kind had and lacked."""
-        room = room if before is None else room.or_more(before)
-        return _Recording(room, CapturedWork(lambda view: self._painter.draw(view, room)))
+    def _capture(self, capacity: Capacity, needed: Capacity | None) -> _CapturedView:
+        """A graph for a capacity, enlarged to what the last graph of this kind had and lacked."""
+        capacity = capacity if needed is None else capacity.union(needed)
+        return _CapturedView(capacity, CapturedWork(lambda view: self._renderer.render(view, capacity)))

@@ -1,4 +1,4 @@
-"""What one image takes of everything that is counted, so that a recording of it can be played for others."""
+"""Buffer capacities of one rendered image. A CUDA graph captured with them can be replayed for any image that fits."""
 
 from __future__ import annotations
 
@@ -8,39 +8,41 @@ from typing import NamedTuple
 from jaxtyping import Int
 from torch import Tensor
 
-_MORE_ROWS, _MORE_CELLS = 1.3, 1.15
-"""How many times as many cells and rays, and cells along a side of the lattice, a recording has room for as the image
-that it is made for takes; an image that takes more is recorded anew."""
+_ROWS_HEADROOM, _CELLS_HEADROOM = 1.3, 1.15
+"""Factors by which a capacity exceeds the image that it was counted on: cells and rays, and cells along a lattice side.
+An image that needs more is captured again."""
 
 
 class Capacity(NamedTuple):
-    """What `fixed_shapes` fixes of an image: all that is counted otherwise."""
+    """Numbers that are counted for each image, and that fixed shapes limit."""
 
     rows: int
     columns: int
     depths: int
-    """Of the coarse lattice."""
+    """Cells of the coarse lattice along each axis."""
     near: int
-    """Coarse cells near matter."""
-    in_sight: int
-    """Fine cells in sight."""
+    """Coarse cells near occupied cells."""
+    visible: int
+    """Fine cells that are visible."""
     hit: int
-    """Rays that meet anything."""
+    """Rays that hit anything."""
     exact: int
-    """Of these, rays that follow every sample."""
+    """Hit rays whose samples are all warped."""
 
     @staticmethod
     def of(counts: Int[Tensor, "7"]) -> Capacity:
+        """Capacities of counted numbers; this synchronises a GPU."""
         return Capacity(*map(int, counts.tolist()))
 
-    def grown(self) -> Capacity:
-        """With room for other images."""
-        cells = (math.ceil(_MORE_CELLS * n) for n in self[:3])
-        return Capacity(*cells, *(math.ceil(_MORE_ROWS * n) + 1 for n in self[3:]))
+    def with_headroom(self) -> Capacity:
+        """Capacities with headroom for other images."""
+        cells = (math.ceil(_CELLS_HEADROOM * n) for n in self[:3])
+        return Capacity(*cells, *(math.ceil(_ROWS_HEADROOM * n) + 1 for n in self[3:]))
 
-    def or_more(self, other: Capacity) -> Capacity:
-        """Capacity for what either has room for."""
+    def union(self, other: Capacity) -> Capacity:
+        """Capacities that hold whatever either holds."""
         return Capacity(*map(max, self, other))
 
     def holds(self, needs: Capacity) -> bool:
+        """Whether an image with these needs fits."""
         return all(need <= has for need, has in zip(needs, self, strict=True))

@@ -1,4 +1,4 @@
-"""How a prepared avatar trades quality for speed."""
+"""Settings of the baked avatar: speed against quality."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 @dataclass
 class BakedConfig:
-    """What is traded for speed."""
+    """Speed against quality."""
 
     resolution: int = 256
-    """Nodes a side of the density volume, a multiple of 4."""
+    """Nodes along each side of the density volume, a multiple of 4."""
     spacing: float = 0.008
-    """Metres between nodes of the lattice that samples are interpolated from."""
+    """Metres between nodes of the lattice from which samples are interpolated."""
     num_samples: int = 20
-    """Places of a ray at which density is read, an even number."""
+    """Samples of a ray at which density is read, an even number."""
     num_colors: int = 4
-    """Places of a ray at which colour is computed."""
+    """Samples of a ray at which colour is computed."""
     deformation_spacing: float = 0.006
-    """Metres between the nodes that a moment's deformation is read from at mouth and eyes."""
+    """Metres between nodes of the deformation volume at mouth and eyes."""

@@ -143,8 +143,8 @@ def _looked_at(player: Player) -> list[UInt8[np.ndarray, "verts 3"]]:
     head, state = player.head, HeadState.stack([player.neutral]).to(player.device)
     verts = head.pose(state).verts[0]
     normals = vertex_normals(verts, head.model.faces)
-    frame = torch.zeros(len(verts), dtype=torch.long, device=player.device)
-    seen = player.avatar.render(Rays(verts + _START * normals, -normals, frame), state)
+    rays = Rays((verts + _START * normals)[None], -normals[None])
+    seen = player.avatar.render(rays, state).squeeze_frame()
     opacity = seen.accumulation.clamp(min=1e-3)
     rgb = (seen.rgb - (1 - opacity) * player.avatar.get_buffer("background")) / opacity
     to_bytes = lambda v: (v.float().clamp(0, 1) * 255).round().byte().cpu().numpy()  # noqa: E731

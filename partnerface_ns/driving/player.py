@@ -111,7 +111,7 @@ class Player:
         state = self._checked(self.neutral if state is None else state)
         rays = rays_of_image(camera, self.device)
         if self.fast:
-            output = self.prepared.render(rays.origins[0], rays.directions, state)
+            output = self.prepared.render(rays.origins[0, 0], rays.directions[0], state)
         else:
             output = self.avatar.render(rays, state)
         shape = (camera.height, camera.width, -1)

@@ -1,17 +1,17 @@
-"""The canonical radiance field: density and colour at points of the canonical head. Knows nothing of the head model.
+"""The canonical radiance field: density and colour at points of the canonical head. It knows nothing of the head model.
 
-Three axis-aligned feature planes at several resolutions are read bilinearly and concatenated (summed or multiplied
-planes trained worse). Density comes first, so that colour is asked only where it can be seen. A small network corrects
-the logarithm of an expected density
+Three axis-aligned feature planes at several resolutions are read bilinearly and concatenated. (Summed or multiplied
+planes trained worse.) A density network corrects the logarithm of a prior density,
 
     sigma = exp(log_density_prior + correction),
 
-from the features, the place and what else is known of it; a second one gives colour from the features, the view
-direction in the head's frame and the deformation's ambient coordinates. Faces are nearly symmetric, and one video
-seldom shows both sides as well: coarse features of mirrored places are shared. Input is in the canonical frame, metres.
-Points first pass a smooth, monotone spacing u = asinh((x - centre) / s), which gives the planes more cells at the face
-than at the shoulders. The method's paper uses a frequency-encoded network; planes reach in minutes what that reaches in
-hours on a CPU, so planes are our choice.
+and a colour network maps the features, the view direction in the head's frame and the ambient coordinates to colour.
+Density comes first, so that colour is computed only for visible samples. Faces are nearly symmetric and one video
+rarely shows both sides equally, so the coarse features of mirrored points are shared.
+
+Points are metres in the canonical frame. The smooth, monotone contraction u = asinh((x - centre) / s) gives the planes
+more cells at the face than at the shoulders. The method's paper uses a frequency-encoded network. Planes are our
+choice: on a CPU they reach in minutes what that network reaches in hours.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from torch import Tensor, nn
 
 from partnerface_ns.geometry.encodings import asinh, spherical_harmonics
 
-_SPACING = 0.1
-"""Metres from the centre at which cells begin to grow."""
+_CONTRACTION = 0.1
+"""s, distance from the centre in metres beyond which cells grow."""
 _MAX_LOG_DENSITY = 8.0
 _VIEWS_SEEN = 1.6
-"""Standard deviations of the view directions in training beyond which colour no longer follows the direction, once
-trained: held back in training too, a real person's mouth and eyes came out worse."""
+"""Standard deviations of training's view directions beyond which colour ignores the direction, in evaluation only:
+with the limit in training, mouth and eyes of a real person were worse."""
 _VIEWS_RATE = 0.01
-"""Share of a training step in what is remembered of them."""
+"""Weight of one training step in the running statistics of view directions."""
 _ROUGHNESS_SHARE = 8
-"""One in so many rows and columns of the planes is looked at for their roughness."""
+"""The roughness is estimated on one of this many rows and columns of the planes."""
 
 
 @dataclass
@@ -43,27 +43,26 @@ class CanonicalFieldConfig:
     """Sizes of the canonical field."""
 
     resolutions: tuple[int, ...] = (96, 256)
-    """Cells a side of the feature planes, coarse to fine."""
+    """Cells along each side of the feature planes, coarse to fine."""
     num_channels: int = 8
     """Features of each plane at each resolution."""
     hidden: int = 64
     """Width of the density and the colour network."""
     symmetry: float = 0.5
-    """Share of the other side's coarse features in a point's own: what only one side showed is guessed for the
-    other."""
+    """Weight of the mirrored point's coarse features, 0 to 1. A side that the video does not show follows the other."""
     view_dependent: bool = True
     """Whether colour may depend on the view direction in the head's frame."""
 
 
 class Geometry(NamedTuple):
-    """What density is at points, and what it was made from."""
+    """Density at points, and the features behind it."""
 
     density: Float[Tensor, "points"]
     """Optical density in 1/m."""
     correction: Float[Tensor, "points"]
-    """Learned difference of its logarithm from the expected one."""
+    """Learned difference between the log density and its prior."""
     features: Float[Tensor, "points features"]
-    """Of the planes, for `color`."""
+    """Features of the planes, for `color`."""
 
 
 class CanonicalField(nn.Module):
@@ -80,9 +79,9 @@ class CanonicalField(nn.Module):
         """
         Args:
             lower: lower corner of the canonical box, metres; points outside have density zero.
-            upper: its upper corner.
-            num_known: numbers that are known of each point besides its place.
-            num_ambient: ambient coordinates that come with each point.
+            upper: upper corner of the box, metres.
+            num_known: number of features of each point that are known before training.
+            num_ambient: number of ambient coordinates.
         """
         super().__init__()
         self.config, self.num_ambient = config, num_ambient
@@ -101,7 +100,7 @@ class CanonicalField(nn.Module):
             nn.ReLU(),
             nn.Linear(config.hidden, 3),
         )
-        # Of the directions' tangents x/z and y/z: mean, and mean square, which says "anywhere" before training.
+        # Mean and mean square of the view directions' tangents x/z and y/z. Before training, any direction is seen.
         self.register_buffer("view_mean", torch.zeros(2))
         self.register_buffer("view_square", torch.ones(2))
         nn.init.zeros_(self.density_network[-1].weight)
@@ -113,19 +112,19 @@ class CanonicalField(nn.Module):
         known: Float[Tensor, "points known"],
         log_density_prior: Float[Tensor, "points"],
     ) -> Geometry:
-        """Density.
+        """Density at points.
 
-        Its network sees the place itself and what is known of it besides the planes' features: where training saw
-        nothing, planes say nothing, and density follows from the like of what was seen.
+        The density network sees the position and the known features besides the planes' features. Where training saw
+        nothing the planes hold nothing, and density follows from similar points.
 
         Args:
             points: canonical frame, metres.
-            known: numbers of about one, known before training.
+            known: features of order one that are known before training.
             log_density_prior: logarithm of the density in 1/m that is expected before training.
         """
-        spaced = self.spaced(points)
-        features = self.features(spaced)
-        seen = torch.cat([features, spaced.to(features.dtype), known.to(features.dtype)], -1)
+        contracted = self.contract(points)
+        features = self.features(contracted)
+        seen = torch.cat([features, contracted.to(features.dtype), known.to(features.dtype)], -1)
         correction = self.density_network(seen)[:, 0].float()
         inside = ((points > self.lower) & (points < self.upper)).all(-1)
         density = torch.exp((correction + log_density_prior).clamp(max=_MAX_LOG_DENSITY)) * inside
@@ -146,13 +145,13 @@ class CanonicalField(nn.Module):
         """
         parts = [features, ambient.to(features.dtype)]
         if self.config.view_dependent:
-            directions = directions if self.training else self._as_seen(directions)
+            directions = directions if self.training else self._clamp_to_seen(directions)
             parts.append(spherical_harmonics(directions).to(features.dtype))
         return self.color_network(torch.cat(parts, -1)).float().sigmoid()
 
     @torch.no_grad()
-    def remember_views(self, directions: Float[Tensor, "points 3"], weights: Float[Tensor, "points 1"]) -> None:
-        """Take in from where a training step looked at points, and how much it saw of each, if all of it is finite."""
+    def update_view_statistics(self, directions: Float[Tensor, "points 3"], weights: Float[Tensor, "points 1"]) -> None:
+        """Add a training step's view directions, weighted by visibility, if they are finite."""
         tangents, share = _tangents(directions), weights / weights.sum().clamp(min=1e-6)
         mean, square = (share * tangents).sum(0), (share * tangents.square()).sum(0)
         rate = torch.where((mean + square).isfinite().all(), _VIEWS_RATE, 0.0)
@@ -160,21 +159,21 @@ class CanonicalField(nn.Module):
         self.view_square.lerp_(square.nan_to_num(), rate)
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: object) -> None:
-        # An avatar made before views were remembered follows them everywhere.
+        # Older avatars have no view statistics: every direction counts as seen.
         for name in ("view_mean", "view_square"):
             state_dict.setdefault(prefix + name, getattr(self, name))
         super()._load_from_state_dict(state_dict, prefix, *args)
 
-    def _as_seen(self, directions: Float[Tensor, "points 3"]) -> Float[Tensor, "points 3"]:
-        """Unit directions, brought back to those that training mostly saw: beyond them a network may say anything."""
+    def _clamp_to_seen(self, directions: Float[Tensor, "points 3"]) -> Float[Tensor, "points 3"]:
+        """Unit directions, clamped to the range that training saw. Beyond it the colour network is unconstrained."""
         reach = _VIEWS_SEEN * (self.view_square - self.view_mean.square()).clamp(min=0).sqrt()
         tangents = _tangents(directions).clamp(self.view_mean - reach, self.view_mean + reach)
         return F.normalize(F.pad(tangents, (0, 1), value=-1.0), dim=-1)
 
     def roughness(self) -> Float[Tensor, ""]:
-        """Mean squared difference of the planes' neighbouring cells, added up over rows, columns and resolutions.
+        """Mean squared difference of the planes' neighbouring cells, summed over rows, columns and resolutions.
 
-        Estimated from random rows and columns: all of them would take a tenth of a training step.
+        It is estimated on random rows and columns, because all of them would take a tenth of a training step.
         """
         steps = []
         for planes in self.planes:
@@ -184,37 +183,37 @@ class CanonicalField(nn.Module):
                 steps.append(planes.index_select(axis, at + 1) - planes.index_select(axis, at))
         return torch.stack([step.square().mean() for step in steps]).sum()
 
-    def _shared_across_sides(self, planes: Float[Tensor, "3 channels rows columns"]) -> Tensor:
-        """Coarse planes to which the other side of the face adds its share; x runs along the columns of xy and xz."""
+    def _add_mirrored(self, planes: Float[Tensor, "3 channels rows columns"]) -> Tensor:
+        """Coarse planes plus the weighted mirrored planes; x runs along the columns of xy and xz."""
         mirrored = torch.stack([planes[0].flip(-1), planes[1], planes[2].flip(-1)])
         return planes + self.config.symmetry * mirrored
 
-    def spaced(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points 3"]:
-        """Points of the canonical box in [-1, 1], with more room near its centre."""
-        center, low, high = self._spacing()
-        return 2 * (asinh((points - center) / _SPACING) - low) / (high - low) - 1
+    def contract(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points 3"]:
+        """Canonical points in metres to contracted points in [-1, 1], with more cells near the centre of the box."""
+        center, low, high = self._contracted_box()
+        return 2 * (asinh((points - center) / _CONTRACTION) - low) / (high - low) - 1
 
-    def places(self, spaced: Float[Tensor, "points 3"]) -> Float[Tensor, "points 3"]:
-        """Canonical points, metres: `spaced` the other way."""
-        center, low, high = self._spacing()
-        return center + _SPACING * torch.sinh(low + (spaced + 1) / 2 * (high - low))
+    def uncontract(self, contracted: Float[Tensor, "points 3"]) -> Float[Tensor, "points 3"]:
+        """Contracted points to canonical points in metres: the inverse of `contract`."""
+        center, low, high = self._contracted_box()
+        return center + _CONTRACTION * torch.sinh(low + (contracted + 1) / 2 * (high - low))
 
-    def _spacing(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The box's centre, and its corners in units of the spacing."""
+    def _contracted_box(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Centre of the box, and its contracted corners before scaling."""
         center = (self.lower + self.upper) / 2
-        return center, *(asinh((corner - center) / _SPACING) for corner in (self.lower, self.upper))
+        return center, *(asinh((corner - center) / _CONTRACTION) for corner in (self.lower, self.upper))
 
-    def features(self, spaced: Float[Tensor, "points 3"]) -> Float[Tensor, "points features"]:
-        """Features of all planes, coarse to fine, at points from `spaced`."""
-        planes = [self._shared_across_sides(self.planes[0]), *self.planes[1:]]
-        # On a CPU, the backward pass of a place that is NaN writes outside the planes.
-        spaced = spaced.nan_to_num()
+    def features(self, contracted: Float[Tensor, "points 3"]) -> Float[Tensor, "points features"]:
+        """Features of all planes, coarse to fine, at contracted points."""
+        planes = [self._add_mirrored(self.planes[0]), *self.planes[1:]]
+        # On a CPU, the backward pass of grid_sample at a NaN position writes outside the planes.
+        contracted = contracted.nan_to_num()
         # The planes xy, yz and xz.
-        grid = torch.stack([spaced[:, :2], spaced[:, 1:], spaced[:, ::2]])[:, None]
+        grid = torch.stack([contracted[:, :2], contracted[:, 1:], contracted[:, ::2]])[:, None]
         read = [F.grid_sample(p, grid, align_corners=True, padding_mode="border")[:, :, 0] for p in planes]
         return torch.cat([r.flatten(0, 1) for r in read]).T
 
 
 def _tangents(directions: Float[Tensor, "points 3"]) -> Float[Tensor, "points 2"]:
-    """Where directions from the front meet a plane one unit ahead; those from the side and from behind, far off."""
+    """Tangents x/z and y/z of directions, clamped for directions from the side and from behind."""
     return directions[:, :2] / (-directions[:, 2:]).clamp(min=0.1)

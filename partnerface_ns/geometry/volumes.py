@@ -48,7 +48,7 @@ def refined(
     return volumes
 
 
-def dilated(values: Float[Tensor, "x y z"]) -> Float[Tensor, "x y z"]:
+def dilate(values: Float[Tensor, "x y z"]) -> Float[Tensor, "x y z"]:
     """The largest value of each node and its 26 neighbours."""
     for axis, num in enumerate(values.shape):  # a CPU pools far more slowly than it compares
         largest = values.clone()

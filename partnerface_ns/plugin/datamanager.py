@@ -145,7 +145,7 @@ class PartnerfaceDataManager(VanillaDataManager[FrameDataset]):
         self.train_count += 1
         assert self._sampler is not None
         batch = self._sampler.sample(step)
-        self.frames_of_batch = [self.train_dataset.frames[i] for i in batch.image.tolist()]
+        self.frames_of_batch = [self.train_dataset.frames[i] for i in batch.image_index.tolist()]
         return batch
 
     def next_eval(self, step: int) -> tuple[RayBundle, dict[str, Any]]:
@@ -166,13 +166,13 @@ class PartnerfaceDataManager(VanillaDataManager[FrameDataset]):
         return self.config.sampler.rays_per_batch
 
     def _bundle(self, batch: RayBatch) -> tuple[RayBundle, dict[str, Any]]:
-        frame = batch.rays.frame
+        of_rays = lambda values: values[:, None, None].expand_as(batch.mask).clone()  # noqa: E731
         bundle = RayBundle(
             origins=batch.rays.origins,
             directions=batch.rays.directions,
             pixel_area=torch.ones_like(batch.mask),
-            camera_indices=batch.image[frame][:, None],
-            metadata={"timestep": batch.timesteps[frame][:, None]},
+            camera_indices=of_rays(batch.image_index),
+            metadata={"timestep": of_rays(batch.timesteps)},
         )
         return bundle.to(self.device), {"image": batch.rgb.to(self.device), "mask": batch.mask.to(self.device)}
 

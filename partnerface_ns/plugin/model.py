@@ -132,16 +132,11 @@ class PartnerfaceModel(Model):
             TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN_ITERATION], course.after_step),
         ]
 
-    def get_outputs(self, ray_bundle: RayBundle) -> dict[str, Tensor]:
-        """Render rays of any frames; rays that say nothing of their frame see the neutral face."""
-        timesteps = _timesteps_of_rays(ray_bundle, len(self._track))
-        if timesteps is None:
-            frame = torch.zeros(ray_bundle.origins.shape[0], dtype=torch.long, device=self.device)
-            output = self.avatar.render(Rays(ray_bundle.origins, ray_bundle.directions, frame), self._neutral())
-            return {**output.images(), "output": output}
-        present, frame = timesteps.to(self.device).unique(return_inverse=True)
-        rays = Rays(ray_bundle.origins, ray_bundle.directions, frame)
-        output = self.avatar.render(rays, self._states(present), self._residuals_of(present))
+    def get_outputs(self, ray_bundle: RayBundle) -> dict[str, Any]:
+        """Render rays as the data manager groups them: axes (frames, rays), one timestep for each frame."""
+        rays = Rays(*(values.to(self.device) for values in (ray_bundle.origins, ray_bundle.directions)))
+        timesteps = ray_bundle.metadata["timestep"][:, 0, 0].to(self.device)
+        output = self.avatar.render(rays, self._states(timesteps), self._residuals_of(timesteps))
         return {**output.images(), "output": output}
 
     def get_metrics_dict(self, outputs: dict[str, Tensor], batch: dict[str, Any]) -> dict[str, Tensor]:
@@ -197,12 +192,12 @@ class PartnerfaceModel(Model):
         self.prepare()
         assert self._prepared is not None
         whole = self._muted.part is None
-        return self._prepared.render(origins[0], directions, states, residuals, recorded=whole).images()
+        return self._prepared.render(origins[0], directions, states, residuals, use_graph=whole).images()
 
     def _exact(
         self, origins: Tensor, directions: Tensor, states: HeadState, residuals: Tensor | None
     ) -> dict[str, Tensor]:
-        rays = Rays(origins, directions, torch.zeros(len(origins), dtype=torch.long, device=self.device))
+        rays = Rays(origins[None], directions[None])
         return self.avatar.render(rays, states, residuals, self.config.eval_num_rays_per_chunk).images()
 
     def get_rgba_image(self, outputs: dict[str, Tensor], output_name: str = "rgb") -> Tensor:
@@ -336,11 +331,3 @@ def _digest(track: HeadState) -> Tensor:
     """Eight bytes that tell one capture's track from another's, wherever its folder is."""
     content = torch.cat([track.expression, track.full_pose, track.translation], -1).cpu().numpy().tobytes()
     return torch.tensor(list(hashlib.sha256(content).digest()[:8]), dtype=torch.uint8)
-
-
-def _timesteps_of_rays(rays: RayBundle, num_timesteps: int) -> Int[Tensor, "rays"] | None:
-    if "timestep" in rays.metadata:
-        return rays.metadata["timestep"][:, 0]
-    if rays.times is not None:
-        return (rays.times[:, 0].clamp(0, 1) * (num_timesteps - 1)).round().long()
-    return None

@@ -33,4 +33,4 @@ def colors_of_parts(
         return grey
     which, weights = parts
     colors = part_colors(num_parts, points.device)[weights.index]
-    return which.into(grey, (colors * weights.weight[..., None]).sum(1))
+    return which.scatter(grey, (colors * weights.weight[..., None]).sum(1))

@@ -74,10 +74,16 @@ class ViewLattice:
             shape = tuple(needed.tolist())
         return ViewLattice(origin, axes, lower, size, shape, needed)
 
-    def finer(self) -> ViewLattice:
-        """Eight nodes in the place of each."""
+    def subdivide(self) -> ViewLattice:
+        """The lattice of half the cell size: eight nodes replace each."""
         rows, columns, depths = self.shape
         return replace(self, size=self.size / 2, shape=(2 * rows, 2 * columns, 2 * depths))
+
+    @property
+    def num_nodes(self) -> int:
+        """Number of nodes."""
+        rows, columns, depths = self.shape
+        return rows * columns * depths
 
     @property
     def edges(self) -> Float[Tensor, "edges"]:

@@ -37,12 +37,12 @@ class LossConfig:
     leaves it out, and so does a head model whose mouth has no inside."""
 
 
-def color_loss(rgb: Float[Tensor, "rays 3"], target: Float[Tensor, "rays 3"], beta: float) -> Float[Tensor, ""]:
+def color_loss(rgb: Float[Tensor, "*rays 3"], target: Float[Tensor, "*rays 3"], beta: float) -> Float[Tensor, ""]:
     """Robust colour difference: square below `beta`, linear above, scaled to equal the square where small."""
     return 2 * beta * F.smooth_l1_loss(rgb, target, beta=beta)
 
 
-def mask_loss(optical_depth: Float[Tensor, "rays 1"], mask: Float[Tensor, "rays 1"]) -> Float[Tensor, ""]:
+def mask_loss(optical_depth: Float[Tensor, "*rays 1"], mask: Float[Tensor, "*rays 1"]) -> Float[Tensor, ""]:
     """Cross entropy of opacity and foreground mask, in terms of the optical depth t = -log(1 - opacity).
 
     -log(1 - opacity) is t itself; its growth is damped to log(1 + t) so that a wrong mask costs little, while the

@@ -1,8 +1,8 @@
-"""Rays of a few frames, whose pixels are asked for."""
+"""Rays, grouped by frame from the sampler to the pixels."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
@@ -14,36 +14,35 @@ from partnerface_ns.geometry.camera import Intrinsics, rays_through_pixels
 
 @dataclass(frozen=True)
 class Rays:
-    """Rays of a few frames."""
+    """Equally many rays of each of a few frames. Frame i belongs to head state i of the states that come with them."""
 
-    origins: Float[Tensor, "rays 3"]
+    origins: Float[Tensor, "frames rays 3"]
     """World frame, metres."""
-    directions: Float[Tensor, "rays 3"]
+    directions: Float[Tensor, "frames rays 3"]
     """World frame, unit length."""
-    frame: Int[Tensor, "rays"]
-    """Index of each ray's frame on the batch axis of the head states that come with the rays."""
 
     def split(self, size: int) -> list[Rays]:
-        """The rays in turns of at most so many, one turn at least."""
-        parts = (getattr(self, f.name).split(size) for f in fields(self))
-        return [Rays(*part) for part in zip(*parts, strict=True)]
+        """Chunks of at most `size` rays over all frames together, at least one chunk."""
+        num_frames = self.origins.shape[0]
+        per_frame = max(1, size // max(1, num_frames))
+        chunks = zip(self.origins.split(per_frame, 1), self.directions.split(per_frame, 1), strict=True)
+        return [Rays(*chunk) for chunk in chunks]
 
 
 @dataclass(frozen=True)
 class RayBatch:
-    """One training step's rays and what they should see."""
+    """Rays of one training step and their ground truth."""
 
     rays: Rays
-    """Equally many of each frame, frame by frame."""
-    image: Int[Tensor, "frames"]
-    """Which images, by their place in the sampler's list, the frames of `rays` are."""
+    image_index: Int[Tensor, "frames"]
+    """Index of each frame in the sampler's training images."""
     timesteps: Int[Tensor, "frames"]
-    """Theirs in the training capture."""
-    pixels: Int[Tensor, "rays 2"]
+    """Timestep of each frame in the training capture."""
+    pixels: Int[Tensor, "frames rays 2"]
     """Row and column of each ray's pixel."""
-    rgb: Float[Tensor, "rays 3"]
+    rgb: Float[Tensor, "frames rays 3"]
     """True colours in [0, 1]."""
-    mask: Float[Tensor, "rays 1"]
+    mask: Float[Tensor, "frames rays 1"]
     """True foreground in [0, 1]."""
 
 
@@ -54,6 +53,5 @@ def rays_of_image(camera: Camera, device: torch.device) -> Rays:
     centers = torch.stack([columns, rows], -1).reshape(-1, 2).float() + 0.5
     intrinsics = Intrinsics(camera.fl_x, camera.fl_y, camera.cx, camera.cy)
     T = torch.from_numpy(camera.T_world_camera).float().to(device)
-    return Rays(
-        *rays_through_pixels(centers, intrinsics, T), torch.zeros(len(centers), dtype=torch.long, device=device)
-    )
+    origins, directions = rays_through_pixels(centers, intrinsics, T)
+    return Rays(origins[None], directions[None])

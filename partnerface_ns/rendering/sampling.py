@@ -163,7 +163,11 @@ class RayIntervals(NamedTuple):
 
 
 def propose(
-    edges: Float[Tensor, "rays edges"], density: Float[Tensor, "rays probes"], config: SamplingConfig, jitter: bool
+    edges: Float[Tensor, "rays edges"],
+    density: Float[Tensor, "rays probes"],
+    config: SamplingConfig,
+    jitter: bool,
+    fixed: bool = False,
 ) -> RayIntervals:
     """Draw intervals from remembered density.
 
@@ -172,21 +176,25 @@ def propose(
         density: remembered at the probes, 1/m; a ray whose probes are all zero is left out.
         jitter: random places within strata (training) or the strata's middle (evaluation).
     """
-    return _draw(edges, density.clamp(max=_MAX_PROBED), config.num_proposals, config.explore, jitter)
+    return _draw(edges, density.clamp(max=_MAX_PROBED), config.num_proposals, config.explore, jitter, fixed)
 
 
 def refine(
-    proposed: RayIntervals, density: Float[Tensor, "hits proposals"], config: SamplingConfig, jitter: bool
+    proposed: RayIntervals,
+    density: Float[Tensor, "hits proposals"],
+    config: SamplingConfig,
+    jitter: bool,
+    fixed: bool = False,
 ) -> RayIntervals:
     """Draw the intervals that are rendered from the field's density in proposed ones; arguments as for `propose`."""
-    drawn = _draw(proposed.edges, density.clamp(max=_MAX_PROPOSED), config.num_samples, config.spread, jitter)
+    drawn = _draw(proposed.edges, density.clamp(max=_MAX_PROPOSED), config.num_samples, config.spread, jitter, fixed)
     return RayIntervals(drawn.edges, proposed.ray[drawn.ray])
 
 
-def _draw(edges: Tensor, density: Tensor, num: int, evenly: float, jitter: bool) -> RayIntervals:
+def _draw(edges: Tensor, density: Tensor, num: int, evenly: float, jitter: bool, fixed: bool) -> RayIntervals:
     """`num` intervals of each ray from its volume-rendering weights, a share `evenly` over all that is not empty."""
-    hit = Rows((density > 0).any(1))
-    ray, edges, density = hit.index, hit.of(edges), hit.of(density)
+    hit = Rows((density > 0).any(1), fixed)
+    ray, edges, density = hit.index, hit.gather(edges), hit.gather(density)
     weights = weights_from_density(density, edges.diff(dim=1))
     reached = (density > 0).to(weights.dtype)
     pdf = weights / weights.sum(1, keepdim=True).clamp(min=1e-6)
@@ -210,16 +218,16 @@ def invert_piecewise_linear(
 
 
 def box_interval(
-    origins: Float[Tensor, "rays 3"],
-    directions: Float[Tensor, "rays 3"],
-    lower: Float[Tensor, "rays 3"],
-    upper: Float[Tensor, "rays 3"],
-) -> tuple[Float[Tensor, "rays"], Float[Tensor, "rays"]]:
-    """Where each ray enters and leaves its axis-aligned box; equal where it misses."""
+    origins: Float[Tensor, "*rays 3"],
+    directions: Float[Tensor, "*rays 3"],
+    lower: Float[Tensor, "*#rays 3"],
+    upper: Float[Tensor, "*#rays 3"],
+) -> tuple[Float[Tensor, "*rays"], Float[Tensor, "*rays"]]:
+    """Distances at which each ray enters and leaves its axis-aligned box, metres; equal where the ray misses it."""
     safe = torch.where(directions.abs() < 1e-9, torch.full_like(directions, 1e-9), directions)
     first, second = (lower - origins) / safe, (upper - origins) / safe
-    near = torch.minimum(first, second).amax(1).clamp(min=0)
-    far = torch.maximum(first, second).amin(1)
+    near = torch.minimum(first, second).amax(-1).clamp(min=0)
+    far = torch.maximum(first, second).amin(-1)
     return near, torch.maximum(near, far)
 
 

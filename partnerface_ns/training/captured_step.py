@@ -39,26 +39,27 @@ class _Inputs(NamedTuple):
     states: HeadState
     timesteps: Int[Tensor, "frames"]
     posed: PosedFrames
-    rgb: Float[Tensor, "rays 3"]
-    mask: Float[Tensor, "rays 1"]
+    rgb: Float[Tensor, "frames rays 3"]
+    mask: Float[Tensor, "frames rays 1"]
 
 
 @own_precision()
-def backward(avatar: Avatar, output: RenderOutput, rgb: Tensor, mask: Tensor, num_frames: int) -> StepResult:
+def backward(
+    avatar: Avatar, output: RenderOutput, rgb: Float[Tensor, "frames rays 3"], mask: Float[Tensor, "frames rays 1"]
+) -> StepResult:
     """The backward pass of rendered rays; clipped gradients lie in the parameters' `grad`, which was empty.
 
     Args:
         avatar: has rendered the rays.
-        output: equally many rays of each frame, frame by frame.
+        output: rendered rays.
         rgb: true colours.
         mask: true foreground.
-        num_frames: frames of the batch.
     """
     terms = training_loss(avatar, output, rgb, mask)
     with record_function("backward pass"):
         torch.stack(list(terms.values())).sum().backward()
     norms = clip_gradients(param_groups(avatar))
-    squared_error = (output.rgb.detach() - rgb).square().unflatten(0, (num_frames, -1)).mean((1, 2))
+    squared_error = (output.rgb.detach() - rgb).square().mean((1, 2))
     return StepResult({name: term.detach() for name, term in terms.items()}, squared_error, norms)
 
 
@@ -92,7 +93,7 @@ class CapturedStep:
         Returns:
             The loss terms, the mean squared errors of colours and the norms of gradients, until the next call.
         """
-        kind = (int(self._avatar.stage), len(batch.rgb), len(batch.timesteps), id(self._avatar.skinning))
+        kind = (int(self._avatar.stage), *batch.rgb.shape[:2], id(self._avatar.skinning))
         if kind != self._kind:
             if self._kind is None or kind[-1] != self._kind[-1]:
                 self._posed.clear()
@@ -100,7 +101,7 @@ class CapturedStep:
         device = self._track.expression.device
         rays, timesteps = batch.rays, batch.timesteps.to(device)
         given = _Inputs(
-            Rays(rays.origins.to(device), rays.directions.to(device), rays.frame.to(device)),
+            Rays(rays.origins.to(device), rays.directions.to(device)),
             self._track[timesteps],
             timesteps,
             self._posed_frames(batch.timesteps),
@@ -134,6 +135,6 @@ def _gradients(avatar: Avatar, given: _Inputs) -> tuple[StepResult, list[tuple[T
     """What a step was about, and the parameters that it concerns with their gradients."""
     avatar.zero_grad(set_to_none=True)
     frames = avatar.warp.frames(given.states, given.timesteps, given.posed)
-    output = avatar.render_frames(given.rays, frames, given.timesteps)
-    result = backward(avatar, output, given.rgb, given.mask, len(given.timesteps))
+    output = avatar.render_frames(given.rays, frames, given.timesteps, fixed_shapes=True)
+    result = backward(avatar, output, given.rgb, given.mask)
     return result, [(p, p.grad) for p in avatar.parameters() if p.grad is not None]

@@ -14,8 +14,6 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
-from partnerface_ns.geometry.rows import fixed_shapes
-
 _WARM_UP = 3
 """Inputs that are worked on without a recording, so that libraries set up what they set up once."""
 Inputs, Outputs = TypeVar("Inputs"), TypeVar("Outputs")
@@ -31,7 +29,7 @@ class CapturedWork(Generic[Inputs, Outputs]):
     def __init__(self, work: Callable[[Inputs], Outputs]) -> None:
         """
         Args:
-            work: whose kernels depend on the shapes of its inputs alone, under `fixed_shapes`.
+            work: the function; its kernels must depend on the shapes of its inputs alone.
         """
         self._work, self._num_warm = work, 0
         self._aside: torch.cuda.Stream | None = None
@@ -43,11 +41,10 @@ class CapturedWork(Generic[Inputs, Outputs]):
             return self._on_its_device(given)
 
     def _on_its_device(self, given: Inputs) -> Outputs:
-        with fixed_shapes():
-            if self._num_warm < _WARM_UP:
-                return self._warmed_up(given)
-            if self._graph is None:
-                return self._recorded(given)
+        if self._num_warm < _WARM_UP:
+            return self._warmed_up(given)
+        if self._graph is None:
+            return self._recorded(given)
         for recorded, now in zip(_tensors(self._inputs), _tensors(given), strict=True):
             recorded.copy_(now)
         self._graph.replay()

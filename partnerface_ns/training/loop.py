@@ -45,7 +45,7 @@ class PlainStep:
         avatar.zero_grad(set_to_none=True)
         frames = avatar.warp.frames(self._track[timesteps], timesteps)
         output = avatar.render_frames(batch.rays, frames, timesteps)
-        result = backward(avatar, output, batch.rgb, batch.mask, len(timesteps))
+        result = backward(avatar, output, batch.rgb, batch.mask)
         avatar.end_step(result.finite)
         return result
 
@@ -87,7 +87,7 @@ def steps(
             group["lr"] = LEARNING_RATES[group["name"]] * schedule.learning_rate_factor(step, group["name"])
         batch = sampler.sample(step)
         result = gradients(batch)
-        guard.admit(step, result, [images.frames[i] for i in batch.image.tolist()])
+        guard.admit(step, result, [images.frames[i] for i in batch.image_index.tolist()])
         optimizer.step()
         step += 1
         yield schedule.progress(step), result

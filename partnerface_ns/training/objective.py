@@ -26,7 +26,7 @@ along each axis)."""
 
 @own_precision()
 def training_loss(
-    avatar: Avatar, output: RenderOutput, rgb: Float[Tensor, "rays 3"], mask: Float[Tensor, "rays 1"] | None
+    avatar: Avatar, output: RenderOutput, rgb: Float[Tensor, "*rays 3"], mask: Float[Tensor, "*rays 1"] | None
 ) -> dict[str, Float[Tensor, ""]]:
     """Weighted loss terms; their sum is what training minimises.
 
@@ -96,5 +96,5 @@ def mouth_brightness(
     directions = F.normalize(F.pad(field.view_mean, (0, 1), value=-1.0), dim=0).expand_as(points)
     ambient = points.new_zeros(len(points), field.num_ambient)
     with in_bfloat16(points.device, bfloat16):
-        color = field.color(field.features(field.spaced(points)), directions, ambient)
+        color = field.color(field.features(field.contract(points)), directions, ambient)
     return color.square().mean()

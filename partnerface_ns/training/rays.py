@@ -75,7 +75,7 @@ class RaySampler:
         self._boxes = np.clip(images.boxes, 0, sides[:, None])
 
     def sample(self, step: int) -> RayBatch:
-        """The rays of a step, those of one frame lying together."""
+        """The rays of a step, equally many of each frame."""
         rng = np.random.default_rng((self.seed, step))
         num_images = len(self.images.rgb)
         num_frames = min(self.config.frames_per_batch, num_images)
@@ -86,12 +86,12 @@ class RaySampler:
         rgb = np.stack([self.images.rgb[i][p[:, 0], p[:, 1]] for i, p in zip(chosen, pixels, strict=True)])
         mask = np.stack([self.images.mask[i][p[:, 0], p[:, 1]] for i, p in zip(chosen, pixels, strict=True)])
         return RayBatch(
-            rays=Rays(torch.cat(origins), torch.cat(directions), torch.arange(num_frames).repeat_interleave(per_frame)),
-            image=torch.tensor(chosen),
+            rays=Rays(torch.stack(origins), torch.stack(directions)),
+            image_index=torch.tensor(chosen),
             timesteps=torch.tensor([self.images.frames[i].timestep for i in chosen]),
-            pixels=torch.from_numpy(pixels).flatten(0, 1),
-            rgb=torch.from_numpy(rgb).flatten(0, 1).float() / 255,
-            mask=torch.from_numpy(mask).flatten()[:, None].float() / 255,
+            pixels=torch.from_numpy(pixels),
+            rgb=torch.from_numpy(rgb).float() / 255,
+            mask=torch.from_numpy(mask)[..., None].float() / 255,
         )
 
     def _rays(self, index: int, pixels: np.ndarray) -> tuple[Tensor, Tensor]:

@@ -147,35 +147,40 @@ class InverseSkinning:
         return SkinnedFrames(**vars(posed), T_canonical_torso=T_canonical_torso)
 
     def __call__(
-        self, points: Float[Tensor, "points 3"], frame: Int[Tensor, "points"], frames: SkinnedFrames
+        self,
+        points: Float[Tensor, "points 3"],
+        frame: Int[Tensor, "points"],
+        frames: SkinnedFrames,
+        fixed: bool = False,
     ) -> CanonicalPoints:
         """Canonical place of each point.
 
         Args:
             points: world frame, metres.
             frame: index into `frames` of each point, ascending.
+            fixed: whether shapes are fixed (`geometry/rows.py`).
         """
-        runs = list(enumerate(points.split(run_lengths(frame, frames.displacement.shape[0]))))
+        runs = list(enumerate(points.split(run_lengths(frame, frames.displacement.shape[0], fixed))))
         with torch.no_grad():
-            at_skull = torch.cat([self._undo_face(frames, i, run) for i, run in runs])
-            low = Rows(at_skull[:, 1] < self._torso_top)
-            from_skull = low.of(at_skull)
-        from_torso = low.of(torch.cat([move_points(frames.T_canonical_torso[i], run) for i, run in runs]))
+            at_skull = torch.cat([self._undo_face(frames, i, run, fixed) for i, run in runs])
+            low = Rows(at_skull[:, 1] < self._torso_top, fixed)
+            from_skull = low.gather(at_skull)
+        from_torso = low.gather(torch.cat([move_points(frames.T_canonical_torso[i], run) for i, run in runs]))
         with torch.no_grad():
             # The share is a smooth function of the place that it leads to: two rounds find both.
             share = self.space.torso_share(from_skull)[:, None]
             share = self.space.torso_share(torch.lerp(from_skull, from_torso, share))[:, None]
-        canonical = low.into(at_skull, torch.lerp(from_skull, from_torso, share))
-        return CanonicalPoints(canonical, low.into(at_skull.new_zeros(len(points)), share[:, 0]))
+        canonical = low.scatter(at_skull, torch.lerp(from_skull, from_torso, share))
+        return CanonicalPoints(canonical, low.scatter(at_skull.new_zeros(len(points)), share[:, 0]))
 
-    def _undo_face(self, frames: SkinnedFrames, i: int, points: Tensor) -> Float[Tensor, "points 3"]:
+    def _undo_face(self, frames: SkinnedFrames, i: int, points: Tensor, fixed: bool) -> Float[Tensor, "points 3"]:
         """Canonical place of points of frame i as far as the skull carries them."""
         in_skull = move_points(frames.T_canonical_skull[i], points)
         candidates = in_skull + self._grid.read(frames.displacement[i], in_skull)
         lower, upper = self._loose_box
-        unsure = Rows(((in_skull > lower) & (in_skull < upper)).all(1))
-        nearer = self._nearer_layer(torch.stack([unsure.of(candidate) for candidate in candidates]))
-        return unsure.into(candidates[0], nearer)
+        unsure = Rows(((in_skull > lower) & (in_skull < upper)).all(1), fixed)
+        nearer = self._nearer_layer(torch.stack([unsure.gather(candidate) for candidate in candidates]))
+        return unsure.scatter(candidates[0], nearer)
 
     def _nearer_layer(self, candidates: Float[Tensor, "2 points 3"]) -> Float[Tensor, "points 3"]:
         """Of two places that a point may come from, the one that lies nearer to its own layer's surface.

@@ -27,7 +27,6 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from partnerface_ns.geometry.encodings import FrequencyEncoding
-from partnerface_ns.geometry.rows import shapes_are_fixed
 from partnerface_ns.warp.part_assigner import PartWeights
 
 _ROWS = 512
@@ -141,9 +140,9 @@ class RowsByPart(NamedTuple):
     """Whose each tile is, where no count may decide a shape."""
 
     @staticmethod
-    def of(part: Int[Tensor, "rows"], num_parts: int) -> RowsByPart:
-        """Sort rows by the part of each."""
-        tiled = part.is_cuda or shapes_are_fixed()
+    def of(part: Int[Tensor, "rows"], num_parts: int, fixed: bool = False) -> RowsByPart:
+        """Sort rows by part; a GPU and `fixed` shapes use tiles."""
+        tiled = part.is_cuda or fixed
         tile = _TILE if tiled else _ROWS
         part_in_order, order = part.sort(stable=True)
         bounds = torch.searchsorted(part_in_order, torch.arange(num_parts + 1, device=part.device))
@@ -195,6 +194,7 @@ class PartDeformation(nn.Module):
         frame: Int[Tensor, "points"],
         codes: Float[Tensor, "frames code"],
         parts: PartWeights,
+        fixed: bool = False,
     ) -> Deformation:
         """Offset and ambient coordinates of each point.
 
@@ -203,10 +203,11 @@ class PartDeformation(nn.Module):
             frame: index into `codes` of each point.
             codes: normalised driving codes.
             parts: the parts to evaluate for each point and their weights.
+            fixed: whether shapes are fixed (`geometry/rows.py`).
         """
         num_points, top = parts.index.shape
         flat = parts.index.flatten()
-        sorted_rows = RowsByPart.of(flat, len(self.seeds))
+        sorted_rows = RowsByPart.of(flat, len(self.seeds), fixed)
         owner = sorted_rows.row.div(top, rounding_mode="floor")
         seeds = self.seeds[flat[sorted_rows.row]]
         encoded = self.encoding((points.index_select(0, owner) - seeds) / self.scale)

@@ -64,6 +64,7 @@ class TrackingCorrection(LearnedMotion):
         frame: Int[Tensor, "points"],
         torso: Float[Tensor, "points"],
         T: Float[Tensor, "frames 4 4"],
+        fixed: bool = False,
     ) -> Float[Tensor, "points 3"]:
         """Corrected canonical places, metres.
 
@@ -72,8 +73,9 @@ class TrackingCorrection(LearnedMotion):
             frame: index into `T` of each point, ascending.
             torso: share in [0, 1] in which each point moves with the torso, which is not corrected.
             T: the motion of each frame.
+            fixed: whether shapes are fixed (`geometry/rows.py`).
         """
-        runs = points.split(run_lengths(frame, len(T)))
+        runs = points.split(run_lengths(frame, len(T), fixed))
         moved = torch.cat([move_points(E, run) for run, E in zip(runs, T, strict=True)])
         distance = (points - self.center).norm(dim=-1)
         way = ((distance - self.config.inner) / (self.config.outer - self.config.inner)).clamp(0, 1)

@@ -21,6 +21,7 @@ from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.rigid import rotation_from_axis_angle
 from partnerface_ns.rendering.rays import Rays
 from partnerface_ns.rendering.sampling import SamplingConfig
+from partnerface_ns.training.captured_step import backward
 from partnerface_ns.training.objective import training_loss
 from partnerface_ns.training.optimiser_groups import param_groups
 from partnerface_ns.warp.canonical_space import CanonicalSpaceConfig
@@ -29,20 +30,16 @@ from partnerface_ns.warp.displacement_grid import DisplacementGridConfig
 KINDS = ("parts", "global", "none")
 
 
-def rays_at(frame: int, side: int = 8, half: float = 0.2) -> Rays:
-    """Parallel rays from the front over a square around the head, `side` times `side` of them."""
+def front_rays(num_frames: int = 1, side: int = 8, half: float = 0.2) -> Rays:
+    """Parallel rays from the front over a square around the head, `side` times `side` for each frame."""
     y, x = torch.meshgrid(torch.linspace(half, -half, side), torch.linspace(-half, half, side), indexing="ij")
     origins = torch.stack([x.flatten(), y.flatten(), torch.full((side * side,), 0.8)], -1)
     directions = torch.tensor([[0.0, 0.0, -1.0]]).repeat(side * side, 1)
-    return Rays(origins, directions, torch.full((side * side,), frame))
-
-
-def joined(*rays: Rays) -> Rays:
-    return Rays(*(torch.cat([getattr(r, name) for r in rays]) for name in ("origins", "directions", "frame")))
+    return Rays(origins.expand(num_frames, -1, -1), directions.expand(num_frames, -1, -1))
 
 
 def picked(rays: Rays, index: torch.Tensor) -> Rays:
-    return Rays(rays.origins[index], rays.directions[index], rays.frame[index])
+    return Rays(rays.origins[:, index], rays.directions[:, index])
 
 
 def stirred(avatar: Avatar) -> Avatar:
@@ -60,10 +57,9 @@ def seen(avatar: Avatar, rays: Rays, states: HeadState, timesteps: torch.Tensor 
 def train_step(avatar: Avatar, states: HeadState, mask: bool = True) -> dict[str, torch.Tensor]:
     """Loss terms of the two frames against a grey image, with gradients of their sum."""
     avatar.train().zero_grad()
-    rays = joined(rays_at(0), rays_at(1))
-    rendered = avatar.render(rays, states[:2], torch.arange(2))
-    num = len(rays.frame)
-    terms = training_loss(avatar, rendered, torch.full((num, 3), 0.5), torch.ones(num, 1) if mask else None)
+    rendered = avatar.render(front_rays(2), states[:2], torch.arange(2))
+    grey, foreground = torch.full_like(rendered.rgb, 0.5), torch.ones_like(rendered.accumulation)
+    terms = training_loss(avatar, rendered, grey, foreground if mask else None)
     torch.stack(list(terms.values())).sum().backward()
     return terms
 
@@ -78,10 +74,9 @@ def learns(parameters) -> bool:
 @pytest.mark.parametrize("deformation", KINDS)
 def test_an_evaluation_gives_images_in_their_ranges(make_avatar, tiny_subject, deformation):
     avatar = stirred(make_avatar(deformation=deformation))
-    rays = joined(rays_at(0), rays_at(2))
-    outputs = seen(avatar, rays, tiny_subject.states)
+    outputs = seen(avatar, front_rays(2), tiny_subject.states[::2])
     channels = {"rgb": 3, "accumulation": 1, "depth": 1, "parts": 3, "deformation": 3, "canonical": 3}
-    assert {name: value.shape for name, value in outputs.items()} == {n: (128, c) for n, c in channels.items()}
+    assert {name: value.shape for name, value in outputs.items()} == {n: (2, 64, c) for n, c in channels.items()}
     for name, value in outputs.items():
         assert value.isfinite().all(), name
         if name != "depth":
@@ -98,67 +93,59 @@ def test_a_head_is_opaque_from_the_start_at_the_depth_of_its_skin(make_avatar):
     avatar = make_avatar(subject, space=space, displacement=DisplacementGridConfig(), sampling=SamplingConfig())
     y, x = torch.meshgrid(torch.linspace(0.1, 0.0, 6), torch.linspace(-0.03, 0.03, 5), indexing="ij")
     origins = torch.stack([x.flatten(), y.flatten(), torch.full((30,), 0.5)], -1)
-    rays = Rays(origins, torch.tensor([[0.0, 0.0, -1.0]]).repeat(30, 1), torch.zeros(30, dtype=torch.long))
+    rays = Rays(origins[None], torch.tensor([0.0, 0.0, -1.0]).expand(1, 30, 3))
     outputs = seen(avatar, rays, states)
     assert outputs["accumulation"].min() > 0.95
     triangles = model.template[model.faces].mean(1)
     beside = torch.cdist(origins[:, :2], triangles[:, :2]) > 0.004
     skin = 0.5 - triangles[:, 2].expand(30, -1).masked_fill(beside, -1.0).amax(1)
-    assert_close(outputs["depth"][:, 0], skin, atol=0.012, rtol=0)
+    assert_close(outputs["depth"][0, :, 0], skin, atol=0.012, rtol=0)
 
 
 def test_nothing_is_far_from_the_head(make_avatar, tiny_subject):
-    far = rays_at(0, 2)
-    far = Rays(far.origins + torch.tensor([0.5, 0.5, 0.0]), far.directions, far.frame)
-    beside = seen(make_avatar(), far, tiny_subject.states)
+    far = front_rays(side=2)
+    far = Rays(far.origins + torch.tensor([0.5, 0.5, 0.0]), far.directions)
+    beside = seen(make_avatar(), far, tiny_subject.states[:1])
     assert not beside["accumulation"].any()
-    assert torch.equal(beside["rgb"], torch.tensor(tiny_subject.background).expand(4, 3))
+    assert torch.equal(beside["rgb"], torch.tensor(tiny_subject.background).expand(1, 4, 3))
 
 
 @pytest.mark.parametrize("deformation", KINDS)
 @pytest.mark.parametrize("training", [False, True])
 def test_rays_that_all_miss_see_the_background(make_avatar, tiny_subject, deformation, training):
     avatar = make_avatar(deformation=deformation, schedule="soft").train(training)
-    away = Rays(torch.tensor([[3.0, 0.0, 0.8]]), torch.tensor([[0.0, 0.0, -1.0]]), torch.zeros(1, dtype=torch.long))
+    away = Rays(torch.tensor([[[3.0, 0.0, 0.8]]]), torch.tensor([[[0.0, 0.0, -1.0]]]))
     outputs = avatar.render(away, tiny_subject.states[:1])
-    assert torch.equal(outputs.rgb, torch.tensor([tiny_subject.background]))
+    assert torch.equal(outputs.rgb, torch.tensor([[tiny_subject.background]]))
     assert outputs.depth == 0
 
 
 def test_the_background_shows_through_as_far_as_the_head_lets_it(make_avatar, tiny_subject):
     avatar = make_avatar()
-    rays = rays_at(0)
-    light, dark = seen(avatar, rays, tiny_subject.states), None
+    light = seen(avatar, front_rays(), tiny_subject.states[:1])
     avatar.background.zero_()
-    dark = seen(avatar, rays, tiny_subject.states)
+    dark = seen(avatar, front_rays(), tiny_subject.states[:1])
     through = (1 - light["accumulation"]) * torch.tensor(tiny_subject.background)
     assert_close(light["rgb"] - dark["rgb"], through, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("deformation", KINDS)
 def test_rays_do_not_touch_each_other(make_avatar, tiny_subject, deformation):
-    """In pieces, shuffled over frames, and each frame alone, they see what they see together."""
+    """In chunks, shuffled, and each frame alone, they see what they see together."""
     avatar = stirred(make_avatar(deformation=deformation, schedule="soft"))
-    rays = joined(rays_at(0), rays_at(1), rays_at(2))
+    rays = front_rays(3)
     together = seen(avatar, rays, tiny_subject.states, torch.arange(3))
-    pieces = [seen(avatar, picked(rays, i), tiny_subject.states, torch.arange(3)) for i in torch.arange(192).split(50)]
-    alone = [seen(avatar, rays_at(0), tiny_subject.states[i : i + 1], torch.tensor([i])) for i in range(3)]
-    shuffle = torch.randperm(192)
+    chunks = [seen(avatar, picked(rays, i), tiny_subject.states, torch.arange(3)) for i in torch.arange(64).split(20)]
+    alone = [seen(avatar, front_rays(), tiny_subject.states[i : i + 1], torch.tensor([i])) for i in range(3)]
+    shuffle = torch.randperm(64)
     shuffled = seen(avatar, picked(rays, shuffle), tiny_subject.states, torch.arange(3))
+    with torch.no_grad():
+        split = avatar.render(rays, tiny_subject.states, torch.arange(3), rays_at_once=50).images()
     for name, value in together.items():
-        assert_close(torch.cat([p[name] for p in pieces]), value, atol=1e-5, rtol=0)
-        assert_close(torch.cat([a[name] for a in alone]), value, atol=1e-5, rtol=0)
-        assert_close(shuffled[name], value[shuffle], atol=1e-5, rtol=0)
-
-
-def test_training_renders_are_shuffled_back_too(make_avatar, tiny_subject):
-    avatar = make_avatar(deformation="none").train()
-    rays = joined(rays_at(0), rays_at(1))
-    shuffle = torch.randperm(128)
-    mask = avatar.render(picked(rays, shuffle), tiny_subject.states[:2]).samples.optical_depth > 0
-    straight = avatar.render(rays, tiny_subject.states[:2]).samples.optical_depth > 0
-    assert (mask == straight[shuffle]).float().mean() > 0.95, "samples are random, the silhouette is not"
-    assert (mask == straight).float().mean() < 0.9
+        assert_close(torch.cat([chunk[name] for chunk in chunks], 1), value, atol=1e-5, rtol=0)
+        assert_close(torch.cat([frame[name] for frame in alone]), value, atol=1e-5, rtol=0)
+        assert_close(shuffled[name], value[:, shuffle], atol=1e-5, rtol=0)
+        assert_close(split[name], value, atol=1e-5, rtol=0)
 
 
 def test_head_and_camera_moved_together_see_the_same(make_avatar, tiny_subject):
@@ -166,12 +153,12 @@ def test_head_and_camera_moved_together_see_the_same(make_avatar, tiny_subject):
     config = make_avatar().config
     still = {name: replace(getattr(config, name), enabled=False) for name in ("torso", "correction")}
     avatar = stirred(make_avatar(**still))
-    state, rays = HeadState.neutral(4, (1,)), rays_at(0)
+    state, rays = HeadState.neutral(4, (1,)), front_rays()
     turn = rotation_from_axis_angle(torch.tensor([0.3, 0.8, -0.2]))
     root = (tiny_subject.model.joint_regressor @ tiny_subject.model.template)[0]
     shift = torch.tensor([0.5, -0.2, 0.1])
     moved = replace(state, rotation=torch.tensor([[0.3, 0.8, -0.2]]), translation=(turn @ root + shift - root)[None])
-    other = Rays(rays.origins @ turn.T + shift, rays.directions @ turn.T, rays.frame)
+    other = Rays(rays.origins @ turn.T + shift, rays.directions @ turn.T)
     before, after = seen(avatar, rays, state), seen(avatar, other, moved)
     assert (before["accumulation"] > 0.5).sum() > 10
     # Boxes around the head differ, and with them the probes.
@@ -182,8 +169,8 @@ def test_head_and_camera_moved_together_see_the_same(make_avatar, tiny_subject):
 def test_the_torsos_residual_counts_where_timesteps_are_given(make_avatar, tiny_subject):
     avatar = make_avatar()
     avatar.torso.residual.data[1] = torch.tensor([0.0, 0.0, 0.0, 0.5, 0.0, 0.0])
-    rays = rays_at(0, side=12, half=0.3)
-    rays = Rays(rays.origins - torch.tensor([0.0, 0.1, 0.0]), rays.directions, rays.frame)
+    rays = front_rays(side=12, half=0.3)
+    rays = Rays(rays.origins - torch.tensor([0.0, 0.1, 0.0]), rays.directions)
     state = tiny_subject.states[1:2]
     known, unknown = seen(avatar, rays, state, torch.tensor([1])), seen(avatar, rays, state)
     other = seen(avatar, rays, state, torch.tensor([0]))
@@ -210,9 +197,8 @@ def with_mouth(subject: Subject) -> Subject:
 
 def test_every_weight_scales_its_term(make_avatar, tiny_subject):
     avatar = stirred(make_avatar(with_mouth(tiny_subject), schedule="soft"))
-    rays = rays_at(0)
-    rendered = avatar.train().render(rays, tiny_subject.states[:1], torch.zeros(1, dtype=torch.long))
-    target, mask = torch.zeros(64, 3), torch.ones(64, 1)
+    rendered = avatar.train().render(front_rays(), tiny_subject.states[:1], torch.zeros(1, dtype=torch.long))
+    target, mask = torch.zeros(1, 64, 3), torch.ones(1, 64, 1)
 
     def loss() -> dict[str, torch.Tensor]:
         torch.manual_seed(1)  # the inside of the mouth is looked at in random places
@@ -239,28 +225,28 @@ def test_what_nobody_sees_inside_the_mouth_gets_dark(make_avatar, tiny_subject):
     assert len(at)
 
     def color() -> torch.Tensor:
-        features = avatar.field.features(avatar.field.spaced(at))
+        features = avatar.field.features(avatar.field.contract(at))
         return avatar.field.color(features, torch.zeros(len(at), 3), torch.zeros(len(at), avatar.field.num_ambient))
 
     optimizer = torch.optim.Adam(avatar.field.parameters(), 1e-2)
     assert color().mean() > 0.3
     for _ in range(60):
         optimizer.zero_grad()
-        rendered = avatar.render(rays_at(0, side=2), tiny_subject.states[:1])
-        training_loss(avatar, rendered, torch.ones(4, 3), None)["mouth"].backward()
+        rendered = avatar.render(front_rays(side=2), tiny_subject.states[:1])
+        training_loss(avatar, rendered, torch.ones(1, 4, 3), None)["mouth"].backward()
         optimizer.step()
     assert color().mean() < 0.1
     avatar.config.losses.mouth_weight = 0
     assert "mouth" not in training_loss(
-        avatar, avatar.render(rays_at(0), tiny_subject.states[:1]), torch.ones(64, 3), None
+        avatar, avatar.render(front_rays(), tiny_subject.states[:1]), torch.ones(1, 64, 3), None
     )
 
 
 def test_evaluated_rays_have_the_colour_term_alone(make_avatar, tiny_subject):
     avatar = make_avatar()
     with torch.no_grad():
-        rendered = avatar.eval().render(rays_at(0), tiny_subject.states)
-    assert set(training_loss(avatar, rendered, torch.zeros(64, 3), torch.ones(64, 1))) == {"color"}
+        rendered = avatar.eval().render(front_rays(), tiny_subject.states[:1])
+    assert set(training_loss(avatar, rendered, torch.zeros(1, 64, 3), torch.ones(1, 64, 1))) == {"color"}
 
 
 @pytest.mark.parametrize("deformation", KINDS)
@@ -314,14 +300,14 @@ def test_a_motion_that_is_switched_off_does_not_learn(make_avatar, tiny_subject,
 
 def test_the_deformation_starts_as_the_identity_and_leaves_the_torso_alone(make_avatar, tiny_subject):
     avatar = make_avatar()
-    assert not seen(avatar, rays_at(0), tiny_subject.states)["deformation"].any()
+    assert not seen(avatar, front_rays(), tiny_subject.states[:1])["deformation"].any()
     avatar.deformation.networks.output.data.normal_()
-    low = rays_at(0, side=6, half=0.03)
-    chest = Rays(low.origins - torch.tensor([0.0, 0.27, 0.0]), low.directions, low.frame)
-    outputs = seen(avatar, chest, tiny_subject.states)
+    low = front_rays(side=6, half=0.03)
+    chest = Rays(low.origins - torch.tensor([0.0, 0.27, 0.0]), low.directions)
+    outputs = seen(avatar, chest, tiny_subject.states[:1])
     assert outputs["accumulation"].max() > 0.9
     assert not outputs["deformation"].any()
-    assert seen(avatar, low, tiny_subject.states)["deformation"].max() > 0.1
+    assert seen(avatar, low, tiny_subject.states[:1])["deformation"].max() > 0.1
 
 
 def test_noise_on_the_code_is_for_training(make_avatar, tiny_subject, monkeypatch):
@@ -332,8 +318,8 @@ def test_noise_on_the_code_is_for_training(make_avatar, tiny_subject, monkeypatc
     def two_images(code_noise: float, training: bool) -> list[torch.Tensor]:
         torch.manual_seed(0)
         avatar = stirred(make_avatar(code_noise=code_noise)).train(training)
-        frames = avatar.warp.frames(tiny_subject.states)
-        return [avatar.render_frames(rays_at(0), frames).rgb for _ in range(2)]
+        frames = avatar.warp.frames(tiny_subject.states[:1])
+        return [avatar.render_frames(front_rays(), frames).rgb for _ in range(2)]
 
     for code_noise, training in ((0.0, True), (5.0, False)):
         first, second = two_images(code_noise, training)
@@ -352,7 +338,7 @@ def test_density_is_looked_at_anew_every_few_steps(make_avatar, tiny_subject):
         remembered.append(avatar.grid.density.clone())
     changes = [not torch.equal(a, b) for a, b in pairwise(remembered)]
     assert changes == [False, False, True, False]
-    seen(avatar, rays_at(0), tiny_subject.states)
+    seen(avatar, front_rays(), tiny_subject.states[:1])
     assert torch.equal(avatar.grid.density, remembered[-1]) and int(avatar.step) == 5
 
 
@@ -363,7 +349,7 @@ def test_both_precisions_render_about_the_same(make_avatar, tiny_subject, monkey
     fine = make_avatar()
     coarse = make_avatar(bfloat16=True)
     coarse.load_state_dict(fine.state_dict())
-    a, b = (seen(avatar, rays_at(0), tiny_subject.states)["rgb"] for avatar in (fine, coarse))
+    a, b = (seen(avatar, front_rays(), tiny_subject.states[:1])["rgb"] for avatar in (fine, coarse))
     assert_close(a, b, atol=0.03, rtol=0)
     assert not torch.equal(a, b) and set(asked) == {"cpu"}
     train_step(coarse, tiny_subject.states)
@@ -376,7 +362,7 @@ def test_bfloat16_is_left_where_hardware_does_not_multiply_it(make_avatar, tiny_
     coarse = make_avatar(bfloat16=True)
     coarse.load_state_dict(fine.state_dict())
     monkeypatch.setattr(precision, "multiplies_bfloat16", lambda device: False)
-    a, b = (seen(avatar, rays_at(0), tiny_subject.states)["rgb"] for avatar in (fine, coarse))
+    a, b = (seen(avatar, front_rays(), tiny_subject.states[:1])["rgb"] for avatar in (fine, coarse))
     assert torch.equal(a, b)
 
 
@@ -389,9 +375,9 @@ def test_an_autocast_around_the_avatar_changes_nothing(make_avatar, tiny_subject
         avatar.load_state_dict(start)
         torch.manual_seed(5)
         with torch.autocast("cpu", torch.bfloat16, enabled=outer):
-            rendered = avatar.train().render(rays_at(0), tiny_subject.states[:1], torch.zeros(1, dtype=torch.long))
-            result = backward(avatar, rendered, torch.full((64, 3), 0.5), torch.ones(64, 1), 1)
-            image = seen(avatar, rays_at(1), tiny_subject.states)
+            rendered = avatar.train().render(front_rays(), tiny_subject.states[:1], torch.zeros(1, dtype=torch.long))
+            result = backward(avatar, rendered, torch.full((1, 64, 3), 0.5), torch.ones(1, 64, 1))
+            image = seen(avatar, front_rays(), tiny_subject.states[1:2])
         gradients = {name: p.grad.clone() for name, p in avatar.named_parameters() if p.grad is not None}
         found.append((result.terms, gradients, image, avatar.grid.density.clone()))
         avatar.zero_grad()
@@ -413,11 +399,11 @@ def test_an_avatar_renders_the_same_in_another_ones_place(make_avatar, tiny_subj
     other = make_avatar(stranger)
     states = tiny_subject.states
     assert not torch.allclose(
-        seen(other, rays_at(0), states)["rgb"], seen(avatar, rays_at(0), states)["rgb"], atol=0.01
+        seen(other, front_rays(3), states)["rgb"], seen(avatar, front_rays(3), states)["rgb"], atol=0.01
     )
     other.load_state_dict(avatar.state_dict())
     for timesteps in (None, torch.arange(3)):
-        expected, found = (seen(a, rays_at(1), states, timesteps) for a in (avatar, other))
+        expected, found = (seen(a, front_rays(3), states, timesteps) for a in (avatar, other))
         for name in expected:
             assert_close(found[name], expected[name])
     assert int(other.stage) == SOFT and int(other.step) == 1

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-
 import pytest
 import torch
 
-from partnerface_ns.geometry.rows import Rows, fixed_shapes, run_lengths
+from partnerface_ns.geometry.rows import Rows, run_lengths
 from partnerface_ns.rendering.rays import Rays
 from partnerface_ns.training.objective import training_loss
 
@@ -29,17 +27,16 @@ def avatar(request, make_avatar):
 @pytest.fixture
 def rays():
     """Rays of three frames, some of which miss the person and some of which meet the torso."""
-    origins = torch.tensor([0.0, 0.0, 0.8]).expand(NUM_FRAMES * PER_FRAME, 3)
-    aims = (torch.rand(NUM_FRAMES * PER_FRAME, 3) - torch.tensor([0.5, 0.7, 0.5])) * torch.tensor([0.6, 0.8, 0.0])
-    frame = torch.arange(NUM_FRAMES).repeat_interleave(PER_FRAME)
-    return Rays(origins, torch.nn.functional.normalize(aims - origins, dim=-1), frame)
+    origins = torch.tensor([0.0, 0.0, 0.8]).expand(NUM_FRAMES, PER_FRAME, 3)
+    aims = (torch.rand(NUM_FRAMES, PER_FRAME, 3) - torch.tensor([0.5, 0.7, 0.5])) * torch.tensor([0.6, 0.8, 0.0])
+    return Rays(origins, torch.nn.functional.normalize(aims - origins, dim=-1))
 
 
-def losses_and_gradients(avatar, rays, states):
+def losses_and_gradients(avatar, rays, states, fixed_shapes=False):
     avatar.zero_grad()
     timesteps = torch.arange(NUM_FRAMES)
-    rendered = avatar.render_frames(rays, avatar.warp.frames(states, timesteps), timesteps)
-    terms = training_loss(avatar, rendered, torch.full((len(rays.frame), 3), 0.3), torch.ones(len(rays.frame), 1))
+    rendered = avatar.render_frames(rays, avatar.warp.frames(states, timesteps), timesteps, fixed_shapes)
+    terms = training_loss(avatar, rendered, torch.full_like(rendered.rgb, 0.3), torch.ones_like(rendered.accumulation))
     sum(terms.values()).backward()
     return terms, {name: p.grad for name, p in avatar.named_parameters() if p.grad is not None}
 
@@ -52,8 +49,7 @@ def test_results_are_the_same(avatar, rays, tiny_subject, monkeypatch, training)
         monkeypatch.setattr(torch, "randint", lambda high, size, device=None: torch.arange(size[0]) % high)
     avatar.train(training)
     terms, gradients = losses_and_gradients(avatar, rays, tiny_subject.states)
-    with fixed_shapes():
-        fixed_terms, fixed_gradients = losses_and_gradients(avatar, rays, tiny_subject.states)
+    fixed_terms, fixed_gradients = losses_and_gradients(avatar, rays, tiny_subject.states, fixed_shapes=True)
     assert terms.keys() == fixed_terms.keys()
     for name in terms:
         torch.testing.assert_close(fixed_terms[name], terms[name], rtol=1e-4, atol=1e-7, msg=name)
@@ -65,31 +61,27 @@ def test_results_are_the_same(avatar, rays, tiny_subject, monkeypatch, training)
 
 def test_no_shape_depends_on_what_rays_see(avatar, rays, tiny_subject):
     """Shapes of all that autograd keeps are the same for rays at the face and for rays past it."""
-    away = Rays(rays.origins, rays.directions * torch.tensor([1.0, 1.0, -1.0]), rays.frame)
+    away = Rays(rays.origins, rays.directions * torch.tensor([1.0, 1.0, -1.0]))
     seen = []
     for given in (rays, away):
         shapes: list[torch.Size] = []
-        with (
-            fixed_shapes(),
-            torch.autograd.graph.saved_tensors_hooks(lambda t, s=shapes: s.append(t.shape) or t, lambda t: t),
-        ):
-            losses_and_gradients(avatar.train(), given, tiny_subject.states)
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, s=shapes: s.append(t.shape) or t, lambda t: t):
+            losses_and_gradients(avatar.train(), given, tiny_subject.states, fixed_shapes=True)
         seen.append(shapes)
     assert seen[0] == seen[1] and len(seen[0]) > 20
 
 
-@pytest.mark.parametrize(("fixed", "room", "computed"), [(False, None, 2), (True, None, 4), (True, 3, 3), (True, 2, 2)])
-def test_rows_are_taken_and_put_back(fixed, room, computed):
+@pytest.mark.parametrize(
+    ("fixed", "capacity", "computed"), [(False, None, 2), (True, None, 4), (True, 3, 3), (True, 2, 2)]
+)
+def test_rows_are_taken_and_put_back(fixed, capacity, computed):
     holds, values = torch.tensor([True, False, True, False]), torch.arange(8.0).view(4, 2)
     expected = torch.tensor([[0.0, -1.0], [2.0, 3.0], [-4.0, -5.0], [6.0, 7.0]])
-    with fixed_shapes() if fixed else nullcontext():
-        rows = Rows(holds, room)
-    assert len(rows.of(values)) == len(rows.index) == computed
-    assert torch.equal(rows.into(values, -rows.of(values)), expected)
+    rows = Rows(holds, fixed, capacity)
+    assert len(rows.gather(values)) == len(rows.index) == computed
+    assert torch.equal(rows.scatter(values, -rows.gather(values)), expected)
 
 
 def test_runs_are_counted_or_equal():
     assert run_lengths(torch.tensor([0, 0, 0, 2]), 3) == [3, 0, 1]
-    with fixed_shapes():
-        assert run_lengths(torch.zeros(6, dtype=torch.long), 3) == [2, 2, 2]
-    assert run_lengths(torch.tensor([0, 0]), 2) == [2, 0], "no longer fixed"
+    assert run_lengths(torch.zeros(6, dtype=torch.long), 3, fixed=True) == [2, 2, 2]

@@ -1,4 +1,4 @@
-"""Images of a prepared avatar against those of the avatar itself."""
+"""Images of a baked avatar against those of the avatar itself."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from partnerface_ns.avatar.render_output import RenderOutput
 from partnerface_ns.baked.baked_avatar import BakedAvatar
 from partnerface_ns.baked.capacity import Capacity
 from partnerface_ns.baked.config import BakedConfig
-from partnerface_ns.baked.image import Painter, View, quantiles
+from partnerface_ns.baked.renderer import BakedRenderer, View, quantiles
 from partnerface_ns.common import precision
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.camera import Intrinsics, rays_through_pixels
-from partnerface_ns.geometry.rows import fixed_shapes
 from partnerface_ns.rendering.rays import Rays
 from partnerface_ns.training.cuda_graph import CapturedWork
 
@@ -55,14 +54,14 @@ def camera_rays(focal_length: float = 40.0) -> tuple[torch.Tensor, torch.Tensor]
 
 def exactly(avatar: Avatar, rays, state: HeadState, timesteps: torch.Tensor | None = None) -> RenderOutput:
     origin, directions = rays
-    frame = torch.zeros(len(directions), dtype=torch.long)
+    rays = Rays(origin.expand_as(directions)[None], directions[None])
     with torch.no_grad():
-        return avatar.render(Rays(origin.expand_as(directions), directions, frame), state, timesteps)
+        return avatar.render(rays, state, timesteps).squeeze_frame()
 
 
-@pytest.mark.parametrize("moment", range(3))
-def test_it_shows_nearly_what_the_avatar_shows(avatar, rays, tiny_subject, moment):
-    state = tiny_subject.states[moment : moment + 1]
+@pytest.mark.parametrize("timestep", range(3))
+def test_it_shows_nearly_what_the_avatar_shows(avatar, rays, tiny_subject, timestep):
+    state = tiny_subject.states[timestep : timestep + 1]
     expected = exactly(avatar, rays, state)
     found = BakedAvatar(avatar, SMALL).render(*rays, state)
     assert list(found.images()) == list(expected.images())
@@ -76,11 +75,11 @@ def test_it_shows_nearly_what_the_avatar_shows(avatar, rays, tiny_subject, momen
 
 
 def test_expression_and_timestep_count(avatar, rays, tiny_subject):
-    prepared = BakedAvatar(avatar, SMALL)
-    rest, speaking = (prepared.render(*rays, tiny_subject.states[i : i + 1]).rgb for i in (0, 1))
+    baked = BakedAvatar(avatar, SMALL)
+    rest, speaking = (baked.render(*rays, tiny_subject.states[i : i + 1]).rgb for i in (0, 1))
     assert (rest - speaking).abs().max() > 0.05
     avatar.torso.residual.data.normal_(std=0.3)
-    own = prepared.render(*rays, tiny_subject.states[:1], torch.tensor([0])).rgb
+    own = baked.render(*rays, tiny_subject.states[:1], torch.tensor([0])).rgb
     assert (rest - own).abs().max() > 0.05
 
 
@@ -93,7 +92,7 @@ def test_rays_beside_the_head_show_the_background(avatar, rays, tiny_subject):
     assert not away.accumulation.any()
 
 
-def test_a_image_that_cuts_the_head_is_right_up_to_its_border(avatar, tiny_subject):
+def test_an_image_that_cuts_the_head_is_right_up_to_its_border(avatar, tiny_subject):
     state, rays = tiny_subject.states[:1], camera_rays(focal_length=150.0)
     expected = exactly(avatar, rays, state)
     assert expected.accumulation.min() > 0.9, "the head fills the image"
@@ -122,7 +121,7 @@ def test_a_camera_anywhere_else_sees_the_head(avatar, tiny_subject, place):
 
 
 @pytest.mark.parametrize("changes", [{"deformation": "none"}, {"deformation": "global"}, {"bfloat16": True}], ids=str)
-def test_every_kind_of_avatar_can_be_prepared(make_avatar, rays, tiny_subject, changes, monkeypatch):
+def test_every_kind_of_avatar_can_be_baked(make_avatar, rays, tiny_subject, changes, monkeypatch):
     monkeypatch.setattr(precision, "multiplies_bfloat16", lambda device: True)
     avatar = make_avatar(**changes).eval()
     avatar.config.torso.enabled = avatar.config.correction.enabled = False
@@ -140,15 +139,15 @@ def test_samples_are_followed_where_mouth_or_eyes_can_be_seen(avatar, rays, tiny
     state = tiny_subject.states[:1]
     view = View(origin * turned, directions * turned, state, avatar.skinning.head.pose(state), None)
     with torch.no_grad():
-        taken = Capacity.of(Painter(avatar, SMALL).draw(view).counts)
+        taken = Capacity.of(BakedRenderer(avatar, SMALL).render(view).counts)
     assert taken.hit > 100 and (taken.exact > 0) == any_followed
 
 
 def test_chunks_change_nothing(avatar, rays, tiny_subject, monkeypatch):
-    prepared, state = BakedAvatar(avatar, SMALL), tiny_subject.states[1:2]
-    whole = prepared.render(*rays, state).rgb
-    monkeypatch.setattr("partnerface_ns.baked.image.RAYS_ON_CPU", 1000)
-    assert_close(prepared.render(*rays, state).rgb, whole, atol=1e-5, rtol=0)
+    baked, state = BakedAvatar(avatar, SMALL), tiny_subject.states[1:2]
+    whole = baked.render(*rays, state).rgb
+    monkeypatch.setattr("partnerface_ns.baked.renderer.RAYS_ON_CPU", 1000)
+    assert_close(baked.render(*rays, state).rgb, whole, atol=1e-5, rtol=0)
 
 
 def test_more_samples_come_nearer(avatar, rays, tiny_subject):
@@ -171,18 +170,18 @@ def test_quantiles_stand_for_equal_shares():
     assert_close(quantiles(points, torch.zeros(2, 5), 3).isfinite().all(), torch.tensor(True))
 
 
-@pytest.mark.parametrize("moment", range(3))
-def test_with_fixed_shapes_it_is_as_near(avatar, rays, tiny_subject, moment):
+@pytest.mark.parametrize("timestep", range(3))
+def test_with_fixed_shapes_it_is_as_close(avatar, rays, tiny_subject, timestep):
     """Not the same: the lattice is larger."""
-    state, prepared = tiny_subject.states[moment : moment + 1], BakedAvatar(avatar, SMALL)
-    expected, counted = exactly(avatar, rays, state), prepared.render(*rays, state)
-    view, images = View(*rays, state, avatar.skinning.head.pose(state), None), Painter(avatar, SMALL)
+    state, baked = tiny_subject.states[timestep : timestep + 1], BakedAvatar(avatar, SMALL)
+    expected, counted = exactly(avatar, rays, state), baked.render(*rays, state)
+    view, images = View(*rays, state, avatar.skinning.head.pose(state), None), BakedRenderer(avatar, SMALL)
     with torch.no_grad():
-        taken = Capacity.of(images.draw(view).counts)
-    with fixed_shapes(), torch.no_grad():
-        drawn = images.draw(view, taken.grown())
+        taken = Capacity.of(images.render(view).counts)
+    with torch.no_grad():
+        drawn = images.render(view, taken.with_headroom())
     found = drawn.output
-    assert taken.grown().holds(Capacity.of(drawn.counts)) and found.images().keys() == counted.images().keys()
+    assert taken.with_headroom().holds(Capacity.of(drawn.counts)) and found.images().keys() == counted.images().keys()
     for name in ("rgb", "accumulation"):
         errors = [(getattr(o, name) - getattr(expected, name)).abs().mean() for o in (counted, found)]
         assert errors[1] < 1.2 * errors[0] + 1e-4, name
@@ -199,39 +198,38 @@ def recordings(monkeypatch) -> list[CapturedWork]:
             made.append(self)
 
         def __call__(self, given):
-            with fixed_shapes():
-                return self._work(given)
+            return self._work(given)
 
     monkeypatch.setattr("partnerface_ns.baked.baked_avatar.CapturedWork", Unrecorded)
     return made
 
 
-def test_a_image_finds_room_soon(avatar, tiny_subject, recordings, monkeypatch):
+def test_an_image_finds_room_soon(avatar, tiny_subject, recordings, monkeypatch):
     """Even where a recording's larger lattice holds more than the plain image's said."""
-    monkeypatch.setattr("partnerface_ns.baked.capacity._MORE_ROWS", 1.0)
-    prepared, state = BakedAvatar(avatar, SMALL), tiny_subject.states[:1]
+    monkeypatch.setattr("partnerface_ns.baked.capacity._ROWS_HEADROOM", 1.0)
+    baked, state = BakedAvatar(avatar, SMALL), tiny_subject.states[:1]
     view = View(*camera_rays(), state, avatar.skinning.head.pose(state), None)
     found = []
     for _ in range(8):
         with torch.no_grad():
-            prepared._played(view)
+            baked._replay(view)
         found.append(len(recordings))
     assert found[5] == found[7], "the later images are played"
 
 
 def test_recordings_are_kept_for_a_few_sizes(avatar, tiny_subject, recordings):
     made = recordings
-    prepared, state = BakedAvatar(avatar, SMALL), tiny_subject.states[:1]
+    baked, state = BakedAvatar(avatar, SMALL), tiny_subject.states[:1]
     origin, directions = camera_rays()
     head = avatar.skinning.head.pose(state)
     for stride, expected in ((1, 1), (2, 2), (1, 2), (3, 3), (4, 4), (1, 4), (2, 5)):
         view = View(origin, directions[::stride], state, head, None)
         with torch.no_grad():
-            found = prepared._played(view).rgb
+            found = baked._replay(view).rgb
         assert len(made) == expected
-        assert (found - prepared.render(origin, directions[::stride], state).rgb).abs().mean() < 0.01
+        assert (found - baked.render(origin, directions[::stride], state).rgb).abs().mean() < 0.01
     _, closer = camera_rays(160.0)  # eyes and mouth take more of the image than there is room for
     with torch.no_grad():
-        found = prepared._played(View(origin, closer, state, head, None)).rgb
+        found = baked._replay(View(origin, closer, state, head, None)).rgb
     assert len(made) == 6
-    assert (found - prepared.render(origin, closer, state).rgb).abs().mean() < 0.02
+    assert (found - baked.render(origin, closer, state).rgb).abs().mean() < 0.02

@@ -23,22 +23,22 @@ def avatar(make_avatar) -> Avatar:
 
 
 def offsets(avatar: Avatar, points: torch.Tensor, state: HeadState) -> torch.Tensor:
-    """In the field's spacing."""
+    """In contracted coordinates."""
     canonical = CanonicalPoints(points, avatar.skinning.space.torso_share(points))
     moved = avatar.warp.deform(canonical, torch.zeros(len(points), dtype=torch.long), state)
-    return avatar.field.spaced(moved.points) - avatar.field.spaced(points)
+    return avatar.field.contract(moved.points) - avatar.field.contract(points)
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("moment", [0, 1])
-def test_finer_nodes_come_nearer(avatar, tiny_subject, moment):
+@pytest.mark.parametrize("timestep", [0, 1])
+def test_finer_nodes_come_nearer(avatar, tiny_subject, timestep):
     points = LOWER + torch.rand(500, 3) * (UPPER - LOWER)
-    spaced, state = avatar.field.spaced(points), tiny_subject.states[moment : moment + 1]
+    contracted, state = avatar.field.contract(points), tiny_subject.states[timestep : timestep + 1]
     expected = offsets(avatar, points, state)
     errors = []
     for spacing in (0.02, 0.005):
         baked = BakedDeformation(avatar, LOWER, UPPER, spacing)
-        found = baked.moved(baked.at_moment(state), spaced) - spaced
+        found = baked.deform(baked.offsets(avatar.warp, state), contracted) - contracted
         errors.append((found - expected).abs().mean() / expected.abs().mean())
     assert errors[1] < 0.05 and errors[1] < 0.3 * errors[0]
 
@@ -47,14 +47,14 @@ def test_finer_nodes_come_nearer(avatar, tiny_subject, moment):
 def test_nodes_hold_the_deformation_itself(avatar, tiny_subject):
     baked, state = BakedDeformation(avatar, LOWER, UPPER, 0.02), tiny_subject.states[1:2]
     corners = torch.stack([LOWER, UPPER])
-    spaced = avatar.field.spaced(corners)
-    found = baked.moved(baked.at_moment(state), spaced) - spaced
+    contracted = avatar.field.contract(corners)
+    found = baked.deform(baked.offsets(avatar.warp, state), contracted) - contracted
     assert_close(found, offsets(avatar, corners, state), atol=1e-5, rtol=0)
-    beyond = spaced + torch.tensor([[-0.3, -0.3, -0.3], [0.3, 0.3, 0.3]])
-    assert_close(baked.moved(baked.at_moment(state), beyond) - beyond, found, atol=1e-5, rtol=0)
+    beyond = contracted + torch.tensor([[-0.3, -0.3, -0.3], [0.3, 0.3, 0.3]])
+    assert_close(baked.deform(baked.offsets(avatar.warp, state), beyond) - beyond, found, atol=1e-5, rtol=0)
 
 
 def test_a_box_holds_what_lies_within(avatar):
     baked = BakedDeformation(avatar, LOWER, UPPER, 0.02)
     places = torch.stack([(LOWER + UPPER) / 2, LOWER + 1e-3, LOWER - 1e-3, torch.tensor([0.0, 0.0, 0.13])])
-    assert baked.holds(avatar.field.spaced(places)).tolist() == [True, True, False, False]
+    assert baked.contains(avatar.field.contract(places)).tolist() == [True, True, False, False]

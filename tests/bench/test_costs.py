@@ -33,7 +33,7 @@ def operations(capture, variant: str) -> int:
     rays = rays_of_image(frame.camera, torch.device("cpu"))
     with FlopCounterMode(display=False) as counter:
         rendered = avatar.render(rays, capture.track[timesteps], timesteps)
-        terms = training_loss(avatar, rendered, torch.zeros(len(rays.frame), 3), torch.ones(len(rays.frame), 1))
+        terms = training_loss(avatar, rendered, torch.zeros_like(rendered.rgb), torch.ones_like(rendered.accumulation))
         sum(terms.values()).backward()
     return counter.get_total_flops()
 

@@ -57,11 +57,10 @@ def test_pixels_are_the_avatars_rays(player, capture):
     row, column = 9, 6
     intrinsics = Intrinsics(camera.fl_x, camera.fl_y, camera.cx, camera.cy)
     center = torch.tensor([[column + 0.5, row + 0.5]])
-    rays = Rays(
-        *rays_through_pixels(center, intrinsics, torch.from_numpy(camera.T_world_camera).float()), torch.tensor([0])
-    )
+    origins, directions = rays_through_pixels(center, intrinsics, torch.from_numpy(camera.T_world_camera).float())
+    rays = Rays(origins[None], directions[None])
     with torch.no_grad():
-        expected = player.avatar.render(rays, HeadState.stack([state])).rgb[0]
+        expected = player.avatar.render(rays, HeadState.stack([state])).rgb[0, 0]
     assert not torch.allclose(expected, player.avatar.background), "the ray meets the head"
     torch.testing.assert_close(image[row, column], expected, atol=1e-2, rtol=0)
 

@@ -124,7 +124,7 @@ def test_colour_follows_the_view_no_farther_than_training_looked(field):
     assert (before[1:] - before[:-1]).abs().amax(1).min() > 1e-4, "anywhere, as long as nothing was seen"
     for _ in range(1500):
         spread = turned(*(0.1 * torch.randn(16)).tolist(), 1.2)
-        field.remember_views(spread, torch.tensor([[1.0]] * 16 + [[0.0]]))
+        field.update_view_statistics(spread, torch.tensor([[1.0]] * 16 + [[0.0]]))
     after = shown()
     assert_close(after[0], before[0])
     assert_close(after[1], after[2])
@@ -154,11 +154,11 @@ def test_features_are_bilinear_in_the_spaced_planes(field):
     axis = torch.linspace(-1, 1, 8)
     target = torch.tensor([axis[2], (axis[3] + axis[4]) / 2, axis[5]])
     point = unspaced(field, target)[None]
-    assert_close(field.spaced(point)[0], target, atol=1e-5, rtol=0)
+    assert_close(field.contract(point)[0], target, atol=1e-5, rtol=0)
     with torch.no_grad():
         field.planes[0].copy_(plane)
     field.config.symmetry = 0.0
-    features = field.features(field.spaced(point))[0, :6]
+    features = field.features(field.contract(point))[0, :6]
     xy = (plane[0, :, 3, 2] + plane[0, :, 4, 2]) / 2
     yz = (plane[1, :, 5, 3] + plane[1, :, 5, 4]) / 2
     xz = plane[2, :, 5, 2]
@@ -166,20 +166,20 @@ def test_features_are_bilinear_in_the_spaced_planes(field):
 
 
 def unspaced(field: CanonicalField, target: torch.Tensor) -> torch.Tensor:
-    """The point whose spaced coordinates are given, by bisection."""
+    """The point whose contracted coordinates are given, by bisection."""
     low, high = LOWER.clone(), UPPER.clone()
     for _ in range(60):
         half = (low + high) / 2
-        below = field.spaced(half[None])[0] < target
+        below = field.contract(half[None])[0] < target
         low, high = torch.where(below, half, low), torch.where(below, high, half)
     return half
 
 
 def test_spacing_is_monotone_fills_the_planes_and_is_finer_in_the_middle(field):
     line = torch.lerp(LOWER, UPPER, torch.linspace(0, 1, 101)[:, None])
-    spaced = field.spaced(line)
-    assert_close(spaced[[0, -1]], torch.tensor([[-1.0] * 3, [1.0] * 3]))
-    steps = spaced.diff(dim=0)
+    contracted = field.contract(line)
+    assert_close(contracted[[0, -1]], torch.tensor([[-1.0] * 3, [1.0] * 3]))
+    steps = contracted.diff(dim=0)
     assert (steps > 0).all()
     assert (steps[50] > 1.2 * steps[0]).all()
 
@@ -252,9 +252,9 @@ def test_views_of_a_step_that_is_not_finite_are_not_remembered(field, bad):
     mean, square = field.view_mean.clone(), field.view_square.clone()
     weights = torch.ones(5, 1)
     weights[2] = bad
-    field.remember_views(some_directions(5), weights)
+    field.update_view_statistics(some_directions(5), weights)
     assert torch.equal(field.view_mean, mean) and torch.equal(field.view_square, square)
-    field.remember_views(some_directions(5), torch.ones(5, 1))
+    field.update_view_statistics(some_directions(5), torch.ones(5, 1))
     assert not torch.equal(field.view_mean, mean)
 
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
-from partnerface_ns.geometry.volumes import dilated, read_volume, refined
+from partnerface_ns.geometry.volumes import dilate, read_volume, refined
 
 
 @pytest.fixture(params=[1, 3])
@@ -45,5 +45,5 @@ def test_refined_is_interpolated_along_all_axes(shape):
 def test_dilated_is_the_largest_of_a_neighbourhood(shape):
     values = torch.randn(shape)
     before = values.clone()
-    assert torch.equal(dilated(values), F.max_pool3d(values[None], 3, stride=1, padding=1)[0])
+    assert torch.equal(dilate(values), F.max_pool3d(values[None], 3, stride=1, padding=1)[0])
     assert torch.equal(values, before)

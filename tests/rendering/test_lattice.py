@@ -62,7 +62,7 @@ def test_reading_is_linear_between_nodes(lattice):
 
 
 def test_finer_nodes_lie_around_the_coarse_ones(lattice):
-    fine = lattice.finer()
+    fine = lattice.subdivide()
     assert fine.shape == tuple(2 * n for n in lattice.shape)
     _, columns, depths = fine.shape
     corner = [(y * columns + x) * depths + z for y in (0, 1) for x in (0, 1) for z in (0, 1)]

@@ -9,7 +9,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from partnerface_ns.geometry.rows import fixed_shapes
 from partnerface_ns.rendering.rays import RayBatch, Rays
 from partnerface_ns.training import captured_step
 from partnerface_ns.training.captured_step import CapturedStep
@@ -24,8 +23,7 @@ def unrecorded(monkeypatch):
 
     def plainly(work):
         def run(given):
-            with fixed_shapes():
-                result, gradients = work(given)
+            result, gradients = work(given)
             for parameter, _ in gradients:
                 parameter.grad = None
             return result, gradients
@@ -42,11 +40,10 @@ def unrecorded(monkeypatch):
 @pytest.fixture
 def batch():
     aims = torch.linspace(-0.1, 0.1, 40)[:, None] * torch.tensor([1.0, 0.7, 0.0])
-    origins = torch.tensor([0.0, 0.0, 0.8]).expand(80, 3)
-    directions = torch.nn.functional.normalize(aims.repeat(2, 1) - origins, dim=-1)
-    rays = Rays(origins, directions, torch.arange(2).repeat_interleave(40))
-    pixels, rgb = torch.zeros(80, 2, dtype=torch.long), torch.linspace(0, 1, 240).view(80, 3)
-    return RayBatch(rays, torch.tensor([0, 1]), torch.tensor([0, 2]), pixels, rgb, torch.ones(80, 1))
+    origins = torch.tensor([0.0, 0.0, 0.8]).expand(2, 40, 3)
+    rays = Rays(origins, torch.nn.functional.normalize(aims - origins, dim=-1))
+    pixels, rgb = torch.zeros(2, 40, 2, dtype=torch.long), torch.linspace(0, 1, 240).view(2, 40, 3)
+    return RayBatch(rays, torch.tensor([0, 1]), torch.tensor([0, 2]), pixels, rgb, torch.ones(2, 40, 1))
 
 
 @pytest.mark.parametrize("progress", [0.0, 1.0])

@@ -20,22 +20,22 @@ def rays_at_the_head(side: int = 8) -> Rays:
     y, x = torch.meshgrid(torch.linspace(0.2, -0.2, side), torch.linspace(-0.2, 0.2, side), indexing="ij")
     origins = torch.stack([x.flatten(), y.flatten(), torch.full((side * side,), 0.8)], -1)
     directions = torch.tensor([[0.0, 0.0, -1.0]]).repeat(side * side, 1)
-    return Rays(origins, directions, torch.zeros(side * side, dtype=torch.long))
+    return Rays(origins[None], directions[None])
 
 
 def check_a_step(avatar, state: HeadState, hits: bool = True) -> None:
     """One training step of one frame, and the same frame in evaluation."""
     rays, timestep = rays_at_the_head(), torch.zeros(1, dtype=torch.long)
     rendered = avatar.train().render(rays, state, timestep)
-    result = backward(avatar, rendered, torch.full((64, 3), 0.5), torch.ones(64, 1), 1)
+    result = backward(avatar, rendered, torch.full((1, 64, 3), 0.5), torch.ones(1, 64, 1))
     assert result.finite
     for name, parameter in avatar.named_parameters():
         assert parameter.grad is None or parameter.grad.isfinite().all(), name
     assert avatar.field.planes[0].grad.any()
     with torch.no_grad():
         shown = avatar.eval().render(rays, state)
-    assert all(value.isfinite().all() for value in shown.values())
-    assert bool((shown["accumulation"] > 0.5).any()) == hits
+    assert all(value.isfinite().all() for value in shown.images().values())
+    assert bool((shown.accumulation > 0.5).any()) == hits
 
 
 def test_triangles_without_area(make_avatar, tiny_subject):
@@ -101,7 +101,7 @@ def test_rays_that_look_away_or_begin_behind_the_head(make_avatar, tiny_subject,
     else:
         rays = replace(rays, directions=-rays.directions)
     rendered = avatar.train().render(rays, tiny_subject.states[:1], torch.zeros(1, dtype=torch.long))
-    assert torch.equal(rendered.rgb, torch.tensor(tiny_subject.background).expand(64, 3))
-    result = backward(avatar, rendered, torch.rand(64, 3), torch.zeros(64, 1), 1)
+    assert torch.equal(rendered.rgb, torch.tensor(tiny_subject.background).expand(1, 64, 3))
+    result = backward(avatar, rendered, torch.rand(1, 64, 3), torch.zeros(1, 64, 1))
     assert result.finite
     assert all(p.grad is None or p.grad.isfinite().all() for p in avatar.parameters())

@@ -37,7 +37,7 @@ def only(**shares: float) -> RaySamplerConfig:
 
 
 def rows_and_columns(config: RaySamplerConfig, boxes: np.ndarray = BOXES) -> torch.Tensor:
-    return RaySampler(config, images(boxes=boxes)).sample(0).pixels
+    return RaySampler(config, images(boxes=boxes)).sample(0).pixels.flatten(0, 1)
 
 
 @pytest.mark.parametrize("name, box", zip(("mouth_share", "eyes_share", "head_share"), BOXES, strict=True))
@@ -122,9 +122,8 @@ def test_shares_of_more_than_all_rays_are_one_error():
 @pytest.mark.parametrize("person", [True, False])
 def test_a_step_has_all_its_rays_with_or_without_a_person(person):
     batch = RaySampler(RaySamplerConfig(400, 2), images(person=person)).sample(3)
-    assert batch.pixels.shape == (400, 2) and batch.rays.origins.shape == (400, 3)
-    assert batch.rays.frame.tolist() == [0] * 200 + [1] * 200
-    assert len(set(batch.image.tolist())) == 2
+    assert batch.pixels.shape == (2, 200, 2) and batch.rays.origins.shape == (2, 200, 3)
+    assert len(set(batch.image_index.tolist())) == 2
 
 
 def test_the_same_seed_and_step_give_the_same_rays_and_others_give_others():
@@ -137,11 +136,11 @@ def test_the_same_seed_and_step_give_the_same_rays_and_others_give_others():
 def test_colours_and_directions_belong_to_the_pixels():
     given = images()
     batch = RaySampler(RaySamplerConfig(400, 1), given).sample(1)
-    row, column = batch.pixels.T
-    truth = given.rgb[int(batch.image[0])][row, column]
-    np.testing.assert_allclose(batch.rgb.numpy(), truth / 255, atol=1e-6)
+    row, column = batch.pixels[0].T
+    truth = given.rgb[int(batch.image_index[0])][row, column]
+    np.testing.assert_allclose(batch.rgb[0].numpy(), truth / 255, atol=1e-6)
     across = (column + 0.5 - 32) / 80
-    np.testing.assert_allclose(batch.rays.directions[:, 0] / -batch.rays.directions[:, 2], across, atol=1e-5)
+    np.testing.assert_allclose(batch.rays.directions[0, :, 0] / -batch.rays.directions[0, :, 2], across, atol=1e-5)
 
 
 # -- boxes of regions -------------------------------------------------------------------------------------------------

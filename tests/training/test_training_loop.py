@@ -11,6 +11,7 @@ import torch
 
 from partnerface_ns.capture.capture import Camera, Frame
 from partnerface_ns.common.errors import InputError
+from partnerface_ns.training import captured_step
 from partnerface_ns.training.loop import FitConfig, fit, steps
 from partnerface_ns.training.rays import RaySampler, RaySamplerConfig, TrainingImages
 from partnerface_ns.training.schedule import ScheduleConfig
@@ -45,7 +46,7 @@ def poison(monkeypatch, at, entry: str = "rgb") -> None:
         batch = sample(sampler, step)
         if step in at:
             values = getattr(batch.rays if entry in ("origins", "directions") else batch, entry).clone()
-            values[3, 0] = float("nan")
+            values[0, 3, 0] = float("nan")
             changed = {entry: values}
             return replace(batch, **changed if entry == "rgb" else {"rays": replace(batch.rays, **changed)})
         return batch
@@ -94,8 +95,9 @@ def test_a_loss_that_is_not_finite_ends_training_whatever_the_cause(
     make_avatar, tiny_subject, images, config, monkeypatch, term
 ):
     avatar = make_avatar()
-    loss = avatar.loss
-    monkeypatch.setattr(avatar, "loss", lambda *given: loss(*given) | {term: torch.tensor(float("inf"))})
+    loss = captured_step.training_loss
+    infinite = {term: torch.tensor(float("inf"))}
+    monkeypatch.setattr(captured_step, "training_loss", lambda *inputs: loss(*inputs) | infinite)
     with pytest.raises(InputError, match=f"not finite: {term};"):
         fit(avatar, images, tiny_subject.states, config)
 
