@@ -113,7 +113,7 @@ def test_a_played_step_has_the_gradients_of_a_plain_one(avatar, capture):
             RayBatch(rays, torch.tensor([i]), timesteps, pixels, torch.rand(1, num, 3), torch.ones(1, num, 1))
         )
     avatar.cuda().train().stage.fill_(2)
-    avatar.config.sampling.refresh_every = 10**6
+    avatar.config.sampling.update_every = 10**6
     step = CapturedStep(avatar, capture.track)
     found: dict[int, list] = {0: [], 1: []}
     for turn in range(10):

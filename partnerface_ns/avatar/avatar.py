@@ -208,10 +208,10 @@ class Avatar(nn.Module):
             finite: whether the step was, on the avatar's device; a step that was not changes no density. None is yes.
         """
         config = self.config.sampling
-        if int(self.step) % config.refresh_every == 0:
+        if int(self.step) % config.update_every == 0:
             with record_function("occupancy grid"):
-                index, points = self.grid.draw(max(1, int(config.refresh_share * len(self.grid.possible))))
-                self.grid.remember(index, self.density(points), config, finite)
+                index, points = self.grid.draw(max(1, int(config.update_fraction * len(self.grid.possible))))
+                self.grid.update(index, self.density(points), config, finite)
         self.step += 1
 
 

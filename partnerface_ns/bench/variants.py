@@ -27,7 +27,7 @@ OTHERS: dict[str, Callable[[], Preset]] = {
         schedule="soft",
         bfloat16=False,
         assigner=PartAssignerConfig(top_k=8),
-        sampling=SamplingConfig(num_samples=64, explore=1.0, spread=1.0),
+        sampling=SamplingConfig(num_samples=64, uniform_fraction=1.0, proposal_fraction=1.0),
     ),
 }
 """Built as others are: a field that moves with the head and is told the expression, as NerFace is (skinning without a
@@ -35,8 +35,8 @@ deformation field, as INSTA is, is `none`); and every part for every point, in s
 SAMPLING: dict[str, Callable[[], Preset]] = {
     "16 samples": lambda: lite(sampling=SamplingConfig(num_samples=16)),
     "32 samples": lambda: lite(sampling=SamplingConfig(num_samples=32)),
-    "samples by memory alone": lambda: lite(sampling=SamplingConfig(spread=1.0)),
-    "16 samples by memory alone": lambda: lite(sampling=SamplingConfig(num_samples=16, spread=1.0)),
+    "samples by memory alone": lambda: lite(sampling=SamplingConfig(proposal_fraction=1.0)),
+    "16 samples by memory alone": lambda: lite(sampling=SamplingConfig(num_samples=16, proposal_fraction=1.0)),
 }
 """What it brings to ask the field where samples should go."""
 TRACKING: dict[str, Callable[[], Preset]] = {

@@ -30,7 +30,8 @@ def config_from_plain(default: Config, values: object, source: Path, where: str 
         InputError: a field that there is none of, or a value of another type.
     """
     hints, changes = get_type_hints(type(default), include_extras=True), {}
-    for name, value in _mapping(values, source, where).items():
+    for written, value in _mapping(values, source, where).items():
+        name = _current_name(default, written)
         now = _known(vars(default), name, source, where)
         if is_dataclass(now) and value is not None:
             changes[name] = config_from_plain(now, value, source, f"{where}{name}.")
@@ -45,6 +46,7 @@ def config_from_plain(default: Config, values: object, source: Path, where: str 
 
 def missing_settings(default: object, values: Mapping[str, Any], where: str = "") -> list[str]:
     """Names of the fields that nested dictionaries leave out; a class or a function is no setting."""
+    values = {_current_name(default, name): value for name, value in values.items()}
     found: list[str] = []
     for field in fields(default):  # type: ignore[arg-type]
         now = getattr(default, field.name)
@@ -55,6 +57,11 @@ def missing_settings(default: object, values: Mapping[str, Any], where: str = ""
         elif is_dataclass(now) and isinstance(values[field.name], Mapping):
             found += missing_settings(now, values[field.name], f"{where}{field.name}.")
     return found
+
+
+def _current_name(default: object, name: str) -> str:
+    """A field's name in this version; a class lists old names in `RENAMED`."""
+    return getattr(default, "RENAMED", {}).get(name, name)
 
 
 def fits(value: object, hint: Any) -> bool:

@@ -26,6 +26,11 @@ _MAX_BYTES = 1 << 20
 _PYTHON = "tag:yaml.org,2002:python/"
 _FIRST_AND_LAST = {"data", "pipeline", "vis"}
 """Settings that every version writes, `vis` as the last one: a file that was cut has it not."""
+_MOVED = {
+    "partnerface_ns.avatar_config.AvatarConfig": "partnerface_ns.avatar.config.AvatarConfig",
+    "partnerface_ns.training.RaySamplerConfig": "partnerface_ns.training.rays.RaySamplerConfig",
+}
+"""Classes whose modules had other names in earlier versions."""
 _CODE = object()
 """Stands for a class or function that a file names: the setting keeps this version's own."""
 
@@ -80,7 +85,7 @@ class _PlainLoader(yaml.SafeLoader):
         self._names = set(_names_in(config))
 
     def known(self, name: str) -> None:
-        if name not in self._names:
+        if _MOVED.get(name, name) not in self._names:
             raise InputError(
                 self._path, "names what this version does not have: the run is of another version", found=name
             )

@@ -1,17 +1,19 @@
-"""Where along a ray to look: remembered canonical density, then the field's own, turned into samples near surfaces.
+"""Ray sampling. An occupancy grid in canonical space proposes intervals; the canonical field's density refines them.
 
-A ray is probed at `num_probes` even steps; the probes go through inverse skinning and look up the density that was
-last found at their canonical place. The probes are volume-rendered, and `num_proposals` intervals are drawn from their
-weights by inverse transform sampling. The canonical field, before any deformation, says how dense it is in these, at
-places interpolated between the probes'; half of the `num_samples` intervals are drawn from that and half as the
-proposals were, because the memory is coarse and the field has not found all surfaces yet. Nothing here is
-differentiable. Positions along a ray are metres.
+1. A ray is probed at `num_probes` even steps. The probes pass inverse skinning and read the occupancy grid.
+2. `num_proposals` intervals are drawn from the probes' volume-rendering weights by inverse transform sampling.
+3. The undeformed field gives the density of these intervals, at points interpolated between the probes.
+4. Half of the `num_samples` intervals follow this density and half follow the first pass, because the grid is coarse
+   and the field is still incomplete early in training.
+
+Nothing here is differentiable. Distances along a ray are metres. The scheme is our choice; the method's paper does not
+publish its own.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -22,49 +24,58 @@ from partnerface_ns.geometry.rows import Rows
 from partnerface_ns.rendering.volume import running_sums, weights_from_density
 
 _EXPECTED = 50.0
-"""Density in 1/m that a possible cell is expected to have before it was ever looked at."""
+"""Density in 1/m that a possible cell has before its first update."""
 _COARSE = 4
-"""Cells of the density grid along a side of a coarse cell."""
+"""Cells of the occupancy grid along each side of a coarse cell."""
 _MAX_PROBED = 60.0
-"""Density in 1/m that a probe counts for at most: a cell is widened and coarse, and the surface may lie behind it."""
+"""Upper limit of a probe's density, 1/m. A cell is coarse and dilated, so the surface may lie behind it."""
 _MAX_PROPOSED = 300.0
-"""The same of a proposed interval: deformation may move the surface a few millimetres away from it."""
+"""Upper limit of a proposal's density, 1/m. Deformation may move the surface some millimetres away from it."""
 
 
 @dataclass
 class SamplingConfig:
-    """How many samples a ray gets and how density is remembered."""
+    """Samples of a ray, and updates of the occupancy grid."""
+
+    RENAMED: ClassVar[dict[str, str]] = {
+        "forget": "decay",
+        "explore": "uniform_fraction",
+        "spread": "proposal_fraction",
+        "refresh_every": "update_every",
+        "refresh_share": "update_fraction",
+    }
+    """Old names of settings, in files of earlier versions."""
 
     num_samples: int = 24
-    """Intervals a ray is rendered from."""
+    """Intervals from which a ray is rendered."""
     num_probes: int = 32
-    """Even steps at which a ray looks up remembered density."""
+    """Even steps at which a ray reads the occupancy grid."""
     num_proposals: int = 32
-    """Intervals drawn from the probes, in which the field is asked where the samples should go."""
+    """Intervals drawn from the probes, at which the undeformed field is queried."""
     max_interval: float = 0.01
-    """Length in metres that a sample stands for at most; longer intervals are emptiness between surfaces."""
+    """Longest length in metres that a sample stands for. Longer intervals span empty space between surfaces."""
     grid_resolution: int = 96
-    """Cells a side of the density grid."""
-    forget: float = 0.9
-    """Factor on all remembered density at each refresh."""
-    explore: float = 0.1
-    """Share of proposals spread evenly over a ray's occupied probes, so that new density can be found."""
-    spread: float = 0.5
-    """Share of samples that go where the proposals went, whatever the field says of these."""
+    """Cells along each side of the occupancy grid, a multiple of 4."""
+    decay: float = 0.9
+    """Factor on the density of all cells at each update."""
+    uniform_fraction: float = 0.1
+    """Share of proposals that is uniform over a ray's occupied probes, so that new density can be found."""
+    proposal_fraction: float = 0.5
+    """Share of samples that follow the proposals, whatever the field's density."""
     empty_below: float = 1.0
-    """Density in 1/m under which a cell counts as empty and is not sampled."""
-    refresh_every: int = 16
-    """Training steps between two refreshes of the grid."""
-    refresh_share: float = 0.125
-    """Share of the possible cells whose density is computed anew at each refresh."""
+    """Density in 1/m below which a cell is empty and gets no samples."""
+    update_every: int = 16
+    """Training steps between two updates of the grid."""
+    update_fraction: float = 0.125
+    """Share of the possible cells whose density is computed at each update."""
 
 
 class OccupancyGrid(nn.Module):
-    """Density remembered over the canonical box."""
+    """Recent density of each cell of the canonical box, 1/m."""
 
     possible: Tensor
     density: Tensor
-    widened: Tensor
+    dilated: Tensor
     surroundings: Tensor
 
     def __init__(
@@ -72,10 +83,10 @@ class OccupancyGrid(nn.Module):
     ) -> None:
         """
         Args:
-            resolution: cells a side, a multiple of 4.
+            resolution: cells along each side, a multiple of 4.
             lower: lower corner of the box, metres.
-            upper: its upper corner.
-            possible: cells in which there may be matter, flattened over x, y, z.
+            upper: upper corner of the box, metres.
+            possible: cells that may be occupied, flattened over x, y, z.
         """
         super().__init__()
         self.resolution = resolution
@@ -84,7 +95,7 @@ class OccupancyGrid(nn.Module):
         self.register_buffer("possible", possible.nonzero()[:, 0])
         initial = _EXPECTED * possible.float()
         self.register_buffer("density", initial)
-        self.register_buffer("widened", initial.clone())
+        self.register_buffer("dilated", initial.clone())
         self.register_buffer("surroundings", self._surroundings())
 
     @staticmethod
@@ -95,14 +106,16 @@ class OccupancyGrid(nn.Module):
         return lower + cells * (upper - lower)
 
     def probe(self, points: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch"]:
-        """Remembered density, widened by one cell; zero outside the box."""
-        return self._look_up(self.widened, self.resolution, points)
+        """Density of points, dilated by one cell, 1/m; zero outside the box."""
+        return self._look_up(self.dilated, self.resolution, points)
 
     def near_occupied(self, points: Float[Tensor, "*batch 3"]) -> Bool[Tensor, "*batch"]:
-        """Whether a point is within about eight cells of matter: a face that moves does not leave that distance."""
+        """Whether a point is within about eight cells of an occupied cell; a moving face stays within that distance."""
         return self._look_up(self.surroundings, self.resolution // _COARSE, points) > 0
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: object) -> None:
+        if prefix + "widened" in state_dict:  # files of earlier versions
+            state_dict[prefix + "dilated"] = state_dict.pop(prefix + "widened")
         # Another person has another number of possible cells.
         stored = state_dict.get(prefix + "possible")
         if stored is not None:
@@ -116,50 +129,50 @@ class OccupancyGrid(nn.Module):
         return values[(cell[..., 0] * resolution + cell[..., 1]) * resolution + cell[..., 2]] * inside
 
     def _surroundings(self) -> Float[Tensor, "coarse_cells"]:
-        cube = F.max_pool3d(self.widened.reshape(1, 1, *[self.resolution] * 3), _COARSE)
+        cube = F.max_pool3d(self.dilated.reshape(1, 1, *[self.resolution] * 3), _COARSE)
         return F.max_pool3d(cube, 5, stride=1, padding=2).flatten()
 
     def draw(self, num: int) -> tuple[Int[Tensor, "cells"], Float[Tensor, "cells 3"]]:
-        """Random possible cells, and a random point in each."""
+        """Random possible cells, and a random point in each, metres."""
         index = self.possible[torch.randint(self.possible.shape[0], (num,), device=self.possible.device)]
         r = self.resolution
         corner = torch.stack([index // (r * r), index // r % r, index % r], -1)
         return index, self.lower + (corner + torch.rand(num, 3, device=index.device)) * (self.upper - self.lower) / r
 
     @torch.no_grad()
-    def remember(
+    def update(
         self,
         index: Int[Tensor, "cells"],
         density: Float[Tensor, "cells"],
         config: SamplingConfig,
-        counts: Bool[Tensor, ""] | None = None,
+        enabled: Bool[Tensor, ""] | None = None,
     ) -> None:
-        """Forget a little everywhere, take in densities found in cells, and widen the result by one cell.
+        """Decay all cells, raise some to their new densities, and dilate the result by one cell.
 
         Args:
-            index: the cells.
-            density: found in them, 1/m; if any is not finite, nothing changes.
-            config: says how much is forgotten.
-            counts: whether anything changes, on the grid's device; None is yes.
+            index: cells with a new density.
+            density: their densities, 1/m. If any is not finite, nothing changes.
+            config: decay and threshold.
+            enabled: whether anything changes, on the grid's device; None is yes.
         """
         finite = density.isfinite().all()
-        counts = finite if counts is None else finite & counts
-        self.density.mul_(torch.where(counts, config.forget, 1.0))
-        self.density.scatter_reduce_(0, index, torch.where(counts, density, 0.0), "amax")
+        enabled = finite if enabled is None else finite & enabled
+        self.density.mul_(torch.where(enabled, config.decay, 1.0))
+        self.density.scatter_reduce_(0, index, torch.where(enabled, density, 0.0), "amax")
         cube = self.density.reshape(1, 1, *[self.resolution] * 3)
         for kernel, padding in (((3, 1, 1), (1, 0, 0)), ((1, 3, 1), (0, 1, 0)), ((1, 1, 3), (0, 0, 1))):
             cube = F.max_pool3d(cube, kernel, stride=1, padding=padding)
-        self.widened.copy_(torch.where(cube < config.empty_below, 0, cube).flatten())
+        self.dilated.copy_(torch.where(cube < config.empty_below, 0, cube).flatten())
         self.surroundings.copy_(self._surroundings())
 
 
 class RayIntervals(NamedTuple):
-    """Edges of the intervals of those rays that meet anything; those of other rays, if they are kept, are empty."""
+    """Intervals of the rays that hit anything; under fixed shapes rays that miss have empty intervals."""
 
     edges: Float[Tensor, "hits edges"]
     """Distances along the ray, metres, ascending."""
     ray: Int[Tensor, "hits"]
-    """Which ray each row belongs to."""
+    """Index of each row's ray."""
 
 
 def propose(
@@ -169,14 +182,16 @@ def propose(
     jitter: bool,
     fixed: bool = False,
 ) -> RayIntervals:
-    """Draw intervals from remembered density.
+    """Draw intervals from the occupancy grid's density.
 
     Args:
-        edges: of the probes, metres along the ray.
-        density: remembered at the probes, 1/m; a ray whose probes are all zero is left out.
-        jitter: random places within strata (training) or the strata's middle (evaluation).
+        edges: edges of the probes, metres along the ray.
+        density: density at the probes, 1/m. Rays whose probes are all zero are left out.
+        config: number of proposals and their uniform fraction.
+        jitter: whether strata are sampled at random (training) or at their middle (evaluation).
+        fixed: whether shapes are fixed (`geometry/rows.py`).
     """
-    return _draw(edges, density.clamp(max=_MAX_PROBED), config.num_proposals, config.explore, jitter, fixed)
+    return _draw(edges, density.clamp(max=_MAX_PROBED), config.num_proposals, config.uniform_fraction, jitter, fixed)
 
 
 def refine(
@@ -186,19 +201,24 @@ def refine(
     jitter: bool,
     fixed: bool = False,
 ) -> RayIntervals:
-    """Draw the intervals that are rendered from the field's density in proposed ones; arguments as for `propose`."""
-    drawn = _draw(proposed.edges, density.clamp(max=_MAX_PROPOSED), config.num_samples, config.spread, jitter, fixed)
+    """Draw the intervals to render from the field's density at the proposals.
+
+    Arguments as for `propose`.
+    """
+    drawn = _draw(
+        proposed.edges, density.clamp(max=_MAX_PROPOSED), config.num_samples, config.proposal_fraction, jitter, fixed
+    )
     return RayIntervals(drawn.edges, proposed.ray[drawn.ray])
 
 
-def _draw(edges: Tensor, density: Tensor, num: int, evenly: float, jitter: bool, fixed: bool) -> RayIntervals:
-    """`num` intervals of each ray from its volume-rendering weights, a share `evenly` over all that is not empty."""
+def _draw(edges: Tensor, density: Tensor, num: int, uniform: float, jitter: bool, fixed: bool) -> RayIntervals:
+    """`num` intervals of each ray from its volume-rendering weights, a share `uniform` over its occupied intervals."""
     hit = Rows((density > 0).any(1), fixed)
     ray, edges, density = hit.index, hit.gather(edges), hit.gather(density)
     weights = weights_from_density(density, edges.diff(dim=1))
     reached = (density > 0).to(weights.dtype)
     pdf = weights / weights.sum(1, keepdim=True).clamp(min=1e-6)
-    pdf = (1 - evenly) * pdf + evenly * reached / reached.sum(1, keepdim=True).clamp(min=1)
+    pdf = (1 - uniform) * pdf + uniform * reached / reached.sum(1, keepdim=True).clamp(min=1)
     cdf = F.pad(running_sums(pdf / pdf.sum(1, keepdim=True).clamp(min=1e-6)), (1, 0))
     strata = torch.arange(num + 1, device=edges.device, dtype=edges.dtype)
     shift = torch.rand(ray.shape[0], num + 1, device=edges.device) if jitter else 0.5
@@ -209,7 +229,7 @@ def _draw(edges: Tensor, density: Tensor, num: int, evenly: float, jitter: bool,
 def invert_piecewise_linear(
     x: Float[Tensor, "rays knots"], y: Float[Tensor, "rays knots"], targets: Float[Tensor, "rays targets"]
 ) -> Float[Tensor, "rays targets"]:
-    """x at which the ascending piecewise linear function through (x, y) takes each target value."""
+    """Invert the ascending piecewise linear function through (x, y): x of each target value."""
     right = torch.searchsorted(y.contiguous(), targets, right=True).clamp(1, y.shape[1] - 1)
     y0, y1 = y.gather(1, right - 1), y.gather(1, right)
     x0, x1 = x.gather(1, right - 1), x.gather(1, right)
@@ -234,7 +254,7 @@ def box_interval(
 def probe_edges(
     near: Float[Tensor, "rays"], far: Float[Tensor, "rays"], num_probes: int, jitter: bool
 ) -> Float[Tensor, "rays edges"]:
-    """Even probe edges between near and far, shifted by a random part of a probe where `jitter` is set."""
+    """Even probe edges between near and far, metres; `jitter` shifts them by a random part of a probe."""
     steps = torch.linspace(0, 1, num_probes + 1, device=near.device)
     if jitter:
         steps = steps + (torch.rand(near.shape[0], 1, device=near.device) - 0.5) / num_probes
@@ -259,15 +279,15 @@ def interpolate_even(
     step: Float[Tensor, "rays"],
     at: Float[Tensor, "rays targets"],
 ) -> Float[Tensor, "rays targets channels"]:
-    """Values between even knots, linearly; beyond the ends those of the ends.
+    """Linear interpolation between even knots; beyond the ends, the value of the end.
 
     Args:
-        values: at the knots.
-        first: where each ray's first knot lies, metres.
-        step: from knot to knot, metres.
-        at: where to interpolate, metres.
+        values: values at the knots.
+        first: distance of each ray's first knot, metres.
+        step: distance between knots, metres.
+        at: distances to interpolate at, metres.
     """
-    place = ((at - first[:, None]) / step[:, None].clamp(min=1e-9)).clamp(0, values.shape[1] - 1)
-    below = place.long().clamp(max=values.shape[1] - 2)
+    knot = ((at - first[:, None]) / step[:, None].clamp(min=1e-9)).clamp(0, values.shape[1] - 1)
+    below = knot.long().clamp(max=values.shape[1] - 2)
     rows = torch.arange(len(values), device=values.device)[:, None]
-    return torch.lerp(values[rows, below], values[rows, below + 1], (place - below)[..., None])
+    return torch.lerp(values[rows, below], values[rows, below + 1], (knot - below)[..., None])

@@ -79,7 +79,7 @@ class DisplacementGrid:
         x, y, z = self.config.shape
         return z, y, x
 
-    def spread(self, verts_skull: Float[Tensor, "frames verts 3"]) -> Float[Tensor, "frames 6 z y x"]:
+    def splat(self, verts_skull: Float[Tensor, "frames verts 3"]) -> Float[Tensor, "frames 6 z y x"]:
         """The displacement fields of each frame, first that of skull and face, then that of jaw and eyeballs.
 
         Args:

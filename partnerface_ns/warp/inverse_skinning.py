@@ -196,13 +196,13 @@ class InverseSkinning:
         if not self.config.undo_face:
             return posed.verts.new_zeros(len(states), 6, *self._grid.shape)
         if states.expression.is_cuda:
-            return self._grid.spread(self._in_skull(posed, T_canonical_skull))
+            return self._grid.splat(self._in_skull(posed, T_canonical_skull))
         driving = torch.cat([states.expression, states.jaw, states.eyes, states.neck], -1).numpy()
         keys = [row.tobytes() for row in driving]
         known = {key: grids[key] for grids in (self._latest, self._cache) for key in keys if key in grids}
         missing = [i for i, key in enumerate(keys) if key not in known]
         if missing:
-            grids = self._grid.spread(self._in_skull(posed, T_canonical_skull)[missing])
+            grids = self._grid.splat(self._in_skull(posed, T_canonical_skull)[missing])
             made = {keys[i]: grid.half() for i, grid in zip(missing, grids, strict=True)}
             known |= made
             if again:

@@ -331,7 +331,7 @@ def test_noise_on_the_code_is_for_training(make_avatar, tiny_subject, monkeypatc
 
 def test_density_is_looked_at_anew_every_few_steps(make_avatar, tiny_subject):
     avatar = make_avatar()
-    avatar.config.sampling.refresh_every = 3
+    avatar.config.sampling.update_every = 3
     remembered = []
     for _ in range(5):
         train_step(avatar, tiny_subject.states)

@@ -20,7 +20,7 @@ def avatar(request, make_avatar):
     for name, parameter in avatar.named_parameters():
         if "log_border" not in name:
             parameter.data += 0.1 * torch.randn_like(parameter)
-    avatar.config.sampling.refresh_every = 10**6
+    avatar.config.sampling.update_every = 10**6
     return avatar
 
 

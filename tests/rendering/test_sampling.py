@@ -81,7 +81,7 @@ def test_rays_that_are_all_empty_give_no_intervals():
 def test_intervals_gather_at_the_first_surface_and_the_rest_is_still_looked_at():
     density = torch.zeros(1, 20)
     density[0, 5], density[0, 15] = 1e4, 1e4
-    edges, _ = propose(probes(1), density, SamplingConfig(num_proposals=400, explore=0.2), jitter=False)
+    edges, _ = propose(probes(1), density, SamplingConfig(num_proposals=400, uniform_fraction=0.2), jitter=False)
     at_first = ((edges >= 1.25) & (edges <= 1.3)).float().mean()
     at_second = ((edges >= 1.75) & (edges <= 1.8)).float().mean()
     assert at_first + at_second > 0.99
@@ -93,7 +93,7 @@ def test_a_surface_behind_the_first_dense_probe_gets_samples():
     """Remembered density is coarse: no probe hides the next one."""
     density = torch.zeros(1, 20)
     density[0, 5:7] = 1e4
-    edges, _ = propose(probes(1), density, SamplingConfig(num_proposals=200, explore=0.0), jitter=False)
+    edges, _ = propose(probes(1), density, SamplingConfig(num_proposals=200, uniform_fraction=0.0), jitter=False)
     assert ((edges > 1.3) & (edges <= 1.35)).float().mean() > 0.03
 
 
@@ -105,7 +105,7 @@ def test_samples_are_the_same_in_evaluation_and_differ_in_training():
 
 
 def test_half_of_the_samples_gather_where_the_field_is_dense_and_half_stay_with_the_proposals():
-    config = SamplingConfig(num_proposals=200, num_samples=400, spread=0.5)
+    config = SamplingConfig(num_proposals=200, num_samples=400, proposal_fraction=0.5)
     proposed = propose(probes(1), torch.full((1, 20), 1.0), config, jitter=False)
     at = midpoints(proposed.edges)
     dense = (at > 1.6) & (at < 1.61)
@@ -221,13 +221,13 @@ def test_possible_cells_are_expected_to_be_full_and_others_empty():
 
 def test_a_probe_reads_the_cell_that_it_lies_in(batch):
     grid = grid_of((1, 2, 3))
-    grid.widened.copy_(torch.rand(SIDE**3) + 1)
+    grid.dilated.copy_(torch.rand(SIDE**3) + 1)
     points = torch.rand(*batch, 3) * UPPER
     found = grid.probe(points)
     assert found.shape == batch
     for value, point in zip(found.reshape(-1), points.reshape(-1, 3), strict=True):
         x, y, z = (math.floor(float(p) / float(u) * SIDE) for p, u in zip(point, UPPER, strict=True))
-        assert value == grid.widened[index_of(x, y, z)]
+        assert value == grid.dilated[index_of(x, y, z)]
 
 
 def test_drawn_points_lie_in_their_cells_which_are_possible_ones():
@@ -241,31 +241,31 @@ def test_drawn_points_lie_in_their_cells_which_are_possible_ones():
 
 
 def test_new_density_is_remembered_widened_by_one_cell_and_slowly_forgotten():
-    config = SamplingConfig(forget=0.5, empty_below=1.0)
+    config = SamplingConfig(decay=0.5, empty_below=1.0)
     grid = grid_of((4, 4, 4))
     grid.density.zero_()
-    grid.remember(index_of(4, 4, 4), torch.tensor([16.0]), config)
-    full = grid.widened.reshape(SIDE, SIDE, SIDE)
+    grid.update(index_of(4, 4, 4), torch.tensor([16.0]), config)
+    full = grid.dilated.reshape(SIDE, SIDE, SIDE)
     assert (full[3:6, 3:6, 3:6] == 16).all()
     assert full.sum() == 27 * 16
     nothing = torch.zeros(0, dtype=torch.long)
-    grid.remember(nothing, torch.zeros(0), config)
+    grid.update(nothing, torch.zeros(0), config)
     assert grid.probe(middle(5, 5, 5)) == 8
     for _ in range(3):
-        grid.remember(nothing, torch.zeros(0), config)
+        grid.update(nothing, torch.zeros(0), config)
     assert grid.probe(middle(4, 4, 4)) == 1
-    grid.remember(nothing, torch.zeros(0), config)
+    grid.update(nothing, torch.zeros(0), config)
     assert grid.probe(middle(4, 4, 4)) == 0, "below what counts as empty"
 
 
 def test_the_larger_of_old_and_new_counts():
-    config = SamplingConfig(forget=0.5)
+    config = SamplingConfig(decay=0.5)
     grid = grid_of((4, 4, 4))
     grid.density.fill_(40.0)
     cell = index_of(4, 4, 4)
-    grid.remember(cell.repeat(2), torch.tensor([3.0, 7.0]), config)
+    grid.update(cell.repeat(2), torch.tensor([3.0, 7.0]), config)
     assert grid.density[cell] == 20
-    grid.remember(cell.repeat(3), torch.tensor([3.0, 70.0, 5.0]), config)
+    grid.update(cell.repeat(3), torch.tensor([3.0, 70.0, 5.0]), config)
     assert grid.density[cell] == 70
 
 
@@ -274,12 +274,12 @@ def test_the_larger_of_old_and_new_counts():
 )
 def test_nothing_is_remembered_of_a_step_that_does_not_count_or_is_not_finite(density, counts):
     grid, nothing = grid_of((4, 4, 4)), torch.zeros(0, dtype=torch.long)
-    grid.remember(nothing, torch.zeros(0), SamplingConfig())
+    grid.update(nothing, torch.zeros(0), SamplingConfig())
     before = {name: value.clone() for name, value in grid.state_dict().items()}
     index, counts = index_of(4, 4, 4).repeat(2), None if counts is None else torch.tensor(counts)
-    grid.remember(index, torch.tensor(density), SamplingConfig(), counts)
-    assert torch.equal(grid.density, before["density"]) and torch.equal(grid.widened, before["widened"])
-    grid.remember(index, torch.tensor([9.0, 80.0]), SamplingConfig(), torch.tensor(True))
+    grid.update(index, torch.tensor(density), SamplingConfig(), counts)
+    assert torch.equal(grid.density, before["density"]) and torch.equal(grid.dilated, before["widened"])
+    grid.update(index, torch.tensor([9.0, 80.0]), SamplingConfig(), torch.tensor(True))
     assert grid.density[index[0]] == 80
 
 
@@ -295,14 +295,14 @@ def test_surroundings_of_matter_hold_it_and_end():
     assert not near[:4].any() and not near[-3:].any()
     nothing = torch.zeros(0, dtype=torch.long)
     for _ in range(80):
-        grid.remember(nothing, torch.zeros(0), SamplingConfig())
+        grid.update(nothing, torch.zeros(0), SamplingConfig())
     assert not grid.near_occupied(line).any()
     assert not grid.near_occupied(torch.tensor([[2.0, 0.5, 0.5]])).any()
 
 
 def test_what_is_remembered_travels_with_the_state():
     grid, other = grid_of((4, 4, 4)), grid_of((4, 4, 4))
-    grid.remember(index_of(4, 4, 4), torch.tensor([99.0]), SamplingConfig())
+    grid.update(index_of(4, 4, 4), torch.tensor([99.0]), SamplingConfig())
     other.load_state_dict(grid.state_dict())
     points = torch.rand(100, 3)
     assert torch.equal(other.probe(points), grid.probe(points))

@@ -63,7 +63,7 @@ def test_a_step_that_is_not_finite_changes_neither_parameters_nor_densities(
 ):
     poison(monkeypatch, {1, 2})
     avatar = make_avatar()
-    avatar.config.sampling.refresh_every = 1
+    avatar.config.sampling.update_every = 1
     states = []
     for _ in steps(avatar, images, tiny_subject.states, config):
         states.append(state(avatar))
@@ -78,13 +78,13 @@ def test_a_step_that_is_not_finite_changes_neither_parameters_nor_densities(
     assert said[-1].startswith("2 training steps were left out")
 
 
-@pytest.mark.parametrize("refresh_every", [1, 100])
+@pytest.mark.parametrize("update_every", [1, 100])
 def test_ten_such_steps_end_training_and_leave_the_avatar_whole(
-    make_avatar, tiny_subject, images, config, monkeypatch, refresh_every
+    make_avatar, tiny_subject, images, config, monkeypatch, update_every
 ):
     poison(monkeypatch, range(1, 100))
     avatar = make_avatar()
-    avatar.config.sampling.refresh_every = refresh_every
+    avatar.config.sampling.update_every = update_every
     with pytest.raises(InputError, match=r"training \[step 10\].*\n.*\n.*color.*\.png"):
         fit(avatar, images, tiny_subject.states, config)
     assert all(value.isfinite().all() for value in state(avatar).values())
@@ -117,7 +117,7 @@ def test_rays_that_are_nowhere_leave_the_avatar_whole(
 ):
     poison(monkeypatch, {0, 3}, entry)
     avatar = make_avatar()
-    avatar.config.sampling.refresh_every = 2
+    avatar.config.sampling.update_every = 2
     fit(avatar, images, tiny_subject.states, config)
     assert all(value.isfinite().all() for value in state(avatar).values())
 

@@ -55,12 +55,12 @@ def test_samples_are_spread_evenly():
 
 
 def test_a_surface_at_its_place_has_no_displacement(grid, verts):
-    assert not grid.spread(verts[None]).any()
+    assert not grid.splat(verts[None]).any()
 
 
 def test_a_shift_of_the_whole_surface_is_undone_on_it(grid, verts):
     shift = torch.tensor([0.004, -0.003, 0.002])
-    field = grid.spread((verts + shift)[None])[0]
+    field = grid.splat((verts + shift)[None])[0]
     points, layer = on_head(grid, verts + shift)
     read = of_layer(grid.read(field, points), layer)
     assert ((read + shift).norm(dim=1) < 0.1 * shift.norm()).all(), "stillness takes a little of it"
@@ -68,7 +68,7 @@ def test_a_shift_of_the_whole_surface_is_undone_on_it(grid, verts):
 
 def test_a_turn_is_undone_on_the_surface(grid, verts):
     turned = verts @ rotation_from_axis_angle(torch.tensor([0.05, 0.1, 0.0])).T
-    field = grid.spread(turned[None])[0]
+    field = grid.splat(turned[None])[0]
     (points, layer), (expected, _) = on_head(grid, turned), on_head(grid, verts)
     off = (points + of_layer(grid.read(field, points), layer) - expected).norm(dim=1)
     assert off.mean() < 0.1 * (points - expected).norm(dim=1).mean()
@@ -77,7 +77,7 @@ def test_a_turn_is_undone_on_the_surface(grid, verts):
 def test_each_layer_follows_its_own_surface(grid, tiny_head, verts):
     """The jaw falls and the rest stays: both are right where they touch."""
     shift = 0.02 * (tiny_head.skinning_weights[:, 2] > 0.5).float()[:, None] * torch.tensor([0.0, -1.0, 0.0])
-    field = grid.spread((verts + shift)[None])[0]
+    field = grid.splat((verts + shift)[None])[0]
     points, layer = on_head(grid, verts + shift)
     corners = shift[grid._triangles]
     pure = (corners == corners[:, :1]).all(-1).all(-1)
@@ -99,7 +99,7 @@ def test_the_field_fades_away_from_the_surface_and_ends_at_the_grid(open_skinnin
     size = {}
     for stillness in (0.0, 0.02):
         grid = DisplacementGrid(DisplacementGridConfig(stillness=stillness), canonical, head.model)
-        size[stillness] = grid.read(grid.spread(verts[None])[0], line)[1].norm(dim=1)
+        size[stillness] = grid.read(grid.splat(verts[None])[0], line)[1].norm(dim=1)
     assert (size[0.02].diff() < 0).all()
     assert size[0.02][0] > 0.9 * (canonical - verts)[chin].norm()
     assert size[0.02][3] < 0.3 * size[0.02][0]
@@ -109,13 +109,13 @@ def test_the_field_fades_away_from_the_surface_and_ends_at_the_grid(open_skinnin
 
 def test_frames_do_not_touch_each_other(grid, verts):
     surfaces = verts + 0.01 * torch.randn(3, *verts.shape)
-    together = grid.spread(surfaces)
+    together = grid.splat(surfaces)
     for field, surface in zip(together, surfaces, strict=True):
-        assert_close(field, grid.spread(surface[None])[0])
+        assert_close(field, grid.splat(surface[None])[0])
 
 
 def test_a_surface_outside_the_grid_is_clamped_to_it(grid, verts):
-    assert grid.spread((verts + 1.0)[None]).isfinite().all()
+    assert grid.splat((verts + 1.0)[None]).isfinite().all()
 
 
 def test_cells_are_finer_at_the_face(grid, tiny_head, verts):
