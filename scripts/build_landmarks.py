@@ -20,7 +20,6 @@ from partnerface_ns.demo.subject import Subject
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.open_head import load_open_head
 from partnerface_ns.flame.state import HeadState
-from partnerface_ns.geometry.camera import Intrinsics
 from partnerface_ns.geometry.rasterizer import Visible, project, rasterize
 from partnerface_ns.tracking import embedding, landmarks
 
@@ -42,12 +41,11 @@ def images_of(seed: int) -> Iterator[tuple[np.ndarray, Visible]]:
     states = replace(neutral, neck=torch.from_numpy(turns).float(), jaw=torch.from_numpy(jaws).float())
     subject = replace(subject, performance=replace(subject.performance, track=states))
     faces, camera = subject.head.model.faces.numpy(), subject.camera
-    intrinsics = Intrinsics(camera.fl_x, camera.fl_y, camera.cx, camera.cy)
     # Shrunk to a point inside the skull.
     away = np.diag([0.0, 0.0, 0.0, 1.0])
     for view in range(VIEWS):
         moment = replace(subject.moment(view), T_skull_glasses=away)
-        screen, nearness = project(moment.skin, intrinsics, camera.T_world_camera)
+        screen, nearness = project(moment.skin, camera.intrinsics, camera.T_world_camera)
         image = subject.scene.image(moment, camera)[0]
         yield image, rasterize(screen, nearness, faces, SIZE, SIZE)
 

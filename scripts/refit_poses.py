@@ -25,7 +25,7 @@ from partnerface_ns.capture.load import load_capture
 from partnerface_ns.common.errors import InputError
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.posing import ShapedHead
-from partnerface_ns.geometry.camera import Intrinsics, rays_through_pixels
+from partnerface_ns.geometry.camera import rays_through_pixels
 from partnerface_ns.rendering.metrics import metric_regions
 from partnerface_ns.rendering.rays import Rays
 
@@ -38,7 +38,6 @@ def refit(avatar: Avatar, capture: Capture, model: HeadModel, head: ShapedHead, 
     truth, camera = torch.from_numpy(rgb).float() / 255, frame.camera
     region = metric_regions(head.pose(capture.track[frame.timestep]).verts, model, camera)["head"]
     rows, columns = region.nonzero(as_tuple=True)
-    intrinsics = Intrinsics(camera.fl_x, camera.fl_y, camera.cx, camera.cy)
     T = torch.from_numpy(camera.T_world_camera).float()
     state = capture.track[torch.tensor([frame.timestep])]
     twist = torch.zeros(1, 6, requires_grad=True)
@@ -47,7 +46,9 @@ def refit(avatar: Avatar, capture: Capture, model: HeadModel, head: ShapedHead, 
     for step in range(STEPS):
         optimizer.param_groups[0]["lr"] = RATE * (1 - step / STEPS)
         pick = torch.randint(len(rows), (RAYS,))
-        origins, directions = rays_through_pixels(torch.stack([columns[pick], rows[pick]], -1) + 0.5, intrinsics, T)
+        origins, directions = rays_through_pixels(
+            torch.stack([columns[pick], rows[pick]], -1) + 0.5, camera.intrinsics, T
+        )
         seen = avatar.render(Rays(origins, directions, torch.zeros(RAYS, dtype=torch.long)), state)["rgb"]
         optimizer.zero_grad()
         (seen - truth[rows[pick], columns[pick]]).square().mean().backward()

@@ -19,7 +19,7 @@ from torch import Tensor
 from partnerface_ns.avatar.avatar import Avatar
 from partnerface_ns.avatar.config import AvatarConfig
 from partnerface_ns.avatar.init import Subject
-from partnerface_ns.capture.capture import Camera, Capture
+from partnerface_ns.capture.capture import Capture
 from partnerface_ns.capture.head_models import named_head_model
 from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.files import require_file, shortened, sync
@@ -27,6 +27,7 @@ from partnerface_ns.common.settings import config_from_plain
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.neutral import measured_neutral
 from partnerface_ns.flame.state import HeadState
+from partnerface_ns.geometry.camera import Camera
 
 AVATAR_NAME = "avatar.pt"
 """The file's name in a run folder."""

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from partnerface_ns.bench.training_runs import spread
-from partnerface_ns.capture.capture import Camera, Frame
+from partnerface_ns.capture.capture import Frame
 from partnerface_ns.capture.images import load_image
 from partnerface_ns.capture.load import load_capture
 from partnerface_ns.common.clock import seconds_when_done
@@ -24,6 +24,7 @@ from partnerface_ns.driving.motion import performance
 from partnerface_ns.driving.plan import Plan, PlanConfig, make_plan, shown
 from partnerface_ns.driving.player import Player
 from partnerface_ns.flame.state import HeadState
+from partnerface_ns.geometry.camera import Camera
 from partnerface_ns.rendering.metrics import image_metrics, metric_regions
 
 _REPEATS = 3

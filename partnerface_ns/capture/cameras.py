@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from partnerface_ns.capture.capture import Camera
 from partnerface_ns.capture.images import MAX_SIDE
 from partnerface_ns.capture.record import Record
 from partnerface_ns.common.errors import InputError
+from partnerface_ns.geometry.camera import Camera
 
 OPENCV_TO_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 """From OpenCV camera axes (x right, y down, looking along z) to OpenGL's, and back."""

@@ -11,27 +11,13 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from partnerface_ns.capture.names import CaptureFormat
 from partnerface_ns.flame.state import HeadState
-
-
-@dataclass(frozen=True)
-class Camera:
-    """A pinhole camera."""
-
-    T_world_camera: Float[np.ndarray, "4 4"]
-    """Camera-to-world, OpenGL axes, metres, float64."""
-    fl_x: float
-    fl_y: float
-    cx: float
-    cy: float
-    width: int
-    height: int
+from partnerface_ns.geometry.camera import Camera
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from partnerface_ns.capture.cameras import OPENCV_TO_OPENGL
-from partnerface_ns.capture.capture import Camera, Capture
+from partnerface_ns.capture.capture import Capture
 from partnerface_ns.capture.names import FixName
+from partnerface_ns.geometry.camera import Camera
 
 SCALE = 4.0
 """FLAME's size in IMAvatar's layout; forgetting it is the usual mistake of scale."""

@@ -14,7 +14,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from partnerface_ns.capture.cameras import intrinsics_of
-from partnerface_ns.capture.capture import Camera, Capture, Frame, HeadModelRef
+from partnerface_ns.capture.capture import Capture, Frame, HeadModelRef
 from partnerface_ns.capture.images import Header, read_header
 from partnerface_ns.capture.metrical_tracker import FLAME_2020, NUM_EXPR, NUM_IDENTITY, require_different_numbers
 from partnerface_ns.capture.parameters import IDENTITY_TOLERANCE, padded, shaped, single_state, track_of, vector
@@ -23,6 +23,7 @@ from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.files import listed_files, npz_shapes, path_inside, read_npz
 from partnerface_ns.common.progress import progress
 from partnerface_ns.flame.state import HeadState
+from partnerface_ns.geometry.camera import Camera
 
 _K_SIZE = 256
 """Pixels a side that the tracker's intrinsics are meant for."""
@@ -98,9 +99,8 @@ def _camera(arrays: dict[str, np.ndarray], image: Header, path: Path) -> Camera:
     yaw, pitch, roll = cam[:3]
     T_world_camera[:3, :3] = Rotation.from_euler("ZYX", [roll, yaw, pitch]).as_matrix()
     T_world_camera[:3, 3] = cam[3:]
-    fl_x, fl_y, cx, cy = intrinsics_of(shaped(arrays, "K", (3, 3), path), path, "K")
-    x, y = image.width / _K_SIZE, image.height / _K_SIZE
-    return Camera(T_world_camera, fl_x * x, fl_y * y, cx * x, cy * y, image.width, image.height)
+    intrinsics = intrinsics_of(shaped(arrays, "K", (3, 3), path), path, "K")
+    return Camera(T_world_camera, *intrinsics, _K_SIZE, _K_SIZE).resize(image.width, image.height)
 
 
 def looks_like_flame_head_tracker(root: Path) -> bool:

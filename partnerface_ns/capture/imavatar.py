@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from partnerface_ns.capture.cameras import MAX_FOCAL, checked_camera_to_world
-from partnerface_ns.capture.capture import Camera, Capture, Frame, HeadModelRef
+from partnerface_ns.capture.capture import Capture, Frame, HeadModelRef
 from partnerface_ns.capture.images import check_images, read_header
 from partnerface_ns.capture.metrical_tracker import FLAME_2020, NUM_EXPR, NUM_IDENTITY
 from partnerface_ns.capture.parameters import check_identity, padded, single_state, track_of
@@ -26,6 +26,7 @@ from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.files import natural_key, path_inside, require_file
 from partnerface_ns.common.progress import progress
 from partnerface_ns.flame.state import HeadState
+from partnerface_ns.geometry.camera import Camera
 
 FILE_NAME = "flame_params.json"
 FLAME_SCALE = 4.0

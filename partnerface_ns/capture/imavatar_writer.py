@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from partnerface_ns.capture.capture import Camera, Capture, Frame
+from partnerface_ns.capture.capture import Capture, Frame
 from partnerface_ns.capture.imavatar import FILE_NAME, FLAME_SCALE, STORED_EXPR, STORED_IDENTITY
 from partnerface_ns.capture.metrical_tracker import NUM_EXPR, NUM_IDENTITY
 from partnerface_ns.capture.writing import new_folder
 from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.progress import progress
 from partnerface_ns.flame.head_model import HeadModel
+from partnerface_ns.geometry.camera import Camera
 
 
 def write_imavatar(

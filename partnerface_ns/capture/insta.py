@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from partnerface_ns.capture.cameras import OPENCV_TO_OPENGL, checked_camera_to_world, read_intrinsics
-from partnerface_ns.capture.capture import Camera, Capture, Frame, HeadModelRef
+from partnerface_ns.capture.capture import Capture, Frame, HeadModelRef
 from partnerface_ns.capture.images import check_images
 from partnerface_ns.capture.mesh_fit import fit_identity, fit_jaw_and_eyes, read_obj_verts
 from partnerface_ns.capture.metrical_tracker import (
@@ -37,6 +37,7 @@ from partnerface_ns.common.progress import progress
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
+from partnerface_ns.geometry.camera import Camera
 
 MAX_DISTANCE = 0.001
 """Mean distance of a fitted head from its mesh, in metres, above which it is another head."""

@@ -16,14 +16,14 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from partnerface_ns.capture.cameras import OPENCV_TO_OPENGL
-from partnerface_ns.capture.capture import Camera, Capture, Frame
+from partnerface_ns.capture.capture import Capture, Frame
 from partnerface_ns.capture.metrical_tracker import NUM_EXPR, NUM_IDENTITY
 from partnerface_ns.capture.parameters import padded
 from partnerface_ns.capture.still_head import StillHead
 from partnerface_ns.capture.writing import new_folder
 from partnerface_ns.common.progress import progress
 from partnerface_ns.flame.head_model import HeadModel
-from partnerface_ns.geometry.camera import Intrinsics
+from partnerface_ns.geometry.camera import Camera
 from partnerface_ns.geometry.rasterizer import project, rasterize
 
 NUM_VAL = 20
@@ -109,8 +109,7 @@ def _frame(index: int, T_world_camera: np.ndarray) -> dict[str, Any]:
 
 def _depth(verts: np.ndarray, faces: np.ndarray, camera: Camera, T_world_camera: np.ndarray) -> np.ndarray:
     """Depth along the view of the nearest surface in millimetres, uint16; 0 where there is none."""
-    intrinsics = Intrinsics(camera.fl_x, camera.fl_y, camera.cx, camera.cy)
-    screen, nearness = project(verts, intrinsics, T_world_camera)
+    screen, nearness = project(verts, camera.intrinsics, T_world_camera)
     visible = rasterize(screen, nearness, faces, camera.width, camera.height)
     depth = np.zeros(camera.height * camera.width, np.uint16)
     depth[visible.samples] = np.rint(_DEPTH_SCALE / visible.nearness).clip(0, 65535).astype(np.uint16)

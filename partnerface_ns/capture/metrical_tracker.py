@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from partnerface_ns.capture.cameras import OPENCV_TO_OPENGL, checked_camera_to_world, intrinsics_of
-from partnerface_ns.capture.capture import Camera, Capture, Frame, HeadModelRef
+from partnerface_ns.capture.capture import Capture, Frame, HeadModelRef
 from partnerface_ns.capture.images import MAX_SIDE, check_images
 from partnerface_ns.capture.names import CaptureFormat
 from partnerface_ns.capture.parameters import check_identity, numbers, padded, shaped, single_state, track_of, vector
@@ -27,6 +27,7 @@ from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.files import listed_files, path_inside, require_file, shortened
 from partnerface_ns.common.progress import progress
 from partnerface_ns.flame.state import HeadState
+from partnerface_ns.geometry.camera import Camera
 
 FOLDER = "checkpoint"
 FLAME_2020 = "FLAME 2020"

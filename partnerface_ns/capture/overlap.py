@@ -16,11 +16,11 @@ from jaxtyping import Bool, Float
 from PIL import Image
 from scipy.ndimage import distance_transform_edt
 
-from partnerface_ns.capture.capture import Camera, Capture, Frame
+from partnerface_ns.capture.capture import Capture, Frame
 from partnerface_ns.capture.images import load_image
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.posing import ShapedHead
-from partnerface_ns.geometry.camera import Intrinsics
+from partnerface_ns.geometry.camera import Camera
 from partnerface_ns.geometry.rasterizer import project, rasterize
 
 SIDE = 128
@@ -74,12 +74,10 @@ def small_size(camera: Camera) -> tuple[int, int]:
 def silhouette(verts: Float[np.ndarray, "verts 3"], faces: np.ndarray, camera: Camera) -> Bool[np.ndarray, "h w"]:
     """The pixels at low resolution that see the triangles; none where the camera is among them."""
     width, height = small_size(camera)
-    x, y = width / camera.width, height / camera.height
-    intrinsics = Intrinsics(camera.fl_x * x, camera.fl_y * y, camera.cx * x, camera.cy * y)
     depth = (camera.T_world_camera[:3, 3] - verts) @ camera.T_world_camera[:3, 2]
     covered = np.zeros(height * width, dtype=bool)
     if depth[faces].min() > _NEAREST:
-        screen, nearness = project(verts, intrinsics, camera.T_world_camera)
+        screen, nearness = project(verts, camera.resize(width, height).intrinsics, camera.T_world_camera)
         if _covered_samples(screen[faces], width, height) < _MAX_SAMPLES:
             covered[rasterize(screen, nearness, faces, width, height).samples] = True
     return covered.reshape(height, width)
@@ -110,8 +108,7 @@ def outside_shares(
     shares = []
     for frame, verts, mask in zip(frames, posed_verts(capture, model, frames), masks, strict=True):
         camera = frame.camera
-        intrinsics = Intrinsics(camera.fl_x, camera.fl_y, camera.cx, camera.cy)
-        screen, nearness = project(verts[chosen], intrinsics, camera.T_world_camera)
+        screen, nearness = project(verts[chosen], camera.intrinsics, camera.T_world_camera)
         x, y = (screen * np.divide(mask.shape[::-1], (camera.width, camera.height))).T
         inside = (nearness > 0) & (x >= 0) & (x < mask.shape[1]) & (y >= 0) & (y < mask.shape[0])
         seen = mask[y[inside].astype(int), x[inside].astype(int)].sum()

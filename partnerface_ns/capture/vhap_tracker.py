@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from partnerface_ns.capture.capture import Camera, Capture, Frame, HeadModelRef
+from partnerface_ns.capture.capture import Capture, Frame, HeadModelRef
 from partnerface_ns.capture.parameters import numbers
 from partnerface_ns.capture.vhap import static_offset
 from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.files import path_inside, read_npz
 from partnerface_ns.flame.state import HeadState
+from partnerface_ns.geometry.camera import Camera
 
 _NAME = re.compile(r"tracked_flame_params_(\d{1,9})\.npz")
 _SIZE = 512

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from partnerface_ns.capture.capture import Camera, Capture, Frame
+from partnerface_ns.capture.capture import Capture, Frame
 from partnerface_ns.capture.vhap import SPLITS
 from partnerface_ns.capture.writing import new_folder
 from partnerface_ns.common.errors import InputError
@@ -23,6 +23,7 @@ from partnerface_ns.common.files import write_npz
 from partnerface_ns.common.progress import progress
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.state import HeadState
+from partnerface_ns.geometry.camera import Camera
 
 _CANONICAL_JAW = 0.3
 """Jaw opening of the canonical pose that readers of this layout expect, radians."""

@@ -13,7 +13,6 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from scipy.sparse import csr_matrix
 
-from partnerface_ns.capture.capture import Camera
 from partnerface_ns.demo import materials, props, shading
 from partnerface_ns.demo.appearance import Look, paint_skin
 from partnerface_ns.demo.eyes_and_mouth import TeethRow, fibre_ring
@@ -25,7 +24,7 @@ from partnerface_ns.demo.shading import Surface, normalize
 from partnerface_ns.flame.open_head import OPEN_HEAD_PARTS, open_head_parts
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
-from partnerface_ns.geometry.camera import Intrinsics
+from partnerface_ns.geometry.camera import Camera
 from partnerface_ns.geometry.rasterizer import Visible, project, rasterize
 
 SKIN, TEETH_UPPER, TEETH_LOWER, TONGUE, EYE_LEFT, EYE_RIGHT = range(len(OPEN_HEAD_PARTS))
@@ -88,7 +87,7 @@ class Scene:
     ) -> tuple[UInt8[np.ndarray, "height width 3"], UInt8[np.ndarray, "height width"]]:
         """Colours over white and the share of each pixel that the person covers, 0 to 255."""
         width, height = camera.width * _SAMPLES, camera.height * _SAMPLES
-        fine = Intrinsics(*(_SAMPLES * v for v in (camera.fl_x, camera.fl_y, camera.cx, camera.cy)))
+        fine = camera.resize(width, height).intrinsics
         viewpoint = camera.T_world_camera[:3, 3].astype(np.float32)
 
         def look_at(verts: np.ndarray, faces: np.ndarray) -> Visible:

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, UInt8
 from scipy.spatial.transform import Rotation
 
-from partnerface_ns.capture.capture import Camera, Capture, Frame, HeadModelRef
+from partnerface_ns.capture.capture import Capture, Frame, HeadModelRef
 from partnerface_ns.capture.vhap import read_vhap
 from partnerface_ns.capture.vhap_writer import write_vhap
 from partnerface_ns.capture.writing import require_new
@@ -28,6 +28,7 @@ from partnerface_ns.demo.performance import Performance, novelty, perform
 from partnerface_ns.demo.scene import Scene
 from partnerface_ns.flame.open_head import load_open_head
 from partnerface_ns.flame.posing import ShapedHead
+from partnerface_ns.geometry.camera import Camera
 
 MIN_FRAMES, MIN_SIZE = 10, 32
 DENSE_FRAMES = 300

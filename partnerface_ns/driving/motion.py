@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from partnerface_ns.capture.capture import Camera, Capture, Frame
+from partnerface_ns.capture.capture import Capture, Frame
 from partnerface_ns.capture.head_models import check_fits, named_head_model, resolve_head_model
 from partnerface_ns.capture.load import detect_format, load_capture
 from partnerface_ns.capture.record import Record
@@ -40,6 +40,7 @@ from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.neutral import measured_neutral
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
+from partnerface_ns.geometry.camera import Camera
 
 FPS = 25.0
 """Images a second where neither the source nor the user says it."""

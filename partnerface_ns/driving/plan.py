@@ -14,7 +14,6 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from partnerface_ns.capture.capture import Camera
 from partnerface_ns.capture.images import load_image
 from partnerface_ns.common.errors import InputError
 from partnerface_ns.driving.motion import Motion, Skulls
@@ -33,6 +32,7 @@ from partnerface_ns.driving.retarget import (
 from partnerface_ns.flame.neutral import middle_place
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
+from partnerface_ns.geometry.camera import Camera
 from partnerface_ns.rendering.figures import to_image
 
 View = Literal["captured", "fixed", "orbit"]

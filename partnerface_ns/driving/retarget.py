@@ -25,10 +25,10 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from partnerface_ns.avatar.file_format import AvatarInfo
-from partnerface_ns.capture.capture import Camera
 from partnerface_ns.driving.motion import Motion, Skulls, skull_of
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
+from partnerface_ns.geometry.camera import Camera
 from partnerface_ns.geometry.rigid import invert_rigid, rotation_from_axis_angle
 
 _NAMED = 12

@@ -18,11 +18,12 @@ from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataParserCo
 from nerfstudio.data.scene_box import SceneBox
 from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 
-from partnerface_ns.capture.capture import Camera, Capture, Frame, HeadModelRef
+from partnerface_ns.capture.capture import Capture, Frame, HeadModelRef
 from partnerface_ns.capture.names import CaptureFormat
 from partnerface_ns.common.errors import InputError
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.state import HeadState
+from partnerface_ns.geometry.camera import Camera
 
 if TYPE_CHECKING:
     from partnerface_ns.avatar.file_format import AvatarInfo
@@ -136,19 +137,7 @@ def scaled(frame: Frame, scale: float) -> Frame:
     """The frame seen by a camera of another resolution; sizes are rounded to whole pixels."""
     camera = frame.camera
     width, height = max(1, round(camera.width * scale)), max(1, round(camera.height * scale))
-    x, y = width / camera.width, height / camera.height
-    return replace(
-        frame,
-        camera=replace(
-            camera,
-            fl_x=camera.fl_x * x,
-            fl_y=camera.fl_y * y,
-            cx=camera.cx * x,
-            cy=camera.cy * y,
-            width=width,
-            height=height,
-        ),
-    )
+    return replace(frame, camera=camera.resize(width, height))
 
 
 def cameras_of(cameras: list[Camera], frames: tuple[Frame, ...], num_timesteps: int) -> Cameras:

@@ -20,12 +20,11 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 
-from partnerface_ns.capture.capture import Camera
 from partnerface_ns.common.errors import InputError
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
-from partnerface_ns.geometry.camera import Intrinsics
+from partnerface_ns.geometry.camera import Camera
 from partnerface_ns.geometry.rasterizer import Visible, project, rasterize
 from partnerface_ns.tracking.landmarks import IRIS_LEFT, IRIS_RIGHT, NUM_LANDMARKS, LandmarkDetector
 
@@ -161,7 +160,7 @@ def render_head(
     camera: Camera,
 ) -> tuple[np.ndarray, Visible]:
     """A plainly shaded image (rows, columns, 3) uint8 of a head, and what each pixel sees."""
-    screen, nearness = project(verts, Intrinsics(camera.fl_x, camera.fl_y, camera.cx, camera.cy), camera.T_world_camera)
+    screen, nearness = project(verts, camera.intrinsics, camera.T_world_camera)
     visible = rasterize(screen, nearness, faces, camera.width, camera.height)
     normals = vertex_normals(verts, faces)
     light = camera.T_world_camera[:3, :3] @ np.array([0.3, 0.5, 0.8])

@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from partnerface_ns.capture.capture import Camera
-from partnerface_ns.geometry.camera import Intrinsics
+from partnerface_ns.geometry.camera import Camera
 from partnerface_ns.geometry.rasterizer import project, rasterize
 from partnerface_ns.tracking.embedding import vertex_normals
 from partnerface_ns.tracking.video import require
@@ -38,7 +37,7 @@ def draw_mesh(
         camera: that took the image.
         cut: 1 for vertices near the border where the mesh ends; the outline there is left out.
     """
-    screen, nearness = project(verts, Intrinsics(camera.fl_x, camera.fl_y, camera.cx, camera.cy), camera.T_world_camera)
+    screen, nearness = project(verts, camera.intrinsics, camera.T_world_camera)
     visible = rasterize(screen, nearness, faces, camera.width, camera.height)
     normals = vertex_normals(verts, faces)
     sight = -verts / np.linalg.norm(verts, axis=-1, keepdims=True)

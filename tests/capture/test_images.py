@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from partnerface_ns.capture.capture import Camera, Frame
+from partnerface_ns.capture.capture import Frame
 from partnerface_ns.capture.images import background_of, load_image, mask_doubt, read_header
 from partnerface_ns.common.errors import InputError
+from partnerface_ns.geometry.camera import Camera
 
 WIDTH, HEIGHT = 12, 10
 BLUE = (0.0, 0.0, 1.0)

@@ -16,12 +16,13 @@ from PIL import Image
 from format_writers.compare import assert_same
 from format_writers.truth import SIZE, make_truth
 from format_writers.vhap import write_vhap_export
-from partnerface_ns.capture.capture import Camera, Capture, Frame, HeadModelRef
+from partnerface_ns.capture.capture import Capture, Frame, HeadModelRef
 from partnerface_ns.capture.images import load_image
 from partnerface_ns.capture.load import load_capture
 from partnerface_ns.capture.vhap_writer import write_vhap
 from partnerface_ns.common.errors import InputError
 from partnerface_ns.flame.state import HeadState
+from partnerface_ns.geometry.camera import Camera
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,6 @@ from partnerface_ns.demo.subject import Subject
 from partnerface_ns.flame.open_head import open_head_parts
 from partnerface_ns.flame.posing import PosedHead
 from partnerface_ns.flame.state import HeadState
-from partnerface_ns.geometry.camera import Intrinsics
 from partnerface_ns.geometry.rasterizer import project, rasterize
 
 
@@ -43,7 +42,7 @@ def draw(person: Subject, moment: Moment) -> tuple[np.ndarray, np.ndarray]:
 
 def on_screen(person: Subject, points: np.ndarray) -> np.ndarray:
     c = person.camera
-    return project(points, Intrinsics(c.fl_x, c.fl_y, c.cx, c.cy), c.T_world_camera)[0]
+    return project(points, c.intrinsics, c.T_world_camera)[0]
 
 
 def box_of(person: Subject, points: np.ndarray, grow: int = 0) -> tuple[slice, slice]:
@@ -61,7 +60,7 @@ def test_the_silhouette_is_that_of_the_posed_head(person, turn):
     posed, moment = posed_moment(person, state_of(person, turn=turn, jaw=0.1))
     _, mask = draw(person, moment)
     verts, c = posed.verts.numpy(), person.camera
-    screen, near = project(verts, Intrinsics(c.fl_x, c.fl_y, c.cx, c.cy), c.T_world_camera)
+    screen, near = project(verts, c.intrinsics, c.T_world_camera)
     head = (person.head.model.skinning_weights[:, 0] < 0.05).numpy()
     faces = person.head.model.faces.numpy()
     seen = rasterize(screen, near, faces[head[faces].all(-1)], c.width, c.height)
@@ -81,7 +80,7 @@ def test_the_silhouette_is_that_of_the_posed_head(person, turn):
 def seen_verts(person: Subject, posed: PosedHead) -> np.ndarray:
     """For each pixel the head model's vertex that it sees, -1 where it sees none."""
     c = person.camera
-    screen, near = project(posed.verts.numpy(), Intrinsics(c.fl_x, c.fl_y, c.cx, c.cy), c.T_world_camera)
+    screen, near = project(posed.verts.numpy(), c.intrinsics, c.T_world_camera)
     seen = rasterize(screen, near, person.head.model.faces.numpy(), c.width, c.height)
     verts = np.full(c.height * c.width, -1)
     verts[seen.samples] = seen.corners[np.arange(len(seen.samples)), seen.weights.argmax(-1)]
@@ -210,7 +209,7 @@ def test_every_part_is_seen_somewhere(person):
     ):
         _, moment = posed_moment(person, state)
         c = person.camera
-        screen, near = project(person.scene._place(moment), Intrinsics(c.fl_x, c.fl_y, c.cx, c.cy), c.T_world_camera)
+        screen, near = project(person.scene._place(moment), c.intrinsics, c.T_world_camera)
         visible = rasterize(screen, near, person.scene.faces, c.width, c.height)
         seen |= set(person.scene.parts[visible.triangles].tolist())
     assert seen == set(range(SHIRT + 1))

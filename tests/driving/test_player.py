@@ -18,7 +18,7 @@ from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.settings import config_from_plain
 from partnerface_ns.driving.player import Player, scaled_camera
 from partnerface_ns.flame.state import HeadState
-from partnerface_ns.geometry.camera import Intrinsics, rays_through_pixels
+from partnerface_ns.geometry.camera import rays_through_pixels
 from partnerface_ns.rendering.rays import Rays
 
 
@@ -55,10 +55,10 @@ def test_pixels_are_the_avatars_rays(player, capture):
     camera, state = player.camera, capture.track[2]
     image = player.render(camera, state)["rgb"]
     row, column = 9, 6
-    intrinsics = Intrinsics(camera.fl_x, camera.fl_y, camera.cx, camera.cy)
     center = torch.tensor([[column + 0.5, row + 0.5]])
     rays = Rays(
-        *rays_through_pixels(center, intrinsics, torch.from_numpy(camera.T_world_camera).float()), torch.tensor([0])
+        *rays_through_pixels(center, camera.intrinsics, torch.from_numpy(camera.T_world_camera).float()),
+        torch.tensor([0]),
     )
     with torch.no_grad():
         expected = player.avatar.render(rays, HeadState.stack([state])).rgb[0]
