@@ -21,8 +21,9 @@ from partnerface_ns.avatar.config import AvatarConfig
 from partnerface_ns.avatar.init import Subject
 from partnerface_ns.capture.capture import Capture
 from partnerface_ns.capture.head_models import named_head_model
-from partnerface_ns.common.errors import InputError
-from partnerface_ns.common.files import require_file, shortened, sync
+from partnerface_ns.common.atomic import sync
+from partnerface_ns.common.errors import InputError, shorten
+from partnerface_ns.common.files import require_file
 from partnerface_ns.common.settings import config_from_plain
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.neutral import measured_neutral
@@ -99,7 +100,7 @@ def load_avatar(path: Path, head_model: Path | None = None) -> tuple[Avatar, Ava
     except InputError:
         raise
     except Exception as error:  # whatever is missing or of another kind, the file is not ours
-        raise InputError(path, "not an avatar file", found=shortened(repr(error))) from error
+        raise InputError(path, "not an avatar file", found=shorten(repr(error))) from error
     model = named_head_model(head_model or Path(info.head_model))
     check_same_head_model(path, state, model)
     return _assembled(path, config, state, model, info.neutral), info
@@ -123,7 +124,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch refuses what is not plain data, and stumbles on what is broken
-        raise InputError(path, "holds more than plain data, or is broken", found=shortened(error)) from error
+        raise InputError(path, "holds more than plain data, or is broken", found=shorten(error)) from error
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         found = content.get("format") if isinstance(content, dict) else type(content).__name__
         raise InputError(path, "not an avatar file", key="format", expected=_FORMAT, found=found)
@@ -145,7 +146,7 @@ def _assembled(
         avatar = Avatar(config, subject)
         avatar.load_state_dict(state, strict=True)
     except (KeyError, RuntimeError) as error:
-        raise InputError(path, "settings and weights do not fit each other", found=shortened(error)) from error
+        raise InputError(path, "settings and weights do not fit each other", found=shorten(error)) from error
     return avatar.eval()
 
 

@@ -20,7 +20,8 @@ from partnerface_ns.capture.metrical_tracker import FLAME_2020, NUM_EXPR, NUM_ID
 from partnerface_ns.capture.parameters import IDENTITY_TOLERANCE, padded, shaped, single_state, track_of, vector
 from partnerface_ns.capture.splits import split_at_share
 from partnerface_ns.common.errors import InputError
-from partnerface_ns.common.files import listed_files, npz_shapes, path_inside, read_npz
+from partnerface_ns.common.files import list_files, path_inside
+from partnerface_ns.common.npz_file import npz_shapes, read_npz
 from partnerface_ns.common.progress import progress
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.camera import Camera
@@ -75,7 +76,7 @@ def _frame_files(root: Path) -> list[Path]:
 
 
 def _numbered_files(root: Path) -> list[Path]:
-    return [path for path in listed_files(root, [".npz"]) if _is_number(path.stem)]
+    return [path for path in list_files(root, [".npz"]) if _is_number(path.stem)]
 
 
 def _is_number(stem: str) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from partnerface_ns.capture.capture import Capture
 from partnerface_ns.capture.metrical_tracker import FOLDER, capture_of_frame_files
-from partnerface_ns.common.files import listed_files
+from partnerface_ns.common.files import list_files
 
 _IMAGES, _MASKS = "imgs", "alpha"
 _SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -33,11 +33,11 @@ def read_flashavatar(root: Path) -> Capture:
 
 def _by_number(folder: Path) -> dict[int, str]:
     """Names of the files that a number alone names."""
-    files = listed_files(folder, _SUFFIXES) if folder.is_dir() else []
+    files = list_files(folder, _SUFFIXES) if folder.is_dir() else []
     return {int(path.stem): path.name for path in files if path.stem.isascii() and path.stem.isdecimal()}
 
 
 def looks_like_flashavatar(root: Path) -> bool:
     """Whether the folder has the tracker's checkpoints and FlashAvatar's images."""
     checkpoints = root / FOLDER
-    return checkpoints.is_dir() and bool(listed_files(checkpoints, [".frame"])) and bool(_by_number(root / _IMAGES))
+    return checkpoints.is_dir() and bool(list_files(checkpoints, [".frame"])) and bool(_by_number(root / _IMAGES))

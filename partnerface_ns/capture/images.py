@@ -19,8 +19,9 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from partnerface_ns.capture.capture import Frame
-from partnerface_ns.common.errors import InputError
-from partnerface_ns.common.files import npz_shapes, read_npz, require_file, require_sane, shortened
+from partnerface_ns.common.errors import InputError, shorten
+from partnerface_ns.common.files import require_file
+from partnerface_ns.common.npz_file import npz_shapes, read_npz, require_bounded
 
 MAX_SIDE = 8192
 """Largest width and height of an image, in pixels."""
@@ -176,7 +177,7 @@ def _npz_image(path: Path) -> tuple[np.ndarray, np.ndarray | None] | None:
     rgb = arrays["img"][0]
     if rgb.dtype.kind not in "fiu":
         raise InputError(path, "unknown kind of pixels", key="img", expected="0 to 255", found=rgb.dtype)
-    require_sane(rgb, _MAX_PIXEL, path, "img")
+    require_bounded(rgb, _MAX_PIXEL, path, "img")
     if rgb.dtype == np.uint16:
         rgb = _scaled_to_8_bits(rgb)
     if rgb.dtype.kind == "f" and rgb.max() <= 1:
@@ -220,7 +221,7 @@ def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception as error:  # whatever the parser stumbles on is the file's fault
-        raise InputError(image.filename, "its EXIF data cannot be read", found=shortened(error)) from error
+        raise InputError(image.filename, "its EXIF data cannot be read", found=shorten(error)) from error
 
 
 def _turn_words(header: Header) -> str:
@@ -248,7 +249,7 @@ def _decoded(path: Path, take: Callable[[Image.Image], object]) -> object:
         try:
             return take(_plain(image))
         except Exception as error:  # whatever the decoder stumbles on is the file's fault
-            raise InputError(path, "the image cannot be decoded", found=shortened(error)) from error
+            raise InputError(path, "the image cannot be decoded", found=shorten(error)) from error
 
 
 @contextmanager
@@ -260,7 +261,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image = Image.open(path, formats=tuple(_END_MARKS))
     except Exception as error:  # whatever the parser stumbles on is the file's fault
-        raise InputError(path, "not a PNG or JPEG image", found=shortened(error)) from error
+        raise InputError(path, "not a PNG or JPEG image", found=shorten(error)) from error
     with image:
         if max(image.size) > MAX_SIDE:
             raise InputError(path, "the image is too large", expected=f"at most {MAX_SIDE} a side", found=image.size)

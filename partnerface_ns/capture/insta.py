@@ -31,8 +31,8 @@ from partnerface_ns.capture.metrical_tracker import (
 from partnerface_ns.capture.parameters import check_identity, padded, single_state, track_of, vector
 from partnerface_ns.capture.record import Record
 from partnerface_ns.capture.splits import split_off_last
-from partnerface_ns.common.errors import InputError
-from partnerface_ns.common.files import natural_key, path_inside, require_file, shortened
+from partnerface_ns.common.errors import InputError, shorten
+from partnerface_ns.common.files import natural_key, path_inside, require_file
 from partnerface_ns.common.progress import progress
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.posing import ShapedHead
@@ -197,7 +197,7 @@ def _read_txt(path: Path, counts: tuple[int, ...]) -> np.ndarray:
     try:
         values = np.array(path.read_bytes().split(), dtype=np.float64)
     except ValueError as error:
-        raise InputError(path, "not a list of numbers", found=shortened(error)) from error
+        raise InputError(path, "not a list of numbers", found=shorten(error)) from error
     if len(values) not in counts:
         raise InputError(path, "wrong number of values", expected=" or ".join(map(str, counts)), found=len(values))
     return vector({path.stem: values}, path.stem, len(values), path)

@@ -19,8 +19,8 @@ from partnerface_ns.capture.names import CaptureFormat
 from partnerface_ns.capture.record import Record
 from partnerface_ns.capture.vhap import looks_like_vhap, read_vhap
 from partnerface_ns.capture.vhap_tracker import looks_like_vhap_tracker, read_vhap_tracker
-from partnerface_ns.common.errors import InputError
-from partnerface_ns.common.files import natural_key, path_inside, shortened
+from partnerface_ns.common.errors import InputError, shorten
+from partnerface_ns.common.files import natural_key, path_inside
 from partnerface_ns.flame.head_model import HeadModel
 
 _RECOGNISERS: dict[CaptureFormat, Callable[[Path], bool]] = {
@@ -55,7 +55,7 @@ def load_capture(path: Path, layout: CaptureFormat | None = None, head_model: Pa
             raise InputError(root, "the subject's folder does not exist", expected="a folder", found=kind)
         return with_separate_splits(_with_turn_note(_read(root.resolve(), layout, head_model)))
     except OSError as error:  # a folder that may not be looked into, a disk that fails
-        raise InputError(shortened(error.filename or root), "cannot be read", found=error.strerror) from error
+        raise InputError(shorten(error.filename or root), "cannot be read", found=error.strerror) from error
 
 
 def _read(root: Path, layout: CaptureFormat | None, head_model: Path | None) -> Capture:

@@ -18,8 +18,9 @@ from jaxtyping import Float
 
 from partnerface_ns.capture.record import MAX_NUMBER
 from partnerface_ns.capture.rotations import axis_angle_from_matrix, rotation_between
-from partnerface_ns.common.errors import InputError
-from partnerface_ns.common.files import require_file, require_sane, shortened
+from partnerface_ns.common.errors import InputError, shorten
+from partnerface_ns.common.files import require_file
+from partnerface_ns.common.npz_file import require_bounded
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
@@ -50,8 +51,8 @@ def read_obj_verts(path: Path, num_verts: int) -> Float[np.ndarray, "verts 3"]:
     try:
         verts = np.array(rows, dtype=np.float64).reshape(num_verts, 3)
     except ValueError as error:
-        raise InputError(path, "a vertex that is not three numbers", key="v", found=shortened(error)) from error
-    require_sane(verts, MAX_NUMBER, path, "v")
+        raise InputError(path, "a vertex that is not three numbers", key="v", found=shorten(error)) from error
+    require_bounded(verts, MAX_NUMBER, path, "v")
     return verts
 
 

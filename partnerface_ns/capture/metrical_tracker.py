@@ -23,8 +23,8 @@ from partnerface_ns.capture.parameters import check_identity, numbers, padded, s
 from partnerface_ns.capture.rotations import axis_angle_from_6d
 from partnerface_ns.capture.splits import split_at_share
 from partnerface_ns.capture.torch_file import array_group, read_torch_file
-from partnerface_ns.common.errors import InputError
-from partnerface_ns.common.files import listed_files, path_inside, require_file, shortened
+from partnerface_ns.common.errors import InputError, shorten
+from partnerface_ns.common.files import list_files, path_inside, require_file
 from partnerface_ns.common.progress import progress
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.camera import Camera
@@ -99,7 +99,7 @@ def frame_files(root: Path) -> list[Path]:
     Raises:
         InputError: fewer than two, or one whose name is no number.
     """
-    paths = listed_files(root / FOLDER, [".frame"]) if (root / FOLDER).is_dir() else []
+    paths = list_files(root / FOLDER, [".frame"]) if (root / FOLDER).is_dir() else []
     for path in paths:
         if not path.stem.isdecimal():
             raise InputError(path, "a frame's name is its number", expected="like 00012.frame", found=path.name)
@@ -159,7 +159,7 @@ def _size(content: dict, path: Path) -> tuple[int, int]:
         height, width = (int(side) for side in np.asarray(content.get("img_size"), dtype=np.float64).reshape(2))
     except (TypeError, ValueError, OverflowError) as error:
         raise InputError(
-            path, "wrong value", key="img_size", expected="height and width", found=shortened(error)
+            path, "wrong value", key="img_size", expected="height and width", found=shorten(error)
         ) from error
     if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE):
         raise InputError(path, "wrong value", key="img_size", expected=f"1 to {MAX_SIDE}", found=(height, width))
@@ -179,4 +179,4 @@ def _camera(opencv: dict[str, np.ndarray], size: tuple[int, int], path: Path) ->
 
 def looks_like_metrical_tracker(root: Path) -> bool:
     """Whether the folder has the tracker's checkpoints and images."""
-    return (root / FOLDER).is_dir() and bool(listed_files(root / FOLDER, [".frame"])) and (root / "input").is_dir()
+    return (root / FOLDER).is_dir() and bool(list_files(root / FOLDER, [".frame"])) and (root / "input").is_dir()

@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float
 
 from partnerface_ns.capture.record import MAX_NUMBER
-from partnerface_ns.common.errors import InputError
-from partnerface_ns.common.files import require_sane, shortened
+from partnerface_ns.common.errors import InputError, shorten
+from partnerface_ns.common.npz_file import require_bounded
 from partnerface_ns.flame.state import HeadState
 
 IDENTITY_TOLERANCE = 1e-3
@@ -45,11 +45,11 @@ def vector(arrays: Mapping[str, np.ndarray], key: str, count: int | None, source
 def numbers(arrays: Mapping[str, np.ndarray], key: str, source: Path) -> np.ndarray:
     """One array of any shape, checked to be finite numbers of a sane size."""
     if key not in arrays:
-        raise InputError(source, "a key is missing", key=key, found=shortened(f"keys {', '.join(sorted(arrays))}"))
+        raise InputError(source, "a key is missing", key=key, found=shorten(f"keys {', '.join(sorted(arrays))}"))
     values = arrays[key]
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu":
         raise InputError(source, "not an array of numbers", key=key, found=getattr(values, "dtype", type(values)))
-    require_sane(values, MAX_NUMBER, source, key)
+    require_bounded(values, MAX_NUMBER, source, key)
     return values
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from partnerface_ns.common.errors import InputError
-from partnerface_ns.common.files import path_inside, read_json, require_file, shortened
+from partnerface_ns.common.errors import InputError, shorten
+from partnerface_ns.common.files import path_inside, require_file
+from partnerface_ns.common.json_file import read_json
 
 MAX_NUMBER = 1e6
 """No coefficient, angle, length or pixel coordinate is larger than this; what is, is broken."""
@@ -95,19 +96,19 @@ class Record:
         return path
 
     def error(self, name: str, expected: object, found: object) -> InputError:
-        return InputError(self.source, "wrong value", key=self.key(name), expected=expected, found=shortened(found))
+        return InputError(self.source, "wrong value", key=self.key(name), expected=expected, found=shorten(found))
 
     def _value(self, name: str) -> Any:
         if name not in self.values:
             known = ", ".join(list(self.values)[:30])
-            raise InputError(self.source, "a key is missing", key=self.key(name), found=shortened(f"keys {known}"))
+            raise InputError(self.source, "a key is missing", key=self.key(name), found=shorten(f"keys {known}"))
         return self.values[name]
 
 
 def _record(source: Path, value: object, where: str) -> Record:
     if not isinstance(value, dict):
         raise InputError(
-            source, "wrong value", key=where.rstrip(".") or None, expected="an object", found=shortened(value)
+            source, "wrong value", key=where.rstrip(".") or None, expected="an object", found=shorten(value)
         )
     return Record(source, value, where)
 
@@ -137,4 +138,4 @@ def _shape_of(value: object) -> str:
     while isinstance(value, list) and len(sizes) < 4:
         sizes.append(len(value))
         value = value[0] if value else None
-    return f"lists of sizes {sizes}, first entry {shortened(value)}" if sizes else shortened(value)
+    return f"lists of sizes {sizes}, first entry {shorten(value)}" if sizes else shorten(value)

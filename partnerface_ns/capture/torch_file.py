@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from partnerface_ns.common.errors import InputError
-from partnerface_ns.common.files import require_file, shortened
+from partnerface_ns.common.errors import InputError, shorten
+from partnerface_ns.common.files import require_file
 from partnerface_ns.flame.inert_pickle import NUMBER_DTYPES, NUMPY_NAMES, read_inert
 
 MAX_BYTES = 64 << 20
@@ -37,7 +37,7 @@ def read_torch_file(path: Path) -> dict[str, Any]:
         with torch.serialization.safe_globals(_not_yet_allowed(_numpy_globals())):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch refuses what is not plain data, and stumbles on what is broken
-        raise InputError(path, "holds more than plain data, or is broken", found=shortened(error)) from error
+        raise InputError(path, "holds more than plain data, or is broken", found=shorten(error)) from error
     if not isinstance(content, dict):
         raise InputError(path, "wrong content", expected="a dictionary", found=type(content).__name__)
     return content
@@ -55,7 +55,7 @@ def _check_pickle(path: Path) -> None:
             for member in pickles:
                 read_inert(archive.read(member), NUMPY_NAMES)
     except Exception as error:  # refused above, or broken
-        raise InputError(path, "refused: not plain arrays that torch wrote", found=shortened(error)) from error
+        raise InputError(path, "refused: not plain arrays that torch wrote", found=shorten(error)) from error
 
 
 def array_group(content: dict[str, Any], key: str, source: Path) -> dict[str, np.ndarray]:
@@ -66,7 +66,7 @@ def array_group(content: dict[str, Any], key: str, source: Path) -> dict[str, np
     """
     group = content.get(key)
     if not isinstance(group, dict):
-        found = f"keys {shortened(', '.join(map(str, content)))}" if group is None else type(group).__name__
+        found = f"keys {shorten(', '.join(map(str, content)))}" if group is None else type(group).__name__
         raise InputError(source, "a group of arrays is missing", key=key, expected="a dictionary", found=found)
     return {str(name): value for name, value in group.items()}
 

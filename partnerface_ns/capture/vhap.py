@@ -21,7 +21,8 @@ from partnerface_ns.capture.images import background_of, check_images
 from partnerface_ns.capture.parameters import check_identity, numbers, single_state, track_of, vector
 from partnerface_ns.capture.record import Record
 from partnerface_ns.common.errors import InputError
-from partnerface_ns.common.files import natural_key, path_inside, read_npz, require_file
+from partnerface_ns.common.files import natural_key, path_inside, require_file
+from partnerface_ns.common.npz_file import read_npz
 from partnerface_ns.common.progress import progress
 from partnerface_ns.flame.state import HeadState
 

@@ -15,7 +15,8 @@ from partnerface_ns.capture.capture import Capture, Frame, HeadModelRef
 from partnerface_ns.capture.parameters import numbers
 from partnerface_ns.capture.vhap import static_offset
 from partnerface_ns.common.errors import InputError
-from partnerface_ns.common.files import path_inside, read_npz
+from partnerface_ns.common.files import path_inside
+from partnerface_ns.common.npz_file import read_npz
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.camera import Camera
 

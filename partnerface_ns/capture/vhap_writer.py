@@ -19,7 +19,7 @@ from partnerface_ns.capture.capture import Capture, Frame
 from partnerface_ns.capture.vhap import SPLITS
 from partnerface_ns.capture.writing import new_folder
 from partnerface_ns.common.errors import InputError
-from partnerface_ns.common.files import write_npz
+from partnerface_ns.common.npz_file import write_npz
 from partnerface_ns.common.progress import progress
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.state import HeadState

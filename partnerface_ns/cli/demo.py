@@ -95,7 +95,7 @@ class Demo:
             "num_parts": run.pipeline.model.avatar.config.num_parts,
             "seed": self.seed,
         }
-        from partnerface_ns.common.files import write_json
+        from partnerface_ns.common.json_file import write_json
 
         write_json(self._summary_path, summary)
 
@@ -205,7 +205,7 @@ class Demo:
         return found.number("seconds", 0.0, 1e9)
 
     def _remember(self, seconds: float) -> None:
-        from partnerface_ns.common.files import write_json
+        from partnerface_ns.common.json_file import write_json
 
         write_json(self._state_path, {"options": self._options(), "seconds": round(seconds, 1)})
 

@@ -68,7 +68,7 @@ def _write(path: Path, model: HeadModel) -> None:
     import numpy as np
 
     from partnerface_ns.common.errors import InputError
-    from partnerface_ns.common.files import write_npz
+    from partnerface_ns.common.npz_file import write_npz
     from partnerface_ns.flame.head_model import JOINT_PARENTS
 
     if path.suffix != ".npz":

@@ -11,8 +11,7 @@ from itertools import repeat
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from partnerface_ns.common.errors import InputError
-from partnerface_ns.common.files import shortened
+from partnerface_ns.common.errors import InputError, shorten
 
 Config = TypeVar("Config")
 
@@ -86,7 +85,7 @@ def _all_fit(values: Sequence[object], inner: tuple[Any, ...]) -> bool:
 def _mapping(values: object, source: Path, where: str) -> Mapping[str, Any]:
     if not isinstance(values, Mapping):
         raise InputError(
-            source, "wrong kind of setting", key=where.rstrip("."), expected="settings", found=shortened(values)
+            source, "wrong kind of setting", key=where.rstrip("."), expected="settings", found=shorten(values)
         )
     return values
 
@@ -114,7 +113,7 @@ def _entries(now: Mapping[str, Any], values: object, source: Path, where: str) -
 def _checked(value: object, hint: Any, source: Path, where: str) -> object:
     if not fits(value, hint):
         expected = getattr(hint, "__name__", None) if get_origin(hint) is None else str(hint).replace("typing.", "")
-        raise InputError(source, "wrong kind of setting", key=where, expected=expected, found=shortened(value))
+        raise InputError(source, "wrong kind of setting", key=where, expected=expected, found=shorten(value))
     if get_origin(hint) is tuple or (isinstance(value, list) and tuple in map(get_origin, get_args(hint))):
         return tuple(value)  # type: ignore[arg-type]
     return value

@@ -18,7 +18,7 @@ from jaxtyping import Float
 
 from partnerface_ns.capture.parameters import numbers
 from partnerface_ns.common.errors import InputError
-from partnerface_ns.common.files import npz_shapes, read_npz
+from partnerface_ns.common.npz_file import npz_shapes, read_npz
 from partnerface_ns.driving.fitted_directions import carried_directions
 from partnerface_ns.driving.grid import Times
 from partnerface_ns.driving.table import Table, decode, read_table

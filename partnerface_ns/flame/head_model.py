@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from partnerface_ns.common.errors import InputError
-from partnerface_ns.common.files import read_npz, require_sane
+from partnerface_ns.common.npz_file import read_npz, require_bounded
 from partnerface_ns.flame.pickle_file import MAX_BYTES, read_flame_pickle
 from partnerface_ns.flame.regions import REGION_NAMES, derive_regions
 
@@ -164,7 +164,7 @@ def _array(arrays: dict[str, np.ndarray], path: Path, key: str, shape: tuple[int
         raise InputError(path, "wrong shape", key=key, expected=wanted, found=array.shape)
     if array.dtype.kind not in "fiu":
         raise InputError(path, "not a number array", key=key, found=array.dtype)
-    require_sane(array, _MAX_NUMBER, path, key)
+    require_bounded(array, _MAX_NUMBER, path, key)
     return array.astype(np.float32)
 
 

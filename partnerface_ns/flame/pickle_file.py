@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from partnerface_ns.common.errors import InputError
-from partnerface_ns.common.files import require_file, shortened
+from partnerface_ns.common.errors import InputError, shorten
+from partnerface_ns.common.files import require_file
 from partnerface_ns.flame.inert_pickle import (
     FLAME_NAMES,
     NUMBER_DTYPES,
@@ -49,7 +49,7 @@ def read_flame_pickle(path: Path) -> dict[str, np.ndarray]:
     try:
         content = read_inert(path.read_bytes(), FLAME_NAMES)
     except Exception as error:  # refused, or broken
-        raise InputError(path, "refused: not a FLAME pickle that can be read", found=shortened(error)) from error
+        raise InputError(path, "refused: not a FLAME pickle that can be read", found=shorten(error)) from error
     if not isinstance(content, dict):
         raise InputError(path, "not a FLAME pickle", expected="a dictionary", found=type(content).__name__)
     arrays = {key: _array(content[key], path, key) for key in ARRAY_KEYS if key in content}
@@ -72,7 +72,7 @@ def _array(value: object, path: Path, key: str) -> np.ndarray:
     try:
         return _dense(value)
     except Exception as error:  # the records hold whatever the file says
-        raise InputError(path, "not an array of numbers", key=key, found=shortened(error)) from error
+        raise InputError(path, "not an array of numbers", key=key, found=shorten(error)) from error
 
 
 def _dense(value: object) -> np.ndarray:

@@ -19,7 +19,8 @@ import torch
 from partnerface_ns.capture.vhap_writer import write_vhap
 from partnerface_ns.capture.writing import make_folder, publish, remove_empty, require_new, unfinished_folder
 from partnerface_ns.common.errors import InputError
-from partnerface_ns.common.files import write_failure, write_json
+from partnerface_ns.common.files import write_failure
+from partnerface_ns.common.json_file import write_json
 from partnerface_ns.common.locks import alone_in
 from partnerface_ns.common.progress import progress
 from partnerface_ns.flame.head_model import HeadModel

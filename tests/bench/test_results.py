@@ -16,7 +16,7 @@ from partnerface_ns.bench.scaling import StepCost, StepTimes
 from partnerface_ns.bench.tables import COLUMNS
 from partnerface_ns.bench.training_runs import Outcome
 from partnerface_ns.common.errors import InputError
-from partnerface_ns.common.files import read_json
+from partnerface_ns.common.json_file import read_json
 
 DOCS = Path(__file__).parents[2] / "docs"
 METRICS = dict.fromkeys(COLUMNS, 20.5)
