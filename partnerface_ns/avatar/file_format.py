@@ -6,7 +6,6 @@ The head model's arrays are not in it: the file names the head model, and anothe
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -21,7 +20,7 @@ from partnerface_ns.avatar.config import AvatarConfig
 from partnerface_ns.avatar.init import Subject
 from partnerface_ns.capture.capture import Capture
 from partnerface_ns.capture.head_models import named_head_model
-from partnerface_ns.common.atomic import sync
+from partnerface_ns.common.atomic import atomic_write
 from partnerface_ns.common.errors import InputError, shorten
 from partnerface_ns.common.files import require_file
 from partnerface_ns.common.settings import config_from_plain
@@ -72,13 +71,8 @@ def save_avatar(path: Path, avatar: Avatar, info: AvatarInfo) -> None:
         "state": {name: value.detach().cpu() for name, value in avatar.state_dict().items()},
         "info": {"head_model": info.head_model, "camera": camera, **states},
     }
-    partial = path.with_name(f"{path.name}.partial")
-    try:
+    with atomic_write(path, durable=True) as partial:
         torch.save(content, partial)
-        sync(partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def load_avatar(path: Path, head_model: Path | None = None) -> tuple[Avatar, AvatarInfo]:

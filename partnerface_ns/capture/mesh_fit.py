@@ -17,13 +17,15 @@ import torch
 from jaxtyping import Float
 
 from partnerface_ns.capture.record import MAX_NUMBER
-from partnerface_ns.capture.rotations import axis_angle_from_matrix, rotation_between
+from partnerface_ns.capture.rotations import axis_angle_from_matrix
 from partnerface_ns.common.errors import InputError, shorten
 from partnerface_ns.common.files import require_file
 from partnerface_ns.common.npz_file import require_bounded
 from partnerface_ns.flame.head_model import HeadModel
+from partnerface_ns.flame.joints import Joint
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
+from partnerface_ns.geometry.alignment import align_vectors
 
 MAX_OBJ_BYTES = 16 << 20
 _ROUNDS = 10
@@ -31,8 +33,7 @@ _SETTLED = 1e-6
 """Rotation matrices and coefficients that change less have settled."""
 _NOISE = 1e-5
 """Metres that a mesh's vertices are off, against which identity coefficients of unit variance are weighed."""
-_TURNING = (2, 3, 4)
-"""Jaw, left eye, right eye among the joints."""
+_TURNING = (Joint.JAW, Joint.EYE_LEFT, Joint.EYE_RIGHT)
 _MIN_VERTS = 3
 _RIGID_WEIGHT = 0.99
 """Skinning weight from which a vertex follows one joint alone."""
@@ -65,7 +66,7 @@ def fit_identity(head: HeadModel, canonical: Float[np.ndarray, "verts 3"]) -> Fl
     """
     template, neutral = head.template.double().numpy(), HeadState.neutral(head.num_expr)
     directions = head.identity_dirs.double().numpy()
-    skull = (head.skinning_weights[:, 2:].sum(-1) < 1 - _RIGID_WEIGHT).numpy()
+    skull = (head.skinning_weights[:, Joint.JAW :].sum(-1) < 1 - _RIGID_WEIGHT).numpy()
     identity = _LeastSquares(directions[skull]).coefficients((canonical - template)[skull])
     everywhere = _LeastSquares(directions)
     for _ in range(_ROUNDS):
@@ -122,7 +123,7 @@ class _Joints:
             before, features = rotations.copy(), (rotations[1:] - np.eye(3)).reshape(-1)
             for joint, (group, correctives) in self._groups.items():
                 rest = still[group] + np.einsum("f,fvc->vc", features, correctives)
-                rotations[joint] = rotation_between(rest - pivots[joint], mesh[group] - pivots[joint])
+                rotations[joint] = align_vectors(rest - pivots[joint], mesh[group] - pivots[joint])
             if np.abs(rotations - before).max() < _SETTLED:
                 break
         jaw, *eyes = torch.from_numpy(axis_angle_from_matrix(rotations[list(_TURNING)]).astype(np.float32))

@@ -1,4 +1,4 @@
-"""Other trackers' rotations as axis-angle vectors, radians, and points aligned by a rotation."""
+"""Other trackers' rotations as axis-angle vectors, radians."""
 
 from __future__ import annotations
 
@@ -25,12 +25,3 @@ def axis_angle_from_matrix(matrix: Float[np.ndarray, "*batch 3 3"]) -> Float[np.
     if known.any():
         vectors[known] = Rotation.from_matrix(flat[known]).as_rotvec()
     return vectors.reshape(*matrix.shape[:-2], 3)
-
-
-def rotation_between(
-    before: Float[np.ndarray, "points 3"], after: Float[np.ndarray, "points 3"]
-) -> Float[np.ndarray, "3 3"]:
-    """The rotation that brings points, as vectors from the centre of rotation, closest to others (Kabsch)."""
-    left, _, right = np.linalg.svd(after.T @ before)
-    mirror = np.diag([1.0, 1.0, np.sign(np.linalg.det(left @ right))])
-    return left @ mirror @ right

@@ -16,10 +16,10 @@ from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from partnerface_ns.capture.capture import Capture, Frame
-from partnerface_ns.flame.head_model import JOINT_NAMES, HeadModel
+from partnerface_ns.flame.head_model import HeadModel
+from partnerface_ns.flame.joints import Joint
 from partnerface_ns.flame.posing import ShapedHead
 
-_NECK = JOINT_NAMES.index("neck")
 _NEIGHBOURS = 5
 """Training frames this near in time do not count as others."""
 
@@ -80,7 +80,7 @@ def _quantities(capture: Capture, model: HeadModel, frames: Sequence[Frame]) -> 
     state = capture.track[steps]
     shaped = ShapedHead.of(model, capture.identity, capture.static_offset)
     T_world_head = np.concatenate(
-        [shaped.pose(state[slice(i, i + 32)]).T_world_rest[:, _NECK].numpy() for i in range(0, len(frames), 32)]
+        [shaped.pose(state[slice(i, i + 32)]).T_world_rest[:, Joint.NECK].numpy() for i in range(0, len(frames), 32)]
     ).astype(np.float64)
     T_world_camera = np.stack([frame.camera.T_world_camera for frame in frames])
     T_camera_head = np.linalg.inv(T_world_camera) @ T_world_head

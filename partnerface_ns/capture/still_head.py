@@ -9,11 +9,10 @@ import torch
 from jaxtyping import Float
 
 from partnerface_ns.capture.capture import Capture, Frame
-from partnerface_ns.flame.head_model import JOINT_NAMES, HeadModel
+from partnerface_ns.flame.head_model import HeadModel
+from partnerface_ns.flame.joints import Joint
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
-
-_NECK = JOINT_NAMES.index("neck")
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class StillHead:
     def of(capture: Capture, model: HeadModel) -> StillHead:
         shaped = ShapedHead.of(model, capture.identity, capture.static_offset)
         steps = range(0, capture.num_timesteps, 32)
-        posed = [shaped.pose(capture.track[slice(t, t + 32)]).T_world_rest[:, _NECK].numpy() for t in steps]
+        posed = [shaped.pose(capture.track[slice(t, t + 32)]).T_world_rest[:, Joint.NECK].numpy() for t in steps]
         return StillHead(capture.frames, shaped, capture.track, np.concatenate(posed).astype(np.float64))
 
     def camera_to_world(self, frame: Frame) -> Float[np.ndarray, "4 4"]:

@@ -69,7 +69,7 @@ def _write(path: Path, model: HeadModel) -> None:
 
     from partnerface_ns.common.errors import InputError
     from partnerface_ns.common.npz_file import write_npz
-    from partnerface_ns.flame.head_model import JOINT_PARENTS
+    from partnerface_ns.flame.joints import JOINT_PARENTS
 
     if path.suffix != ".npz":
         raise InputError(path, "cannot be written", expected="a name that ends in .npz", found=path.suffix)

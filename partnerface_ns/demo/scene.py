@@ -21,10 +21,12 @@ from partnerface_ns.demo.materials import Material
 from partnerface_ns.demo.moment import Moment, move
 from partnerface_ns.demo.props import Mesh
 from partnerface_ns.demo.shading import Surface, normalize
+from partnerface_ns.flame.joints import Joint
 from partnerface_ns.flame.open_head import OPEN_HEAD_PARTS, open_head_parts
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.camera import Camera
+from partnerface_ns.geometry.normals import vertex_normals
 from partnerface_ns.geometry.rasterizer import Visible, project, rasterize
 
 SKIN, TEETH_UPPER, TEETH_LOWER, TONGUE, EYE_LEFT, EYE_RIGHT = range(len(OPEN_HEAD_PARTS))
@@ -50,8 +52,6 @@ class Scene:
     parts: Int[np.ndarray, "faces"]
     casts: Bool[np.ndarray, "faces"]
     """Which triangles cast shadows."""
-    corner_of: csr_matrix
-    """(verts, faces): which triangles meet at a vertex."""
     occlusion: Float[np.ndarray, "verts"]
     """Share of the sky that each vertex sees."""
     materials: tuple[Material, ...]
@@ -62,7 +62,7 @@ class Scene:
         """Dress and paint a person on the open head."""
         anchors = Anchors.of(head.model, head.verts_rest.numpy())
         style = props.HAIR_STYLES[look.hair_style % len(props.HAIR_STYLES)]
-        root_weights = head.model.skinning_weights[:, 0].numpy()
+        root_weights = head.model.skinning_weights[:, Joint.ROOT].numpy()
         frame, lenses = props.glasses(anchors, look.lens_roundness)
         hair = props.hair(head.model, head.verts_rest.numpy(), anchors, style, rng)
         shirt = props.shirt(head.verts_rest.numpy(), root_weights, rng)
@@ -70,15 +70,13 @@ class Scene:
         faces, parts = _triangles(head, worn)
         open_mouth = _jaw_dropped(head)
         still = np.concatenate([open_mouth, *(mesh.verts for mesh in worn)])
-        corner_of = _corners(faces, len(still))
         return Scene(
             worn=worn,
             lenses=lenses,
             faces=faces,
             parts=parts,
             casts=np.isin(parts, (SKIN, FRAME, HAIR, SHIRT)),
-            corner_of=corner_of,
-            occlusion=shading.ambient_occlusion(still, _vertex_normals(still, faces, corner_of), faces),
+            occlusion=shading.ambient_occlusion(still, _normals(still, faces), faces),
             materials=_materials(head, look, worn, style, rng),
         )
 
@@ -114,7 +112,7 @@ class Scene:
 
     def _colour(self, seen: Visible, verts: np.ndarray, moment: Moment, viewpoint: np.ndarray) -> np.ndarray:
         """Linear colours of all seen samples."""
-        normals = _vertex_normals(verts, self.faces, self.corner_of)
+        normals = _normals(verts, self.faces)
         carried = seen.interpolate(np.concatenate([verts, normals, self.occlusion[:, None]], -1))
         points, normals = carried[:, :3], normalize(carried[:, 3:6])
         shadows = shading.Shadows.cast(verts, self.faces[self.casts])
@@ -132,8 +130,7 @@ class Scene:
         behind = np.searchsorted(seen.samples, lens.samples).clip(max=len(seen.samples) - 1)
         front = np.flatnonzero((seen.samples[behind] == lens.samples) & (lens.nearness > seen.nearness[behind]))
         lens, behind = lens[front], behind[front]
-        faces = self.lenses.faces
-        normals = normalize(lens.interpolate(_vertex_normals(glass, faces, _corners(faces, len(glass)))))
+        normals = normalize(lens.interpolate(_normals(glass, self.lenses.faces)))
         view = normalize(viewpoint - lens.interpolate(glass))
         linear[behind] = _LENS_CLEARNESS * linear[behind] + shading.lens_glint(normals, view)[:, None]
 
@@ -141,7 +138,7 @@ class Scene:
 def _triangles(head: ShapedHead, worn: Sequence[Mesh]) -> tuple[np.ndarray, np.ndarray]:
     """All opaque triangles and the part that each belongs to."""
     faces = head.model.faces.numpy()
-    root_weights = head.model.skinning_weights[:, 0].numpy()
+    root_weights = head.model.skinning_weights[:, Joint.ROOT].numpy()
     faces = faces[(root_weights[faces] < _UNDER_SHIRT).any(-1)]
     pieces, start = [(faces, open_head_parts().astype(np.int64)[faces[:, 0]])], head.model.num_verts
     for mesh, part in zip(worn, (FRAME, HAIR, SHIRT), strict=True):
@@ -201,16 +198,9 @@ def _jaw_dropped(head: ShapedHead) -> np.ndarray:
     return head.pose(replace(neutral, jaw=torch.tensor([0.22, 0.0, 0.0]))).verts.numpy()
 
 
-def _corners(faces: np.ndarray, num_verts: int) -> csr_matrix:
-    """(verts, faces): which triangles meet at a vertex."""
-    ones, triangle = np.ones(faces.size, dtype=np.float32), np.repeat(np.arange(len(faces)), 3)
-    return csr_matrix((ones, (faces.ravel(), triangle)), shape=(num_verts, len(faces)))
-
-
-def _vertex_normals(verts: np.ndarray, faces: np.ndarray, corner_of: csr_matrix) -> np.ndarray:
-    """Unit normals: the mean of the triangles around each vertex, by area."""
-    a, b, c = (verts[faces[:, i]] for i in range(3))
-    return normalize(corner_of @ np.cross(b - a, c - a)).astype(np.float32)
+def _normals(verts: Float[np.ndarray, "verts 3"], faces: Int[np.ndarray, "faces 3"]) -> Float[np.ndarray, "verts 3"]:
+    """Unit normals of vertices, float32."""
+    return vertex_normals(torch.from_numpy(verts), torch.from_numpy(faces)).numpy().astype(np.float32)
 
 
 def _average(fine: np.ndarray) -> np.ndarray:

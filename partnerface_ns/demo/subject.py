@@ -26,6 +26,7 @@ from partnerface_ns.demo.face_map import Anchors
 from partnerface_ns.demo.moment import Moment
 from partnerface_ns.demo.performance import Performance, novelty, perform
 from partnerface_ns.demo.scene import Scene
+from partnerface_ns.flame.joints import EYES, Joint
 from partnerface_ns.flame.open_head import load_open_head
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.geometry.camera import Camera
@@ -125,20 +126,20 @@ class Subject:
         state = self.performance.track[timestep]
         posed = self.head.pose(state)
         T_world_joints = posed.T_world_rest.numpy().astype(np.float64)
-        root = (self.head.model.joint_regressor[0] @ self.head.verts_rest).numpy()
+        root = (self.head.model.joint_regressor[Joint.ROOT] @ self.head.verts_rest).numpy()
         T_world_torso = np.eye(4)
         T_world_torso[:3, :3] = Rotation.from_rotvec(self.performance.torso_rotation[timestep]).as_matrix()
         T_world_torso[:3, 3] = root - T_world_torso[:3, :3] @ root + self.performance.torso_translation[timestep]
         # The base of the neck follows the shoulders instead of the root joint.
         rest = (self.head.verts_rest + posed.offsets).numpy()
-        change = T_world_torso - T_world_joints[0]
+        change = T_world_torso - T_world_joints[Joint.ROOT]
         moved = rest @ change[:3, :3].T + change[:3, 3]
-        root_weights = self.head.model.skinning_weights[:, :1].numpy()
+        root_weights = self.head.model.skinning_weights[:, [Joint.ROOT]].numpy()
         expression = dict(zip(self.head.model.expression_names, state.expression.tolist(), strict=True))
         return Moment(
             skin=(posed.verts.numpy() + root_weights * moved).astype(np.float32),
-            T_world_skull=T_world_joints[1],
-            T_world_eyes=T_world_joints[3:5],
+            T_world_skull=T_world_joints[Joint.NECK],
+            T_world_eyes=T_world_joints[EYES],
             T_world_torso=T_world_torso,
             T_skull_glasses=self._slid(self.performance.glasses_slip[timestep]),
             expression=expression,

@@ -37,6 +37,7 @@ from partnerface_ns.driving.table import Table, decode, read_table
 from partnerface_ns.driving.takes import VIDEO_SUFFIXES, take_recording, take_sound
 from partnerface_ns.driving.tracks import Track, is_table_track, read_npz_track, read_table_track
 from partnerface_ns.flame.head_model import HeadModel
+from partnerface_ns.flame.joints import Joint
 from partnerface_ns.flame.neutral import measured_neutral
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
@@ -57,7 +58,6 @@ _UNREAD = {
 }
 """What to do about files of other kinds, by suffix."""
 _MAX_TEXT_BYTES = 128 << 20
-_NECK = 1
 _AT_ONCE = 256
 """WarpFrames that are posed at once: each takes a whole head's vertices."""
 
@@ -304,7 +304,7 @@ def nearest_tracked(total: int, left_out: Sequence[int]) -> Int[np.ndarray, "fra
 
 def skull_of(head: ShapedHead, states: HeadState) -> Float[Tensor, "*batch 4 4"]:
     """The rigid transform of a person's skull, world from rest, float64; batch axes are () or (timesteps,)."""
-    pose = lambda s: head.pose(s).T_world_rest[..., _NECK, :, :].double()  # noqa: E731
+    pose = lambda s: head.pose(s).T_world_rest[..., Joint.NECK, :, :].double()  # noqa: E731
     if states.batch_shape == ():
         return pose(states)
     return torch.cat([pose(states[at : at + _AT_ONCE]) for at in range(0, len(states), _AT_ONCE)])

@@ -20,11 +20,10 @@ from torch import Tensor
 
 from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.npz_file import read_npz, require_bounded
+from partnerface_ns.flame.joints import JOINT_NAMES, JOINT_PARENTS, Joint
 from partnerface_ns.flame.pickle_file import MAX_BYTES, read_flame_pickle
 from partnerface_ns.flame.regions import REGION_NAMES, derive_regions
 
-JOINT_NAMES = ("global", "neck", "jaw", "eye_left", "eye_right")
-JOINT_PARENTS = (-1, 0, 1, 1, 1)
 NUM_FLAME_IDENTITY = 300
 """FLAME keeps identity in the first 300 of its 400 shape directions; expression follows."""
 _SIZE = (0.05, 5.0)
@@ -180,7 +179,7 @@ def _weights(arrays: dict[str, np.ndarray], path: Path, num_verts: int) -> np.nd
     weights = _array(arrays, path, "weights", (num_verts, len(JOINT_NAMES)))
     if (weights < 0).any() or (weights.sum(-1) <= 0).any():
         raise InputError(path, "skinning weights are shares of a positive sum", key="weights")
-    if (weights[:, 0] > 0.5 * weights.sum(-1)).all():
+    if (weights[:, Joint.ROOT] > 0.5 * weights.sum(-1)).all():
         raise InputError(path, "nothing follows the joints of the head", key="weights")
     return weights
 

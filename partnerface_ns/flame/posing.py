@@ -12,11 +12,13 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from smplx.lbs import batch_rigid_transform, batch_rodrigues, blend_shapes, vertices2joints
+from smplx.lbs import batch_rigid_transform, blend_shapes, vertices2joints
 from torch import Tensor
 
-from partnerface_ns.flame.head_model import JOINT_PARENTS, HeadModel
+from partnerface_ns.flame.head_model import HeadModel
+from partnerface_ns.flame.joints import JOINT_PARENTS
 from partnerface_ns.flame.state import HeadState
+from partnerface_ns.geometry.rigid import rotation_from_axis_angle
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class ShapedHead:
 
         expression_offsets = blend_shapes(expression, self.model.expression_dirs)
         joints = vertices2joints(self.model.joint_regressor, self.verts_rest + expression_offsets)
-        rotations = batch_rodrigues(full_pose.reshape(-1, 3)).reshape(num, -1, 3, 3)
+        rotations = rotation_from_axis_angle(full_pose.reshape(num, -1, 3))
         identity3 = torch.eye(3, dtype=rotations.dtype, device=rotations.device)
         features = (rotations[:, 1:] - identity3).reshape(num, -1)
         offsets = expression_offsets + (features @ self.model.pose_dirs).reshape(num, -1, 3)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from partnerface_ns.flame.joints import EYES, Joint
+
 REGION_NAMES = ("head", "torso", "jaw", "eyeballs", "eyelids", "lips", "inside_mouth", "ears", "face")
 """head: moves with the neck joint or below; torso: follows the root; the rest as their names say."""
 
@@ -35,14 +37,14 @@ def derive_regions(
         return {name: np.asarray(given[name], dtype=np.float32) for name in REGION_NAMES}
     from scipy.spatial import cKDTree
 
-    eyeballs = weights[:, 3:5].sum(-1) > 0.5
-    jaw = weights[:, 2] > 0.5
-    torso = weights[:, 0] > 0.5
+    eyeballs = weights[:, EYES].sum(-1) > 0.5
+    jaw = weights[:, Joint.JAW] > 0.5
+    torso = weights[:, Joint.ROOT] > 0.5
     eye_distance = cKDTree(template[eyeballs]).query(template)[0] if eyeballs.any() else np.full(len(template), 1.0)
     regions = {
         "head": ~torso,
         "torso": torso,
-        "jaw": weights[:, 2],
+        "jaw": weights[:, Joint.JAW],
         "eyeballs": eyeballs,
         "eyelids": (eye_distance < _EYELID_BAND) & ~eyeballs,
         "lips": _lips(template, jaw, ~torso & ~eyeballs),

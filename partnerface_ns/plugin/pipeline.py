@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import math
-import os
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from partnerface_ns.avatar.file_format import AVATAR_NAME, check_same_head_model
 from partnerface_ns.capture.capture import Frame
+from partnerface_ns.common.atomic import atomic_write
 from partnerface_ns.common.clock import seconds_when_done
 from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.files import require_writable
@@ -217,12 +217,10 @@ def _ns_eval_result(arguments: Sequence[str]) -> Path | None:
 
 def _write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", newline="", encoding="utf8") as file:
+    with atomic_write(path) as partial, partial.open("w", newline="", encoding="utf8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    os.replace(partial, path)
 
 
 def _write_images(folder: Path, images: dict[str, Tensor], index: int) -> None:

@@ -23,6 +23,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from partnerface_ns.flame.head_model import HeadModel
+from partnerface_ns.flame.joints import Joint
 from partnerface_ns.geometry.encodings import asinh
 from partnerface_ns.geometry.volumes import read_volume, refined
 from partnerface_ns.warp.canonical_space import has_own_joint
@@ -53,7 +54,7 @@ class DisplacementGrid:
     ) -> None:
         self.config = config
         self._canonical = verts_canonical
-        on_head = model.skinning_weights[:, 0] < 0.5
+        on_head = model.skinning_weights[:, Joint.ROOT] < 0.5
         face = model.regions["face"] > 0.5
         head, front = verts_canonical[on_head], verts_canonical[face]
         self._center = (front.amin(0) + front.amax(0)) / 2
