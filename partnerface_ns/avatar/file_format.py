@@ -19,13 +19,13 @@ from partnerface_ns.avatar.avatar import Avatar
 from partnerface_ns.avatar.config import AvatarConfig
 from partnerface_ns.avatar.init import Subject
 from partnerface_ns.capture.capture import Capture
-from partnerface_ns.capture.head_models import named_head_model
+from partnerface_ns.capture.head_models import load_named_head_model
 from partnerface_ns.common.atomic import atomic_write
 from partnerface_ns.common.errors import InputError, shorten
 from partnerface_ns.common.files import require_file
-from partnerface_ns.common.settings import config_from_plain
+from partnerface_ns.common.settings import config_from_dict
 from partnerface_ns.flame.head_model import HeadModel
-from partnerface_ns.flame.neutral import measured_neutral
+from partnerface_ns.flame.neutral import measure_neutral
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.camera import Camera
 
@@ -57,7 +57,7 @@ class AvatarInfo:
         frames = capture.frames_of("train") or capture.frames
         seen = capture.states_of("train") if capture.splits["train"] else capture.track
         ends = [_each(seen, lambda v, q=q: torch.quantile(v, q, dim=0)) for q in (_EDGE, 1 - _EDGE)]
-        return AvatarInfo(str(source), frames[0].camera, measured_neutral(seen, model), *ends)
+        return AvatarInfo(str(source), frames[0].camera, measure_neutral(seen, model), *ends)
 
 
 def save_avatar(path: Path, avatar: Avatar, info: AvatarInfo) -> None:
@@ -90,12 +90,12 @@ def load_avatar(path: Path, head_model: Path | None = None) -> tuple[Avatar, Ava
     try:
         info = _info(content["info"])
         state: dict[str, Tensor] = content["state"]
-        config = config_from_plain(AvatarConfig(), content["config"], path)
+        config = config_from_dict(AvatarConfig(), content["config"], path)
     except InputError:
         raise
     except Exception as error:  # whatever is missing or of another kind, the file is not ours
         raise InputError(path, "not an avatar file", found=shorten(repr(error))) from error
-    model = named_head_model(head_model or Path(info.head_model))
+    model = load_named_head_model(head_model or Path(info.head_model))
     check_same_head_model(path, state, model)
     return _assembled(path, config, state, model, info.neutral), info
 

@@ -17,7 +17,7 @@ from partnerface_ns.avatar.render_output import Inspection, RenderOutput
 from partnerface_ns.baked.capacity import Capacity
 from partnerface_ns.baked.config import BakedConfig
 from partnerface_ns.baked.scene import Scene, Scenes
-from partnerface_ns.common.precision import in_bfloat16
+from partnerface_ns.common.precision import autocast_bfloat16
 from partnerface_ns.flame.posing import PosedHead
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.rows import Rows
@@ -132,7 +132,7 @@ class Painter:
         """Mean colour of each ray's places."""
         field, num = self._avatar.field, spaced.shape[1]
         seen_along = directions @ frames.skinned.T_canonical_skull[0, :3, :3].T
-        with in_bfloat16(spaced.device, self._avatar.config.bfloat16):
+        with autocast_bfloat16(spaced.device, self._avatar.config.bfloat16):
             features = field.features(spaced.flatten(0, 1))
             color = field.color(features, *(x.repeat_interleave(num, 0) for x in (seen_along, ambient)))
         return color.view(-1, num, 3).mean(1)

@@ -20,10 +20,10 @@ from partnerface_ns.avatar.shading import inspection_colors
 from partnerface_ns.baked.capacity import Capacity
 from partnerface_ns.baked.config import BakedConfig
 from partnerface_ns.baked.volumes import BakedDeformation, BakedDensity
-from partnerface_ns.common.precision import in_bfloat16
+from partnerface_ns.common.precision import autocast_bfloat16
 from partnerface_ns.geometry.rigid import move_points
 from partnerface_ns.geometry.rows import Rows
-from partnerface_ns.geometry.volumes import dilated
+from partnerface_ns.geometry.volumes import dilate
 from partnerface_ns.rendering.lattice import ViewLattice
 from partnerface_ns.rendering.sampling import invert_piecewise_linear
 from partnerface_ns.rendering.volume import running_sums, weights_from_density
@@ -123,7 +123,7 @@ class Scenes:
     def _values(self, canonical: CanonicalPoints, frames: WarpFrames) -> Float[Tensor, "points channels"]:
         """The values of a scene at canonical places."""
         avatar, frame = self._avatar, one_frame(canonical.points)
-        with in_bfloat16(frame.device, avatar.config.bfloat16):
+        with autocast_bfloat16(frame.device, avatar.config.bfloat16):
             moved = avatar.warp.deform(canonical, frame, frames.states)
         shown = inspection_colors(canonical.points, moved, avatar.field, avatar.config)
         spaced = avatar.field.spaced(moved.points)
@@ -143,7 +143,7 @@ class Scenes:
         density = chosen.into(points.new_zeros(len(points)), density).view(coarse.shape)
         through = density * coarse.size[2]
         # Rays may pass beside a cell's middle, where more light gets through.
-        light = dilated(torch.exp(through - running_sums(through)))
+        light = dilate(torch.exp(through - running_sums(through)))
         return chosen, _grown((density > _THIN) & (light > _HIDDEN))
 
     def canonical(self, points: Float[Tensor, "points 3"], frames: WarpFrames) -> Float[Tensor, "points 3"]:
@@ -157,7 +157,7 @@ class Scenes:
         columns = density.flatten(0, 1)
         weights = weights_from_density(columns, lattice.size[2].expand_as(columns))
         # A cell's neighbours may see as much; interpolation needs all nodes around a place.
-        share = dilated(weights.view(lattice.shape)) * (looked_at & ~_grown(~known))
+        share = dilate(weights.view(lattice.shape)) * (looked_at & ~_grown(~known))
         return share * (share > _UNSEEN)
 
     def _samples(
@@ -191,7 +191,7 @@ class Scenes:
 
 
 def _grown(cells: Bool[Tensor, "rows columns depths"]) -> Bool[Tensor, "rows columns depths"]:
-    return dilated(cells.float()) > 0
+    return dilate(cells.float()) > 0
 
 
 def one_frame(rows: Tensor) -> Int[Tensor, "rows"]:

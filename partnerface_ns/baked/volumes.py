@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from partnerface_ns.avatar.avatar import Avatar
-from partnerface_ns.common.precision import in_bfloat16
+from partnerface_ns.common.precision import autocast_bfloat16
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.volumes import read_volume
 from partnerface_ns.warp.inverse_skinning import CanonicalPoints
@@ -89,7 +89,7 @@ class BakedDeformation:
     def at_moment(self, state: HeadState) -> Float[Tensor, "3 z y x"]:
         """What one moment adds to the nodes' places in the field's spacing; `state` has batch axes (1,)."""
         frame = torch.zeros(len(self._spaced), dtype=torch.long, device=self._spaced.device)
-        with in_bfloat16(self._spaced.device, self._avatar.config.bfloat16):
+        with autocast_bfloat16(self._spaced.device, self._avatar.config.bfloat16):
             moved = self._avatar.warp.deform(self._nodes, frame, state)
         return (self._avatar.field.spaced(moved.points) - self._spaced).T.reshape(3, *self._shape)
 

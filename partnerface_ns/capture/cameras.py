@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from partnerface_ns.capture.images import MAX_SIDE
-from partnerface_ns.capture.record import Record
+from partnerface_ns.capture.json_object import JsonObject
 from partnerface_ns.common.errors import InputError
 from partnerface_ns.geometry.camera import Camera
 
@@ -20,7 +20,7 @@ _MAX_CENTER = 2.0 * MAX_SIDE
 """Largest focal length, and farthest principal point of a cropped image, in pixels."""
 
 
-def read_intrinsics(record: Record) -> tuple[float, float, float, float, int, int]:
+def read_intrinsics(record: JsonObject) -> tuple[float, float, float, float, int, int]:
     """fl_x, fl_y, cx, cy in pixels, and w, h, as written by transforms files (w and h may be floats there)."""
     width, height = (round(record.number(key, 1.0, float(MAX_SIDE))) for key in ("w", "h"))
     fl_x, fl_y = (record.number(key, 1.0, MAX_FOCAL) for key in ("fl_x", "fl_y"))
@@ -28,7 +28,7 @@ def read_intrinsics(record: Record) -> tuple[float, float, float, float, int, in
     return fl_x, fl_y, cx, cy, width, height
 
 
-def intrinsics_of(K: Float[np.ndarray, "3 3"], source: Path, key: str) -> tuple[float, float, float, float]:
+def intrinsics_from_matrix(K: Float[np.ndarray, "3 3"], source: Path, key: str) -> tuple[float, float, float, float]:
     """fl_x, fl_y, cx, cy in pixels out of a matrix of intrinsics.
 
     Raises:
@@ -41,7 +41,7 @@ def intrinsics_of(K: Float[np.ndarray, "3 3"], source: Path, key: str) -> tuple[
     return fl_x, fl_y, cx, cy
 
 
-def checked_camera_to_world(matrix: Float[np.ndarray, "4 4"], source: Path, key: str) -> Float[np.ndarray, "4 4"]:
+def check_camera_to_world(matrix: Float[np.ndarray, "4 4"], source: Path, key: str) -> Float[np.ndarray, "4 4"]:
     """The matrix, if it is a rigid motion: a rotation without mirroring or scale, and a translation.
 
     Raises:
@@ -62,7 +62,7 @@ def checked_camera_to_world(matrix: Float[np.ndarray, "4 4"], source: Path, key:
     return matrix
 
 
-def read_camera(intrinsics: Record, pose: Record, key: str = "transform_matrix") -> Camera:
+def read_camera(intrinsics: JsonObject, pose: JsonObject, key: str = "transform_matrix") -> Camera:
     """A camera whose pose is given as camera-to-world in OpenGL axes."""
-    matrix = checked_camera_to_world(pose.numbers(key, 4, 4), pose.source, pose.key(key))
+    matrix = check_camera_to_world(pose.numbers(key, 4, 4), pose.source, pose.key(key))
     return Camera(matrix, *read_intrinsics(intrinsics))

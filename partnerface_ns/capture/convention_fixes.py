@@ -25,7 +25,7 @@ class ConventionFix:
     apply: Callable[[Capture], Capture]
 
 
-def fixed(capture: Capture, name: FixName) -> Capture:
+def apply_fix(capture: Capture, name: FixName) -> Capture:
     """The capture with one mistake undone."""
     return CONVENTION_FIXES[name].apply(capture)
 

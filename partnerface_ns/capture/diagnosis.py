@@ -22,15 +22,16 @@ from partnerface_ns.capture.names import FixName
 from partnerface_ns.capture.overlap import (
     Overlap,
     head_faces,
+    measure_overlap,
     median_overlap,
     outside_shares,
-    overlap_of,
     posed_verts,
     rows_to_chin,
     silhouette,
     small_mask,
     small_size,
 )
+from partnerface_ns.common.sequences import pick_evenly
 from partnerface_ns.flame.head_model import HeadModel
 
 GOOD_UNION, GOOD_OUTSIDE, GOOD_ABOVE = 0.6, 0.05, 0.033
@@ -102,7 +103,7 @@ class _Seen:
 
     @property
     def overlap(self) -> Overlap:
-        return median_overlap([overlap_of(head, mask) for head, mask in zip(self.heads, self.masks, strict=True)])
+        return median_overlap([measure_overlap(head, mask) for head, mask in zip(self.heads, self.masks, strict=True)])
 
 
 def diagnose(capture: Capture, model: HeadModel, mask_of: Callable[[Frame], Mask] = small_mask) -> Verdict:
@@ -120,7 +121,7 @@ def diagnose(capture: Capture, model: HeadModel, mask_of: Callable[[Frame], Mask
     if not capture.frames:
         return Verdict(None, None, "there are no images to compare with")
     masked = [(frame, mask_of(frame)) for frame in capture.frames]
-    frames, masks = zip(*evenly(masked, NUM_FRAMES), strict=True)
+    frames, masks = zip(*pick_evenly(masked, NUM_FRAMES), strict=True)
     seen = _Seen(_silhouettes(capture, model, frames), masks)
     if all(mask.all() for _, mask in masked):
         return _verdict_without_masks(capture, model, frames, seen.heads)
@@ -153,13 +154,6 @@ def _bad_frames(capture: Capture, model: HeadModel, masked: Sequence[Masked]) ->
     outside = outside_shares(capture, model, frames, masks)
     limit = float(np.median(outside)) + _MISSING
     return tuple(frame for frame, share in zip(frames, outside, strict=True) if share > limit)
-
-
-def evenly(frames: Sequence[T], count: int) -> list[T]:
-    """At most so many frames, evenly spread, the first and the last among them."""
-    if len(frames) <= count:
-        return list(frames)
-    return [frames[i] for i in np.linspace(0, len(frames) - 1, count).round().astype(int)]
 
 
 def _of_one_size(capture: Capture) -> Capture:
@@ -228,13 +222,13 @@ def _cause(capture: Capture, model: HeadModel, frames: Sequence[Frame], seen: _S
     if union >= max(GOOD_UNION, seen.overlap.union + _GAIN):
         side = max(frames[0].camera.width, frames[0].camera.height)
         x, y = (round(float(s) * side) for s in shift)
-        return crop_words(scale, x, y), None
+        return describe_crop(scale, x, y), None
     if not any(head.any() for head in seen.heads):
         return _NOT_SEEN, None
     return OTHER_HEAD, None
 
 
-def crop_words(scale: float, x: int, y: int) -> str:
+def describe_crop(scale: float, x: int, y: int) -> str:
     """The cause, where one scale and shift (pixels) of the head makes it fit."""
     return (
         "a crop: images were cut or resized after tracking, or the focal length is another; they fit with the head"
@@ -242,7 +236,7 @@ def crop_words(scale: float, x: int, y: int) -> str:
     )
 
 
-def shift_words(frames: int) -> str:
+def describe_shift(frames: int) -> str:
     """The cause, where each pose fits the image so many frames later."""
     when = "later" if frames > 0 else "earlier"
     return f"the order of the frames: each pose fits the image about {abs(frames)} frames {when}"
@@ -295,7 +289,7 @@ def _other_moments(capture: Capture, model: HeadModel, masked: Sequence[Masked])
     """The cause, if poses fit the masks of other moments better than their own."""
     first = capture.frames[0]
     of_camera = [(frame, mask) for frame, mask in masked if frame.camera_index == first.camera_index]
-    frames, seen = zip(*evenly(sorted(of_camera, key=lambda pair: pair[0].timestep), NUM_MOVING), strict=True)
+    frames, seen = zip(*pick_evenly(sorted(of_camera, key=lambda pair: pair[0].timestep), NUM_MOVING), strict=True)
     heads = np.stack(_silhouettes(capture, model, frames))
     masks = np.stack(seen)
     if len(frames) < 6 or not heads.any() or min(_motion(heads, heads), _motion(masks, heads)) < _MIN_MOTION:
@@ -307,7 +301,7 @@ def _other_moments(capture: Capture, model: HeadModel, masked: Sequence[Masked])
     lag = max(by_lag, key=lambda k: by_lag[k], default=0)
     if lag and by_lag[lag] > max(own + _LAG_GAIN, _OTHER_MASK):
         stride = max(1, round((frames[-1].timestep - frames[0].timestep) / (len(frames) - 1)))
-        return shift_words(lag * stride)
+        return describe_shift(lag * stride)
     if own < _OWN_MASK:
         return "the order of the frames: images and poses are not of the same moments (shuffled, or sorted by name?)"
     return None

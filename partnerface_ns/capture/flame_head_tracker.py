@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 
-from partnerface_ns.capture.cameras import intrinsics_of
+from partnerface_ns.capture.cameras import intrinsics_from_matrix
 from partnerface_ns.capture.capture import Capture, Frame, HeadModelRef
 from partnerface_ns.capture.images import Header, read_header
 from partnerface_ns.capture.metrical_tracker import FLAME_2020, NUM_EXPR, NUM_IDENTITY, require_different_numbers
-from partnerface_ns.capture.parameters import IDENTITY_TOLERANCE, padded, shaped, single_state, track_of, vector
+from partnerface_ns.capture.parameters import IDENTITY_TOLERANCE, join_states, make_state, padded, shaped, vector
 from partnerface_ns.capture.splits import split_at_share
 from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.files import list_files, path_inside
@@ -58,7 +58,7 @@ def read_flame_head_tracker(root: Path) -> Capture:
         head_model=HeadModelRef(FLAME_2020),
         identity=torch.from_numpy(np.mean(identities, 0, dtype=np.float32)),
         static_offset=None,
-        track=track_of(states, paths),
+        track=join_states(states, paths),
         frames=tuple(frames),
         splits=split_at_share(len(frames)),
         skipped={f"{number}.npz": "no face was found" for number in missing},
@@ -85,7 +85,7 @@ def _is_number(stem: str) -> bool:
 
 def _state(arrays: dict[str, np.ndarray], path: Path) -> HeadState:
     turned = {key: vector(arrays, key, 3, path) if key in arrays else None for key in _OPTIONAL}
-    return single_state(
+    return make_state(
         padded(vector(arrays, "exp", None, path), NUM_EXPR),
         rotation=turned["head_pose"],
         neck=turned["neck_pose"],
@@ -100,7 +100,7 @@ def _camera(arrays: dict[str, np.ndarray], image: Header, path: Path) -> Camera:
     yaw, pitch, roll = cam[:3]
     T_world_camera[:3, :3] = Rotation.from_euler("ZYX", [roll, yaw, pitch]).as_matrix()
     T_world_camera[:3, 3] = cam[3:]
-    intrinsics = intrinsics_of(shaped(arrays, "K", (3, 3), path), path, "K")
+    intrinsics = intrinsics_from_matrix(shaped(arrays, "K", (3, 3), path), path, "K")
     return Camera(T_world_camera, *intrinsics, _K_SIZE, _K_SIZE).resize(image.width, image.height)
 
 

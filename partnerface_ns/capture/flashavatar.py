@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from partnerface_ns.capture.capture import Capture
-from partnerface_ns.capture.metrical_tracker import FOLDER, capture_of_frame_files
+from partnerface_ns.capture.metrical_tracker import FOLDER, read_frame_files
 from partnerface_ns.common.files import list_files
 
 _IMAGES, _MASKS = "imgs", "alpha"
@@ -28,7 +28,7 @@ def read_flashavatar(root: Path) -> Capture:
         mask = f"{_MASKS}/{masks.get(number + 1, usual)}" if masks else None
         return f"{_IMAGES}/{images.get(number + 1, usual)}", mask
 
-    return capture_of_frame_files(root, "flashavatar", images_of)
+    return read_frame_files(root, "flashavatar", images_of)
 
 
 def _by_number(folder: Path) -> dict[int, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from partnerface_ns.capture.capture import Capture
-from partnerface_ns.common.command_lines import to_train
+from partnerface_ns.common.command_lines import train_command
 from partnerface_ns.common.errors import InputError
 from partnerface_ns.flame.head_model import HeadModel, load_head_model
 from partnerface_ns.flame.pickle_file import FLAME_VERSIONS
@@ -26,7 +26,7 @@ def resolve_head_model(capture: Capture, given: Path | None = None) -> HeadModel
     reference = capture.head_model
     path = given or reference.path
     if path is not None:
-        model = named_head_model(path)
+        model = load_named_head_model(path)
     elif (reference.name or "").startswith(OPEN_HEAD_NAME) or reference.fingerprint == load_open_head().fingerprint:
         model = load_open_head()
     else:
@@ -37,13 +37,13 @@ def resolve_head_model(capture: Capture, given: Path | None = None) -> HeadModel
             expected="the head model whose coefficients these are",
             found=named if reference.name or reference.fingerprint else "nothing in the folder names or holds one",
             hint="give its file: partnerface inspect DIR --head-model FILE, or for training\n"
-            f"            {to_train(capture.root, Path('FILE'))}",
+            f"            {train_command(capture.root, Path('FILE'))}",
         )
-    check_fits(capture, model)
+    check_head_model(capture, model)
     return model
 
 
-def named_head_model(path: Path) -> HeadModel:
+def load_named_head_model(path: Path) -> HeadModel:
     """The head model of a file, or the open head by its name.
 
     Raises:
@@ -54,7 +54,7 @@ def named_head_model(path: Path) -> HeadModel:
     return load_open_head() if str(path) == OPEN_HEAD_NAME else load_head_model(path)
 
 
-def check_fits(capture: Capture, model: HeadModel) -> None:
+def check_head_model(capture: Capture, model: HeadModel) -> None:
     """Check that a head model is the one that a capture was tracked with, as far as that can be told.
 
     Raises:
@@ -93,7 +93,7 @@ def check_fits(capture: Capture, model: HeadModel) -> None:
             )
 
 
-def version_doubt(capture: Capture, model: HeadModel) -> str | None:
+def version_warning(capture: Capture, model: HeadModel) -> str | None:
     """A line where it cannot be told whether the head model is the capture's, None where it can."""
     reference = capture.head_model
     if reference.fingerprint is not None or reference.path is not None or reference.name == model.name:

@@ -24,7 +24,7 @@ _PROBE_BYTES = 4096
 """Bytes in the middle of a file that are compared before all of it is read."""
 
 
-def with_separate_splits(capture: Capture) -> Capture:
+def separate_splits(capture: Capture) -> Capture:
     """The capture with each image in one split at most: test before validation before training.
 
     Raises:
@@ -100,7 +100,7 @@ def _digest(path: Path) -> bytes:
     return hashlib.sha256(path.read_bytes()).digest()
 
 
-def training_doubt(capture: Capture) -> str | None:
+def training_warning(capture: Capture) -> str | None:
     """A warning where there are too few training timesteps to learn a face from; None where there are enough."""
     count = len({frame.timestep for frame in capture.frames_of("train")})
     return None if count >= FEW_TIMESTEPS else f"few training timesteps ({count}): an avatar needs hundreds"
@@ -123,7 +123,7 @@ def require_trainable(capture: Capture) -> None:
         )
 
 
-def with_validation(capture: Capture) -> Capture:
+def hold_out_validation(capture: Capture) -> Capture:
     """A capture whose training can be watched: without a validation split, the last training timesteps become one.
 
     They are 5% of the training timesteps, at most 20, and are not trained on.

@@ -124,7 +124,7 @@ def load_image(frame: Frame, background: tuple[float, float, float]) -> tuple[np
     return (rgb if cover is None else _over(rgb, cover, background)), mask
 
 
-def mask_doubt(frames: Sequence[Frame]) -> str | None:
+def mask_warning(frames: Sequence[Frame]) -> str | None:
     """A warning where no mask hides anything, so that the background would be learned as the person; else None.
 
     Args:
@@ -139,7 +139,7 @@ def mask_doubt(frames: Sequence[Frame]) -> str | None:
     return f"{what}: the background is learned as if it were the person"
 
 
-def background_of(frame: Frame) -> tuple[float, float, float] | None:
+def detect_background(frame: Frame) -> tuple[float, float, float] | None:
     """The one colour that an image without alpha shows wherever its mask says background.
 
     None if it has several, alpha decides, or there is no background to be seen.

@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from partnerface_ns.capture.cameras import MAX_FOCAL, checked_camera_to_world
+from partnerface_ns.capture.cameras import MAX_FOCAL, check_camera_to_world
 from partnerface_ns.capture.capture import Capture, Frame, HeadModelRef
 from partnerface_ns.capture.images import check_images, read_header
+from partnerface_ns.capture.json_object import JsonObject
 from partnerface_ns.capture.metrical_tracker import FLAME_2020, NUM_EXPR, NUM_IDENTITY
-from partnerface_ns.capture.parameters import check_identity, padded, single_state, track_of
-from partnerface_ns.capture.record import Record
+from partnerface_ns.capture.parameters import check_identity, join_states, make_state, padded
 from partnerface_ns.capture.splits import split_off_last
 from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.files import natural_key, path_inside, require_file
@@ -61,12 +61,12 @@ def read_imavatar(root: Path) -> Capture:
     video_of_frame: list[int] = []
     identity = None
     for number, file in enumerate(files):
-        document = Record.read(file)
+        document = JsonObject.read(file)
         this = document.numbers("shape_params", STORED_IDENTITY).astype(np.float32)
         identity = this if identity is None else identity
         check_identity(this, identity, file, "shape_params")
         intrinsics = _read_intrinsics(document)
-        records = sorted(document.records("frames"), key=lambda record: natural_key(str(record.path("file_path"))))
+        records = sorted(document.children("frames"), key=lambda record: natural_key(str(record.path("file_path"))))
         if not records:
             raise InputError(file, "the video is empty", key="frames", expected="frames", found=0)
         for record in progress(records, f"Reading {file.parent.name}"):
@@ -83,7 +83,7 @@ def read_imavatar(root: Path) -> Capture:
         head_model=HeadModelRef(FLAME_2020),
         identity=torch.from_numpy(padded(identity, NUM_IDENTITY)),
         static_offset=None,
-        track=track_of(states, [f.image_path or root for f in frames]),
+        track=join_states(states, [f.image_path or root for f in frames]),
         frames=tuple(frames),
         splits=_splits([f.parent.name for f in files], video_of_frame, frames),
         format="imavatar",
@@ -113,7 +113,7 @@ def _splits(names: Sequence[str], video_of_frame: Sequence[int], frames: Sequenc
     return {"train": pick(False), "val": (), "test": pick(True)}
 
 
-def _read_intrinsics(document: Record) -> _Intrinsics:
+def _read_intrinsics(document: JsonObject) -> _Intrinsics:
     values = document.numbers("intrinsics", 4)
     if values[3] > 1:
         values = values / _PIXELS
@@ -123,7 +123,7 @@ def _read_intrinsics(document: Record) -> _Intrinsics:
     return _Intrinsics(abs(fl_x), abs(fl_y), cx, cy, -float(np.sign(fl_x)))
 
 
-def _read_frame(record: Record, root: Path, intrinsics: _Intrinsics, timestep: int) -> Frame:
+def _read_frame(record: JsonObject, root: Path, intrinsics: _Intrinsics, timestep: int) -> Frame:
     image = record.file("file_path", root, suffix=".png")
     mask = path_inside(root, record.source.parent, f"mask/{image.name}", record.source, record.key("file_path"))
     masked = (record.source.parent / "mask").exists()
@@ -142,19 +142,19 @@ def _read_frame(record: Record, root: Path, intrinsics: _Intrinsics, timestep: i
     return Frame(timestep, 0, camera, image, mask if masked else None)
 
 
-def _camera_to_world(record: Record, x_sign: float) -> np.ndarray:
+def _camera_to_world(record: JsonObject, x_sign: float) -> np.ndarray:
     T_camera_world = np.eye(4)
     T_camera_world[:3] = record.numbers("world_mat", 3, 4)
     T_camera_world[0] *= x_sign
     T_camera_world[:3, 3] /= FLAME_SCALE
-    checked_camera_to_world(T_camera_world, record.source, record.key("world_mat"))
+    check_camera_to_world(T_camera_world, record.source, record.key("world_mat"))
     return np.linalg.inv(T_camera_world)
 
 
-def _read_state(record: Record) -> HeadState:
+def _read_state(record: JsonObject) -> HeadState:
     pose = record.numbers("pose", 15)
     expression = padded(record.numbers("expression", STORED_EXPR), NUM_EXPR)
-    return single_state(expression, rotation=pose[:3], neck=pose[3:6], jaw=pose[6:9], eyes=pose[9:])
+    return make_state(expression, rotation=pose[:3], neck=pose[3:6], jaw=pose[6:9], eyes=pose[9:])
 
 
 def looks_like_imavatar(root: Path) -> bool:

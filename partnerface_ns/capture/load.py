@@ -9,14 +9,14 @@ from pathlib import Path
 from partnerface_ns.capture.capture import Capture
 from partnerface_ns.capture.flame_head_tracker import looks_like_flame_head_tracker, read_flame_head_tracker
 from partnerface_ns.capture.flashavatar import looks_like_flashavatar, read_flashavatar
-from partnerface_ns.capture.head_models import named_head_model
-from partnerface_ns.capture.held_out import with_separate_splits
+from partnerface_ns.capture.head_models import load_named_head_model
+from partnerface_ns.capture.held_out import separate_splits
 from partnerface_ns.capture.images import read_header
 from partnerface_ns.capture.imavatar import looks_like_imavatar, read_imavatar
 from partnerface_ns.capture.insta import looks_like_insta, read_insta
+from partnerface_ns.capture.json_object import JsonObject
 from partnerface_ns.capture.metrical_tracker import looks_like_metrical_tracker, read_metrical_tracker
 from partnerface_ns.capture.names import CaptureFormat
-from partnerface_ns.capture.record import Record
 from partnerface_ns.capture.vhap import looks_like_vhap, read_vhap
 from partnerface_ns.capture.vhap_tracker import looks_like_vhap_tracker, read_vhap_tracker
 from partnerface_ns.common.errors import InputError, shorten
@@ -53,7 +53,7 @@ def load_capture(path: Path, layout: CaptureFormat | None = None, head_model: Pa
         if not root.is_dir():
             kind = "a file" if root.exists() else "nothing"
             raise InputError(root, "the subject's folder does not exist", expected="a folder", found=kind)
-        return with_separate_splits(_with_turn_note(_read(root.resolve(), layout, head_model)))
+        return separate_splits(_with_turn_note(_read(root.resolve(), layout, head_model)))
     except OSError as error:  # a folder that may not be looked into, a disk that fails
         raise InputError(shorten(error.filename or root), "cannot be read", found=error.strerror) from error
 
@@ -104,8 +104,8 @@ def detect_format(root: Path) -> CaptureFormat:
 
 def _refuse_what_is_not_flame(root: Path) -> None:
     for file in sorted(root.glob("transforms*.json"))[:4]:
-        document = Record.read(path_inside(root, root, file.name, root))
-        frames = document.records("frames") if document.has("frames") else []
+        document = JsonObject.read(path_inside(root, root, file.name, root))
+        frames = document.children("frames") if document.has("frames") else []
         for key, name in _NOT_FLAME.items():
             if frames and key in frames[0].values:
                 raise InputError(
@@ -133,4 +133,4 @@ def _head_for_meshes(root: Path, given: Path | None) -> HeadModel:
             found="none given",
             hint=f"partnerface convert {root} OUT --head-model FILE fits once and writes the result",
         )
-    return named_head_model(given)
+    return load_named_head_model(given)

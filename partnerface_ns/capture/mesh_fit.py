@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from partnerface_ns.capture.record import MAX_NUMBER
+from partnerface_ns.capture.json_object import MAX_NUMBER
 from partnerface_ns.capture.rotations import axis_angle_from_matrix
 from partnerface_ns.common.errors import InputError, shorten
 from partnerface_ns.common.files import require_file

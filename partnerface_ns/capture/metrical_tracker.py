@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from partnerface_ns.capture.cameras import OPENCV_TO_OPENGL, checked_camera_to_world, intrinsics_of
+from partnerface_ns.capture.cameras import OPENCV_TO_OPENGL, check_camera_to_world, intrinsics_from_matrix
 from partnerface_ns.capture.capture import Capture, Frame, HeadModelRef
 from partnerface_ns.capture.images import MAX_SIDE, check_images
 from partnerface_ns.capture.names import CaptureFormat
-from partnerface_ns.capture.parameters import check_identity, numbers, padded, shaped, single_state, track_of, vector
+from partnerface_ns.capture.parameters import check_identity, join_states, make_state, numbers, padded, shaped, vector
 from partnerface_ns.capture.rotations import axis_angle_from_6d
 from partnerface_ns.capture.splits import split_at_share
 from partnerface_ns.capture.torch_file import array_group, read_torch_file
@@ -52,10 +52,10 @@ def read_metrical_tracker(root: Path) -> Capture:
     Raises:
         InputError: names the first file that cannot be used, and why.
     """
-    return capture_of_frame_files(root, "metrical-tracker", lambda number, stem: (f"input/{stem}.png", None))
+    return read_frame_files(root, "metrical-tracker", lambda number, stem: (f"input/{stem}.png", None))
 
 
-def capture_of_frame_files(
+def read_frame_files(
     root: Path, layout: CaptureFormat, images_of: Callable[[int, str], tuple[str, str | None]]
 ) -> Capture:
     """Read a folder of `.frame` files, wherever its images lie.
@@ -85,7 +85,7 @@ def capture_of_frame_files(
         head_model=HeadModelRef(FLAME_2020),
         identity=torch.from_numpy(tracked[0].identity),
         static_offset=None,
-        track=track_of([t.state for t in tracked], paths),
+        track=join_states([t.state for t in tracked], paths),
         frames=tuple(frames),
         splits=split_at_share(len(frames)),
         format=layout,
@@ -131,17 +131,17 @@ def read_frame_file(path: Path) -> TrackedFrame:
     eyelids = flame.get("eyelids")
     return TrackedFrame(
         identity=padded(vector(flame, "shape", None, path), NUM_IDENTITY),
-        state=single_state(
+        state=make_state(
             padded(vector(flame, "exp", None, path), NUM_EXPR),
-            jaw=rotations_6d(flame, "jaw", 1, path),
-            eyes=rotations_6d(flame, "eyes", 2, path),
+            jaw=read_rotations(flame, "jaw", 1, path),
+            eyes=read_rotations(flame, "eyes", 2, path),
         ),
         camera=_camera(opencv, _size(content, path), path),
         blinks=eyelids is not None and bool(np.any(numbers(flame, "eyelids", path))),
     )
 
 
-def rotations_6d(arrays: dict[str, np.ndarray], key: str, count: int, source: Path) -> np.ndarray:
+def read_rotations(arrays: dict[str, np.ndarray], key: str, count: int, source: Path) -> np.ndarray:
     """`count` rotations of six numbers each, as axis-angle vectors one after the other.
 
     Raises:
@@ -170,8 +170,8 @@ def _camera(opencv: dict[str, np.ndarray], size: tuple[int, int], path: Path) ->
     T_camera_world = np.eye(4)
     T_camera_world[:3, :3] = shaped(opencv, "R", (3, 3), path)
     T_camera_world[:3, 3] = shaped(opencv, "t", (3,), path)
-    checked_camera_to_world(T_camera_world, path, "opencv.R")
-    intrinsics = intrinsics_of(shaped(opencv, "K", (3, 3), path), path, "opencv.K")
+    check_camera_to_world(T_camera_world, path, "opencv.R")
+    intrinsics = intrinsics_from_matrix(shaped(opencv, "K", (3, 3), path), path, "opencv.K")
     T_world_camera = np.linalg.inv(T_camera_world) @ OPENCV_TO_OPENGL
     height, width = size
     return Camera(T_world_camera, *intrinsics, width, height)

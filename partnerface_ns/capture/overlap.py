@@ -116,7 +116,7 @@ def outside_shares(
     return np.array(shares)
 
 
-def overlap_of(head: Bool[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"]) -> Overlap:
+def measure_overlap(head: Bool[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"]) -> Overlap:
     """How a silhouette lies in a mask."""
     if not head.any():
         return Overlap(0.0, 1.0)

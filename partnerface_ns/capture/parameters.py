@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from partnerface_ns.capture.record import MAX_NUMBER
+from partnerface_ns.capture.json_object import MAX_NUMBER
 from partnerface_ns.common.errors import InputError, shorten
 from partnerface_ns.common.npz_file import require_bounded
 from partnerface_ns.flame.state import HeadState
@@ -53,7 +53,7 @@ def numbers(arrays: Mapping[str, np.ndarray], key: str, source: Path) -> np.ndar
     return values
 
 
-def single_state(
+def make_state(
     expression: np.ndarray,
     rotation: np.ndarray | None = None,
     neck: np.ndarray | None = None,
@@ -70,7 +70,7 @@ def single_state(
     return HeadState(expression=torch.from_numpy(expression.astype(np.float32)), **rest)
 
 
-def track_of(states: Sequence[HeadState], sources: Sequence[Path]) -> HeadState:
+def join_states(states: Sequence[HeadState], sources: Sequence[Path]) -> HeadState:
     """The states of all timesteps joined.
 
     Raises:

@@ -27,7 +27,7 @@ MAX_TURNS = {"neck": 2.0, "jaw": 1.0, "eyes": 1.6}
 _MAX_NAMED = 8
 
 
-def without_torn_heads(capture: Capture, model: HeadModel) -> Capture:
+def drop_torn_heads(capture: Capture, model: HeadModel) -> Capture:
     """The capture without frames whose head is torn; a warning names them.
 
     Raises:
@@ -39,7 +39,7 @@ def without_torn_heads(capture: Capture, model: HeadModel) -> Capture:
     if not left_out:
         return capture
     names = [f"{capture.frames[i].name} ({reason})" for i, reason in left_out.items()]
-    found = f"{len(names)} of {len(capture.frames)} frames: {listed(names)}"
+    found = f"{len(names)} of {len(capture.frames)} frames: {join_names(names)}"
     if 2 * len(left_out) >= len(capture.frames):
         raise InputError(
             capture.root,
@@ -52,7 +52,7 @@ def without_torn_heads(capture: Capture, model: HeadModel) -> Capture:
     return replace(capture.without(left_out), warnings=(*capture.warnings, warning))
 
 
-def listed(names: list[str]) -> str:
+def join_names(names: list[str]) -> str:
     """Names in a line; of many the first, and how many more."""
     more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
     return ", ".join(names[:_MAX_NAMED]) + more

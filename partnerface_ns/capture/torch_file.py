@@ -16,7 +16,7 @@ import torch
 
 from partnerface_ns.common.errors import InputError, shorten
 from partnerface_ns.common.files import require_file
-from partnerface_ns.flame.inert_pickle import NUMBER_DTYPES, NUMPY_NAMES, read_inert
+from partnerface_ns.flame.inert_pickle import NUMBER_DTYPES, NUMPY_NAMES, load_inert
 
 MAX_BYTES = 64 << 20
 _MAX_MEMBERS = 1000
@@ -53,7 +53,7 @@ def _check_pickle(path: Path) -> None:
                 raise ValueError(f"it unpacks to more than {MAX_BYTES} bytes")
             pickles = [m for m in members if m.filename.endswith("data.pkl")]
             for member in pickles:
-                read_inert(archive.read(member), NUMPY_NAMES)
+                load_inert(archive.read(member), NUMPY_NAMES)
     except Exception as error:  # refused above, or broken
         raise InputError(path, "refused: not plain arrays that torch wrote", found=shorten(error)) from error
 

@@ -17,9 +17,9 @@ import torch
 
 from partnerface_ns.capture.cameras import read_camera
 from partnerface_ns.capture.capture import Capture, Frame, HeadModelRef
-from partnerface_ns.capture.images import background_of, check_images
-from partnerface_ns.capture.parameters import check_identity, numbers, single_state, track_of, vector
-from partnerface_ns.capture.record import Record
+from partnerface_ns.capture.images import check_images, detect_background
+from partnerface_ns.capture.json_object import JsonObject
+from partnerface_ns.capture.parameters import check_identity, join_states, make_state, numbers, vector
 from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.files import natural_key, path_inside, require_file
 from partnerface_ns.common.npz_file import read_npz
@@ -39,8 +39,8 @@ _VERTS_WITH_TEETH = (5143, 5083)
 class _Entry:
     """A frame as a split file lists it."""
 
-    frame: Record
-    intrinsics: Record
+    frame: JsonObject
+    intrinsics: JsonObject
     params: Path
     timestep_index: int
     camera_index: int
@@ -93,16 +93,16 @@ def _split_path(root: Path, split: str) -> Path:
     return root / f"transforms_{split}.json"
 
 
-def _read_split_files(root: Path) -> dict[str, Record]:
+def _read_split_files(root: Path) -> dict[str, JsonObject]:
     """The split files; that of val may be missing."""
     wanted = [split for split in SPLITS if split != "val" or _split_path(root, split).exists()]
-    return {split: Record.read(path_inside(root, root, _split_path(root, split).name, root)) for split in wanted}
+    return {split: JsonObject.read(path_inside(root, root, _split_path(root, split).name, root)) for split in wanted}
 
 
-def _entries(document: Record, boundary: Path, skipped: dict[str, str]) -> list[_Entry]:
+def _entries(document: JsonObject, boundary: Path, skipped: dict[str, str]) -> list[_Entry]:
     """A split's frames in the file's order; those without parameters go to `skipped`."""
     entries: list[_Entry] = []
-    for record in document.records("frames"):
+    for record in document.children("frames"):
         if not record.has("flame_param_path"):
             skipped[record.text("file_path")] = "no face was found"
             continue
@@ -119,7 +119,7 @@ def _entries(document: Record, boundary: Path, skipped: dict[str, str]) -> list[
 
 
 def _frames(
-    entries: Sequence[_Entry], moments: Mapping[tuple[int, str], int], boundary: Path, document: Record
+    entries: Sequence[_Entry], moments: Mapping[tuple[int, str], int], boundary: Path, document: JsonObject
 ) -> tuple[tuple[Frame, ...], tuple[float, float, float] | None]:
     """All frames with their images checked, and the colour that they are composited on."""
     frames = []
@@ -134,13 +134,13 @@ def _frames(
         )
         check_images(frame)
         frames.append(frame)
-    color = _written_background(document) if "background" in document.values else background_of(frames[0])
+    color = _written_background(document) if "background" in document.values else detect_background(frames[0])
     if color is None:
         return tuple(frames), None
     return tuple(Frame(**{**vars(frame), "composited": True}) for frame in frames), color
 
 
-def _written_background(document: Record) -> tuple[float, float, float] | None:
+def _written_background(document: JsonObject) -> tuple[float, float, float] | None:
     """What this project's writer says; null where images have their own background."""
     if not document.has("background"):
         return None
@@ -176,11 +176,11 @@ def _read_track(paths: Sequence[Path]) -> _Tracked:
         dynamic = dynamic or ("dynamic_offset" in arrays and bool(numbers(arrays, "dynamic_offset", path).any()))
     assert first is not None
     notes = ("dynamic_offset (vertex offsets of single frames) is not used",) if dynamic else ()
-    return _Tracked(torch.from_numpy(first), offset, track_of(states, paths), notes)
+    return _Tracked(torch.from_numpy(first), offset, join_states(states, paths), notes)
 
 
 def _state(arrays: dict[str, np.ndarray], path: Path) -> HeadState:
-    return single_state(
+    return make_state(
         vector(arrays, "expr", None, path),
         vector(arrays, "rotation", 3, path),
         vector(arrays, "neck_pose", 3, path),
@@ -206,9 +206,9 @@ def static_offset(arrays: dict[str, np.ndarray], path: Path) -> torch.Tensor | N
     return torch.from_numpy(offset.astype(np.float32))
 
 
-def _head_model_ref(root: Path, documents: Sequence[Record]) -> HeadModelRef:
+def _head_model_ref(root: Path, documents: Sequence[JsonObject]) -> HeadModelRef:
     """The head model that the split files name, and the one in the folder; all must name the same."""
-    named = [document.record("head_model") for document in documents if document.has("head_model")]
+    named = [document.child("head_model") for document in documents if document.has("head_model")]
     marks = [
         tuple(record.text(key) if record.has(key) else None for key in ("name", "fingerprint")) for record in named
     ]
@@ -231,5 +231,5 @@ def looks_like_vhap(root: Path) -> bool:
     path = _split_path(root, "train")
     if not path.exists():
         return False
-    frames = Record.read(path_inside(root, root, path.name, root)).records("frames")
+    frames = JsonObject.read(path_inside(root, root, path.name, root)).children("frames")
     return any("flame_param_path" in frame.values for frame in frames)

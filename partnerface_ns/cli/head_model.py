@@ -34,12 +34,12 @@ class ShowHeadModel:
     """Plain .npz to write."""
 
     def __call__(self) -> None:
-        from partnerface_ns.capture.head_models import named_head_model
+        from partnerface_ns.capture.head_models import load_named_head_model
         from partnerface_ns.common.files import require_writable_file
 
         if self.output is not None:
             require_writable_file(self.output)
-        model = named_head_model(self.file)
+        model = load_named_head_model(self.file)
         print("\n".join(_description(model)))
         if self.output is not None:
             _write(self.output, model)

@@ -7,7 +7,7 @@ import time
 import torch
 
 
-def seconds_when_done(device: str | torch.device) -> float:
+def synchronized_seconds(device: str | torch.device) -> float:
     """The clock's seconds, from some point on, once a device has done all that it was given: a GPU works on behind."""
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize(device)

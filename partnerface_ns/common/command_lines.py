@@ -16,7 +16,7 @@ def command(name: str, *arguments: object) -> str:
     return shlex.join([name if is_own else str(own), *(str(argument) for argument in arguments)])
 
 
-def to_train(folder: Path, head_model: Path | None = None, layout: str | None = None) -> str:
+def train_command(folder: Path, head_model: Path | None = None, layout: str | None = None) -> str:
     """To train on a capture; options as they were given to whatever read it before."""
     training: list[object] = ["partnerface-lite", "--data", folder, "--max-train-minutes", 10]
     training += [] if head_model is None else ["--head-model", head_model]
@@ -24,7 +24,7 @@ def to_train(folder: Path, head_model: Path | None = None, layout: str | None = 
     return command("ns-train", *training)
 
 
-def after_training(run: Path) -> list[str]:
+def commands_after_training(run: Path) -> list[str]:
     """To look at a trained run, measure it, and drive it."""
     config = run / "config.yml"
     return [

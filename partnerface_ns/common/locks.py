@@ -12,7 +12,7 @@ LOCK_NAME = ".lock"
 
 
 @contextmanager
-def alone_in(folder: Path, output: Path | None = None) -> Iterator[None]:
+def lock_folder(folder: Path, output: Path | None = None) -> Iterator[None]:
     """Keep other processes that ask for the same folder out of it; a process that dies lets go of it.
 
     Args:

@@ -16,7 +16,7 @@ from partnerface_ns.common.errors import InputError, shorten
 Config = TypeVar("Config")
 
 
-def config_from_plain(default: Config, values: object, source: Path, where: str = "") -> Config:
+def config_from_dict(default: Config, values: object, source: Path, where: str = "") -> Config:
     """A configuration from nested dictionaries, as `asdict` makes them; what they leave out keeps its default.
 
     Args:
@@ -32,7 +32,7 @@ def config_from_plain(default: Config, values: object, source: Path, where: str 
     for name, value in _mapping(values, source, where).items():
         now = _known(vars(default), name, source, where)
         if is_dataclass(now) and value is not None:
-            changes[name] = config_from_plain(now, value, source, f"{where}{name}.")
+            changes[name] = config_from_dict(now, value, source, f"{where}{name}.")
         elif isinstance(now, dict) and now:
             changes[name] = _entries(now, value, source, f"{where}{name}.")
         else:
@@ -102,7 +102,7 @@ def _entries(now: Mapping[str, Any], values: object, source: Path, where: str) -
     for name, value in _mapping(values, source, where).items():
         entry = _known(now, name, source, where)
         if is_dataclass(entry) and value is not None:
-            changed[name] = config_from_plain(entry, value, source, f"{where}{name}.")
+            changed[name] = config_from_dict(entry, value, source, f"{where}{name}.")
         elif isinstance(entry, dict) and entry:
             changed[name] = _entries(entry, value, source, f"{where}{name}.")
         else:

@@ -46,7 +46,7 @@ class Anchors:
     crown_y: float
 
     @staticmethod
-    def of(model: HeadModel, verts: Float[np.ndarray, "verts 3"]) -> Anchors:
+    def measure(model: HeadModel, verts: Float[np.ndarray, "verts 3"]) -> Anchors:
         """Measure rest vertices of `model`, by joints and regions and never by a vertex's number."""
         region = {name: mask.numpy() > 0.5 for name, mask in model.regions.items()}
         eyes = (model.joint_regressor.numpy() @ verts)[EYES]

@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from partnerface_ns.capture.record import Record
+from partnerface_ns.capture.json_object import JsonObject
 from partnerface_ns.common.atomic import atomic_write, write_text
 from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.files import require_writable
@@ -151,14 +151,14 @@ def _draw_missing(
 
 def _is_of(folder: Path, plan: str) -> bool:
     mark = folder / _MARK
-    return mark.is_file() and Record.read(mark).text("plan") == plan
+    return mark.is_file() and JsonObject.read(mark).text("plan") == plan
 
 
 def _claim(folder: Path, plan: str, fps: float) -> None:
     """Make the folder, or recognise it as a stopped one of the same plan."""
     mark = folder / _MARK
     if mark.is_file():
-        found = Record.read(mark).text("plan")
+        found = JsonObject.read(mark).text("plan")
         if found != plan:
             raise InputError(
                 mark, "the folder holds images of another avatar, motion or option", expected=plan, found=found

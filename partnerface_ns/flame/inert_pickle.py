@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 
-class Record:
+class PickledObject:
     """Something that was pickled: what it was called with, and its state. It does nothing."""
 
     __slots__ = ("arguments", "state")
@@ -25,7 +25,7 @@ class Record:
         self.state = state
 
 
-class EmptyArray(Record):
+class EmptyArray(PickledObject):
     """numpy's array before its state; that of a real one holds no element yet."""
 
     def __init__(self, *arguments: Any) -> None:
@@ -34,11 +34,11 @@ class EmptyArray(Record):
             raise pickle.UnpicklingError("an array that is not made as numpy makes one")
 
 
-class BufferArray(Record):
+class BufferArray(PickledObject):
     """numpy's array of protocol 5: bytes, type, shape, order."""
 
 
-class Dtype(Record):
+class Dtype(PickledObject):
     """numpy's type of elements, which has no parts."""
 
     def build(self, state: Any) -> None:
@@ -58,31 +58,31 @@ class NumberDtype(Dtype):
             raise pickle.UnpicklingError("a type that is not a number's")
 
 
-class Scalar(Record):
+class Scalar(PickledObject):
     """A single number of numpy's."""
 
 
-class EncodedBytes(Record):
+class EncodedBytes(PickledObject):
     """Bytes that protocols below 3 write as text."""
 
 
-class Chumpy(Record):
+class Chumpy(PickledObject):
     """An array of chumpy's, with the numbers in its state."""
 
 
-class SparseColumns(Record):
+class SparseColumns(PickledObject):
     """scipy's sparse matrix of columns."""
 
 
-class Set(Record):
+class Set(PickledObject):
     """A set, whose members do not matter here."""
 
 
-class Type(Record):
+class Type(PickledObject):
     """A class that is an argument only."""
 
 
-Names = Mapping[tuple[str, str], type[Record]]
+Names = Mapping[tuple[str, str], type[PickledObject]]
 """What a name, as module and name in it, stands for."""
 NUMBER_DTYPES = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1")
 NUMPY_NAMES: Names = {
@@ -119,13 +119,13 @@ class _Name:
 
     __slots__ = ("_record",)
 
-    def __init__(self, record: type[Record] | None) -> None:
+    def __init__(self, record: type[PickledObject] | None) -> None:
         object.__setattr__(self, "_record", record)
 
     def __setattr__(self, name: str, value: object) -> None:
         raise pickle.UnpicklingError("a name cannot be changed")
 
-    def make(self, arguments: object) -> Record:
+    def make(self, arguments: object) -> PickledObject:
         if not isinstance(arguments, tuple):
             raise pickle.UnpicklingError("arguments that are not a tuple")
         if self._record is not None:
@@ -160,7 +160,7 @@ class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined]
 
     def _build(self) -> None:
         state = self.stack.pop()
-        _require(self.stack[-1], Record).build(state)
+        _require(self.stack[-1], PickledObject).build(state)
 
     def _dict(self) -> None:
         items = self.pop_mark()
@@ -220,7 +220,7 @@ _Unpickler.dispatch.update(
 )
 
 
-def read_inert(content: bytes, names: Names) -> Any:
+def load_inert(content: bytes, names: Names) -> Any:
     """What a pickle holds: numbers, text, lists, tuples, dictionaries and records.
 
     Args:
@@ -236,7 +236,7 @@ def read_inert(content: bytes, names: Names) -> Any:
 def _keyed(items: list) -> dict:
     """A dictionary; only keys that hash at once, since nested ones can take forever."""
     keys, values = items[::2], items[1::2]
-    if len(keys) != len(values) or not all(isinstance(key, (str, bytes, int, float, Record)) for key in keys):
+    if len(keys) != len(values) or not all(isinstance(key, (str, bytes, int, float, PickledObject)) for key in keys):
         raise pickle.UnpicklingError("a dictionary with keys that are not plain")
     return dict(zip(keys, values, strict=True))
 

@@ -26,7 +26,7 @@ _JAW_ARM, _HEAD_ARM = 0.08, 0.1
 """Metres that the chin moves for a radian of the jaw, and the face for a radian of the head."""
 
 
-def measured_neutral(track: HeadState, model: HeadModel) -> HeadState:
+def measure_neutral(track: HeadState, model: HeadModel) -> HeadState:
     """The neutral state of a track, batch axes ().
 
     Expression and jaw are the mean of a moment's neighbours: of the moment whose neighbours are near and whose face is
@@ -44,14 +44,14 @@ def measured_neutral(track: HeadState, model: HeadModel) -> HeadState:
     members = nearest.indices[(nearest.values[:, -1] + _CALM * face.norm(dim=1)).argmin()]
     turn = rotation_from_axis_angle(thin.rotation) @ rotation_from_axis_angle(thin.neck)
     return replace(
-        thin[middle_place(turn, thin.translation)],
+        thin[central_frame(turn, thin.translation)],
         expression=thin.expression[members].mean(0),
         jaw=thin.jaw[members].mean(0),
         eyes=thin.eyes.median(0).values,
     )
 
 
-def middle_place(rotation: Float[Tensor, "timesteps 3 3"], position: Float[Tensor, "timesteps 3"]) -> int:
+def central_frame(rotation: Float[Tensor, "timesteps 3 3"], position: Float[Tensor, "timesteps 3"]) -> int:
     """Index of the moment whose head is nearest to where it is in all others; a metre counts as ten radians."""
     place = torch.cat([rotation.flatten(1) * _HEAD_ARM, position], -1)
     return int(torch.cdist(place, place).mean(1).argmin())

@@ -23,9 +23,9 @@ from partnerface_ns.flame.inert_pickle import (
     Dtype,
     EmptyArray,
     EncodedBytes,
-    Record,
+    PickledObject,
     SparseColumns,
-    read_inert,
+    load_inert,
 )
 
 MAX_BYTES = 192 << 20
@@ -47,7 +47,7 @@ def read_flame_pickle(path: Path) -> dict[str, np.ndarray]:
     """
     require_file(path, max_bytes=MAX_BYTES)
     try:
-        content = read_inert(path.read_bytes(), FLAME_NAMES)
+        content = load_inert(path.read_bytes(), FLAME_NAMES)
     except Exception as error:  # refused, or broken
         raise InputError(path, "refused: not a FLAME pickle that can be read", found=shorten(error)) from error
     if not isinstance(content, dict):
@@ -128,7 +128,7 @@ def _from_sparse(attributes: dict) -> np.ndarray:
     return dense
 
 
-def _attributes(record: Record) -> dict:
+def _attributes(record: PickledObject) -> dict:
     state = record.state
     if isinstance(state, tuple) and len(state) == 2:  # attributes, and slots that these classes do not use
         state = state[0]

@@ -32,7 +32,7 @@ def read_volume(
     return read[:, :, 0, 0].transpose(0, 1).flatten(1)[:, : len(at)]
 
 
-def refined(
+def refine(
     volumes: Float[Tensor, "*batch coarse_z coarse_y coarse_x"], shape: tuple[int, int, int]
 ) -> Float[Tensor, "*batch z y x"]:
     """Trilinear values on a grid of another shape whose cells fill the same box, as `interpolate` gives them.
@@ -48,7 +48,7 @@ def refined(
     return volumes
 
 
-def dilated(values: Float[Tensor, "x y z"]) -> Float[Tensor, "x y z"]:
+def dilate(values: Float[Tensor, "x y z"]) -> Float[Tensor, "x y z"]:
     """The largest value of each node and its 26 neighbours."""
     for axis, num in enumerate(values.shape):  # a CPU pools far more slowly than it compares
         largest = values.clone()

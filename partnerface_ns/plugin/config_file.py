@@ -17,7 +17,7 @@ from nerfstudio.configs.base_config import writer  # nerfstudio's writer cannot 
 
 from partnerface_ns.common.errors import InputError, shorten
 from partnerface_ns.common.files import require_file
-from partnerface_ns.common.settings import config_from_plain, missing_settings
+from partnerface_ns.common.settings import config_from_dict, missing_settings
 from partnerface_ns.plugin.configs import full, lite
 from partnerface_ns.plugin.trainer import PartnerfaceTrainerConfig
 
@@ -59,7 +59,7 @@ def config_of_node(node: yaml.Node | None, path: Path) -> PartnerfaceTrainerConf
         raise InputError(path, "cannot be read", found=shorten(error)) from error
     if not values.keys() >= _FIRST_AND_LAST:
         raise InputError(path, "is incomplete", found=f"{len(values)} settings")
-    config = config_from_plain(defaults[name], values, path)
+    config = config_from_dict(defaults[name], values, path)
     missing = missing_settings(defaults[name], values)
     if missing:
         print(f"{path}: settings that are not in it have their defaults: {', '.join(missing)}")

@@ -19,7 +19,7 @@ from nerfstudio.viewer.viewer_elements import ViewerText
 from torch import Tensor, nn
 
 from partnerface_ns.avatar.file_format import AvatarInfo
-from partnerface_ns.capture.record import Record
+from partnerface_ns.capture.json_object import JsonObject
 from partnerface_ns.common.atomic import write_text
 from partnerface_ns.driving.motion import motion_of_channels
 from partnerface_ns.driving.retarget import retargeted
@@ -132,9 +132,9 @@ class HeadControls(nn.Module):
         """
         self._saved_path = folder / SAVED_NAME
         if self._saved_path.is_file():
-            saved = Record.read(self._saved_path)
+            saved = JsonObject.read(self._saved_path)
             for name in saved.values:
-                record = saved.record(name)
+                record = saved.child(name)
                 self._presets[name] = {channel: record.number(channel) for channel in record.values}
             self.b_preset.set_options(self._options)
 

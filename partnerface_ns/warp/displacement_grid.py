@@ -25,7 +25,7 @@ from torch import Tensor
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.joints import Joint
 from partnerface_ns.geometry.encodings import asinh
-from partnerface_ns.geometry.volumes import read_volume, refined
+from partnerface_ns.geometry.volumes import read_volume, refine
 from partnerface_ns.warp.canonical_space import has_own_joint
 
 _SAMPLE_SPACING = 0.003
@@ -114,7 +114,7 @@ class DisplacementGrid:
         if min(known.shape[2:]) < 6:
             return weighted / (weight + still + 1e-6)
         coarse = self._fill(F.avg_pool3d(known, 2) * 4, level + 1)
-        guess = refined(coarse, known.shape[2:])
+        guess = refine(coarse, known.shape[2:])
         # A known node hardly listens to the coarser guess, an unknown one to nothing else.
         return (weighted + 0.05 * guess) / (weight + 0.05 + 0.05 * still)
 

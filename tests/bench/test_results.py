@@ -98,7 +98,7 @@ def test_memory_is_counted_from_when_it_was_forgotten():
 
 def test_the_machine_is_named(monkeypatch):
     for multiplies, networks in ((True, "bfloat16"), (False, "float32")):
-        monkeypatch.setattr("partnerface_ns.bench.machine.multiplies_bfloat16", lambda _, found=multiplies: found)
+        monkeypatch.setattr("partnerface_ns.bench.machine.supports_bfloat16", lambda _, found=multiplies: found)
         assert machine("cpu").startswith("cpu (") and f"cores, {networks}, PyTorch 2." in machine("cpu")
 
 

@@ -15,7 +15,7 @@ import partnerface_ns.avatar.avatar as avatar_module
 from partnerface_ns.avatar.config import AvatarConfig
 from partnerface_ns.avatar.file_format import AvatarInfo, load_avatar, save_avatar
 from partnerface_ns.common.errors import InputError
-from partnerface_ns.common.settings import config_from_plain
+from partnerface_ns.common.settings import config_from_dict
 from partnerface_ns.driving.player import Player, scaled_camera
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.camera import rays_through_pixels
@@ -138,11 +138,11 @@ def test_a_hostile_file_runs_nothing(avatar_file, tmp_path):
 
 def test_settings_are_checked():
     source = Path("x.pt")
-    read = config_from_plain(AvatarConfig(), {"num_parts": 5, "canonical": {"resolutions": [8, 16]}}, source)
+    read = config_from_dict(AvatarConfig(), {"num_parts": 5, "canonical": {"resolutions": [8, 16]}}, source)
     assert (read.num_parts, read.canonical.resolutions, read.code_noise) == (5, (8, 16), AvatarConfig().code_noise)
     for values, key in (({"canonical": {"colour": 1}}, "canonical.colour"), ({"num_parts": "9"}, "num_parts")):
         with pytest.raises(InputError) as error:
-            config_from_plain(AvatarConfig(), values, source)
+            config_from_dict(AvatarConfig(), values, source)
         assert error.value.key == key
 
 

@@ -18,7 +18,7 @@ MAX_NUMBER = 1e6
 
 
 @dataclass(frozen=True)
-class Record:
+class JsonObject:
     """A JSON object of a user's file."""
 
     source: Path
@@ -28,7 +28,7 @@ class Record:
     """Its place in the file, a prefix of its keys in messages."""
 
     @staticmethod
-    def read(path: Path) -> Record:
+    def read(path: Path) -> JsonObject:
         """The object that a JSON file holds.
 
         Raises:
@@ -76,14 +76,14 @@ class Record:
             raise self.error(f"{name}{place}", f"numbers of shape {shape}, each below {MAX_NUMBER:g}", found)
         return np.array(flat, dtype=np.float64).reshape(shape)
 
-    def records(self, name: str) -> list[Record]:
+    def children(self, name: str) -> list[JsonObject]:
         """A list of objects."""
         value = self._value(name)
         if not isinstance(value, list):
             raise self.error(name, "a list", value)
         return [_record(self.source, entry, f"{self.key(name)}[{i}].") for i, entry in enumerate(value)]
 
-    def record(self, name: str) -> Record:
+    def child(self, name: str) -> JsonObject:
         return _record(self.source, self._value(name), f"{self.key(name)}.")
 
     def file(self, name: str, boundary: Path, suffix: str = "") -> Path:
@@ -105,12 +105,12 @@ class Record:
         return self.values[name]
 
 
-def _record(source: Path, value: object, where: str) -> Record:
+def _record(source: Path, value: object, where: str) -> JsonObject:
     if not isinstance(value, dict):
         raise InputError(
             source, "wrong value", key=where.rstrip(".") or None, expected="an object", found=shorten(value)
         )
-    return Record(source, value, where)
+    return JsonObject(source, value, where)
 
 
 def _flatten(value: object, shape: tuple[int, ...], into: list[float]) -> tuple[str, object] | None:
