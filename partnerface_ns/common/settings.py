@@ -1,4 +1,4 @@
-"""Settings from a file, as changes to a configuration of dataclasses: known names, and values of the right type."""
+"""Settings from a file, applied to a configuration of nested dataclasses. Names and types are checked."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ Config = TypeVar("Config")
 
 
 def config_from_dict(default: Config, values: object, source: Path, where: str = "") -> Config:
-    """A configuration from nested dictionaries, as `asdict` makes them; what they leave out keeps its default.
+    """A configuration from nested dictionaries in the form of `asdict`. Missing fields keep their default.
 
     Args:
-        default: an instance whose fields tell names and types.
+        default: an instance whose fields give names and types.
         values: plain values by field.
-        source: the file, for errors.
-        where: prefix of the fields' names in errors.
+        source: the file, for error messages.
+        where: prefix of the fields' names in error messages.
 
     Raises:
-        InputError: a field that there is none of, or a value of another type.
+        InputError: an unknown field, or a value of the wrong type.
     """
     hints, changes = get_type_hints(type(default), include_extras=True), {}
     for name, value in _mapping(values, source, where).items():
@@ -43,21 +43,21 @@ def config_from_dict(default: Config, values: object, source: Path, where: str =
 
 
 def missing_settings(default: object, values: Mapping[str, Any], where: str = "") -> list[str]:
-    """Names of the fields that nested dictionaries leave out; a class or a function is no setting."""
-    found: list[str] = []
+    """Names of the fields that nested dictionaries lack. Fields that hold a class or a function are not settings."""
+    missing: list[str] = []
     for field in fields(default):  # type: ignore[arg-type]
         now = getattr(default, field.name)
         if callable(now):
             continue
         if field.name not in values:
-            found.append(where + field.name)
+            missing.append(where + field.name)
         elif is_dataclass(now) and isinstance(values[field.name], Mapping):
-            found += missing_settings(now, values[field.name], f"{where}{field.name}.")
-    return found
+            missing += missing_settings(now, values[field.name], f"{where}{field.name}.")
+    return missing
 
 
 def fits(value: object, hint: Any) -> bool:
-    """Whether a value is of an annotated type; classes other than `Path` are not checked."""
+    """Whether a value has an annotated type. Of classes only `Path` is checked."""
     origin, inner = get_origin(hint), get_args(hint)
     if origin is Annotated:
         return fits(value, inner[0])
@@ -97,7 +97,7 @@ def _known(known: Mapping[str, Any], name: object, source: Path, where: str) -> 
 
 
 def _entries(now: Mapping[str, Any], values: object, source: Path, where: str) -> dict[str, Any]:
-    """A dictionary of settings: entries keep their names."""
+    """A dictionary of settings with changed values; its keys stay the same."""
     changed = dict(now)
     for name, value in _mapping(values, source, where).items():
         entry = _known(now, name, source, where)

@@ -34,7 +34,7 @@ def rotation_from_axis_angle(vector: Float[Tensor, "*batch 3"]) -> Float[Tensor,
 
 
 def invert_rigid(T: Float[Tensor, "*batch 4 4"]) -> Float[Tensor, "*batch 4 4"]:
-    """Inverse of rigid transforms."""
+    """The inverse of rigid transforms."""
     inverse = torch.zeros_like(T)
     inverse[..., :3, :3] = T[..., :3, :3].mT
     inverse[..., :3, 3] = -torch.einsum("...ji,...j->...i", T[..., :3, :3], T[..., :3, 3])
