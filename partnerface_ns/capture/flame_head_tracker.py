@@ -1,8 +1,8 @@
-"""Output of flame-head-tracker, version 4: an npz a frame, named by the frame's number, with the image in it.
+"""Reader for the output of flame-head-tracker, version 4: one npz per frame, named by its number, with the image in it.
 
-The head does not turn as a whole, the camera moves: `cam` is its orientation as three Euler angles and its position,
-camera-to-world in OpenGL axes. `K` is meant for 256 x 256 pixels. Numbers without a file are frames without a face.
-FLAME 2020.
+The head stays still and the camera moves. `cam` holds three Euler angles and the position of the camera,
+camera-to-world in OpenGL axes. `K` is for 256 x 256 pixels. Frames without a face have no file. The head model is FLAME
+2020.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.camera import Camera
 
 _K_SIZE = 256
-"""Pixels a side that the tracker's intrinsics are meant for."""
+"""Side in pixels of the image that the intrinsics `K` refer to."""
 _MAX_FRAME = 1_000_000
 _REQUIRED = ("shape", "exp", "jaw_pose", "eye_pose", "cam", "K")
 _OPTIONAL = ("neck_pose", "head_pose")
@@ -37,7 +37,7 @@ def read_flame_head_tracker(root: Path) -> Capture:
     """Read and check a tracker's output folder.
 
     Raises:
-        InputError: names the first file that cannot be used, and why.
+        InputError: a file cannot be used. Names the file and the reason.
     """
     files = _frame_files(root)
     numbers = [int(path.stem) for path in files]
@@ -49,8 +49,8 @@ def read_flame_head_tracker(root: Path) -> Capture:
         states.append(_state(arrays, path))
         frames.append(Frame(timestep, 0, _camera(arrays, read_header(path), path), path, None))
         paths.append(path)
-    spread = np.ptp(np.stack(identities), axis=0).max()
-    uneven = f"the identity differs by up to {spread:.2g} between frames: its mean is used"
+    difference = np.ptp(np.stack(identities), axis=0).max()
+    uneven = f"the identity differs by up to {difference:.2g} between frames: its mean is used"
     missing = sorted(set(range(numbers[0], numbers[-1])) - set(numbers))
     return Capture(
         root=root,
@@ -63,14 +63,14 @@ def read_flame_head_tracker(root: Path) -> Capture:
         splits=split_at_share(len(frames)),
         skipped={f"{number}.npz": "no face was found" for number in missing},
         format="flame-head-tracker",
-        notes=(uneven,) if spread > IDENTITY_TOLERANCE else (),
+        notes=(uneven,) if difference > IDENTITY_TOLERANCE else (),
     )
 
 
 def _frame_files(root: Path) -> list[Path]:
     files = _numbered_files(root)
     if len(files) < 2:
-        raise InputError(root, "too few frames", expected="two files or more like 12.npz", found=len(files))
+        raise InputError(root, "too few frames", expected="two or more files such as 12.npz", found=len(files))
     require_different_numbers(files)
     return files
 
@@ -84,11 +84,11 @@ def _is_number(stem: str) -> bool:
 
 
 def _state(arrays: dict[str, np.ndarray], path: Path) -> HeadState:
-    turned = {key: vector(arrays, key, 3, path) if key in arrays else None for key in _OPTIONAL}
+    rotations = {key: vector(arrays, key, 3, path) if key in arrays else None for key in _OPTIONAL}
     return make_state(
         padded(vector(arrays, "exp", None, path), NUM_EXPR),
-        rotation=turned["head_pose"],
-        neck=turned["neck_pose"],
+        rotation=rotations["head_pose"],
+        neck=rotations["neck_pose"],
         jaw=vector(arrays, "jaw_pose", 3, path),
         eyes=vector(arrays, "eye_pose", 6, path),
     )
@@ -112,5 +112,5 @@ def looks_like_flame_head_tracker(root: Path) -> bool:
     path = path_inside(root, root, files[0].name, root)
     try:
         return {"cam", "exp", "img"} <= npz_shapes(path).keys()
-    except InputError:  # the reader says what is wrong with it
+    except InputError:  # the reader reports the fault
         return True

@@ -1,4 +1,4 @@
-"""FlashAvatar's folder: metrical-tracker's `checkpoint/%05d.frame` beside `imgs/%05d.jpg` and `alpha/%05d.jpg`.
+"""Reader for FlashAvatar's layout: metrical-tracker's `checkpoint/%05d.frame`, `imgs/%05d.jpg` and `alpha/%05d.jpg`.
 
 Images count from 1 and the tracker's files from 0: image n + 1 belongs to file n.
 """
@@ -19,20 +19,20 @@ def read_flashavatar(root: Path) -> Capture:
     """Read and check a subject's folder.
 
     Raises:
-        InputError: names the first file that cannot be used, and why.
+        InputError: a file cannot be used. Names the file and the reason.
     """
     images, masks = (_by_number(root / folder) for folder in (_IMAGES, _MASKS))
 
-    def images_of(number: int, stem: str) -> tuple[str, str | None]:
-        usual = f"{number + 1:05d}.jpg"
-        mask = f"{_MASKS}/{masks.get(number + 1, usual)}" if masks else None
-        return f"{_IMAGES}/{images.get(number + 1, usual)}", mask
+    def image_names(number: int, stem: str) -> tuple[str, str | None]:
+        default = f"{number + 1:05d}.jpg"
+        mask = f"{_MASKS}/{masks.get(number + 1, default)}" if masks else None
+        return f"{_IMAGES}/{images.get(number + 1, default)}", mask
 
-    return read_frame_files(root, "flashavatar", images_of)
+    return read_frame_files(root, "flashavatar", image_names)
 
 
 def _by_number(folder: Path) -> dict[int, str]:
-    """Names of the files that a number alone names."""
+    """Names of the image files whose stem is a number, by that number."""
     files = list_files(folder, _SUFFIXES) if folder.is_dir() else []
     return {int(path.stem): path.name for path in files if path.stem.isascii() and path.stem.isdecimal()}
 

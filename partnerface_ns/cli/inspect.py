@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from partnerface_ns.capture.capture import Capture, Frame
-    from partnerface_ns.capture.diagnosis import Verdict
+    from partnerface_ns.capture.verdict import Verdict
     from partnerface_ns.flame.head_model import HeadModel
 
 NUM_SHOWN = 5

@@ -43,7 +43,7 @@ class HeadModel:
     identity_dirs: Float[Tensor, "verts 3 identity"]
     expression_dirs: Float[Tensor, "verts 3 expr"]
     pose_dirs: Float[Tensor, "correctives verts3"]
-    """Vertex offsets per entry of (R - I) of the four joints below the root: 36 rows, flattened over verts and xyz."""
+    """Vertex offsets per entry of (R - I) of the four joints below the root, flattened over verts and xyz; 36 rows."""
     joint_regressor: Float[Tensor, "joints verts"]
     skinning_weights: Float[Tensor, "verts joints"]
     expression_names: tuple[str, ...]
@@ -64,7 +64,7 @@ class HeadModel:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of template and directions. It identifies what coefficients mean, whatever file the model comes from."""
+        """A hash of template and directions. It depends on what coefficients mean, not on the file of the model."""
         digest = hashlib.sha256()
         for array in (self.template, self.identity_dirs, self.expression_dirs):
             digest.update(np.ascontiguousarray(array.cpu().numpy().astype(np.float16)).tobytes())

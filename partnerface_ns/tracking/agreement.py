@@ -13,8 +13,8 @@ import numpy as np
 
 from partnerface_ns.capture.capture import Capture, Frame
 from partnerface_ns.capture.convention_fixes import CONVENTION_FIXES
-from partnerface_ns.capture.diagnosis import OTHER_HEAD, Verdict, describe_crop, describe_shift
 from partnerface_ns.capture.names import FixName
+from partnerface_ns.capture.verdict import OTHER_HEAD, Verdict, describe_crop, describe_shift
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.tracking.embedding import LandmarkEmbedding
 from partnerface_ns.tracking.face_look import FaceLook, Points, embedding_of, head_landmarks, look_at_faces, look_evenly

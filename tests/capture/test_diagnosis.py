@@ -11,9 +11,9 @@ from PIL import Image
 
 from format_writers.layouts import LAYOUTS
 from format_writers.truth import flame_like_arrays, flame_like_head, make_truth
-from partnerface_ns.capture import diagnosis
 from partnerface_ns.capture.convention_fixes import CONVENTION_FIXES, fixed
 from partnerface_ns.capture.diagnosis import diagnose
+from partnerface_ns.capture.image_crop import move_silhouette
 from partnerface_ns.capture.load import load_capture
 from partnerface_ns.capture.overlap import Overlap, measure_overlap, silhouette, small_mask
 from partnerface_ns.common.sequences import pick_evenly
@@ -212,6 +212,6 @@ def test_frames_are_taken_evenly(capture):
 def test_a_shift_moves_silhouettes_without_wrapping():
     head = np.zeros((4, 5), bool)
     head[0, 0] = head[3, 4] = True
-    moved = diagnosis._moved(head, 1, -1)
+    moved = move_silhouette(head, 1, -1)
     assert np.argwhere(moved).tolist() == []
-    assert np.argwhere(diagnosis._moved(head, 1, 1)).tolist() == [[1, 1]]
+    assert np.argwhere(move_silhouette(head, 1, 1)).tolist() == [[1, 1]]
