@@ -33,7 +33,7 @@ def resolve_head_model(capture: Capture, given: Path | None = None) -> HeadModel
         named = f"it was tracked with {_describe(reference.name, reference.fingerprint)}, which is not in the folder"
         raise InputError(
             capture.root,
-            "the head model of this capture is unknown",
+            "the head model of this capture is not known",
             expected="the head model that the capture was tracked with",
             found=named if reference.name or reference.fingerprint else "nothing in the folder names or holds one",
             hint="give its file: partnerface inspect DIR --head-model FILE, or for training\n"

@@ -1,9 +1,9 @@
-"""The layout of IMAvatar, PointAvatar, FLARE, MonoGaussianAvatar and SplattingAvatar.
+"""Reader for the layout of IMAvatar, PointAvatar, FLARE, MonoGaussianAvatar and SplattingAvatar.
 
-A folder a video with `flame_params.json`, `image/1.png` and `mask/1.png`, counted from 1. `world_mat` is
-world-to-camera in OpenGL axes, but for a mirrored x axis where the focal length is positive. FLAME is four times its
-size there, so camera positions are divided by 4. There is no translation; the head turns by the global rotation. FLAME
-2020 with 100 identity and 50 expression coefficients.
+Each video is a folder with `flame_params.json`, `image/1.png` and `mask/1.png`, counted from 1. `world_mat` is
+world-to-camera in OpenGL axes; the x axis is mirrored if the focal length is positive. FLAME is scaled by four, so
+camera positions are divided by 4. There is no translation; the head turns by the global rotation. The head model is
+FLAME 2020 with 100 identity and 50 expression coefficients.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from partnerface_ns.geometry.camera import Camera
 
 FILE_NAME = "flame_params.json"
 FLAME_SCALE = 4.0
-"""How many times its own size FLAME has in this layout."""
+"""Scale of FLAME in this layout."""
 STORED_IDENTITY, STORED_EXPR = 100, 50
 _PIXELS = 512
-"""Size of the images that intrinsics in pixels refer to."""
+"""Image side that intrinsics in pixels refer to."""
 
 
 @dataclass(frozen=True)
 class _Intrinsics:
-    """Shares of the image's size, and the sign of the x axis."""
+    """Intrinsics as shares of the image's size, and the sign of the x axis."""
 
     fl_x: float
     fl_y: float
@@ -48,12 +48,13 @@ class _Intrinsics:
 
 
 def read_imavatar(root: Path) -> Capture:
-    """Read a subject's videos, or a single one.
+    """Read a folder of videos, or a single video.
 
-    Of several videos those with `test` in their name are held out, else the last; of a single one its end.
+    Of several videos, those with `test` in their name are the test split, else the last one. Of a single video, its end
+    is the test split.
 
     Raises:
-        InputError: names the first file that cannot be used, and why.
+        InputError: a file cannot be used. Names the file and the reason.
     """
     files = _video_files(root)
     frames: list[Frame] = []
@@ -98,7 +99,7 @@ def _video_files(root: Path) -> list[Path]:
 
 
 def _below(root: Path) -> list[Path]:
-    """The parameter files of visible folders, in natural order."""
+    """Parameter files of the folders that are not hidden, in natural order."""
     files = [path for path in root.glob(f"*/{FILE_NAME}") if not path.parent.name.startswith(".")]
     return sorted(files, key=lambda path: natural_key(path.parent.name))
 
@@ -158,5 +159,5 @@ def _read_state(record: JsonObject) -> HeadState:
 
 
 def looks_like_imavatar(root: Path) -> bool:
-    """Whether the folder, or one in it, has a video's parameters."""
+    """Whether the folder or one of its subfolders contains the parameters of a video."""
     return (root / FILE_NAME).is_file() or bool(_below(root))

@@ -1,9 +1,9 @@
-"""INSTA's export of metrical-tracker: `transforms*.json`, RGBA images, a posed mesh a frame.
+"""Reader for INSTA's export of metrical-tracker: `transforms*.json`, RGBA images, one posed mesh per frame.
 
-The head stands still and the camera moves. `transform_matrix` is camera-to-world in OpenCV axes. Expressions are text
-files; identity, jaw and eyes are not exported, so they come from the tracker's `.frame` files where those lie beside,
-else from text files that a patched exporter writes, else they are fitted to the meshes (which needs the head model).
-FLAME 2020.
+The head stays still and the camera moves. `transform_matrix` is camera-to-world in OpenCV axes. Expressions are text
+files. Identity, jaw and eyes are not exported. They are read from the tracker's `.frame` files if those are in the
+folder, else from text files that a patched exporter writes. Otherwise they are fitted to the meshes, which needs the
+head model, FLAME 2020.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.camera import Camera
 
 MAX_DISTANCE = 0.001
-"""Mean distance of a fitted head from its mesh, in metres, above which it is another head."""
+"""Largest mean distance in metres of a fitted head from its mesh."""
 _SPLITS = ("train", "val", "test")
 _TXT_FOLDER = "flame"
 _MAX_TXT_BYTES = 64 << 10
@@ -58,10 +58,10 @@ def read_insta(root: Path, load_head: Callable[[], HeadModel]) -> Capture:
 
     Args:
         root: the folder.
-        load_head: gives the head model, called where parameters must be fitted to meshes.
+        load_head: returns the head model. It is called only if parameters must be fitted to meshes.
 
     Raises:
-        InputError: names the first file that cannot be used, and why.
+        InputError: a file cannot be used. Names the file and the reason.
     """
     documents = _read_documents(root)
     unique: dict[PurePosixPath, JsonObject] = {}
@@ -97,7 +97,7 @@ def read_insta(root: Path, load_head: Callable[[], HeadModel]) -> Capture:
 
 
 def _read_documents(root: Path) -> dict[str, JsonObject]:
-    """The split files; where there are none, the one of all frames."""
+    """The split files; without any, the file of all frames."""
     present = [split for split in _SPLITS if (root / f"transforms_{split}.json").exists()]
     if "train" not in present:
         return {"all": JsonObject.read(path_inside(root, root, "transforms.json", root))}
@@ -179,7 +179,7 @@ def _expression(root: Path, stem: str) -> np.ndarray:
 
 
 def _rotations(root: Path, key: str, stem: str) -> np.ndarray:
-    """Axis-angle of jaw or eyes, from three or six numbers a rotation."""
+    """Axis-angle of jaw or eyes, from three or six numbers per rotation."""
     path, count = _txt_path(root, key, stem), {"jaw": 1, "eyes": 2}[key]
     values = _read_txt(path, (3 * count, 6 * count))
     return values if len(values) == 3 * count else read_rotations({key: values}, key, count, path)
@@ -190,7 +190,7 @@ def _txt_path(root: Path, key: str, stem: str) -> Path:
 
 
 def _read_txt(path: Path, counts: tuple[int, ...]) -> np.ndarray:
-    """Numbers of a text file, as many as one of `counts`."""
+    """Numbers of a text file. Their count must be one of `counts`."""
     require_file(path, max_bytes=_MAX_TXT_BYTES)
     try:
         values = np.array(path.read_bytes().split(), dtype=np.float64)
@@ -202,7 +202,7 @@ def _read_txt(path: Path, counts: tuple[int, ...]) -> np.ndarray:
 
 
 def looks_like_insta(root: Path) -> bool:
-    """Whether a transforms file's frames have meshes."""
+    """Whether the frames of a transforms file have meshes."""
     for name in ("transforms_train.json", "transforms.json"):
         if (root / name).is_file():
             frames = JsonObject.read(path_inside(root, root, name, root)).children("frames")

@@ -1,4 +1,4 @@
-"""Reading a capture, whatever layout it has: recognised by what is in the folder."""
+"""Loading a capture of any supported layout. The layout is recognised by the folder's files."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ _RECOGNISERS: dict[CaptureFormat, Callable[[Path], bool]] = {
     "vhap-tracker": looks_like_vhap_tracker,
     "flame-head-tracker": looks_like_flame_head_tracker,
 }
-"""Tried in this order: an INSTA export can lie in the same folder as the tracker's own output."""
+"""They are tried in this order, because an INSTA export can be in the same folder as the tracker's output."""
 _NOT_FLAME = {"expression": "NerFace", "exp_ori": "NeRFBlendShape", "aud_id": "AD-NeRF or RAD-NeRF"}
-"""Keys of a frame that mark captures without FLAME parameters."""
+"""Keys of frames in captures without FLAME parameters, and the project they belong to."""
 
 
 def load_capture(path: Path, layout: CaptureFormat | None = None, head_model: Path | None = None) -> Capture:
@@ -42,19 +42,19 @@ def load_capture(path: Path, layout: CaptureFormat | None = None, head_model: Pa
 
     Args:
         path: the folder.
-        layout: its layout; None recognises it by what is in the folder.
-        head_model: the head model file, which INSTA exports without parameters need for reading.
+        layout: its layout; None recognises it.
+        head_model: the head model file. Only INSTA exports without parameters need it here.
 
     Raises:
-        InputError: no such folder, an unknown layout, or something in it cannot be used.
+        InputError: the folder does not exist, has an unknown layout, or contains a file that cannot be used.
     """
     root = Path(path)
     try:
         if not root.is_dir():
             kind = "a file" if root.exists() else "nothing"
             raise InputError(root, "the subject's folder does not exist", expected="a folder", found=kind)
-        return separate_splits(_with_turn_note(_read(root.resolve(), layout, head_model)))
-    except OSError as error:  # a folder that may not be looked into, a disk that fails
+        return separate_splits(_add_exif_note(_read(root.resolve(), layout, head_model)))
+    except OSError as error:  # no permission, or a failing disk
         raise InputError(shorten(error.filename or root), "cannot be read", found=error.strerror) from error
 
 
@@ -71,38 +71,38 @@ def _read(root: Path, layout: CaptureFormat | None, head_model: Path | None) -> 
     return readers[layout or detect_format(root)]()
 
 
-def _with_turn_note(capture: Capture) -> Capture:
-    """The capture with a word on EXIF, where that turns its first image: other readers may see it lying."""
+def _add_exif_note(capture: Capture) -> Capture:
+    """The capture with a note if EXIF rotates its first image; other programs may ignore EXIF."""
     path = capture.frames[0].image_path
     orientation = 1 if path is None else read_header(path).orientation
     if orientation == 1:
         return capture
-    note = f"images are turned as their EXIF orientation says ({path.name}: {orientation})"
+    note = f"images are rotated by their EXIF orientation ({path.name}: {orientation})"
     return replace(capture, notes=(*capture.notes, note))
 
 
 def detect_format(root: Path) -> CaptureFormat:
-    """The layout of a folder.
+    """Recognise the layout of a folder.
 
     Raises:
-        InputError: none that is known; names what it is, if it is known not to hold FLAME parameters.
+        InputError: the layout is unknown, or it is a known layout without FLAME parameters.
     """
     for name, recognise in _RECOGNISERS.items():
         if recognise(root):
             return name
-    _refuse_what_is_not_flame(root)
-    found = sorted((entry.name for entry in root.iterdir() if not entry.name.startswith(".")), key=natural_key)[:12]
+    _refuse_captures_without_flame(root)
+    names = sorted((entry.name for entry in root.iterdir() if not entry.name.startswith(".")), key=natural_key)[:12]
     raise InputError(
         root,
         "no capture layout is recognised in this folder",
         expected="transforms_train.json with flame_param_path (VHAP) or mesh_path (INSTA), checkpoint/*.frame with\n"
         "            input/ (metrical-tracker) or imgs/ (FlashAvatar), flame_params.json (IMAvatar), numbered\n"
         "            npz files (flame-head-tracker)",
-        found=", ".join(found) or "an empty folder",
+        found=", ".join(names) or "an empty folder",
     )
 
 
-def _refuse_what_is_not_flame(root: Path) -> None:
+def _refuse_captures_without_flame(root: Path) -> None:
     for file in sorted(root.glob("transforms*.json"))[:4]:
         document = JsonObject.read(path_inside(root, root, file.name, root))
         frames = document.children("frames") if document.has("frames") else []
@@ -110,7 +110,7 @@ def _refuse_what_is_not_flame(root: Path) -> None:
             if frames and key in frames[0].values:
                 raise InputError(
                     file,
-                    f"this is a capture for {name}, which holds no FLAME parameters",
+                    f"this is a capture for {name}, which has no FLAME parameters",
                     key=f"frames[0].{key}",
                     hint="track the video again: partnerface track, VHAP, metrical-tracker or flame-head-tracker",
                 )

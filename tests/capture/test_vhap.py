@@ -202,7 +202,7 @@ def test_broken_files_are_named(broken):
         path.write_bytes(whole)
 
     image, params = broken / "images" / "00001_00.png", broken / "flame_param" / "00001.npz"
-    refused(image, image.read_bytes()[:-40], "cut off")
+    refused(image, image.read_bytes()[:-40], "truncated")
     refused(image, b"no image", "not a PNG or JPEG")
     refused(image, b"", "empty")
     refused(params, params.read_bytes()[: params.stat().st_size // 2], "cannot be|can be read")
