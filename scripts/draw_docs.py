@@ -10,7 +10,6 @@ lie in the repository.
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 import partnerface_ns
+from partnerface_ns.common.atomic import atomic_write
 from partnerface_ns.driving.player import Player, scaled_camera
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.plugin.page import MutedPart, alone, share_of_part
@@ -80,9 +80,8 @@ def _mesh(player: Player, state: HeadState, image: RgbImage) -> RgbImage:
 def save(name: str, rows: list[RgbImage]) -> None:
     """Write rows below each other as a JPEG."""
     IMAGES.mkdir(exist_ok=True)
-    partial = IMAGES / f"{name}.partial"
-    Image.fromarray(np.concatenate(rows)).save(partial, format="JPEG", quality=85)
-    os.replace(partial, IMAGES / f"{name}.jpg")
+    with atomic_write(IMAGES / f"{name}.jpg") as partial:
+        Image.fromarray(np.concatenate(rows)).save(partial, format="JPEG", quality=85)
 
 
 def main() -> None:

@@ -17,15 +17,16 @@ import tyro
 
 from partnerface_ns.avatar.avatar import Avatar
 from partnerface_ns.avatar.file_format import load_avatar
-from partnerface_ns.bench.training_runs import measure, spread
+from partnerface_ns.bench.training_runs import measure
 from partnerface_ns.capture.capture import Capture, Frame
 from partnerface_ns.capture.head_models import resolve_head_model
 from partnerface_ns.capture.images import load_image
 from partnerface_ns.capture.load import load_capture
 from partnerface_ns.common.errors import InputError
+from partnerface_ns.common.sequences import pick_evenly
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.posing import ShapedHead
-from partnerface_ns.geometry.camera import Intrinsics, rays_through_pixels
+from partnerface_ns.geometry.camera import rays_through_pixels
 from partnerface_ns.rendering.metrics import metric_regions
 from partnerface_ns.rendering.rays import Rays
 
@@ -38,7 +39,6 @@ def refit(avatar: Avatar, capture: Capture, model: HeadModel, head: ShapedHead, 
     truth, camera = torch.from_numpy(rgb).float() / 255, frame.camera
     region = metric_regions(head.pose(capture.track[frame.timestep]).verts, model, camera)["head"]
     rows, columns = region.nonzero(as_tuple=True)
-    intrinsics = Intrinsics(camera.fl_x, camera.fl_y, camera.cx, camera.cy)
     T = torch.from_numpy(camera.T_world_camera).float()
     state = capture.track[torch.tensor([frame.timestep])]
     twist = torch.zeros(1, 6, requires_grad=True)
@@ -47,7 +47,8 @@ def refit(avatar: Avatar, capture: Capture, model: HeadModel, head: ShapedHead, 
     for step in range(STEPS):
         optimizer.param_groups[0]["lr"] = RATE * (1 - step / STEPS)
         pick = torch.randint(len(rows), (RAYS,))
-        origins, directions = rays_through_pixels(torch.stack([columns[pick], rows[pick]], -1) + 0.5, intrinsics, T)
+        centers = torch.stack([columns[pick], rows[pick]], -1) + 0.5
+        origins, directions = rays_through_pixels(centers, camera.intrinsics, T)
         seen = avatar.render(Rays(origins[None], directions[None]), state).rgb[0]
         optimizer.zero_grad()
         (seen - truth[rows[pick], columns[pick]]).square().mean().backward()
@@ -67,7 +68,7 @@ def main(avatar: Path, folder: Path, num_frames: int = 5) -> None:
     loaded, capture = load_avatar(avatar)[0], load_capture(folder)
     model = resolve_head_model(capture, None)
     head = ShapedHead.of(model, capture.identity, capture.static_offset)
-    frames = spread(capture.frames_of("test"), num_frames)
+    frames = pick_evenly(capture.frames_of("test"), num_frames)
     tracked = [measure(loaded, capture, head, [frame])[0] for frame in frames]
     loaded.correction.config = replace(loaded.correction.config, inner=-1.0, outer=0.0)
     refitted = []

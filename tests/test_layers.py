@@ -78,7 +78,10 @@ def test_the_command_line_imports_nothing_heavy_before_it_is_called(module):
     at_import = {name for s in statements if isinstance(s, ast.Import | ast.ImportFrom) for name in imports_in(s)}
     heavy = {"torch", "smplx", "scipy", "matplotlib", "cv2", "ai_edge_litert", *FRAMEWORK}
     assert not {name for name in at_import if name.split(".")[0] in heavy}
-    light = {f"partnerface_ns.common.{name}" for name in ("errors", "files", "progress", "command_lines")}
+    light = {
+        f"partnerface_ns.common.{name}"
+        for name in ("errors", "files", "atomic", "json_file", "npz_file", "progress", "command_lines")
+    }
     light |= {"partnerface_ns.cli", "partnerface_ns.capture.names"}
     own = {name for name in at_import if name.startswith("partnerface_ns.")}
     assert all(name.startswith(tuple(light)) for name in own), f"{module} imports {own}"

@@ -16,7 +16,8 @@ from partnerface_ns.avatar.avatar import Avatar
 from partnerface_ns.avatar.config import AvatarConfig
 from partnerface_ns.rendering.rays import Rays
 from partnerface_ns.avatar.init import Subject
-from partnerface_ns.capture.capture import Camera, Frame
+from partnerface_ns.capture.capture import Frame
+from partnerface_ns.geometry.camera import Camera
 from partnerface_ns.flame.head_model import load_head_model
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from partnerface_ns.capture.capture import Camera, Capture, Frame, HeadModelRef
+from partnerface_ns.capture.capture import Capture, Frame, HeadModelRef
 from partnerface_ns.capture.splits import split_at_share
 from partnerface_ns.flame.open_head import load_open_head
 from partnerface_ns.flame.state import HeadState
+from partnerface_ns.geometry.camera import Camera
 
 
 def read_capture(folder: Path) -> Capture:

@@ -24,7 +24,7 @@ from partnerface_ns.avatar.proposal_sampler import ProposalSampler
 from partnerface_ns.avatar.render_output import RenderOutput
 from partnerface_ns.avatar.shading import Shading, canonical_density
 from partnerface_ns.avatar.surface_prior import NUM_FEATURES, can_be_occupied
-from partnerface_ns.common.precision import own_precision
+from partnerface_ns.common.precision import ignore_outer_autocast
 from partnerface_ns.fields.canonical_field import CanonicalField
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
@@ -120,7 +120,7 @@ class Avatar(nn.Module):
     def _num_ambient(self) -> int:
         return 0 if self.config.deformation == "none" else self.config.parts.num_ambient
 
-    @own_precision()
+    @ignore_outer_autocast()
     def density(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points"]:
         """Density of the undeformed canonical field, 1/m, at canonical points."""
         return canonical_density(self.field, self.warp, points, self.config.bfloat16)
@@ -147,7 +147,7 @@ class Avatar(nn.Module):
 
     # -- rendering -----------------------------------------------------------------------------------------------
 
-    @own_precision()
+    @ignore_outer_autocast()
     def render(
         self,
         rays: Rays,
@@ -172,7 +172,7 @@ class Avatar(nn.Module):
         size = rays_at_once or (_RAYS_ON_GPU if rays.origins.is_cuda else _RAYS_ON_CPU)
         return RenderOutput.cat([self.render_frames(chunk, frames, timesteps) for chunk in rays.split(size)])
 
-    @own_precision()
+    @ignore_outer_autocast()
     def render_frames(
         self,
         rays: Rays,
@@ -200,7 +200,7 @@ class Avatar(nn.Module):
             self.stage.fill_(SOFT if progress >= self.config.stage2_start else HARD)
 
     @torch.no_grad()
-    @own_precision()
+    @ignore_outer_autocast()
     def end_step(self, finite: Bool[Tensor, ""] | None = None) -> None:
         """Count a training step; every few steps update the occupancy grid from the undeformed field.
 

@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.profiler import record_function
 
-from partnerface_ns.common.precision import own_precision
+from partnerface_ns.common.precision import ignore_outer_autocast
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.rows import Rows
 from partnerface_ns.warp.driving_code import DrivingCode
@@ -88,7 +88,7 @@ class CanonicalWarp:
                 training did not see.
             posed: the posed head, where it is known already.
         """
-        with record_function("posing the head"), own_precision():
+        with record_function("posing the head"), ignore_outer_autocast():
             T_world_torso = None if self.torso is None else self.torso(states, timesteps)
             T_correction = None if self.correction is None else self.correction(states, timesteps)
             skinned = self.skinning.frames(posed or self.skinning.posed(states), T_world_torso)
@@ -104,7 +104,7 @@ class CanonicalWarp:
             frame: index into `frames` of each point, ascending.
             frames: from `frames`.
         """
-        with record_function("inverse skinning"), own_precision():
+        with record_function("inverse skinning"), ignore_outer_autocast():
             canonical = self.skinning(points, frame, frames.skinned, self.fixed_shapes)
             if self.correction is None or frames.T_correction is None:
                 return canonical

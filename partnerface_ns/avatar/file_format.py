@@ -6,7 +6,6 @@ The head model's arrays are not in it: the file names the head model, and anothe
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -19,14 +18,16 @@ from torch import Tensor
 from partnerface_ns.avatar.avatar import Avatar
 from partnerface_ns.avatar.config import AvatarConfig
 from partnerface_ns.avatar.init import Subject
-from partnerface_ns.capture.capture import Camera, Capture
-from partnerface_ns.capture.head_models import named_head_model
-from partnerface_ns.common.errors import InputError
-from partnerface_ns.common.files import require_file, shortened, sync
-from partnerface_ns.common.settings import config_from_plain
+from partnerface_ns.capture.capture import Capture
+from partnerface_ns.capture.head_models import load_named_head_model
+from partnerface_ns.common.atomic import atomic_write
+from partnerface_ns.common.errors import InputError, shorten
+from partnerface_ns.common.files import require_file
+from partnerface_ns.common.settings import config_from_dict
 from partnerface_ns.flame.head_model import HeadModel
-from partnerface_ns.flame.neutral import measured_neutral
+from partnerface_ns.flame.neutral import measure_neutral
 from partnerface_ns.flame.state import HeadState
+from partnerface_ns.geometry.camera import Camera
 
 AVATAR_NAME = "avatar.pt"
 """The file's name in a run folder."""
@@ -56,7 +57,7 @@ class AvatarInfo:
         frames = capture.frames_of("train") or capture.frames
         seen = capture.states_of("train") if capture.splits["train"] else capture.track
         ends = [_each(seen, lambda v, q=q: torch.quantile(v, q, dim=0)) for q in (_EDGE, 1 - _EDGE)]
-        return AvatarInfo(str(source), frames[0].camera, measured_neutral(seen, model), *ends)
+        return AvatarInfo(str(source), frames[0].camera, measure_neutral(seen, model), *ends)
 
 
 def save_avatar(path: Path, avatar: Avatar, info: AvatarInfo) -> None:
@@ -70,13 +71,8 @@ def save_avatar(path: Path, avatar: Avatar, info: AvatarInfo) -> None:
         "state": {name: value.detach().cpu() for name, value in avatar.state_dict().items()},
         "info": {"head_model": info.head_model, "camera": camera, **states},
     }
-    partial = path.with_name(f"{path.name}.partial")
-    try:
+    with atomic_write(path, durable=True) as partial:
         torch.save(content, partial)
-        sync(partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def load_avatar(path: Path, head_model: Path | None = None) -> tuple[Avatar, AvatarInfo]:
@@ -94,12 +90,12 @@ def load_avatar(path: Path, head_model: Path | None = None) -> tuple[Avatar, Ava
     try:
         info = _info(content["info"])
         state: dict[str, Tensor] = content["state"]
-        config = config_from_plain(AvatarConfig(), content["config"], path)
+        config = config_from_dict(AvatarConfig(), content["config"], path)
     except InputError:
         raise
     except Exception as error:  # whatever is missing or of another kind, the file is not ours
-        raise InputError(path, "not an avatar file", found=shortened(repr(error))) from error
-    model = named_head_model(head_model or Path(info.head_model))
+        raise InputError(path, "not an avatar file", found=shorten(repr(error))) from error
+    model = load_named_head_model(head_model or Path(info.head_model))
     check_same_head_model(path, state, model)
     return _assembled(path, config, state, model, info.neutral), info
 
@@ -122,7 +118,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch refuses what is not plain data, and stumbles on what is broken
-        raise InputError(path, "holds more than plain data, or is broken", found=shortened(error)) from error
+        raise InputError(path, "holds more than plain data, or is broken", found=shorten(error)) from error
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         found = content.get("format") if isinstance(content, dict) else type(content).__name__
         raise InputError(path, "not an avatar file", key="format", expected=_FORMAT, found=found)
@@ -144,7 +140,7 @@ def _assembled(
         avatar = Avatar(config, subject)
         avatar.load_state_dict(state, strict=True)
     except (KeyError, RuntimeError) as error:
-        raise InputError(path, "settings and weights do not fit each other", found=shortened(error)) from error
+        raise InputError(path, "settings and weights do not fit each other", found=shorten(error)) from error
     return avatar.eval()
 
 

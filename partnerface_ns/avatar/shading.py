@@ -15,7 +15,7 @@ from partnerface_ns.avatar.canonical_warp import CanonicalWarp, DeformedPoints, 
 from partnerface_ns.avatar.config import AvatarConfig
 from partnerface_ns.avatar.render_output import Inspection, RenderOutput, TrainingSamples
 from partnerface_ns.avatar.surface_prior import SurfaceFeatures, surface_features
-from partnerface_ns.common.precision import in_bfloat16
+from partnerface_ns.common.precision import autocast_bfloat16
 from partnerface_ns.fields.canonical_field import CanonicalField
 from partnerface_ns.geometry.rows import Rows
 from partnerface_ns.rendering.inspection import colors_of_parts
@@ -97,7 +97,7 @@ class Shading:
         samples = Samples.of(rays, intervals, self.config.sampling.max_interval)
         shape = samples.middle.shape
         canonical = self.warp.to_canonical(samples.points, samples.frame, frames)
-        with in_bfloat16(samples.points.device, self.config.bfloat16):
+        with autocast_bfloat16(samples.points.device, self.config.bfloat16):
             deformed, random_offset = self._deformed(canonical, samples.frame, frames, training)
             surface = surface_features(self.warp.skinning.space, deformed.points)
             with record_function("canonical field"):
@@ -150,7 +150,7 @@ def canonical_density(
     field: CanonicalField, warp: CanonicalWarp, points: Float[Tensor, "points 3"], bfloat16: bool
 ) -> Float[Tensor, "points"]:
     """Density of the undeformed canonical field, 1/m, at canonical points."""
-    with in_bfloat16(points.device, bfloat16):
+    with autocast_bfloat16(points.device, bfloat16):
         surface: SurfaceFeatures = surface_features(warp.skinning.space, points)
         with record_function("canonical field"):
             return field.geometry(points, *surface).density

@@ -19,7 +19,7 @@ from partnerface_ns.avatar.render_output import Inspection, RenderOutput
 from partnerface_ns.baked.capacity import Capacity
 from partnerface_ns.baked.config import BakedConfig
 from partnerface_ns.baked.view_volume import ViewVolume, ViewVolumeBuilder
-from partnerface_ns.common.precision import in_bfloat16
+from partnerface_ns.common.precision import autocast_bfloat16
 from partnerface_ns.flame.posing import PosedHead
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.rows import Rows
@@ -157,7 +157,7 @@ class BakedRenderer:
         """Mean colour of each ray's points."""
         field, num = self._avatar.field, contracted.shape[1]
         directions_skull = directions @ frames.skinned.T_canonical_skull[0, :3, :3].T
-        with in_bfloat16(contracted.device, self._avatar.config.bfloat16):
+        with autocast_bfloat16(contracted.device, self._avatar.config.bfloat16):
             features = field.features(contracted.flatten(0, 1))
             color = field.color(features, *(x.repeat_interleave(num, 0) for x in (directions_skull, ambient)))
         return color.view(-1, num, 3).mean(1)

@@ -20,7 +20,7 @@ from partnerface_ns.avatar.shading import inspection_colors
 from partnerface_ns.baked.capacity import Capacity
 from partnerface_ns.baked.config import BakedConfig
 from partnerface_ns.baked.volumes import BakedDeformation, BakedDensity
-from partnerface_ns.common.precision import in_bfloat16
+from partnerface_ns.common.precision import autocast_bfloat16
 from partnerface_ns.geometry.rigid import move_points
 from partnerface_ns.geometry.rows import Rows
 from partnerface_ns.geometry.volumes import dilate
@@ -166,7 +166,7 @@ class ViewVolumeBuilder:
     ) -> Float[Tensor, "points channels"]:
         """Values of a view volume at canonical points."""
         avatar, frame = self._avatar, single_frame(canonical.points)
-        with in_bfloat16(frame.device, avatar.config.bfloat16):
+        with autocast_bfloat16(frame.device, avatar.config.bfloat16):
             deformed = warp.deform(canonical, frame, frames.states)
         colors = inspection_colors(canonical.points, deformed, avatar.field, avatar.config)
         contracted = avatar.field.contract(deformed.points)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from partnerface_ns.avatar.avatar import Avatar
 from partnerface_ns.avatar.canonical_warp import CanonicalWarp
-from partnerface_ns.common.precision import in_bfloat16
+from partnerface_ns.common.precision import autocast_bfloat16
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.volumes import read_volume
 from partnerface_ns.warp.inverse_skinning import CanonicalPoints
@@ -92,7 +92,7 @@ class BakedDeformation:
     def offsets(self, warp: CanonicalWarp, state: HeadState) -> Float[Tensor, "3 z y x"]:
         """Offsets of the nodes in contracted coordinates for one head state, batch axes (1,)."""
         frame = torch.zeros(len(self._contracted), dtype=torch.long, device=self._contracted.device)
-        with in_bfloat16(self._contracted.device, self._avatar.config.bfloat16):
+        with autocast_bfloat16(self._contracted.device, self._avatar.config.bfloat16):
             deformed = warp.deform(self._nodes, frame, state)
         return (self._avatar.field.contract(deformed.points) - self._contracted).T.reshape(3, *self._shape)
 

@@ -13,17 +13,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from partnerface_ns.bench.training_runs import spread
-from partnerface_ns.capture.capture import Camera, Frame
+from partnerface_ns.capture.capture import Frame
 from partnerface_ns.capture.images import load_image
 from partnerface_ns.capture.load import load_capture
-from partnerface_ns.common.clock import seconds_when_done
+from partnerface_ns.common.clock import synchronized_seconds
 from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.progress import progress
+from partnerface_ns.common.sequences import pick_evenly
 from partnerface_ns.driving.motion import performance
 from partnerface_ns.driving.plan import Plan, PlanConfig, make_plan, shown
 from partnerface_ns.driving.player import Player
 from partnerface_ns.flame.state import HeadState
+from partnerface_ns.geometry.camera import Camera
 from partnerface_ns.rendering.metrics import image_metrics, metric_regions
 
 _REPEATS = 3
@@ -118,7 +119,7 @@ def quality(player: Player, folder: Path, num: int, head_model: Path | None = No
     if capture.background is not None:
         background = torch.tensor(capture.background)
     red, green, blue = background.tolist()
-    for frame in progress(spread(capture.frames_of("test"), num), "Measuring"):
+    for frame in progress(pick_evenly(capture.frames_of("test"), num), "Measuring"):
         truth = torch.from_numpy(load_image(frame, (red, green, blue))[0]).float() / 255
         state = capture.track[frame.timestep]
         regions = metric_regions(player.person.pose(state).verts, model, frame.camera)
@@ -142,13 +143,13 @@ def _shown(player: Player, fast: bool, camera: Camera, state: HeadState) -> dict
 
 
 def _seconds_alone(player: Player, fast: bool, plan: Plan, moment: int) -> float:
-    began = seconds_when_done(player.device)
+    began = synchronized_seconds(player.device)
     _shown(player, fast, plan.cameras[moment], plan.states[moment])
-    return seconds_when_done(player.device) - began
+    return synchronized_seconds(player.device) - began
 
 
 def _seconds_in_sequence(player: Player, plan: Plan, moments: Sequence[int]) -> float:
-    player.fast, began = True, seconds_when_done(player.device)
+    player.fast, began = True, synchronized_seconds(player.device)
     for _ in player.drawn(lambda moment: shown(player, plan, moment), moments):
         pass
-    return (seconds_when_done(player.device) - began) / len(moments)
+    return (synchronized_seconds(player.device) - began) / len(moments)

@@ -14,8 +14,9 @@ from partnerface_ns.bench.scaling import StepCost, StepTimes
 from partnerface_ns.bench.tables import COLUMNS, driving_table, runs_table, several_times, steps_table, time_plot
 from partnerface_ns.bench.training_runs import Outcome
 from partnerface_ns.bench.variants import VARIANTS
+from partnerface_ns.common.atomic import write_text
 from partnerface_ns.common.errors import InputError
-from partnerface_ns.common.files import finite_or_null, write_text
+from partnerface_ns.common.json_file import finite_or_null
 
 _HEAD = """# Benchmarks
 

@@ -20,7 +20,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 from partnerface_ns.bench.pieces import STEP, shares_of_pieces
 from partnerface_ns.bench.training_runs import avatar_for
-from partnerface_ns.capture.capture import Camera, Capture
+from partnerface_ns.capture.capture import Capture
 from partnerface_ns.capture.head_models import resolve_head_model
 from partnerface_ns.capture.images import load_image
 from partnerface_ns.capture.load import load_capture
@@ -28,6 +28,7 @@ from partnerface_ns.common.progress import progress
 from partnerface_ns.driving.player import scaled_camera
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.posing import ShapedHead
+from partnerface_ns.geometry.camera import Camera
 from partnerface_ns.training.loop import FitConfig, steps
 from partnerface_ns.training.presets import lite
 from partnerface_ns.training.rays import TrainingImages, region_boxes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from partnerface_ns.bench.driving import Quality, Speed
 from partnerface_ns.bench.scaling import StepCost
 from partnerface_ns.bench.training_runs import Outcome
+from partnerface_ns.common.atomic import atomic_write
 
 COLUMNS = ("psnr", "psnr_head", "psnr_mouth", "psnr_eyes", "ssim_head")
 
@@ -78,10 +78,9 @@ def time_plot(outcomes: Sequence[Outcome], path: Path) -> None:
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("psnr_head of images not trained on, dB")
     figure.legend(drawn.values(), drawn.keys(), loc="outside right center")
-    partial = path.with_name(f"{path.name}.partial")
-    figure.savefig(partial, format="png", dpi=100)
+    with atomic_write(path) as partial:
+        figure.savefig(partial, format="png", dpi=100)
     plt.close(figure)
-    os.replace(partial, path)
 
 
 def driving_table(speeds: Sequence[Speed], quality: Quality | None) -> str:

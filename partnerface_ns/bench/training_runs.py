@@ -24,6 +24,7 @@ from partnerface_ns.capture.capture import Capture, Frame
 from partnerface_ns.capture.head_models import resolve_head_model
 from partnerface_ns.capture.images import load_image
 from partnerface_ns.capture.load import load_capture
+from partnerface_ns.common.sequences import pick_evenly
 from partnerface_ns.flame.open_head import OPEN_HEAD_NAME
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.rendering.figures import save_image, sheet, to_image
@@ -130,8 +131,8 @@ def run(job: Job) -> Outcome:
         forget_peak_memory()
     steps = fit(avatar, train, capture.track, config, clock=time.perf_counter if on_gpu else time.process_time)
     peak = torch.cuda.max_memory_allocated(job.device) if on_gpu else peak_memory()
-    metrics, rows = measure(avatar, capture, head, spread(measured, job.num_test))
-    seen, _ = measure(avatar, capture, head, spread(frames, (job.num_test + 1) // 2))
+    metrics, rows = measure(avatar, capture, head, pick_evenly(measured, job.num_test))
+    seen, _ = measure(avatar, capture, head, pick_evenly(frames, (job.num_test + 1) // 2))
     if job.images is not None:
         save_image(job.images / f"{job.name}.png", sheet(rows, ("truth", "ours")))
     if job.avatars is not None:
@@ -166,12 +167,6 @@ def split(capture: Capture, held_out: HeldOut) -> tuple[list[Frame], list[Frame]
         last = max(1, len(train) // _TUNE_SHARE)
         return train[:-last], train[-last:]
     return (train + test if held_out == "none" else train), test
-
-
-def spread(frames: Sequence[Frame], num: int) -> list[Frame]:
-    """At most `num` of the frames, evenly spread."""
-    chosen = np.linspace(0, len(frames) - 1, min(num, len(frames))).round().astype(int)
-    return [frames[i] for i in chosen]
 
 
 @torch.no_grad()

@@ -1,4 +1,5 @@
 """A tracked video as `Capture` and `Frame` in this project's conventions.
 
-Every capture format has one reader, and some have a writer. It may import `flame` and everything before that.
+The package has one reader for every capture format and a writer for some, and it diagnoses captures. It may import
+`flame` and everything before it.
 """

@@ -1,7 +1,7 @@
-"""A tracked video in our own conventions, whatever format it came from.
+"""A tracked video in this project's conventions, independent of its file format.
 
 Cameras are camera-to-world in OpenGL axes (x right, y up, looking down -z), metres; intrinsics are pixels with
-the origin at the image's top left corner. Readers convert to this at the edge; nothing inside converts again.
+the origin at the image's top left corner. Readers convert to these conventions; no other code converts.
 """
 
 from __future__ import annotations
@@ -11,57 +11,43 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from partnerface_ns.capture.names import CaptureFormat
 from partnerface_ns.flame.state import HeadState
-
-
-@dataclass(frozen=True)
-class Camera:
-    """A pinhole camera."""
-
-    T_world_camera: Float[np.ndarray, "4 4"]
-    """Camera-to-world, OpenGL axes, metres, float64."""
-    fl_x: float
-    fl_y: float
-    cx: float
-    cy: float
-    width: int
-    height: int
+from partnerface_ns.geometry.camera import Camera
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One image: a moment seen by one camera."""
+    """One image: a timestep seen by one camera."""
 
     timestep: int
     """Index into the capture's track, counted from 0 without gaps."""
     camera_index: int
     camera: Camera
     image_path: Path | None
-    """None where a sequence only drives an avatar and has no images."""
+    """None if the sequence has no images and only drives an avatar."""
     mask_path: Path | None
-    """Foreground mask (person = white); None where the image's alpha, or nothing, says it."""
+    """Foreground mask (person = white); None if the image's alpha is the mask, or if there is none."""
     composited: bool = False
-    """The image has no background of its own any more: it already shows the capture's `background`."""
+    """Whether the image is already composited on the capture's `background`."""
 
     @property
     def name(self) -> str:
-        """What messages call the frame: its image's file, else its timestep."""
+        """The frame's name in messages: its image file, else its timestep."""
         return f"timestep {self.timestep}" if self.image_path is None else self.image_path.name
 
 
 @dataclass(frozen=True)
 class HeadModelRef:
-    """Which head model a capture's coefficients belong to, as far as the capture says."""
+    """The head model of a capture's coefficients, as far as the capture names it."""
 
     name: str | None = None
     fingerprint: str | None = None
-    """`HeadModel.fingerprint`, where the capture records it."""
+    """`HeadModel.fingerprint`, if the capture stores it."""
     path: Path | None = None
     """A head model file inside the subject folder."""
 
@@ -75,22 +61,22 @@ class Capture:
     head_model: HeadModelRef
     identity: Float[Tensor, "identity"]
     static_offset: Float[Tensor, "verts 3"] | None
-    """Personal vertex offsets in the rest frame, metres, where the tracker gives them."""
+    """Personal vertex offsets in the rest frame, metres; None if the tracker has none."""
     track: HeadState
     """Head states of all timesteps, batch axes (timesteps,)."""
     frames: tuple[Frame, ...]
     splits: Mapping[str, tuple[int, ...]]
-    """For train, val and test: indices into `frames`. A monocular capture has an empty val."""
+    """Indices into `frames` for train, val and test. In a monocular capture val is empty."""
     skipped: Mapping[str, str] = field(default_factory=dict)
-    """Frames left out, by name, with the reason."""
+    """Frames that were left out: the reason by name."""
     background: tuple[float, float, float] | None = None
-    """Colour in [0, 1] that the images were already composited on; None where they were not."""
+    """Colour in [0, 1] that the images are already composited on; None if they are not."""
     format: CaptureFormat = "vhap"
-    """Name of the layout that it was read from."""
+    """The layout that it was read from."""
     notes: tuple[str, ...] = ()
-    """What a user should know about the reading: what was left out, what could not be checked."""
+    """Information about the reading: what was left out, what could not be checked."""
     warnings: tuple[str, ...] = ()
-    """What is wrong with the capture and changes the result, with what was done about it."""
+    """Faults of the capture that change the result, and how each was handled."""
 
     @property
     def num_timesteps(self) -> int:
@@ -98,7 +84,7 @@ class Capture:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """The notes, and how many frames were left out and why."""
+        """The notes, and the number of frames left out for each reason."""
         counts = Counter(self.skipped.values())
         return (*self.notes, *(f"{count} frames left out: {reason}" for reason, count in counts.items()))
 
@@ -106,7 +92,7 @@ class Capture:
         return tuple(self.frames[i] for i in self.splits[split])
 
     def without(self, left_out: Collection[int]) -> Capture:
-        """The capture without the frames of these indices; the track and its timesteps stay as they are."""
+        """The capture without the frames at these indices. The track keeps all timesteps."""
         kept = [i for i in range(len(self.frames)) if i not in left_out]
         position = {old: new for new, old in enumerate(kept)}
         return replace(
@@ -116,6 +102,6 @@ class Capture:
         )
 
     def states_of(self, split: str) -> HeadState:
-        """Head states of a split's timesteps in order, each once, batch axes (timesteps_of_split,)."""
+        """Head states of the timesteps of a split, sorted and without repetition, batch axes (timesteps_of_split,)."""
         steps = sorted({self.frames[i].timestep for i in self.splits[split]})
         return self.track[torch.tensor(steps, dtype=torch.long)]

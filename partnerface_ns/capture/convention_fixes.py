@@ -1,4 +1,4 @@
-"""Captures in a wrong convention, set right: each fix undoes one mistake that files do not show by themselves."""
+"""Convention fixes: each corrects one mistake of axes, direction or scale that files do not show by themselves."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from partnerface_ns.capture.cameras import OPENCV_TO_OPENGL
-from partnerface_ns.capture.capture import Camera, Capture
+from partnerface_ns.capture.capture import Capture
 from partnerface_ns.capture.names import FixName
+from partnerface_ns.geometry.camera import Camera
 
 SCALE = 4.0
-"""FLAME's size in IMAvatar's layout; forgetting it is the usual mistake of scale."""
+"""Scale of FLAME in IMAvatar's layout; ignoring it is the usual mistake of scale."""
 
 
 @dataclass(frozen=True)
@@ -20,12 +21,12 @@ class ConventionFix:
     """A mistake and its correction."""
 
     cause: str
-    """What is wrong, for people."""
+    """Description of the mistake, for people."""
     apply: Callable[[Capture], Capture]
 
 
-def fixed(capture: Capture, name: FixName) -> Capture:
-    """The capture with one mistake undone."""
+def apply_fix(capture: Capture, name: FixName) -> Capture:
+    """The capture with one mistake corrected."""
     return CONVENTION_FIXES[name].apply(capture)
 
 
@@ -34,8 +35,8 @@ def _with_cameras(capture: Capture, change: Callable[[Camera], np.ndarray]) -> C
     return replace(capture, frames=tuple(frames))
 
 
-def _scaled(capture: Capture, factor: float) -> Capture:
-    """Positions of cameras, and the head's translation, times a factor: the head's own size stays."""
+def _scale_positions(capture: Capture, factor: float) -> Capture:
+    """Multiply camera positions and the head's translation by a factor; the size of the head stays the same."""
 
     def change(camera: Camera) -> np.ndarray:
         T = camera.T_world_camera.copy()
@@ -57,10 +58,10 @@ CONVENTION_FIXES: dict[FixName, ConventionFix] = {
     ),
     "scale-down": ConventionFix(
         "the scale: positions are 4 times too large for the head model (IMAvatar's FLAME is 4 times its size)",
-        lambda capture: _scaled(capture, 1 / SCALE),
+        lambda capture: _scale_positions(capture, 1 / SCALE),
     ),
     "scale-up": ConventionFix(
         "the scale: positions are 4 times too small for the head model (divided by 4 although they were metres)",
-        lambda capture: _scaled(capture, SCALE),
+        lambda capture: _scale_positions(capture, SCALE),
     ),
 }

@@ -1,8 +1,8 @@
-"""Output of flame-head-tracker, version 4: an npz a frame, named by the frame's number, with the image in it.
+"""Reader for the output of flame-head-tracker, version 4: one npz per frame, named by its number, with the image in it.
 
-The head does not turn as a whole, the camera moves: `cam` is its orientation as three Euler angles and its position,
-camera-to-world in OpenGL axes. `K` is meant for 256 x 256 pixels. Numbers without a file are frames without a face.
-FLAME 2020.
+The head stays still and the camera moves. `cam` holds three Euler angles and the position of the camera,
+camera-to-world in OpenGL axes. `K` is for 256 x 256 pixels. Frames without a face have no file. The head model is FLAME
+2020.
 """
 
 from __future__ import annotations
@@ -13,19 +13,21 @@ import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 
-from partnerface_ns.capture.cameras import intrinsics_of
-from partnerface_ns.capture.capture import Camera, Capture, Frame, HeadModelRef
+from partnerface_ns.capture.cameras import intrinsics_from_matrix
+from partnerface_ns.capture.capture import Capture, Frame, HeadModelRef
 from partnerface_ns.capture.images import Header, read_header
 from partnerface_ns.capture.metrical_tracker import FLAME_2020, NUM_EXPR, NUM_IDENTITY, require_different_numbers
-from partnerface_ns.capture.parameters import IDENTITY_TOLERANCE, padded, shaped, single_state, track_of, vector
+from partnerface_ns.capture.parameters import IDENTITY_TOLERANCE, join_states, make_state, padded, shaped, vector
 from partnerface_ns.capture.splits import split_at_share
 from partnerface_ns.common.errors import InputError
-from partnerface_ns.common.files import listed_files, npz_shapes, path_inside, read_npz
+from partnerface_ns.common.files import list_files, path_inside
+from partnerface_ns.common.npz_file import npz_shapes, read_npz
 from partnerface_ns.common.progress import progress
 from partnerface_ns.flame.state import HeadState
+from partnerface_ns.geometry.camera import Camera
 
 _K_SIZE = 256
-"""Pixels a side that the tracker's intrinsics are meant for."""
+"""Side in pixels of the image that the intrinsics `K` refer to."""
 _MAX_FRAME = 1_000_000
 _REQUIRED = ("shape", "exp", "jaw_pose", "eye_pose", "cam", "K")
 _OPTIONAL = ("neck_pose", "head_pose")
@@ -35,7 +37,7 @@ def read_flame_head_tracker(root: Path) -> Capture:
     """Read and check a tracker's output folder.
 
     Raises:
-        InputError: names the first file that cannot be used, and why.
+        InputError: a file cannot be used. Names the file and the reason.
     """
     files = _frame_files(root)
     numbers = [int(path.stem) for path in files]
@@ -47,8 +49,8 @@ def read_flame_head_tracker(root: Path) -> Capture:
         states.append(_state(arrays, path))
         frames.append(Frame(timestep, 0, _camera(arrays, read_header(path), path), path, None))
         paths.append(path)
-    spread = np.ptp(np.stack(identities), axis=0).max()
-    uneven = f"the identity differs by up to {spread:.2g} between frames: its mean is used"
+    difference = np.ptp(np.stack(identities), axis=0).max()
+    uneven = f"the identity differs by up to {difference:.2g} between frames: its mean is used"
     missing = sorted(set(range(numbers[0], numbers[-1])) - set(numbers))
     return Capture(
         root=root,
@@ -56,25 +58,25 @@ def read_flame_head_tracker(root: Path) -> Capture:
         head_model=HeadModelRef(FLAME_2020),
         identity=torch.from_numpy(np.mean(identities, 0, dtype=np.float32)),
         static_offset=None,
-        track=track_of(states, paths),
+        track=join_states(states, paths),
         frames=tuple(frames),
         splits=split_at_share(len(frames)),
         skipped={f"{number}.npz": "no face was found" for number in missing},
         format="flame-head-tracker",
-        notes=(uneven,) if spread > IDENTITY_TOLERANCE else (),
+        notes=(uneven,) if difference > IDENTITY_TOLERANCE else (),
     )
 
 
 def _frame_files(root: Path) -> list[Path]:
     files = _numbered_files(root)
     if len(files) < 2:
-        raise InputError(root, "too few frames", expected="two files or more like 12.npz", found=len(files))
+        raise InputError(root, "too few frames", expected="two or more files such as 12.npz", found=len(files))
     require_different_numbers(files)
     return files
 
 
 def _numbered_files(root: Path) -> list[Path]:
-    return [path for path in listed_files(root, [".npz"]) if _is_number(path.stem)]
+    return [path for path in list_files(root, [".npz"]) if _is_number(path.stem)]
 
 
 def _is_number(stem: str) -> bool:
@@ -82,11 +84,11 @@ def _is_number(stem: str) -> bool:
 
 
 def _state(arrays: dict[str, np.ndarray], path: Path) -> HeadState:
-    turned = {key: vector(arrays, key, 3, path) if key in arrays else None for key in _OPTIONAL}
-    return single_state(
+    rotations = {key: vector(arrays, key, 3, path) if key in arrays else None for key in _OPTIONAL}
+    return make_state(
         padded(vector(arrays, "exp", None, path), NUM_EXPR),
-        rotation=turned["head_pose"],
-        neck=turned["neck_pose"],
+        rotation=rotations["head_pose"],
+        neck=rotations["neck_pose"],
         jaw=vector(arrays, "jaw_pose", 3, path),
         eyes=vector(arrays, "eye_pose", 6, path),
     )
@@ -98,9 +100,8 @@ def _camera(arrays: dict[str, np.ndarray], image: Header, path: Path) -> Camera:
     yaw, pitch, roll = cam[:3]
     T_world_camera[:3, :3] = Rotation.from_euler("ZYX", [roll, yaw, pitch]).as_matrix()
     T_world_camera[:3, 3] = cam[3:]
-    fl_x, fl_y, cx, cy = intrinsics_of(shaped(arrays, "K", (3, 3), path), path, "K")
-    x, y = image.width / _K_SIZE, image.height / _K_SIZE
-    return Camera(T_world_camera, fl_x * x, fl_y * y, cx * x, cy * y, image.width, image.height)
+    intrinsics = intrinsics_from_matrix(shaped(arrays, "K", (3, 3), path), path, "K")
+    return Camera(T_world_camera, *intrinsics, _K_SIZE, _K_SIZE).resize(image.width, image.height)
 
 
 def looks_like_flame_head_tracker(root: Path) -> bool:
@@ -111,5 +112,5 @@ def looks_like_flame_head_tracker(root: Path) -> bool:
     path = path_inside(root, root, files[0].name, root)
     try:
         return {"cam", "exp", "img"} <= npz_shapes(path).keys()
-    except InputError:  # the reader says what is wrong with it
+    except InputError:  # the reader reports the fault
         return True

@@ -1,50 +1,50 @@
-"""Finding the head model that a capture's coefficients belong to; a mismatch is an error, never a guess."""
+"""The head model that a capture's coefficients belong to. A mismatch is an error."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from partnerface_ns.capture.capture import Capture
-from partnerface_ns.common.command_lines import to_train
+from partnerface_ns.common.command_lines import train_command
 from partnerface_ns.common.errors import InputError
 from partnerface_ns.flame.head_model import HeadModel, load_head_model
 from partnerface_ns.flame.pickle_file import FLAME_VERSIONS
 
 
 def resolve_head_model(capture: Capture, given: Path | None = None) -> HeadModel:
-    """The given head model, else the one in the subject's folder, else the open head if the capture names it.
+    """The given head model, else the one in the capture's folder, else the open head if the capture names it.
 
     Args:
         capture: the capture.
         given: a head model file, or the open head's name.
 
     Raises:
-        InputError: no head model is known, or it is not the one that the capture was tracked with.
+        InputError: the head model is unknown, or the capture was tracked with another one.
     """
     from partnerface_ns.flame.open_head import OPEN_HEAD_NAME, load_open_head
 
     reference = capture.head_model
     path = given or reference.path
     if path is not None:
-        model = named_head_model(path)
+        model = load_named_head_model(path)
     elif (reference.name or "").startswith(OPEN_HEAD_NAME) or reference.fingerprint == load_open_head().fingerprint:
         model = load_open_head()
     else:
-        named = f"it was tracked with {_described(reference.name, reference.fingerprint)}, which is not in the folder"
+        named = f"it was tracked with {_describe(reference.name, reference.fingerprint)}, which is not in the folder"
         raise InputError(
             capture.root,
             "the head model of this capture is not known",
-            expected="the head model whose coefficients these are",
+            expected="the head model that the capture was tracked with",
             found=named if reference.name or reference.fingerprint else "nothing in the folder names or holds one",
             hint="give its file: partnerface inspect DIR --head-model FILE, or for training\n"
-            f"            {to_train(capture.root, Path('FILE'))}",
+            f"            {train_command(capture.root, Path('FILE'))}",
         )
-    check_fits(capture, model)
+    check_head_model(capture, model)
     return model
 
 
-def named_head_model(path: Path) -> HeadModel:
-    """The head model of a file, or the open head by its name.
+def load_named_head_model(path: Path) -> HeadModel:
+    """Load a head model from a file, or the open head by its name.
 
     Raises:
         InputError: the file cannot be used.
@@ -54,19 +54,19 @@ def named_head_model(path: Path) -> HeadModel:
     return load_open_head() if str(path) == OPEN_HEAD_NAME else load_head_model(path)
 
 
-def check_fits(capture: Capture, model: HeadModel) -> None:
-    """Check that a head model is the one that a capture was tracked with, as far as that can be told.
+def check_head_model(capture: Capture, model: HeadModel) -> None:
+    """Check that a capture was tracked with this head model, as far as its files tell.
 
     Raises:
-        InputError: another fingerprint, or other numbers of coefficients or vertices; names both models.
+        InputError: another fingerprint, version, or number of coefficients or vertices. Names both models.
     """
     reference = capture.head_model
-    ours = _described(model.name, model.fingerprint)
+    ours = _describe(model.name, model.fingerprint)
     if reference.fingerprint not in (None, model.fingerprint):
         raise InputError(
             capture.root,
             "was tracked with another head model than the one given",
-            expected=_described(reference.name, reference.fingerprint),
+            expected=_describe(reference.name, reference.fingerprint),
             found=ours,
         )
     if _is_flame(reference.name) and _is_flame(model.name) and reference.name != model.name:
@@ -77,24 +77,24 @@ def check_fits(capture: Capture, model: HeadModel) -> None:
             found=model.name,
         )
     offset = capture.static_offset
-    for what, expected, found in (
+    for key, expected, actual in (
         ("identity coefficients", model.num_identity, capture.identity.shape[-1]),
         ("expression coefficients", model.num_expr, capture.track.expression.shape[-1]),
         ("vertices with personal offsets", model.num_verts, model.num_verts if offset is None else offset.shape[0]),
     ):
-        if expected != found:
-            theirs = reference.name or "the capture's own head model"
+        if expected != actual:
+            theirs = reference.name or "the capture's head model"
             raise InputError(
                 capture.root,
                 f"was tracked with another head model ({theirs}) than the one given ({model.name})",
-                key=what,
+                key=key,
                 expected=f"{expected}, as {ours} has",
-                found=found,
+                found=actual,
             )
 
 
-def version_doubt(capture: Capture, model: HeadModel) -> str | None:
-    """A line where it cannot be told whether the head model is the capture's, None where it can."""
+def version_warning(capture: Capture, model: HeadModel) -> str | None:
+    """A warning if the files do not tell whether the capture was tracked with this head model; else None."""
     reference = capture.head_model
     if reference.fingerprint is not None or reference.path is not None or reference.name == model.name:
         return None
@@ -106,5 +106,5 @@ def _is_flame(name: str | None) -> bool:
     return name in FLAME_VERSIONS
 
 
-def _described(name: str | None, fingerprint: str | None) -> str:
+def _describe(name: str | None, fingerprint: str | None) -> str:
     return f"{name or 'a head model without name'} ({fingerprint or 'fingerprint unknown'})"

@@ -1,7 +1,7 @@
-"""Which images train and which are held out: no image is in two splits, and validation is taken from training.
+"""Separation of the splits: no image is in two splits, and validation is held out from training.
 
-The test split stays as it is, so that figures on it can be compared. Images that are in another split too are left out
-there. Images are the same if their files are, under whatever names.
+The test split never changes, so that its figures stay comparable. Images of the test split are removed from other
+splits. Two images are the same if their files have the same content.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from partnerface_ns.capture.capture import Capture
 from partnerface_ns.common.errors import InputError
 
 FEW_TIMESTEPS = 20
-"""Training timesteps below which a capture is warned about."""
+"""Training timesteps below which there is a warning."""
 VALIDATION_SHARE, MAX_VALIDATION = 0.05, 20
-"""Share of the training timesteps, and most of them, that are held out where a capture has no validation split."""
+"""Share and largest number of training timesteps held out for validation if a capture has no validation split."""
 _PROBE_BYTES = 4096
-"""Bytes in the middle of a file that are compared before all of it is read."""
+"""Bytes in the middle of a file that are compared before the whole file."""
 
 
-def with_separate_splits(capture: Capture) -> Capture:
-    """The capture with each image in one split at most: test before validation before training.
+def separate_splits(capture: Capture) -> Capture:
+    """The capture with each image in at most one split; test wins over validation, validation over training.
 
     Raises:
         InputError: all training images are test images.
@@ -62,7 +62,7 @@ def _training_warning(capture: Capture, doubled: Sequence[int], copies: Sequence
 
 
 def _copies(capture: Capture) -> list[Path | None]:
-    """For each frame the first of the files that are the same image; None where there is no image."""
+    """For each frame the first file with the same image; None without an image."""
     paths = {frame.image_path for frame in capture.frames if frame.image_path is not None}
     first = {path: path for path in paths}
     for group in _same_files(paths):
@@ -71,14 +71,14 @@ def _copies(capture: Capture) -> list[Path | None]:
 
 
 def _same_files(paths: Iterable[Path]) -> list[list[Path]]:
-    """Groups of files with the same content: those of one size are compared in their middle, then as a whole."""
+    """Groups of files with the same content, compared by size, then by their middle, then by a hash."""
     groups = [sorted(paths)]
     for key in (_size, _probe, _digest):
-        groups = [again for group in groups for again in _grouped(group, key)]
+        groups = [same for group in groups for same in _group_by(group, key)]
     return groups
 
 
-def _grouped(paths: Sequence[Path], key: Callable[[Path], Hashable]) -> list[list[Path]]:
+def _group_by(paths: Sequence[Path], key: Callable[[Path], Hashable]) -> list[list[Path]]:
     """Groups of two or more with the same key."""
     groups: dict[Hashable, list[Path]] = defaultdict(list)
     for path in paths:
@@ -100,14 +100,14 @@ def _digest(path: Path) -> bytes:
     return hashlib.sha256(path.read_bytes()).digest()
 
 
-def training_doubt(capture: Capture) -> str | None:
-    """A warning where there are too few training timesteps to learn a face from; None where there are enough."""
+def training_warning(capture: Capture) -> str | None:
+    """A warning if there are few training timesteps; else None."""
     count = len({frame.timestep for frame in capture.frames_of("train")})
     return None if count >= FEW_TIMESTEPS else f"few training timesteps ({count}): an avatar needs hundreds"
 
 
 def require_trainable(capture: Capture) -> None:
-    """Refuse what no avatar can be learned from.
+    """Check that a capture has enough frames to train on.
 
     Raises:
         InputError: there are fewer than two different training timesteps.
@@ -123,10 +123,10 @@ def require_trainable(capture: Capture) -> None:
         )
 
 
-def with_validation(capture: Capture) -> Capture:
-    """A capture whose training can be watched: without a validation split, the last training timesteps become one.
+def hold_out_validation(capture: Capture) -> Capture:
+    """The capture with a validation split. If it has none, its last training timesteps become one.
 
-    They are 5% of the training timesteps, at most 20, and are not trained on.
+    They are 5% of the training timesteps, at most 20, and are removed from training.
     """
     if capture.splits["val"]:
         return capture

@@ -1,9 +1,9 @@
-"""The layout of IMAvatar, PointAvatar, FLARE, MonoGaussianAvatar and SplattingAvatar.
+"""Reader for the layout of IMAvatar, PointAvatar, FLARE, MonoGaussianAvatar and SplattingAvatar.
 
-A folder a video with `flame_params.json`, `image/1.png` and `mask/1.png`, counted from 1. `world_mat` is
-world-to-camera in OpenGL axes, but for a mirrored x axis where the focal length is positive. FLAME is four times its
-size there, so camera positions are divided by 4. There is no translation; the head turns by the global rotation. FLAME
-2020 with 100 identity and 50 expression coefficients.
+Each video is a folder with `flame_params.json`, `image/1.png` and `mask/1.png`, counted from 1. `world_mat` is
+world-to-camera in OpenGL axes; the x axis is mirrored if the focal length is positive. FLAME is scaled by four, so
+camera positions are divided by 4. There is no translation; the head turns by the global rotation. The head model is
+FLAME 2020 with 100 identity and 50 expression coefficients.
 """
 
 from __future__ import annotations
@@ -15,29 +15,30 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from partnerface_ns.capture.cameras import MAX_FOCAL, checked_camera_to_world
-from partnerface_ns.capture.capture import Camera, Capture, Frame, HeadModelRef
+from partnerface_ns.capture.cameras import MAX_FOCAL, check_camera_to_world
+from partnerface_ns.capture.capture import Capture, Frame, HeadModelRef
 from partnerface_ns.capture.images import check_images, read_header
+from partnerface_ns.capture.json_object import JsonObject
 from partnerface_ns.capture.metrical_tracker import FLAME_2020, NUM_EXPR, NUM_IDENTITY
-from partnerface_ns.capture.parameters import check_identity, padded, single_state, track_of
-from partnerface_ns.capture.record import Record
+from partnerface_ns.capture.parameters import check_identity, join_states, make_state, padded
 from partnerface_ns.capture.splits import split_off_last
 from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.files import natural_key, path_inside, require_file
 from partnerface_ns.common.progress import progress
 from partnerface_ns.flame.state import HeadState
+from partnerface_ns.geometry.camera import Camera
 
 FILE_NAME = "flame_params.json"
 FLAME_SCALE = 4.0
-"""How many times its own size FLAME has in this layout."""
+"""Scale of FLAME in this layout."""
 STORED_IDENTITY, STORED_EXPR = 100, 50
 _PIXELS = 512
-"""Size of the images that intrinsics in pixels refer to."""
+"""Image side that intrinsics in pixels refer to."""
 
 
 @dataclass(frozen=True)
 class _Intrinsics:
-    """Shares of the image's size, and the sign of the x axis."""
+    """Intrinsics as shares of the image's size, and the sign of the x axis."""
 
     fl_x: float
     fl_y: float
@@ -47,12 +48,13 @@ class _Intrinsics:
 
 
 def read_imavatar(root: Path) -> Capture:
-    """Read a subject's videos, or a single one.
+    """Read a folder of videos, or a single video.
 
-    Of several videos those with `test` in their name are held out, else the last; of a single one its end.
+    Of several videos, those with `test` in their name are the test split, else the last one. Of a single video, its end
+    is the test split.
 
     Raises:
-        InputError: names the first file that cannot be used, and why.
+        InputError: a file cannot be used. Names the file and the reason.
     """
     files = _video_files(root)
     frames: list[Frame] = []
@@ -60,12 +62,12 @@ def read_imavatar(root: Path) -> Capture:
     video_of_frame: list[int] = []
     identity = None
     for number, file in enumerate(files):
-        document = Record.read(file)
+        document = JsonObject.read(file)
         this = document.numbers("shape_params", STORED_IDENTITY).astype(np.float32)
         identity = this if identity is None else identity
         check_identity(this, identity, file, "shape_params")
         intrinsics = _read_intrinsics(document)
-        records = sorted(document.records("frames"), key=lambda record: natural_key(str(record.path("file_path"))))
+        records = sorted(document.children("frames"), key=lambda record: natural_key(str(record.path("file_path"))))
         if not records:
             raise InputError(file, "the video is empty", key="frames", expected="frames", found=0)
         for record in progress(records, f"Reading {file.parent.name}"):
@@ -82,7 +84,7 @@ def read_imavatar(root: Path) -> Capture:
         head_model=HeadModelRef(FLAME_2020),
         identity=torch.from_numpy(padded(identity, NUM_IDENTITY)),
         static_offset=None,
-        track=track_of(states, [f.image_path or root for f in frames]),
+        track=join_states(states, [f.image_path or root for f in frames]),
         frames=tuple(frames),
         splits=_splits([f.parent.name for f in files], video_of_frame, frames),
         format="imavatar",
@@ -97,7 +99,7 @@ def _video_files(root: Path) -> list[Path]:
 
 
 def _below(root: Path) -> list[Path]:
-    """The parameter files of visible folders, in natural order."""
+    """Parameter files of the folders that are not hidden, in natural order."""
     files = [path for path in root.glob(f"*/{FILE_NAME}") if not path.parent.name.startswith(".")]
     return sorted(files, key=lambda path: natural_key(path.parent.name))
 
@@ -112,7 +114,7 @@ def _splits(names: Sequence[str], video_of_frame: Sequence[int], frames: Sequenc
     return {"train": pick(False), "val": (), "test": pick(True)}
 
 
-def _read_intrinsics(document: Record) -> _Intrinsics:
+def _read_intrinsics(document: JsonObject) -> _Intrinsics:
     values = document.numbers("intrinsics", 4)
     if values[3] > 1:
         values = values / _PIXELS
@@ -122,7 +124,7 @@ def _read_intrinsics(document: Record) -> _Intrinsics:
     return _Intrinsics(abs(fl_x), abs(fl_y), cx, cy, -float(np.sign(fl_x)))
 
 
-def _read_frame(record: Record, root: Path, intrinsics: _Intrinsics, timestep: int) -> Frame:
+def _read_frame(record: JsonObject, root: Path, intrinsics: _Intrinsics, timestep: int) -> Frame:
     image = record.file("file_path", root, suffix=".png")
     mask = path_inside(root, record.source.parent, f"mask/{image.name}", record.source, record.key("file_path"))
     masked = (record.source.parent / "mask").exists()
@@ -141,21 +143,21 @@ def _read_frame(record: Record, root: Path, intrinsics: _Intrinsics, timestep: i
     return Frame(timestep, 0, camera, image, mask if masked else None)
 
 
-def _camera_to_world(record: Record, x_sign: float) -> np.ndarray:
+def _camera_to_world(record: JsonObject, x_sign: float) -> np.ndarray:
     T_camera_world = np.eye(4)
     T_camera_world[:3] = record.numbers("world_mat", 3, 4)
     T_camera_world[0] *= x_sign
     T_camera_world[:3, 3] /= FLAME_SCALE
-    checked_camera_to_world(T_camera_world, record.source, record.key("world_mat"))
+    check_camera_to_world(T_camera_world, record.source, record.key("world_mat"))
     return np.linalg.inv(T_camera_world)
 
 
-def _read_state(record: Record) -> HeadState:
+def _read_state(record: JsonObject) -> HeadState:
     pose = record.numbers("pose", 15)
     expression = padded(record.numbers("expression", STORED_EXPR), NUM_EXPR)
-    return single_state(expression, rotation=pose[:3], neck=pose[3:6], jaw=pose[6:9], eyes=pose[9:])
+    return make_state(expression, rotation=pose[:3], neck=pose[3:6], jaw=pose[6:9], eyes=pose[9:])
 
 
 def looks_like_imavatar(root: Path) -> bool:
-    """Whether the folder, or one in it, has a video's parameters."""
+    """Whether the folder or one of its subfolders contains the parameters of a video."""
     return (root / FILE_NAME).is_file() or bool(_below(root))

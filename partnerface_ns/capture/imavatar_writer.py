@@ -1,7 +1,7 @@
-"""Writing a capture in IMAvatar's layout (see `imavatar.py`): a folder of training frames and one of test frames.
+"""Writer for IMAvatar's layout (see `imavatar.py`): one folder of training frames and one of test frames.
 
-The layout holds 100 identity and 50 expression coefficients of FLAME and one set of intrinsics; coefficients beyond
-those and personal vertex offsets are lost.
+The layout stores 100 identity and 50 expression coefficients of FLAME and one set of intrinsics. Further coefficients
+and personal vertex offsets are lost.
 """
 
 from __future__ import annotations
@@ -14,28 +14,29 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from partnerface_ns.capture.capture import Camera, Capture, Frame
+from partnerface_ns.capture.capture import Capture, Frame
 from partnerface_ns.capture.imavatar import FILE_NAME, FLAME_SCALE, STORED_EXPR, STORED_IDENTITY
 from partnerface_ns.capture.metrical_tracker import NUM_EXPR, NUM_IDENTITY
 from partnerface_ns.capture.writing import new_folder
 from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.progress import progress
 from partnerface_ns.flame.head_model import HeadModel
+from partnerface_ns.geometry.camera import Camera
 
 
 def write_imavatar(
     root: Path, capture: Capture, head: HeadModel, images: Iterable[tuple[np.ndarray, np.ndarray]]
 ) -> None:
-    """Write a subject's folder with the videos `train` and `test`.
+    """Write a folder with the videos `train` and `test`.
 
     Args:
-        root: the new folder; there is none of that name, or an empty one.
-        capture: what to write.
+        root: the new folder. It must not exist or be empty.
+        capture: the capture to write.
         head: its head model, with FLAME's numbers of coefficients.
-        images: for each of the capture's frames in order colours (height, width, 3) and mask (height, width), uint8.
+        images: colours (height, width, 3) and mask (height, width), uint8, of each frame in order.
 
     Raises:
-        InputError: the folder is not empty, the head model is not FLAME's, or intrinsics change.
+        InputError: the folder is not empty, the head model is not FLAME, or intrinsics differ between frames.
     """
     _check(capture, head)
     video_of = {index: name for name in ("test", "train") for index in capture.splits[name]}
@@ -66,7 +67,7 @@ def _check(capture: Capture, head: HeadModel) -> None:
     if (head.num_identity, head.num_expr) != (NUM_IDENTITY, NUM_EXPR):
         raise InputError(
             capture.root,
-            "cannot be written in IMAvatar's layout, which holds FLAME's coefficients",
+            "cannot be written in IMAvatar's layout, which stores FLAME's coefficients",
             expected=f"{NUM_IDENTITY} identity and {NUM_EXPR} expression directions",
             found=f"{head.num_identity} and {head.num_expr} of {head.name}",
         )
@@ -81,7 +82,7 @@ def _intrinsics(camera: Camera) -> list[float]:
 
 
 def _frame(capture: Capture, frame: Frame, mask: np.ndarray, number: int) -> dict[str, Any]:
-    """The head's translation moves to the camera, whose place is then given in FLAME's larger units."""
+    """The JSON entry of a frame. The head's translation moves to the camera, whose position is then scaled."""
     state = capture.track[frame.timestep]
     T_world_camera = frame.camera.T_world_camera.copy()
     T_world_camera[:3, 3] -= state.translation.double().numpy()
@@ -97,7 +98,7 @@ def _frame(capture: Capture, frame: Frame, mask: np.ndarray, number: int) -> dic
 
 
 def _box(mask: np.ndarray) -> list[float]:
-    """Left, top, right and bottom of the foreground in shares of the image."""
+    """Left, top, right and bottom of the foreground as shares of the image."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if len(rows) == 0:
         return [0.0, 0.0, 1.0, 1.0]

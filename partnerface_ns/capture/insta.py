@@ -1,9 +1,9 @@
-"""INSTA's export of metrical-tracker: `transforms*.json`, RGBA images, a posed mesh a frame.
+"""Reader for INSTA's export of metrical-tracker: `transforms*.json`, RGBA images, one posed mesh per frame.
 
-The head stands still and the camera moves. `transform_matrix` is camera-to-world in OpenCV axes. Expressions are text
-files; identity, jaw and eyes are not exported, so they come from the tracker's `.frame` files where those lie beside,
-else from text files that a patched exporter writes, else they are fitted to the meshes (which needs the head model).
-FLAME 2020.
+The head stays still and the camera moves. `transform_matrix` is camera-to-world in OpenCV axes. Expressions are text
+files. Identity, jaw and eyes are not exported. They are read from the tracker's `.frame` files if those are in the
+folder, else from text files that a patched exporter writes. Otherwise they are fitted to the meshes, which needs the
+head model, FLAME 2020.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import torch
 
-from partnerface_ns.capture.cameras import OPENCV_TO_OPENGL, checked_camera_to_world, read_intrinsics
-from partnerface_ns.capture.capture import Camera, Capture, Frame, HeadModelRef
+from partnerface_ns.capture.cameras import OPENCV_TO_OPENGL, check_camera_to_world, read_intrinsics
+from partnerface_ns.capture.capture import Capture, Frame, HeadModelRef
 from partnerface_ns.capture.images import check_images
+from partnerface_ns.capture.json_object import JsonObject
 from partnerface_ns.capture.mesh_fit import fit_identity, fit_jaw_and_eyes, read_obj_verts
 from partnerface_ns.capture.metrical_tracker import (
     EYELIDS_NOTE,
@@ -26,20 +27,20 @@ from partnerface_ns.capture.metrical_tracker import (
     NUM_EXPR,
     NUM_IDENTITY,
     read_frame_file,
-    rotations_6d,
+    read_rotations,
 )
-from partnerface_ns.capture.parameters import check_identity, padded, single_state, track_of, vector
-from partnerface_ns.capture.record import Record
+from partnerface_ns.capture.parameters import check_identity, join_states, make_state, padded, vector
 from partnerface_ns.capture.splits import split_off_last
-from partnerface_ns.common.errors import InputError
-from partnerface_ns.common.files import natural_key, path_inside, require_file, shortened
+from partnerface_ns.common.errors import InputError, shorten
+from partnerface_ns.common.files import natural_key, path_inside, require_file
 from partnerface_ns.common.progress import progress
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
+from partnerface_ns.geometry.camera import Camera
 
 MAX_DISTANCE = 0.001
-"""Mean distance of a fitted head from its mesh, in metres, above which it is another head."""
+"""Largest mean distance in metres of a fitted head from its mesh."""
 _SPLITS = ("train", "val", "test")
 _TXT_FOLDER = "flame"
 _MAX_TXT_BYTES = 64 << 10
@@ -57,16 +58,16 @@ def read_insta(root: Path, load_head: Callable[[], HeadModel]) -> Capture:
 
     Args:
         root: the folder.
-        load_head: gives the head model, called where parameters must be fitted to meshes.
+        load_head: returns the head model. It is called only if parameters must be fitted to meshes.
 
     Raises:
-        InputError: names the first file that cannot be used, and why.
+        InputError: a file cannot be used. Names the file and the reason.
     """
     documents = _read_documents(root)
-    unique: dict[PurePosixPath, Record] = {}
+    unique: dict[PurePosixPath, JsonObject] = {}
     listed: dict[str, list[PurePosixPath]] = {}
     for split, document in documents.items():
-        frames = document.records("frames")
+        frames = document.children("frames")
         listed[split] = [frame.path("file_path") for frame in frames]
         for name, frame in zip(listed[split], frames, strict=True):
             if unique.setdefault(name, frame).values != frame.values:
@@ -95,26 +96,26 @@ def read_insta(root: Path, load_head: Callable[[], HeadModel]) -> Capture:
     )
 
 
-def _read_documents(root: Path) -> dict[str, Record]:
-    """The split files; where there are none, the one of all frames."""
+def _read_documents(root: Path) -> dict[str, JsonObject]:
+    """The split files; without any, the file of all frames."""
     present = [split for split in _SPLITS if (root / f"transforms_{split}.json").exists()]
     if "train" not in present:
-        return {"all": Record.read(path_inside(root, root, "transforms.json", root))}
-    documents = {s: Record.read(path_inside(root, root, f"transforms_{s}.json", root)) for s in present}
+        return {"all": JsonObject.read(path_inside(root, root, "transforms.json", root))}
+    documents = {s: JsonObject.read(path_inside(root, root, f"transforms_{s}.json", root)) for s in present}
     for split in ("train", "test"):
-        if split not in documents or not documents[split].records("frames"):
+        if split not in documents or not documents[split].children("frames"):
             raise InputError(root / f"transforms_{split}.json", "the split is empty", expected="frames", found=0)
     return documents
 
 
-def _frame(record: Record, document: Record, root: Path, timestep: int) -> Frame:
+def _frame(record: JsonObject, document: JsonObject, root: Path, timestep: int) -> Frame:
     matrix = record.numbers("transform_matrix", 4, 4)
-    checked_camera_to_world(matrix, record.source, record.key("transform_matrix"))
+    check_camera_to_world(matrix, record.source, record.key("transform_matrix"))
     camera = Camera(matrix @ OPENCV_TO_OPENGL, *read_intrinsics(record if record.has("fl_x") else document))
     return Frame(timestep, 0, camera, record.file("file_path", root), None)
 
 
-def _parameters(root: Path, records: Sequence[Record], load_head: Callable[[], HeadModel]) -> _Parameters:
+def _parameters(root: Path, records: Sequence[JsonObject], load_head: Callable[[], HeadModel]) -> _Parameters:
     stems = [record.path("file_path").stem for record in records]
     if (root / FOLDER / f"{stems[0]}.frame").exists():
         return _from_frame_files(root, stems)
@@ -130,7 +131,7 @@ def _from_frame_files(root: Path, stems: Sequence[str]) -> _Parameters:
         tracked.append(read_frame_file(path))
         check_identity(tracked[-1].identity, tracked[0].identity, path, "shape")
     notes = (EYELIDS_NOTE,) if any(t.blinks for t in tracked) else ()
-    return _Parameters(tracked[0].identity, track_of([t.state for t in tracked], paths), notes)
+    return _Parameters(tracked[0].identity, join_states([t.state for t in tracked], paths), notes)
 
 
 def _from_text_files(root: Path, stems: Sequence[str]) -> _Parameters:
@@ -141,22 +142,20 @@ def _from_text_files(root: Path, stems: Sequence[str]) -> _Parameters:
         identity = this if identity is None else identity
         check_identity(this, identity, path, "shape")
         states.append(
-            single_state(
-                _expression(root, stem), jaw=_rotations(root, "jaw", stem), eyes=_rotations(root, "eyes", stem)
-            )
+            make_state(_expression(root, stem), jaw=_rotations(root, "jaw", stem), eyes=_rotations(root, "eyes", stem))
         )
         paths.append(path)
         if (root / _TXT_FOLDER / "eyelids" / f"{stem}.txt").exists():
             blinks = blinks or bool(_read_txt(_txt_path(root, "eyelids", stem), (2,)).any())
     assert identity is not None
-    return _Parameters(identity, track_of(states, paths), (EYELIDS_NOTE,) if blinks else ())
+    return _Parameters(identity, join_states(states, paths), (EYELIDS_NOTE,) if blinks else ())
 
 
-def _from_meshes(root: Path, records: Sequence[Record], stems: Sequence[str], head: HeadModel) -> _Parameters:
+def _from_meshes(root: Path, records: Sequence[JsonObject], stems: Sequence[str], head: HeadModel) -> _Parameters:
     if head.num_expr != NUM_EXPR:
         raise InputError(root, "not FLAME", expected=f"{NUM_EXPR} expression directions", found=head.num_expr)
     paths = [record.file("mesh_path", root) for record in records]
-    expressions = [single_state(_expression(root, stem)) for stem in stems]
+    expressions = [make_state(_expression(root, stem)) for stem in stems]
     canonical = read_obj_verts(path_inside(root, root, "canonical.obj", root), head.num_verts)
     identity = fit_identity(head, canonical)
     shaped = ShapedHead.of(head, torch.from_numpy(identity))
@@ -180,10 +179,10 @@ def _expression(root: Path, stem: str) -> np.ndarray:
 
 
 def _rotations(root: Path, key: str, stem: str) -> np.ndarray:
-    """Axis-angle of jaw or eyes, from three or six numbers a rotation."""
+    """Axis-angle of jaw or eyes, from three or six numbers per rotation."""
     path, count = _txt_path(root, key, stem), {"jaw": 1, "eyes": 2}[key]
     values = _read_txt(path, (3 * count, 6 * count))
-    return values if len(values) == 3 * count else rotations_6d({key: values}, key, count, path)
+    return values if len(values) == 3 * count else read_rotations({key: values}, key, count, path)
 
 
 def _txt_path(root: Path, key: str, stem: str) -> Path:
@@ -191,21 +190,21 @@ def _txt_path(root: Path, key: str, stem: str) -> Path:
 
 
 def _read_txt(path: Path, counts: tuple[int, ...]) -> np.ndarray:
-    """Numbers of a text file, as many as one of `counts`."""
+    """Numbers of a text file. Their count must be one of `counts`."""
     require_file(path, max_bytes=_MAX_TXT_BYTES)
     try:
         values = np.array(path.read_bytes().split(), dtype=np.float64)
     except ValueError as error:
-        raise InputError(path, "not a list of numbers", found=shortened(error)) from error
+        raise InputError(path, "not a list of numbers", found=shorten(error)) from error
     if len(values) not in counts:
         raise InputError(path, "wrong number of values", expected=" or ".join(map(str, counts)), found=len(values))
     return vector({path.stem: values}, path.stem, len(values), path)
 
 
 def looks_like_insta(root: Path) -> bool:
-    """Whether a transforms file's frames have meshes."""
+    """Whether the frames of a transforms file have meshes."""
     for name in ("transforms_train.json", "transforms.json"):
         if (root / name).is_file():
-            frames = Record.read(path_inside(root, root, name, root)).records("frames")
+            frames = JsonObject.read(path_inside(root, root, name, root)).children("frames")
             return any("mesh_path" in frame.values or "exp_path" in frame.values for frame in frames)
     return False

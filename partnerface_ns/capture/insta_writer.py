@@ -1,7 +1,7 @@
-"""Writing a capture in INSTA's layout (see `insta.py`), with the text files that a patched exporter adds.
+"""Writer for INSTA's layout (see `insta.py`), with the text files that a patched exporter adds.
 
-Meshes are exact. What the layout has no place for is lost to readers of the text files: the neck's bend (the head's
-motion goes to the camera as a whole) and personal vertex offsets. Segmentation masks are not written.
+Meshes are exact. The text files lose the bend of the neck, because the head's motion moves to the camera as a whole,
+and personal vertex offsets. Segmentation masks are not written.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from partnerface_ns.capture.cameras import OPENCV_TO_OPENGL
-from partnerface_ns.capture.capture import Camera, Capture, Frame
+from partnerface_ns.capture.capture import Capture, Frame
 from partnerface_ns.capture.metrical_tracker import NUM_EXPR, NUM_IDENTITY
 from partnerface_ns.capture.parameters import padded
 from partnerface_ns.capture.still_head import StillHead
 from partnerface_ns.capture.writing import new_folder
 from partnerface_ns.common.progress import progress
 from partnerface_ns.flame.head_model import HeadModel
-from partnerface_ns.geometry.camera import Intrinsics
+from partnerface_ns.geometry.camera import Camera
 from partnerface_ns.geometry.rasterizer import project, rasterize
 
 NUM_VAL = 20
-"""Last test frames that are listed for validation too, as INSTA does."""
+"""The last test frames are also the validation split, as in INSTA."""
 _DEPTH_SCALE = 1000
 _TXT = ("exp", "shape", "jaw", "eyes")
 
@@ -36,15 +36,15 @@ def write_insta(root: Path, capture: Capture, head: HeadModel, images: Iterable[
     """Write a folder in INSTA's layout.
 
     Args:
-        root: the new folder; there is none of that name, or an empty one.
-        capture: what to write.
+        root: the new folder. It must not exist or be empty.
+        capture: the capture to write.
         head: its head model.
-        images: for each of the capture's frames in order colours (height, width, 3) and mask (height, width), uint8.
+        images: colours (height, width, 3) and mask (height, width), uint8, of each frame in order.
 
     Raises:
         InputError: the folder is not empty.
     """
-    still = StillHead.of(capture, head)
+    still = StillHead.from_capture(capture, head)
     states = still.track_without_turning()
     with new_folder(root) as folder:
         for name in ("images", "depth", "meshes", *(f"flame/{key}" for key in _TXT)):
@@ -108,9 +108,8 @@ def _frame(index: int, T_world_camera: np.ndarray) -> dict[str, Any]:
 
 
 def _depth(verts: np.ndarray, faces: np.ndarray, camera: Camera, T_world_camera: np.ndarray) -> np.ndarray:
-    """Depth along the view of the nearest surface in millimetres, uint16; 0 where there is none."""
-    intrinsics = Intrinsics(camera.fl_x, camera.fl_y, camera.cx, camera.cy)
-    screen, nearness = project(verts, intrinsics, T_world_camera)
+    """Depth of the nearest surface along the view in millimetres, uint16; 0 without a surface."""
+    screen, nearness = project(verts, camera.intrinsics, T_world_camera)
     visible = rasterize(screen, nearness, faces, camera.width, camera.height)
     depth = np.zeros(camera.height * camera.width, np.uint16)
     depth[visible.samples] = np.rint(_DEPTH_SCALE / visible.nearness).clip(0, 65535).astype(np.uint16)
@@ -118,7 +117,7 @@ def _depth(verts: np.ndarray, faces: np.ndarray, camera: Camera, T_world_camera:
 
 
 def _six_numbers(vectors: np.ndarray) -> np.ndarray:
-    """The first two rows of each axis-angle vector's matrix, one after the other."""
+    """The first two rows of the rotation matrix of each axis-angle vector, concatenated."""
     return Rotation.from_rotvec(vectors.reshape(-1, 3).astype(np.float64)).as_matrix()[:, :2].reshape(-1)
 
 

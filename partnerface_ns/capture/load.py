@@ -1,4 +1,4 @@
-"""Reading a capture, whatever layout it has: recognised by what is in the folder."""
+"""Loading a capture of any supported layout. The layout is recognised by the folder's files."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from pathlib import Path
 from partnerface_ns.capture.capture import Capture
 from partnerface_ns.capture.flame_head_tracker import looks_like_flame_head_tracker, read_flame_head_tracker
 from partnerface_ns.capture.flashavatar import looks_like_flashavatar, read_flashavatar
-from partnerface_ns.capture.head_models import named_head_model
-from partnerface_ns.capture.held_out import with_separate_splits
+from partnerface_ns.capture.head_models import load_named_head_model
+from partnerface_ns.capture.held_out import separate_splits
 from partnerface_ns.capture.images import read_header
 from partnerface_ns.capture.imavatar import looks_like_imavatar, read_imavatar
 from partnerface_ns.capture.insta import looks_like_insta, read_insta
+from partnerface_ns.capture.json_object import JsonObject
 from partnerface_ns.capture.metrical_tracker import looks_like_metrical_tracker, read_metrical_tracker
 from partnerface_ns.capture.names import CaptureFormat
-from partnerface_ns.capture.record import Record
 from partnerface_ns.capture.vhap import looks_like_vhap, read_vhap
 from partnerface_ns.capture.vhap_tracker import looks_like_vhap_tracker, read_vhap_tracker
-from partnerface_ns.common.errors import InputError
-from partnerface_ns.common.files import natural_key, path_inside, shortened
+from partnerface_ns.common.errors import InputError, shorten
+from partnerface_ns.common.files import natural_key, path_inside
 from partnerface_ns.flame.head_model import HeadModel
 
 _RECOGNISERS: dict[CaptureFormat, Callable[[Path], bool]] = {
@@ -32,9 +32,9 @@ _RECOGNISERS: dict[CaptureFormat, Callable[[Path], bool]] = {
     "vhap-tracker": looks_like_vhap_tracker,
     "flame-head-tracker": looks_like_flame_head_tracker,
 }
-"""Tried in this order: an INSTA export can lie in the same folder as the tracker's own output."""
+"""They are tried in this order, because an INSTA export can be in the same folder as the tracker's output."""
 _NOT_FLAME = {"expression": "NerFace", "exp_ori": "NeRFBlendShape", "aud_id": "AD-NeRF or RAD-NeRF"}
-"""Keys of a frame that mark captures without FLAME parameters."""
+"""Keys of frames in captures without FLAME parameters, and the project they belong to."""
 
 
 def load_capture(path: Path, layout: CaptureFormat | None = None, head_model: Path | None = None) -> Capture:
@@ -42,20 +42,20 @@ def load_capture(path: Path, layout: CaptureFormat | None = None, head_model: Pa
 
     Args:
         path: the folder.
-        layout: its layout; None recognises it by what is in the folder.
-        head_model: the head model file, which INSTA exports without parameters need for reading.
+        layout: its layout; None recognises it.
+        head_model: the head model file. Only INSTA exports without parameters need it here.
 
     Raises:
-        InputError: no such folder, an unknown layout, or something in it cannot be used.
+        InputError: the folder does not exist, has an unknown layout, or contains a file that cannot be used.
     """
     root = Path(path)
     try:
         if not root.is_dir():
             kind = "a file" if root.exists() else "nothing"
             raise InputError(root, "the subject's folder does not exist", expected="a folder", found=kind)
-        return with_separate_splits(_with_turn_note(_read(root.resolve(), layout, head_model)))
-    except OSError as error:  # a folder that may not be looked into, a disk that fails
-        raise InputError(shortened(error.filename or root), "cannot be read", found=error.strerror) from error
+        return separate_splits(_add_exif_note(_read(root.resolve(), layout, head_model)))
+    except OSError as error:  # no permission, or a failing disk
+        raise InputError(shorten(error.filename or root), "cannot be read", found=error.strerror) from error
 
 
 def _read(root: Path, layout: CaptureFormat | None, head_model: Path | None) -> Capture:
@@ -71,46 +71,46 @@ def _read(root: Path, layout: CaptureFormat | None, head_model: Path | None) -> 
     return readers[layout or detect_format(root)]()
 
 
-def _with_turn_note(capture: Capture) -> Capture:
-    """The capture with a word on EXIF, where that turns its first image: other readers may see it lying."""
+def _add_exif_note(capture: Capture) -> Capture:
+    """The capture with a note if EXIF rotates its first image; other programs may ignore EXIF."""
     path = capture.frames[0].image_path
     orientation = 1 if path is None else read_header(path).orientation
     if orientation == 1:
         return capture
-    note = f"images are turned as their EXIF orientation says ({path.name}: {orientation})"
+    note = f"images are rotated by their EXIF orientation ({path.name}: {orientation})"
     return replace(capture, notes=(*capture.notes, note))
 
 
 def detect_format(root: Path) -> CaptureFormat:
-    """The layout of a folder.
+    """Recognise the layout of a folder.
 
     Raises:
-        InputError: none that is known; names what it is, if it is known not to hold FLAME parameters.
+        InputError: the layout is unknown, or it is a known layout without FLAME parameters.
     """
     for name, recognise in _RECOGNISERS.items():
         if recognise(root):
             return name
-    _refuse_what_is_not_flame(root)
-    found = sorted((entry.name for entry in root.iterdir() if not entry.name.startswith(".")), key=natural_key)[:12]
+    _refuse_captures_without_flame(root)
+    names = sorted((entry.name for entry in root.iterdir() if not entry.name.startswith(".")), key=natural_key)[:12]
     raise InputError(
         root,
         "no capture layout is recognised in this folder",
         expected="transforms_train.json with flame_param_path (VHAP) or mesh_path (INSTA), checkpoint/*.frame with\n"
         "            input/ (metrical-tracker) or imgs/ (FlashAvatar), flame_params.json (IMAvatar), numbered\n"
         "            npz files (flame-head-tracker)",
-        found=", ".join(found) or "an empty folder",
+        found=", ".join(names) or "an empty folder",
     )
 
 
-def _refuse_what_is_not_flame(root: Path) -> None:
+def _refuse_captures_without_flame(root: Path) -> None:
     for file in sorted(root.glob("transforms*.json"))[:4]:
-        document = Record.read(path_inside(root, root, file.name, root))
-        frames = document.records("frames") if document.has("frames") else []
+        document = JsonObject.read(path_inside(root, root, file.name, root))
+        frames = document.children("frames") if document.has("frames") else []
         for key, name in _NOT_FLAME.items():
             if frames and key in frames[0].values:
                 raise InputError(
                     file,
-                    f"this is a capture for {name}, which holds no FLAME parameters",
+                    f"this is a capture for {name}, which has no FLAME parameters",
                     key=f"frames[0].{key}",
                     hint="track the video again: partnerface track, VHAP, metrical-tracker or flame-head-tracker",
                 )
@@ -133,4 +133,4 @@ def _head_for_meshes(root: Path, given: Path | None) -> HeadModel:
             found="none given",
             hint=f"partnerface convert {root} OUT --head-model FILE fits once and writes the result",
         )
-    return named_head_model(given)
+    return load_named_head_model(given)

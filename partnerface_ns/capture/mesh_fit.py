@@ -1,9 +1,9 @@
-"""Head model parameters from posed meshes of its topology, for layouts that export meshes and little else.
+"""Head model parameters fitted to posed meshes, for layouts that export little but meshes.
 
-The head stands still in them (no global, neck or translational motion) and the expression is known, so that jaw and
-eyes are the rotations of the vertices that follow those joints alone, and the identity is a linear least-squares
-problem. Pose correctives depend on the rotations: a few rounds settle both. Eyelids that a tracker moved by itself stay
-unexplained.
+The meshes have the head model's topology and no global, neck or translational motion, and their expression is known.
+Jaw and eye rotations are therefore those of the vertices that follow one of these joints alone. The identity is a
+linear least-squares problem. Pose correctives depend on the rotations, so both are iterated. Eyelids that a tracker
+moved separately are not fitted.
 """
 
 from __future__ import annotations
@@ -16,32 +16,34 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from partnerface_ns.capture.record import MAX_NUMBER
-from partnerface_ns.capture.rotations import axis_angle_from_matrix, rotation_between
-from partnerface_ns.common.errors import InputError
-from partnerface_ns.common.files import require_file, require_sane, shortened
+from partnerface_ns.capture.json_object import MAX_NUMBER
+from partnerface_ns.capture.rotations import axis_angle_from_matrix
+from partnerface_ns.common.errors import InputError, shorten
+from partnerface_ns.common.files import require_file
+from partnerface_ns.common.npz_file import require_bounded
 from partnerface_ns.flame.head_model import HeadModel
+from partnerface_ns.flame.joints import Joint
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
+from partnerface_ns.geometry.alignment import align_vectors
 
 MAX_OBJ_BYTES = 16 << 20
 _ROUNDS = 10
-_SETTLED = 1e-6
-"""Rotation matrices and coefficients that change less have settled."""
+_TOLERANCE = 1e-6
+"""Change of rotation matrices and coefficients below which the iteration stops."""
 _NOISE = 1e-5
-"""Metres that a mesh's vertices are off, against which identity coefficients of unit variance are weighed."""
-_TURNING = (2, 3, 4)
-"""Jaw, left eye, right eye among the joints."""
+"""Standard deviation of mesh vertices in metres, for the regularisation of identity coefficients."""
+_FITTED_JOINTS = (Joint.JAW, Joint.EYE_LEFT, Joint.EYE_RIGHT)
 _MIN_VERTS = 3
 _RIGID_WEIGHT = 0.99
-"""Skinning weight from which a vertex follows one joint alone."""
+"""Skinning weight above which a vertex follows one joint alone."""
 
 
 def read_obj_verts(path: Path, num_verts: int) -> Float[np.ndarray, "verts 3"]:
     """Vertices of a Wavefront OBJ file, in its order, metres.
 
     Raises:
-        InputError: missing, or not this many vertices of three finite numbers.
+        InputError: missing, another number of vertices, or a vertex is not three finite numbers.
     """
     require_file(path, max_bytes=MAX_OBJ_BYTES)
     rows = [line.split()[1:4] for line in path.read_bytes().splitlines() if line.startswith(b"v ")]
@@ -50,28 +52,28 @@ def read_obj_verts(path: Path, num_verts: int) -> Float[np.ndarray, "verts 3"]:
     try:
         verts = np.array(rows, dtype=np.float64).reshape(num_verts, 3)
     except ValueError as error:
-        raise InputError(path, "a vertex that is not three numbers", key="v", found=shortened(error)) from error
-    require_sane(verts, MAX_NUMBER, path, "v")
+        raise InputError(path, "a vertex is not three numbers", key="v", found=shorten(error)) from error
+    require_bounded(verts, MAX_NUMBER, path, "v")
     return verts
 
 
 def fit_identity(head: HeadModel, canonical: Float[np.ndarray, "verts 3"]) -> Float[np.ndarray, "identity"]:
-    """Identity coefficients of a mesh without expression; its jaw may be open.
+    """Identity coefficients of a mesh without expression. Its jaw may be open.
 
     Args:
         head: the model.
-        canonical: vertices of a mesh in its topology, metres.
+        canonical: vertices of the mesh, metres.
     """
     template, neutral = head.template.double().numpy(), HeadState.neutral(head.num_expr)
     directions = head.identity_dirs.double().numpy()
-    skull = (head.skinning_weights[:, 2:].sum(-1) < 1 - _RIGID_WEIGHT).numpy()
+    skull = (head.skinning_weights[:, Joint.JAW :].sum(-1) < 1 - _RIGID_WEIGHT).numpy()
     identity = _LeastSquares(directions[skull]).coefficients((canonical - template)[skull])
     everywhere = _LeastSquares(directions)
     for _ in range(_ROUNDS):
         shaped = ShapedHead.of(head, torch.from_numpy(identity.astype(np.float32)))
-        state = _Joints(shaped).turned(neutral, canonical)
+        state = _JointFit(shaped).fit(neutral, canonical)
         before, identity = identity, everywhere.coefficients(_unposed(shaped, state, canonical) - template)
-        if np.abs(identity - before).max() < _SETTLED:
+        if np.abs(identity - before).max() < _TOLERANCE:
             break
     return identity.astype(np.float32)
 
@@ -79,39 +81,39 @@ def fit_identity(head: HeadModel, canonical: Float[np.ndarray, "verts 3"]) -> Fl
 def fit_jaw_and_eyes(
     shaped: ShapedHead, states: HeadState, meshes: Iterable[np.ndarray]
 ) -> tuple[HeadState, Float[np.ndarray, "frames"]]:
-    """Jaw and eye rotations that explain posed meshes best.
+    """Fit jaw and eye rotations to posed meshes.
 
     Args:
         shaped: the person.
-        states: expressions of all frames, batch axes (frames,); jaw and eyes are replaced.
+        states: expressions of all frames, batch axes (frames,). Jaw and eyes are replaced.
         meshes: vertices (verts, 3) of each frame, metres.
 
     Returns:
-        The states, and the mean distance of a frame's vertices from its mesh, metres.
+        The states, and each frame's mean vertex distance from its mesh in metres.
     """
-    joints = _Joints(shaped)
+    joint_fit = _JointFit(shaped)
     fitted, distances = [], []
     for index, mesh in enumerate(meshes):
-        fitted.append(joints.turned(states[index], mesh))
+        fitted.append(joint_fit.fit(states[index], mesh))
         verts = shaped.pose(fitted[-1]).verts.double().numpy()
         distances.append(float(np.linalg.norm(verts - mesh, axis=-1).mean()))
     return HeadState.stack(fitted), np.array(distances)
 
 
-class _Joints:
-    """The vertices that follow jaw or an eye alone, and how pose correctives move them."""
+class _JointFit:
+    """Fits jaw and eye rotations to the vertices that follow one of these joints alone."""
 
     def __init__(self, shaped: ShapedHead) -> None:
         model, self._shaped = shaped.model, shaped
         weights, num_verts = model.skinning_weights.numpy(), model.num_verts
         correctives = model.pose_dirs.double().numpy().reshape(-1, num_verts, 3)
-        indices = {joint: np.flatnonzero(weights[:, joint] > _RIGID_WEIGHT) for joint in _TURNING}
+        indices = {joint: np.flatnonzero(weights[:, joint] > _RIGID_WEIGHT) for joint in _FITTED_JOINTS}
         self._groups = {
             joint: (group, correctives[:, group]) for joint, group in indices.items() if len(group) >= _MIN_VERTS
         }
 
-    def turned(self, state: HeadState, mesh: Float[np.ndarray, "verts 3"]) -> HeadState:
-        """The state with the rotations of jaw and eyes that fit the mesh."""
+    def fit(self, state: HeadState, mesh: Float[np.ndarray, "verts 3"]) -> HeadState:
+        """The state with the jaw and eye rotations that fit the mesh."""
         model = self._shaped.model
         expressed = self._shaped.verts_rest + model.expression_dirs @ state.expression
         pivots = (model.joint_regressor @ expressed).double().numpy()
@@ -121,15 +123,15 @@ class _Joints:
             before, features = rotations.copy(), (rotations[1:] - np.eye(3)).reshape(-1)
             for joint, (group, correctives) in self._groups.items():
                 rest = still[group] + np.einsum("f,fvc->vc", features, correctives)
-                rotations[joint] = rotation_between(rest - pivots[joint], mesh[group] - pivots[joint])
-            if np.abs(rotations - before).max() < _SETTLED:
+                rotations[joint] = align_vectors(rest - pivots[joint], mesh[group] - pivots[joint])
+            if np.abs(rotations - before).max() < _TOLERANCE:
                 break
-        jaw, *eyes = torch.from_numpy(axis_angle_from_matrix(rotations[list(_TURNING)]).astype(np.float32))
+        jaw, *eyes = torch.from_numpy(axis_angle_from_matrix(rotations[list(_FITTED_JOINTS)]).astype(np.float32))
         return replace(state, jaw=jaw, eyes=torch.cat(eyes))
 
 
 def _unposed(shaped: ShapedHead, state: HeadState, verts: Float[np.ndarray, "verts 3"]) -> Float[np.ndarray, "verts 3"]:
-    """Where posed vertices lie at rest, expression and correctives taken away."""
+    """Vertices in the rest pose without expression and correctives: the inverse of skinning."""
     posed = shaped.pose(state)
     T_rest_world = np.linalg.inv(posed.skinning(shaped.model.skinning_weights).double().numpy())
     rest = np.einsum("vab,vb->va", T_rest_world[:, :3, :3], verts) + T_rest_world[:, :3, 3]
@@ -137,7 +139,7 @@ def _unposed(shaped: ShapedHead, state: HeadState, verts: Float[np.ndarray, "ver
 
 
 class _LeastSquares:
-    """Coefficients of unit variance whose directions explain offsets of vertices, up to the noise."""
+    """Solves for the coefficients of vertex directions, with a prior of unit variance."""
 
     def __init__(self, directions: Float[np.ndarray, "verts 3 coefficients"]) -> None:
         self._rows = directions.reshape(-1, directions.shape[-1])

@@ -1,4 +1,4 @@
-"""Names that users type: light to import, so that a command's help appears at once."""
+"""Names that users type. The module imports nothing heavy, so that a command's help appears at once."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Literal
 CaptureFormat = Literal[
     "vhap", "vhap-tracker", "insta", "metrical-tracker", "flashavatar", "imavatar", "flame-head-tracker"
 ]
-"""Layouts that are read."""
+"""Layouts that can be read."""
 WrittenFormat = Literal["vhap", "insta", "imavatar"]
-"""Layouts that are written."""
+"""Layouts that can be written."""
 FixName = Literal["camera-axes", "camera-inverse", "scale-down", "scale-up"]
-"""Mistakes of convention that can be undone: see `fixes.py`."""
+"""Mistakes of convention that can be corrected; see `convention_fixes.py`."""

@@ -1,8 +1,8 @@
-"""How well projected heads lie in the images' masks: the measure behind the verdict on a capture.
+"""Overlap of projected heads with the images' masks, at low resolution: the measure behind the verdict on a capture.
 
-Everything is seen at low resolution. The head's silhouette is that of its vertices above the neck joint's share; of the
-mask only the rows down to the silhouette's lowest count, so that shoulders do not. Hair makes masks larger than
-silhouettes, wrong cameras make silhouettes leave masks.
+The silhouette is that of the head without the torso. Only the mask's rows down to the lowest row of the silhouette
+count, so that shoulders do not matter. Hair makes masks larger than silhouettes; wrong cameras move silhouettes out of
+masks.
 """
 
 from __future__ import annotations
@@ -16,36 +16,36 @@ from jaxtyping import Bool, Float
 from PIL import Image
 from scipy.ndimage import distance_transform_edt
 
-from partnerface_ns.capture.capture import Camera, Capture, Frame
+from partnerface_ns.capture.capture import Capture, Frame
 from partnerface_ns.capture.images import load_image
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.posing import ShapedHead
-from partnerface_ns.geometry.camera import Intrinsics
+from partnerface_ns.geometry.camera import Camera
 from partnerface_ns.geometry.rasterizer import project, rasterize
 
 SIDE = 128
-"""Pixels of the longer side that silhouettes and masks are compared at."""
+"""Pixels of the longer side of compared silhouettes and masks."""
 _MAX_SAMPLES = 5e6
 _VERTS_STRIDE = 8
-"""Of so many vertices one is looked at where silhouettes are not drawn."""
+"""`outside_shares` uses one of this many vertices."""
 _NEAREST = 0.02
-"""Metres before the camera from which a vertex can be seen."""
+"""Least distance in metres of a visible vertex from the camera."""
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """How a head lies in a mask."""
+    """Overlap of a silhouette with a mask."""
 
     union: float
-    """Pixels in both the head and the mask, as a share of those in either, in the rows down to the chin; 0 to 1."""
+    """Intersection over union in the rows down to the chin, 0 to 1."""
     outside: float
-    """Share of the head that is not in the mask; 1 where no head is seen."""
+    """Share of the head outside of the mask; 1 if no head is visible."""
     above: float = 0.0
-    """How far the head's upper third leaves the mask, in shares of the head's size."""
+    """How far the upper third of the head leaves the mask, as a share of the head's size."""
     hair: float = 0.0
-    """How much higher than the head the mask is, in shares of the head's size."""
+    """How far the mask extends above the head, as a share of the head's size."""
     beside: float = 0.0
-    """Share of the mask's width at the cheeks that the head does not reach."""
+    """Share of the mask's width at the cheeks that the head does not cover."""
 
 
 def head_faces(model: HeadModel) -> np.ndarray:
@@ -72,21 +72,19 @@ def small_size(camera: Camera) -> tuple[int, int]:
 
 
 def silhouette(verts: Float[np.ndarray, "verts 3"], faces: np.ndarray, camera: Camera) -> Bool[np.ndarray, "h w"]:
-    """The pixels at low resolution that see the triangles; none where the camera is among them."""
+    """Low-resolution pixels covered by the triangles; none if the camera is inside the head."""
     width, height = small_size(camera)
-    x, y = width / camera.width, height / camera.height
-    intrinsics = Intrinsics(camera.fl_x * x, camera.fl_y * y, camera.cx * x, camera.cy * y)
     depth = (camera.T_world_camera[:3, 3] - verts) @ camera.T_world_camera[:3, 2]
     covered = np.zeros(height * width, dtype=bool)
     if depth[faces].min() > _NEAREST:
-        screen, nearness = project(verts, intrinsics, camera.T_world_camera)
+        screen, nearness = project(verts, camera.resize(width, height).intrinsics, camera.T_world_camera)
         if _covered_samples(screen[faces], width, height) < _MAX_SAMPLES:
             covered[rasterize(screen, nearness, faces, width, height).samples] = True
     return covered.reshape(height, width)
 
 
 def _covered_samples(triangles: Float[np.ndarray, "faces 3 2"], width: int, height: int) -> float:
-    """Pixels in the boxes of all triangles together; more than a head has where the camera is inside of it."""
+    """Pixels in the bounding boxes of all triangles. It is huge if the camera is inside the head."""
     size = np.array([width, height])
     boxes = np.clip(triangles.max(1), 0, size) - np.clip(triangles.min(1), 0, size)
     return float((boxes + 1).prod(-1).sum())
@@ -105,22 +103,21 @@ def small_mask(frame: Frame) -> Bool[np.ndarray, "h w"]:
 def outside_shares(
     capture: Capture, model: HeadModel, frames: Sequence[Frame], masks: Sequence[Bool[np.ndarray, "h w"]]
 ) -> Float[np.ndarray, "frames"]:
-    """Share of some of each head's vertices that its mask does not show; quicker than silhouettes."""
-    chosen = np.unique(head_faces(model))[::_VERTS_STRIDE]
+    """Share of each head outside of its mask, estimated from some of the vertices; faster than silhouettes."""
+    subset = np.unique(head_faces(model))[::_VERTS_STRIDE]
     shares = []
     for frame, verts, mask in zip(frames, posed_verts(capture, model, frames), masks, strict=True):
         camera = frame.camera
-        intrinsics = Intrinsics(camera.fl_x, camera.fl_y, camera.cx, camera.cy)
-        screen, nearness = project(verts[chosen], intrinsics, camera.T_world_camera)
+        screen, nearness = project(verts[subset], camera.intrinsics, camera.T_world_camera)
         x, y = (screen * np.divide(mask.shape[::-1], (camera.width, camera.height))).T
         inside = (nearness > 0) & (x >= 0) & (x < mask.shape[1]) & (y >= 0) & (y < mask.shape[0])
-        seen = mask[y[inside].astype(int), x[inside].astype(int)].sum()
-        shares.append(1 - seen / len(chosen))
+        covered = mask[y[inside].astype(int), x[inside].astype(int)].sum()
+        shares.append(1 - covered / len(subset))
     return np.array(shares)
 
 
-def overlap_of(head: Bool[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"]) -> Overlap:
-    """How a silhouette lies in a mask."""
+def measure_overlap(head: Bool[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"]) -> Overlap:
+    """Measure the overlap of a silhouette with a mask."""
     if not head.any():
         return Overlap(0.0, 1.0)
     both, either = head & mask, head | (mask & rows_to_chin(head))
@@ -156,11 +153,12 @@ def _uncovered_beside(head: Bool[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w
 
 
 def rows_to_chin(head: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
-    """The image down to a silhouette's lowest row."""
+    """Mask of the image rows down to a silhouette's lowest row."""
     rows = np.flatnonzero(head.any(1))
     return np.broadcast_to((np.arange(len(head)) <= (rows[-1] if len(rows) else -1))[:, None], head.shape)
 
 
-def median_overlap(overlaps: Sequence[Overlap]) -> Overlap:
-    """The median of several, value by value."""
+def median_overlap(heads: Sequence[Bool[np.ndarray, "h w"]], masks: Sequence[Bool[np.ndarray, "h w"]]) -> Overlap:
+    """The median overlap of silhouettes with their masks, value by value."""
+    overlaps = [measure_overlap(head, mask) for head, mask in zip(heads, masks, strict=True)]
     return Overlap(*(float(np.median([getattr(o, f.name) for o in overlaps])) for f in fields(Overlap)))

@@ -1,4 +1,4 @@
-"""Checked FLAME parameters from a user's files, and their collection into a track."""
+"""Reading and checking FLAME parameters from a user's files, and joining them into a track."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from partnerface_ns.capture.record import MAX_NUMBER
-from partnerface_ns.common.errors import InputError
-from partnerface_ns.common.files import require_sane, shortened
+from partnerface_ns.capture.json_object import MAX_NUMBER
+from partnerface_ns.common.errors import InputError, shorten
+from partnerface_ns.common.npz_file import require_bounded
 from partnerface_ns.flame.state import HeadState
 
 IDENTITY_TOLERANCE = 1e-3
-"""Largest difference between two frames' identity coefficients that still counts as one person."""
+"""Largest difference of identity coefficients between two frames of one person."""
 _COUNTS = {"rotation": 3, "neck": 3, "jaw": 3, "eyes": 6, "translation": 3}
 
 
 def vector(arrays: Mapping[str, np.ndarray], key: str, count: int | None, source: Path) -> Float[np.ndarray, "count"]:
-    """One array as a checked float32 vector; leading axes of size 1 are dropped.
+    """Read an array as a checked float32 vector. Leading axes of size 1 are dropped.
 
     Args:
         arrays: the file's content.
-        key: which of it.
-        count: entries that it must have; None allows any number from 1 to 1000.
-        source: the file.
+        key: name of the array.
+        count: required number of entries; None allows 1 to 1000.
+        source: the file, for error messages.
 
     Raises:
-        InputError: missing, wrong shape, not numbers, not finite or absurdly large.
+        InputError: missing, wrong shape, not numbers, not finite or too large.
     """
     values = numbers(arrays, key, source)
     wanted = (1, "1 to 1000" if count is None else count)
@@ -43,17 +43,21 @@ def vector(arrays: Mapping[str, np.ndarray], key: str, count: int | None, source
 
 
 def numbers(arrays: Mapping[str, np.ndarray], key: str, source: Path) -> np.ndarray:
-    """One array of any shape, checked to be finite numbers of a sane size."""
+    """Read an array of any shape. Its numbers must be finite and not too large.
+
+    Raises:
+        InputError: missing, not numbers, not finite or too large.
+    """
     if key not in arrays:
-        raise InputError(source, "a key is missing", key=key, found=shortened(f"keys {', '.join(sorted(arrays))}"))
+        raise InputError(source, "a key is missing", key=key, found=shorten(f"keys {', '.join(sorted(arrays))}"))
     values = arrays[key]
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu":
         raise InputError(source, "not an array of numbers", key=key, found=getattr(values, "dtype", type(values)))
-    require_sane(values, MAX_NUMBER, source, key)
+    require_bounded(values, MAX_NUMBER, source, key)
     return values
 
 
-def single_state(
+def make_state(
     expression: np.ndarray,
     rotation: np.ndarray | None = None,
     neck: np.ndarray | None = None,
@@ -61,7 +65,7 @@ def single_state(
     eyes: np.ndarray | None = None,
     translation: np.ndarray | None = None,
 ) -> HeadState:
-    """One moment's head state; what is None is zero."""
+    """The head state of one frame; None means zero."""
     given = {"rotation": rotation, "neck": neck, "jaw": jaw, "eyes": eyes, "translation": translation}
     rest = {
         name: torch.from_numpy(np.zeros(_COUNTS[name], np.float32) if v is None else v.astype(np.float32))
@@ -70,11 +74,11 @@ def single_state(
     return HeadState(expression=torch.from_numpy(expression.astype(np.float32)), **rest)
 
 
-def track_of(states: Sequence[HeadState], sources: Sequence[Path]) -> HeadState:
-    """The states of all timesteps joined.
+def join_states(states: Sequence[HeadState], sources: Sequence[Path]) -> HeadState:
+    """Join the states of all timesteps.
 
     Raises:
-        InputError: they differ in their number of expression coefficients; names the file.
+        InputError: their numbers of expression coefficients differ. Names the file.
     """
     count = states[0].expression.shape[-1]
     for state, source in zip(states, sources, strict=True):
@@ -89,25 +93,25 @@ def track_of(states: Sequence[HeadState], sources: Sequence[Path]) -> HeadState:
 
 
 def padded(values: np.ndarray, count: int) -> np.ndarray:
-    """Coefficients filled up with zeros: trackers that use FLAME's first few directions store only those."""
+    """Coefficients padded with zeros. Trackers that use only FLAME's first directions store only those."""
     return np.concatenate([values, np.zeros(max(0, count - len(values)), values.dtype)])
 
 
 def check_identity(identity: np.ndarray, first: np.ndarray, source: Path, key: str) -> None:
-    """One capture is one person.
+    """Check that a frame shows the same person as the first frame.
 
     Raises:
-        InputError: other coefficients, or other offsets of vertices, than the first frame's.
+        InputError: identity coefficients or vertex offsets differ.
     """
     if identity.shape != first.shape or np.abs(identity - first).max() > IDENTITY_TOLERANCE:
         raise InputError(source, "another person than in the first frame", key=key, expected="one for all frames")
 
 
 def shaped(arrays: Mapping[str, np.ndarray], key: str, shape: tuple[int, ...], source: Path) -> np.ndarray:
-    """One array as float64 of exactly this shape; leading axes of size 1 are dropped.
+    """Read an array of exactly this shape as float64. Further leading axes of size 1 are dropped.
 
     Raises:
-        InputError: missing, wrong shape, not numbers, not finite or absurdly large.
+        InputError: missing, wrong shape, not numbers, not finite or too large.
     """
     values = numbers(arrays, key, source)
     extra = values.ndim - len(shape)

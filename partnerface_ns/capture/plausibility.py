@@ -1,7 +1,7 @@
-"""Heads that no tracker saw: coefficients, turns and surfaces beyond what any face has. They must not be trained on.
+"""Detection of implausible heads: coefficients, rotations and surfaces that no face has. They are not trained on.
 
-A surface is judged by its edges: an expression changes their length by a few hundredths on average, a torn surface by
-many times that.
+Surfaces are judged by the length of their edges. An expression changes it by a few percent on average, a torn surface
+by many times that.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.posing import ShapedHead
 
 MAX_COEFFICIENT = 30.0
-"""Coefficients are in deviations of a population, or in shares of a full expression: those of faces stay below ten."""
+"""Coefficients are standard deviations or shares of a full expression. Those of real faces stay below ten."""
 MAX_STRETCH = 0.15
-"""Mean change of an edge's length against rest, as a share of the mean length; expressions of faces stay below 0.05."""
+"""Mean change of edge lengths against rest, as a share of the mean length. Expressions stay below 0.05."""
 MAX_TURNS = {"neck": 2.0, "jaw": 1.0, "eyes": 1.6}
-"""Radians that a joint turns at most: some more than any face can."""
+"""Largest rotation of a joint in radians, somewhat larger than any face reaches."""
 _MAX_NAMED = 8
 
 
-def without_torn_heads(capture: Capture, model: HeadModel) -> Capture:
-    """The capture without frames whose head is torn; a warning names them.
+def drop_torn_heads(capture: Capture, model: HeadModel) -> Capture:
+    """The capture without frames whose head is implausible. A warning names them.
 
     Raises:
-        InputError: the identity is no person's, or at least half of the heads are torn.
+        InputError: the identity is implausible, or at least half of the heads are.
     """
     _check_identity(capture)
     reasons = torn_timesteps(capture, model)
@@ -39,27 +39,27 @@ def without_torn_heads(capture: Capture, model: HeadModel) -> Capture:
     if not left_out:
         return capture
     names = [f"{capture.frames[i].name} ({reason})" for i, reason in left_out.items()]
-    found = f"{len(names)} of {len(capture.frames)} frames: {listed(names)}"
+    affected = f"{len(names)} of {len(capture.frames)} frames: {join_names(names)}"
     if 2 * len(left_out) >= len(capture.frames):
         raise InputError(
             capture.root,
             "the tracked head is no face",
             expected=f"coefficients up to {MAX_COEFFICIENT:g}, angles in radians, a surface that is not torn",
-            found=found,
+            found=affected,
             hint="another head model than the capture was tracked with, or the tracker lost the face",
         )
-    warning = f"the head is torn in {found}; they are left out"
+    warning = f"the head is torn in {affected}; they are left out"
     return replace(capture.without(left_out), warnings=(*capture.warnings, warning))
 
 
-def listed(names: list[str]) -> str:
-    """Names in a line; of many the first, and how many more."""
+def join_names(names: list[str]) -> str:
+    """Names in one line: the first few and the number of others."""
     more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
     return ", ".join(names[:_MAX_NAMED]) + more
 
 
 def torn_timesteps(capture: Capture, model: HeadModel) -> dict[int, str]:
-    """Timesteps whose head no face can have, with the reason."""
+    """Timesteps with an implausible head, and the reason for each."""
     track = capture.track
     coefficient = track.expression.abs().amax(-1)
     turns = {name: _angle(getattr(track, name).unflatten(-1, (-1, 3))).amax(-1) for name in MAX_TURNS}
@@ -88,20 +88,20 @@ def _check_identity(capture: Capture) -> None:
 
 
 def _angle(rotvec: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch"]:
-    """How far a rotation vector turns, whole turns taken away, radians."""
+    """Angle of rotation vectors modulo full turns, 0 to pi."""
     angle = rotvec.norm(dim=-1) % (2 * torch.pi)
     return torch.minimum(angle, 2 * torch.pi - angle)
 
 
 def _stretches(
-    capture: Capture, model: HeadModel, looked_at: Bool[Tensor, "timesteps"]
+    capture: Capture, model: HeadModel, selected: Bool[Tensor, "timesteps"]
 ) -> Float[np.ndarray, "timesteps"]:
-    """For each timestep the mean change of an edge's length, as a share of the mean; 0 where it is not looked at."""
+    """Mean change of edge lengths for each timestep, as a share of their mean; 0 where `selected` is false."""
     shaped = ShapedHead.of(model, capture.identity, capture.static_offset)
     edges = _edges(model)
     rest = _lengths(shaped.verts_rest, edges)
     stretches = np.zeros(capture.num_timesteps)
-    indices = torch.nonzero(looked_at)[:, 0]
+    indices = torch.nonzero(selected)[:, 0]
     for some in indices.split(16) if len(indices) else ():
         lengths = _lengths(shaped.pose(capture.track[some]).verts, edges)
         stretches[some.numpy()] = ((lengths - rest).abs().sum(-1) / rest.sum()).numpy()
@@ -109,7 +109,7 @@ def _stretches(
 
 
 def _edges(model: HeadModel) -> Tensor:
-    """Pairs of vertices that an edge joins."""
+    """Vertex indices of all edges, (edges, 2)."""
     pairs = model.faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
     return pairs.sort(-1).values.unique(dim=0)
 

@@ -1,4 +1,4 @@
-"""Other trackers' rotations as axis-angle vectors, radians, and points aligned by a rotation."""
+"""Conversion of rotations to axis-angle vectors, radians."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from scipy.spatial.transform import Rotation
 
 
 def axis_angle_from_6d(rows: Float[np.ndarray, "*batch 6"]) -> Float[np.ndarray, "*batch 3"]:
-    """From the first two rows of a rotation matrix, which need not be orthonormal (Gram-Schmidt; NaN if parallel)."""
+    """Convert the first two rows of rotation matrices, orthonormalised by Gram-Schmidt; NaN if they are parallel."""
     first, second = rows[..., :3], rows[..., 3:]
     with np.errstate(invalid="ignore", divide="ignore"):
         x = first / np.linalg.norm(first, axis=-1, keepdims=True)
@@ -18,19 +18,10 @@ def axis_angle_from_6d(rows: Float[np.ndarray, "*batch 6"]) -> Float[np.ndarray,
 
 
 def axis_angle_from_matrix(matrix: Float[np.ndarray, "*batch 3 3"]) -> Float[np.ndarray, "*batch 3"]:
-    """From rotation matrices; NaN where they hold any."""
+    """Convert rotation matrices; NaN for matrices that contain NaN."""
     flat = matrix.reshape(-1, 3, 3)
     known = np.isfinite(flat).all((1, 2))
     vectors = np.full((len(flat), 3), np.nan)
     if known.any():
         vectors[known] = Rotation.from_matrix(flat[known]).as_rotvec()
     return vectors.reshape(*matrix.shape[:-2], 3)
-
-
-def rotation_between(
-    before: Float[np.ndarray, "points 3"], after: Float[np.ndarray, "points 3"]
-) -> Float[np.ndarray, "3 3"]:
-    """The rotation that brings points, as vectors from the centre of rotation, closest to others (Kabsch)."""
-    left, _, right = np.linalg.svd(after.T @ before)
-    mirror = np.diag([1.0, 1.0, np.sign(np.linalg.det(left @ right))])
-    return left @ mirror @ right

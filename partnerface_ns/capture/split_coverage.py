@@ -1,7 +1,7 @@
-"""How far the test frames go beyond the training frames: what an avatar has to make up.
+"""Split coverage: how far the test frames exceed the training frames.
 
-Turns are those of the head before the camera, so that layouts that move the camera and layouts that move the head say
-the same.
+Head rotations are relative to the camera, so that layouts that move the camera and layouts that move the head give the
+same values.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from partnerface_ns.capture.capture import Capture, Frame
-from partnerface_ns.flame.head_model import JOINT_NAMES, HeadModel
+from partnerface_ns.flame.head_model import HeadModel
+from partnerface_ns.flame.joints import Joint
 from partnerface_ns.flame.posing import ShapedHead
 
-_NECK = JOINT_NAMES.index("neck")
 _NEIGHBOURS = 5
-"""Training frames this near in time do not count as others."""
+"""Training frames that are this near in time do not count as nearest frames."""
 
 
 @dataclass(frozen=True)
 class Range:
-    """Values of one quantity in training and test frames."""
+    """Range of one quantity in training and test frames."""
 
     name: str
     unit: str
     train: tuple[float, float]
     test: tuple[float, float]
     beyond: float
-    """Share of the test frames whose value no training frame reaches."""
+    """Share of the test frames whose value exceeds the training range."""
 
 
 def split_coverage(capture: Capture, model: HeadModel) -> list[Range]:
-    """Ranges of turns, distance, jaw, gaze, and of the expression coefficients that leave their range most.
+    """Ranges of head rotation, distance, jaw and gaze, and of the five expressions that exceed their range most.
 
-    Frames of both splits are needed; without, the list is empty.
+    The list is empty if there are no training or no test frames.
     """
     train, test = capture.frames_of("train"), capture.frames_of("test")
     if not train or not test:
@@ -54,10 +54,11 @@ def split_coverage(capture: Capture, model: HeadModel) -> list[Range]:
 
 
 def expression_novelty(capture: Capture) -> float | None:
-    """How far test expressions lie from the nearest training frame, in units of training frames from each other.
+    """Distance of test expressions from the nearest training frame, relative to the distance between training frames.
 
-    Both are medians over frames; expression and jaw, each in its deviations over training, but at least a tenth of the
-    largest: what training hardly moves has no unit of its own. None with few frames.
+    Both distances are medians over frames. Each coefficient is divided by its standard deviation in training, but at
+    least by a tenth of the largest deviation, so that coefficients which hardly move are not amplified. None if there
+    are few frames.
     """
     train, test = capture.frames_of("train"), capture.frames_of("test")
     if len(train) <= 2 * _NEIGHBOURS + 1 or not test:
@@ -69,18 +70,18 @@ def expression_novelty(capture: Capture) -> float | None:
     order = np.arange(len(ours))
     distances, indices = cKDTree(ours).query(ours, k=2 * _NEIGHBOURS + 2)
     far = np.abs(indices - order[:, None]) > _NEIGHBOURS
-    among = np.where(far, distances, np.inf).min(1)
-    usual = float(np.median(among[np.isfinite(among)])) if np.isfinite(among).any() else 0.0
+    nearest = np.where(far, distances, np.inf).min(1)
+    usual = float(np.median(nearest[np.isfinite(nearest)])) if np.isfinite(nearest).any() else 0.0
     return float(np.median(cKDTree(ours).query(theirs)[0])) / usual if usual > 0 else None
 
 
 def _quantities(capture: Capture, model: HeadModel, frames: Sequence[Frame]) -> dict[tuple[str, str], np.ndarray]:
-    """Per frame values by name and unit."""
+    """Values per frame, by name and unit."""
     steps = torch.tensor([frame.timestep for frame in frames], dtype=torch.long)
     state = capture.track[steps]
     shaped = ShapedHead.of(model, capture.identity, capture.static_offset)
     T_world_head = np.concatenate(
-        [shaped.pose(state[slice(i, i + 32)]).T_world_rest[:, _NECK].numpy() for i in range(0, len(frames), 32)]
+        [shaped.pose(state[slice(i, i + 32)]).T_world_rest[:, Joint.NECK].numpy() for i in range(0, len(frames), 32)]
     ).astype(np.float64)
     T_world_camera = np.stack([frame.camera.T_world_camera for frame in frames])
     T_camera_head = np.linalg.inv(T_world_camera) @ T_world_head

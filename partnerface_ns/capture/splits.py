@@ -1,4 +1,4 @@
-"""Which moments are held out for testing, where a layout does not say it."""
+"""Default train and test splits for layouts without splits."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping
 
 TRAIN_SHARE = 0.7
-"""Share of the moments that train, from the first on; as VHAP splits."""
+"""Share of the frames for training, from the start, as in VHAP."""
 HELD_OUT = 350
-"""WarpFrames at the end that INSTA and SplattingAvatar hold out, where there are at least three times as many."""
+"""Number of test frames at the end in INSTA and SplattingAvatar. It is used for captures three times as long."""
 
 
 def split_at_share(num_frames: int) -> Mapping[str, tuple[int, ...]]:
@@ -17,7 +17,7 @@ def split_at_share(num_frames: int) -> Mapping[str, tuple[int, ...]]:
 
 
 def split_off_last(num_frames: int) -> Mapping[str, tuple[int, ...]]:
-    """Test on the last 350 frames; short captures are split at 70%."""
+    """Test on the last 350 frames. Short captures are split at 70%."""
     return _split(num_frames, num_frames - HELD_OUT) if num_frames >= 3 * HELD_OUT else split_at_share(num_frames)
 
 

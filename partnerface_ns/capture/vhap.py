@@ -1,15 +1,15 @@
-"""The layout of VHAP and GaussianAvatars, which is also the one that this project writes.
+"""Reader for the layout of VHAP and GaussianAvatars, which this project writes by default.
 
-A folder of `transforms_{train,val,test}.json`, `images/`, `fg_masks/` and `flame_param/`. Poses are camera-to-world in
-OpenGL axes and used as they are; every frame has its own intrinsics. Timesteps are the different parameter files in the
-order of their index, counted again from 0. A combined set (`UNION*`) holds only the three split files and points to the
-folders beside it.
+A capture is a folder with `transforms_{train,val,test}.json`, `images/`, `fg_masks/` and `flame_param/`. Poses are
+camera-to-world in OpenGL axes. Every frame has its own intrinsics. Timesteps are the distinct parameter files in order
+of their index, renumbered from 0. A combined set (`UNION*`) contains only the three split files, which refer to
+neighbouring folders.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,35 +17,37 @@ import torch
 
 from partnerface_ns.capture.cameras import read_camera
 from partnerface_ns.capture.capture import Capture, Frame, HeadModelRef
-from partnerface_ns.capture.images import background_of, check_images
-from partnerface_ns.capture.parameters import check_identity, numbers, single_state, track_of, vector
-from partnerface_ns.capture.record import Record
+from partnerface_ns.capture.images import check_images, detect_background
+from partnerface_ns.capture.json_object import JsonObject
+from partnerface_ns.capture.parameters import check_identity, join_states, make_state, numbers, vector
 from partnerface_ns.common.errors import InputError
-from partnerface_ns.common.files import natural_key, path_inside, read_npz, require_file
+from partnerface_ns.common.files import natural_key, path_inside, require_file
+from partnerface_ns.common.npz_file import read_npz
 from partnerface_ns.common.progress import progress
 from partnerface_ns.flame.state import HeadState
 
 SPLITS = ("train", "val", "test")
 PARAMETER_FOLDER = "flame_param"
 HEAD_MODEL_NAME = "head_model.npz"
-"""A head model that lies in the subject's folder."""
+"""Name of a head model in the capture's folder."""
 NUM_FLAME_VERTS = 5023
 _VERTS_WITH_TEETH = (5143, 5083)
-"""Vertex counts of trackers that append teeth to FLAME's vertices."""
+"""Vertex counts of trackers that append teeth to FLAME."""
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """A frame as a split file lists it."""
+    """A frame in a split file."""
 
-    frame: Record
-    intrinsics: Record
+    frame: JsonObject
+    intrinsics: JsonObject
     params: Path
     timestep_index: int
     camera_index: int
 
     @property
-    def moment(self) -> tuple[int, str]:
+    def timestep_key(self) -> tuple[int, str]:
+        """Equal for frames of one timestep; sorts by time."""
         return self.timestep_index, str(self.params)
 
     @property
@@ -54,10 +56,10 @@ class _Entry:
 
 
 def read_vhap(root: Path) -> Capture:
-    """Read and check a whole capture; images are checked but not decoded.
+    """Read and check a capture. Images are checked but not decoded.
 
     Raises:
-        InputError: names the first file that cannot be used, and why.
+        InputError: a file cannot be used. Names the file and the reason.
     """
     boundary = root.parent if root.name.startswith("UNION") else root
     skipped: dict[str, str] = {}
@@ -67,11 +69,11 @@ def read_vhap(root: Path) -> Capture:
         if not listed[split]:
             raise InputError(_split_path(root, split), "the split is empty", key="frames", expected="frames", found=0)
     unique = {entry.identity: entry for entries in listed.values() for entry in entries}
-    in_time = sorted({entry.moment for entry in unique.values()}, key=lambda m: (m[0], natural_key(m[1])))
-    moments = {moment: t for t, moment in enumerate(in_time)}
-    frames, composited_on = _frames(list(unique.values()), moments, boundary, documents["train"])
+    in_time = sorted({entry.timestep_key for entry in unique.values()}, key=lambda m: (m[0], natural_key(m[1])))
+    timesteps = {key: timestep for timestep, key in enumerate(in_time)}
+    frames, background = _frames(list(unique.values()), timesteps, boundary, documents["train"])
     position = {identity: i for i, identity in enumerate(unique)}
-    tracked = _read_track([Path(params) for _, params in moments])
+    tracked = _read_track([Path(params) for _, params in timesteps])
     return Capture(
         root=root,
         name=root.name,
@@ -82,7 +84,7 @@ def read_vhap(root: Path) -> Capture:
         frames=frames,
         splits={split: tuple(position[entry.identity] for entry in listed.get(split, ())) for split in SPLITS},
         skipped=skipped,
-        background=composited_on,
+        background=background,
         format="vhap",
         notes=tracked.notes,
     )
@@ -92,16 +94,16 @@ def _split_path(root: Path, split: str) -> Path:
     return root / f"transforms_{split}.json"
 
 
-def _read_split_files(root: Path) -> dict[str, Record]:
-    """The split files; that of val may be missing."""
+def _read_split_files(root: Path) -> dict[str, JsonObject]:
+    """The split files. The one of val is optional."""
     wanted = [split for split in SPLITS if split != "val" or _split_path(root, split).exists()]
-    return {split: Record.read(path_inside(root, root, _split_path(root, split).name, root)) for split in wanted}
+    return {split: JsonObject.read(path_inside(root, root, _split_path(root, split).name, root)) for split in wanted}
 
 
-def _entries(document: Record, boundary: Path, skipped: dict[str, str]) -> list[_Entry]:
-    """A split's frames in the file's order; those without parameters go to `skipped`."""
+def _entries(document: JsonObject, boundary: Path, skipped: dict[str, str]) -> list[_Entry]:
+    """Frames of a split in order of the file. Frames without parameters are added to `skipped`."""
     entries: list[_Entry] = []
-    for record in document.records("frames"):
+    for record in document.children("frames"):
         if not record.has("flame_param_path"):
             skipped[record.text("file_path")] = "no face was found"
             continue
@@ -118,14 +120,14 @@ def _entries(document: Record, boundary: Path, skipped: dict[str, str]) -> list[
 
 
 def _frames(
-    entries: Sequence[_Entry], moments: Mapping[tuple[int, str], int], boundary: Path, document: Record
+    entries: Sequence[_Entry], timesteps: Mapping[tuple[int, str], int], boundary: Path, document: JsonObject
 ) -> tuple[tuple[Frame, ...], tuple[float, float, float] | None]:
-    """All frames with their images checked, and the colour that they are composited on."""
+    """All frames after checking their images, and the colour that they are composited on."""
     frames = []
     for entry in progress(entries, "Checking images"):
         record = entry.frame
         frame = Frame(
-            moments[entry.moment],
+            timesteps[entry.timestep_key],
             entry.camera_index,
             read_camera(entry.intrinsics, record),
             record.file("file_path", boundary),
@@ -133,14 +135,14 @@ def _frames(
         )
         check_images(frame)
         frames.append(frame)
-    color = _written_background(document) if "background" in document.values else background_of(frames[0])
+    color = _written_background(document) if "background" in document.values else detect_background(frames[0])
     if color is None:
         return tuple(frames), None
-    return tuple(Frame(**{**vars(frame), "composited": True}) for frame in frames), color
+    return tuple(replace(frame, composited=True) for frame in frames), color
 
 
-def _written_background(document: Record) -> tuple[float, float, float] | None:
-    """What this project's writer says; null where images have their own background."""
+def _written_background(document: JsonObject) -> tuple[float, float, float] | None:
+    """The background that this project's writer stores; null if images have their own background."""
     if not document.has("background"):
         return None
     red, green, blue = document.numbers("background", 3).tolist()
@@ -158,7 +160,7 @@ class _Tracked:
 
 
 def _read_track(paths: Sequence[Path]) -> _Tracked:
-    """The head states of all timesteps, one file each."""
+    """Read the head states of all timesteps from one file each."""
     states, first, offset, dynamic = [], None, None, False
     for path in progress(paths, "Reading head states"):
         arrays = read_npz(path)
@@ -175,11 +177,11 @@ def _read_track(paths: Sequence[Path]) -> _Tracked:
         dynamic = dynamic or ("dynamic_offset" in arrays and bool(numbers(arrays, "dynamic_offset", path).any()))
     assert first is not None
     notes = ("dynamic_offset (vertex offsets of single frames) is not used",) if dynamic else ()
-    return _Tracked(torch.from_numpy(first), offset, track_of(states, paths), notes)
+    return _Tracked(torch.from_numpy(first), offset, join_states(states, paths), notes)
 
 
 def _state(arrays: dict[str, np.ndarray], path: Path) -> HeadState:
-    return single_state(
+    return make_state(
         vector(arrays, "expr", None, path),
         vector(arrays, "rotation", 3, path),
         vector(arrays, "neck_pose", 3, path),
@@ -190,7 +192,7 @@ def _state(arrays: dict[str, np.ndarray], path: Path) -> HeadState:
 
 
 def static_offset(arrays: dict[str, np.ndarray], path: Path) -> torch.Tensor | None:
-    """Personal vertex offsets, cut down to FLAME's own vertices where the tracker appended teeth."""
+    """Personal vertex offsets, without the vertices of teeth that some trackers append; None if there are none."""
     if "static_offset" not in arrays:
         return None
     offset = numbers(arrays, "static_offset", path)
@@ -205,16 +207,16 @@ def static_offset(arrays: dict[str, np.ndarray], path: Path) -> torch.Tensor | N
     return torch.from_numpy(offset.astype(np.float32))
 
 
-def _head_model_ref(root: Path, documents: Sequence[Record]) -> HeadModelRef:
-    """The head model that the split files name, and the one in the folder; all must name the same."""
-    named = [document.record("head_model") for document in documents if document.has("head_model")]
-    marks = [
-        tuple(record.text(key) if record.has(key) else None for key in ("name", "fingerprint")) for record in named
+def _head_model_ref(root: Path, documents: Sequence[JsonObject]) -> HeadModelRef:
+    """The head model that the split files name and the one in the folder. All split files must name the same."""
+    records = [document.child("head_model") for document in documents if document.has("head_model")]
+    models = [
+        tuple(record.text(key) if record.has(key) else None for key in ("name", "fingerprint")) for record in records
     ]
-    for record, mark in zip(named, marks, strict=True):
-        if mark != marks[0]:
-            raise InputError(record.source, "another head model than the other splits", expected=marks[0], found=mark)
-    name, fingerprint = marks[0] if marks else (None, None)
+    for record, model in zip(records, models, strict=True):
+        if model != models[0]:
+            raise InputError(record.source, "another head model than the other splits", expected=models[0], found=model)
+    name, fingerprint = models[0] if models else (None, None)
     inside = root / HEAD_MODEL_NAME
     if not inside.exists():
         return HeadModelRef(name, fingerprint)
@@ -224,11 +226,11 @@ def _head_model_ref(root: Path, documents: Sequence[Record]) -> HeadModelRef:
 
 
 def looks_like_vhap(root: Path) -> bool:
-    """Whether the folder has FLAME parameters as VHAP exports them, or split files that point to some."""
+    """Whether the folder contains FLAME parameters in VHAP's export format, or split files that refer to some."""
     if (root / PARAMETER_FOLDER).is_dir():
         return True
     path = _split_path(root, "train")
     if not path.exists():
         return False
-    frames = Record.read(path_inside(root, root, path.name, root)).records("frames")
+    frames = JsonObject.read(path_inside(root, root, path.name, root)).children("frames")
     return any("flame_param_path" in frame.values for frame in frames)

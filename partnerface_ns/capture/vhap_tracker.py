@@ -1,6 +1,7 @@
-"""VHAP's raw tracker output, `tracked_flame_params_{epoch}.npz`: the head's motion without images.
+"""Reader for VHAP's raw tracker output, `tracked_flame_params_{epoch}.npz`: head motion without images.
 
-The keys are those of an exported frame with an axis of timesteps. It drives an avatar; to train on it, export it first.
+The keys are those of an exported frame, with an axis of timesteps. The motion can drive an avatar. For training, the
+capture must be exported with VHAP first.
 """
 
 from __future__ import annotations
@@ -11,16 +12,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from partnerface_ns.capture.capture import Camera, Capture, Frame, HeadModelRef
+from partnerface_ns.capture.capture import Capture, Frame, HeadModelRef
 from partnerface_ns.capture.parameters import numbers
 from partnerface_ns.capture.vhap import static_offset
 from partnerface_ns.common.errors import InputError
-from partnerface_ns.common.files import path_inside, read_npz
+from partnerface_ns.common.files import path_inside
+from partnerface_ns.common.npz_file import read_npz
 from partnerface_ns.flame.state import HeadState
+from partnerface_ns.geometry.camera import Camera
 
 _NAME = re.compile(r"tracked_flame_params_(\d{1,9})\.npz")
 _SIZE = 512
-"""Pixels a side of the images that such a motion is shown in."""
+"""Image side in pixels for showing the motion."""
 _PARTS = {"translation": 3, "rotation": 3, "neck_pose": 3, "jaw_pose": 3, "eyes_pose": 6, "expr": None}
 _OTHERS = ("shape", "focal_length", "static_offset")
 _MAX_BYTES = 192 << 20
@@ -30,7 +33,7 @@ def read_vhap_tracker(root: Path) -> Capture:
     """Read the output of the last epoch.
 
     Raises:
-        InputError: the file cannot be used; names the key and what is wrong.
+        InputError: the file cannot be used. Names key and fault.
     """
     path = path_inside(root, root, _last(root).name, root)
     arrays = read_npz(path, (*_PARTS, *_OTHERS), _MAX_BYTES)
@@ -61,7 +64,7 @@ def read_vhap_tracker(root: Path) -> Capture:
         frames=tuple(Frame(t, 0, camera, None, None) for t in range(num)),
         splits={"train": everything, "val": (), "test": everything},
         format="vhap-tracker",
-        notes=("there are no images: it can drive an avatar, for training export it with VHAP first",),
+        notes=("there are no images: it can drive an avatar; for training, export it with VHAP first",),
     )
 
 
@@ -70,11 +73,17 @@ def _last(root: Path) -> Path:
     files = _files(root)
     if not files:
         raise InputError(root, "no tracker output", expected="tracked_flame_params_{epoch}.npz", found="none")
-    return max(files, key=lambda path: int(_NAME.fullmatch(path.name).group(1)))  # type: ignore[union-attr]
+    return max(files, key=_epoch)
+
+
+def _epoch(path: Path) -> int:
+    """The epoch in a file's name; -1 for other files."""
+    match = _NAME.fullmatch(path.name)
+    return -1 if match is None else int(match[1])
 
 
 def _files(root: Path) -> list[Path]:
-    return [path for path in root.glob("tracked_flame_params_*.npz") if _NAME.fullmatch(path.name)]
+    return [path for path in root.glob("tracked_flame_params_*.npz") if _epoch(path) >= 0]
 
 
 def _rows(arrays: dict[str, np.ndarray], key: str, num: int, count: int | None, path: Path) -> torch.Tensor:
@@ -85,7 +94,7 @@ def _rows(arrays: dict[str, np.ndarray], key: str, num: int, count: int | None, 
 
 
 def _camera(arrays: dict[str, np.ndarray], track: HeadState, path: Path) -> Camera:
-    """A camera that sees the head: at the origin as exports have it, or a metre before a head that is there itself."""
+    """A camera in front of the head: at the origin as in exports, or a metre in front of a head at the origin."""
     T_world_camera = np.eye(4)
     if float(track.translation[:, 2].median()) > -0.3:
         T_world_camera[2, 3] = 1.0
@@ -97,5 +106,5 @@ def _camera(arrays: dict[str, np.ndarray], track: HeadState, path: Path) -> Came
 
 
 def looks_like_vhap_tracker(root: Path) -> bool:
-    """Whether the folder holds a tracker's parameters."""
+    """Whether the folder contains the tracker's output."""
     return bool(_files(root))

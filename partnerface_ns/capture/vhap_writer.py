@@ -1,6 +1,6 @@
-"""Writing a capture in the layout of `vhap.py`: images, masks, head states and split files.
+"""Writer for the layout of `vhap.py`: images, masks, head states and split files.
 
-The folder appears whole or not at all. The head model is named, with its fingerprint; its arrays are never written.
+The folder appears complete or not at all. Name and fingerprint of the head model are stored, but never its arrays.
 """
 
 from __future__ import annotations
@@ -15,30 +15,31 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from partnerface_ns.capture.capture import Camera, Capture, Frame
+from partnerface_ns.capture.capture import Capture, Frame
 from partnerface_ns.capture.vhap import SPLITS
 from partnerface_ns.capture.writing import new_folder
 from partnerface_ns.common.errors import InputError
-from partnerface_ns.common.files import write_npz
+from partnerface_ns.common.npz_file import write_npz
 from partnerface_ns.common.progress import progress
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.state import HeadState
+from partnerface_ns.geometry.camera import Camera
 
 _CANONICAL_JAW = 0.3
-"""Jaw opening of the canonical pose that readers of this layout expect, radians."""
+"""Jaw angle of the canonical pose that other readers of this layout expect, radians."""
 
 
 def write_vhap(root: Path, capture: Capture, head: HeadModel, images: Iterable[tuple[np.ndarray, np.ndarray]]) -> None:
     """Write a capture folder.
 
     Args:
-        root: the new folder; there is none of that name, or an empty one.
-        capture: what to write; the paths of its frames are not used.
+        root: the new folder. It must not exist or be empty.
+        capture: the capture to write. The paths of its frames are not used.
         head: the head model that its coefficients belong to.
-        images: for each of the capture's frames in order colours (height, width, 3) and mask (height, width), uint8.
+        images: colours (height, width, 3) and mask (height, width), uint8, of each frame in order.
 
     Raises:
-        InputError: the folder is not empty, or an image has another size than its camera says.
+        InputError: the folder is not empty, or an image has another size than its camera.
     """
     with new_folder(root) as partial:
         for folder in ("images", "fg_masks", "flame_param"):
@@ -61,7 +62,7 @@ def _write_image(folder: Path, frame: Frame, rgb: np.ndarray, mask: np.ndarray) 
         if array.shape != shape or array.dtype != np.uint8:
             raise InputError(
                 path.name,
-                "an image that cannot be written",
+                "the image has a wrong shape or type",
                 expected=f"{shape} uint8",
                 found=(array.shape, array.dtype),
             )
@@ -78,7 +79,7 @@ def _write_states(folder: Path, capture: Capture) -> None:
 
 
 def flame_arrays(capture: Capture, state: HeadState) -> dict[str, np.ndarray]:
-    """One moment's parameters under the names and in the shapes of this layout."""
+    """Parameters of one frame with the names and shapes of this layout."""
     row = lambda tensor: tensor.detach().cpu().numpy()[None]  # noqa: E731
     arrays = {
         "translation": row(state.translation),

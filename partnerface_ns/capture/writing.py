@@ -1,7 +1,7 @@
-"""Writing a folder so that it appears whole or not at all.
+"""Atomic writing of folders: a folder appears complete or not at all.
 
-Unfinished work lies in a hidden folder on the file system that the result goes to: beside a new folder, inside one
-that exists. So a mount point, the folder that a user stands in, and a link to a folder can be written to.
+Unfinished work is in a hidden folder on the same file system: next to a new folder, or inside an existing one. This
+also works for a mount point, the current folder and a link to a folder.
 """
 
 from __future__ import annotations
@@ -15,36 +15,38 @@ from pathlib import Path
 from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.files import require_writable, write_failure
 
-_OF_THE_SYSTEM = ("lost+found", "System Volume Information")
-"""Folders that file systems have at their root."""
+_SYSTEM_FOLDERS = ("lost+found", "System Volume Information")
+"""Folders at the root of file systems."""
 
 
 @contextmanager
 def new_folder(root: Path) -> Iterator[Path]:
-    """A hidden folder to write into; its content becomes `root` at the end, or is removed after an error.
+    """A hidden folder to write to. It becomes `root` at the end and is removed after an error.
 
     Raises:
-        InputError: something is at `root` already, or it cannot be written.
+        InputError: `root` exists and is not empty, or cannot be written.
     """
     require_new(root)
     partial = unfinished_folder(root, f"{os.getpid()}.partial")
     try:
-        made = make_folder(partial)
+        created = make_folder(partial)
         try:
             yield partial
             publish(partial, root)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-            remove_empty(made)
+            remove_empty(created)
     except OSError as error:
         raise write_failure(root, error) from error
 
 
 def require_new(root: Path) -> None:
-    """Check that a folder can be made here, before the work for it begins. Hidden files in it do not count.
+    """Check that a folder can be created here. Call it before long work starts.
+
+    An existing folder may contain hidden files.
 
     Raises:
-        InputError: something is there already, or it cannot be written.
+        InputError: the folder exists and is not empty, or cannot be written.
     """
     if root.exists() and (not root.is_dir() or not is_free(root)):
         raise InputError(root, "there is something here already", expected="a new or empty folder")
@@ -52,18 +54,18 @@ def require_new(root: Path) -> None:
 
 
 def is_free(folder: Path) -> bool:
-    """Whether a folder holds nothing but hidden files and what the file system keeps in it."""
-    return all(path.name.startswith(".") or path.name in _OF_THE_SYSTEM for path in folder.iterdir())
+    """Whether a folder contains nothing but hidden files and folders of the file system."""
+    return all(path.name.startswith(".") or path.name in _SYSTEM_FOLDERS for path in folder.iterdir())
 
 
 def unfinished_folder(root: Path, name: str) -> Path:
-    """Where unfinished work on `root` lies; the folder is not made."""
+    """The path for unfinished work on `root`. The folder is not created."""
     root = root.resolve()
     return root / f".{name}" if root.is_dir() else root.with_name(f".{root.name}.{name}")
 
 
 def publish(finished: Path, root: Path) -> None:
-    """Move a finished folder, or its content if `root` exists, to `root`; both are on one file system."""
+    """Move a finished folder to `root`, or its content if `root` exists. Both are on one file system."""
     root = root.resolve()
     if not root.exists():
         os.replace(finished, root)
@@ -71,7 +73,7 @@ def publish(finished: Path, root: Path) -> None:
     moved: list[Path] = []
     try:
         for path in sorted(finished.iterdir(), key=lambda path: (path.is_file(), path.name)):
-            os.rename(path, root / path.name)  # files last: they name what is in the folders
+            os.rename(path, root / path.name)  # files last, because they refer to the folders
             moved.append(path)
     except OSError:
         for path in moved:
@@ -80,14 +82,14 @@ def publish(finished: Path, root: Path) -> None:
 
 
 def make_folder(folder: Path) -> list[Path]:
-    """Make a folder and those above it; gives those that were made, outermost first."""
-    made = [path for path in (folder, *folder.parents) if not path.exists()][::-1]
+    """Create a folder and its parents. Returns those that did not exist, outermost first."""
+    created = [path for path in (folder, *folder.parents) if not path.exists()][::-1]
     folder.mkdir(parents=True, exist_ok=True)
-    return made
+    return created
 
 
 def remove_empty(folders: list[Path]) -> None:
-    """Remove those of some folders, each inside the one before, that hold nothing."""
+    """Remove empty folders of a chain in which each is inside the one before."""
     for folder in reversed(folders):
-        with suppress(OSError):  # it holds something, or is gone already
+        with suppress(OSError):  # not empty, or removed already
             folder.rmdir()

@@ -69,12 +69,12 @@ class Bench:
 
     def __call__(self) -> None:
         from partnerface_ns.common.files import require_writable
-        from partnerface_ns.common.locks import alone_in
+        from partnerface_ns.common.locks import lock_folder
 
         self._check()
         require_writable(self.output)
         self.output.mkdir(parents=True, exist_ok=True)
-        with alone_in(self.output):  # others would train the same and lose what this one found
+        with lock_folder(self.output):  # others would train the same and lose what this one found
             avatar = self._run()
             print(f"{self.output / 'bench.md'}:\n\n{self._results().report()}")
         if avatar is not None:

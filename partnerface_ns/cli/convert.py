@@ -46,7 +46,7 @@ class Convert:
     def __call__(self) -> None:
         from dataclasses import replace
 
-        from partnerface_ns.capture.convention_fixes import fixed
+        from partnerface_ns.capture.convention_fixes import apply_fix
         from partnerface_ns.capture.head_models import resolve_head_model
         from partnerface_ns.capture.imavatar_writer import write_imavatar
         from partnerface_ns.capture.insta_writer import write_insta
@@ -56,7 +56,7 @@ class Convert:
         capture = load_capture(self.dir, self.format, self.head_model)
         model = resolve_head_model(capture, self.head_model)
         if self.fix is not None:
-            capture = fixed(capture, self.fix)
+            capture = apply_fix(capture, self.fix)
         _require_images(capture)
         background = capture.background or WHITE
         write = {"vhap": write_vhap, "insta": write_insta, "imavatar": write_imavatar}[self.to]
@@ -82,13 +82,13 @@ def _images(capture: Capture, background: tuple[float, float, float]) -> Iterato
 
 def _loss(root: Path, capture: Capture, model: HeadModel) -> str:
     """How far vertices move by writing and reading again, before the cameras."""
-    from partnerface_ns.capture.head_models import check_fits
+    from partnerface_ns.capture.head_models import check_head_model
     from partnerface_ns.capture.load import load_capture
     from partnerface_ns.common.errors import InputError
 
     try:
         again = load_capture(root)
-        check_fits(again, model)
+        check_head_model(again, model)
     except InputError as error:
         return f"it cannot be read again with this head model: {error.problem}"
     mean, worst = _distances(capture, again, model)
@@ -99,11 +99,11 @@ def _distances(capture: Capture, again: Capture, model: HeadModel) -> tuple[floa
     """Mean and largest distance of the vertices before the cameras over some frames of each split, metres."""
     import numpy as np
 
-    from partnerface_ns.capture.diagnosis import evenly
     from partnerface_ns.capture.overlap import posed_verts
+    from partnerface_ns.common.sequences import pick_evenly
 
     def seen(of: Capture) -> np.ndarray:
-        frames = [frame for split in ("train", "test") for frame in evenly(of.frames_of(split), 20)]
+        frames = [frame for split in ("train", "test") for frame in pick_evenly(of.frames_of(split), 20)]
         placed = zip(posed_verts(of, model, frames), (frame.camera.T_world_camera for frame in frames), strict=True)
         return np.stack([(verts - T[:3, 3]) @ T[:3, :3] for verts, T in placed])
 

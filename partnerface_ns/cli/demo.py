@@ -52,11 +52,11 @@ class Demo:
     """Where to train; auto takes the GPU where there is one."""
 
     def __call__(self) -> None:
-        from partnerface_ns.common.locks import alone_in
+        from partnerface_ns.common.locks import lock_folder
 
         began, device = time.monotonic(), self._device()
         self._claim()
-        with alone_in(self.output):
+        with lock_folder(self.output):
             self._make(device, began)
         self._tell()
 
@@ -95,7 +95,7 @@ class Demo:
             "num_parts": run.pipeline.model.avatar.config.num_parts,
             "seed": self.seed,
         }
-        from partnerface_ns.common.files import write_json
+        from partnerface_ns.common.json_file import write_json
 
         write_json(self._summary_path, summary)
 
@@ -187,13 +187,13 @@ class Demo:
         Raises:
             InputError: the folder holds a demo of other options.
         """
-        from partnerface_ns.capture.record import Record
+        from partnerface_ns.capture.json_object import JsonObject
 
         state = self._state_path
         if not state.is_file():
             self._remember(0.0)
             return 0.0
-        found = Record.read(state)
+        found = JsonObject.read(state)
         if found.values.get("options") != self._options() and (self.output / "subject").exists():
             raise InputError(
                 state,
@@ -205,19 +205,19 @@ class Demo:
         return found.number("seconds", 0.0, 1e9)
 
     def _remember(self, seconds: float) -> None:
-        from partnerface_ns.common.files import write_json
+        from partnerface_ns.common.json_file import write_json
 
         write_json(self._state_path, {"options": self._options(), "seconds": round(seconds, 1)})
 
     def _tell(self) -> None:
-        from partnerface_ns.common.command_lines import after_training, command
+        from partnerface_ns.common.command_lines import command, commands_after_training
 
         summary = json.loads(self._summary_path.read_text(encoding="utf8"))
         print(f"\nOn unseen expressions and poses, in {self.output}:")
         print("".join(f"  {name:14s}{_rounded(value)}\n" for name, value in summary.items()))
         print("Look at side_by_side.png, parts.png and unseen.mp4. Then:")
         run = self.output / "runs" / "partnerface-lite" / "demo"
-        print("".join(f"  {line}\n" for line in after_training(run)), end="")
+        print("".join(f"  {line}\n" for line in commands_after_training(run)), end="")
         print("With your own tracked video (docs/quickstart.md):")
         print(f"  {command('ns-train', 'partnerface-lite', '--data', 'YOUR_FOLDER', '--max-train-minutes', '10')}")
 

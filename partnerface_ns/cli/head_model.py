@@ -34,12 +34,12 @@ class ShowHeadModel:
     """Plain .npz to write."""
 
     def __call__(self) -> None:
-        from partnerface_ns.capture.head_models import named_head_model
+        from partnerface_ns.capture.head_models import load_named_head_model
         from partnerface_ns.common.files import require_writable_file
 
         if self.output is not None:
             require_writable_file(self.output)
-        model = named_head_model(self.file)
+        model = load_named_head_model(self.file)
         print("\n".join(_description(model)))
         if self.output is not None:
             _write(self.output, model)
@@ -68,8 +68,8 @@ def _write(path: Path, model: HeadModel) -> None:
     import numpy as np
 
     from partnerface_ns.common.errors import InputError
-    from partnerface_ns.common.files import write_npz
-    from partnerface_ns.flame.head_model import JOINT_PARENTS
+    from partnerface_ns.common.npz_file import write_npz
+    from partnerface_ns.flame.joints import JOINT_PARENTS
 
     if path.suffix != ".npz":
         raise InputError(path, "cannot be written", expected="a name that ends in .npz", found=path.suffix)

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from partnerface_ns.capture.names import CaptureFormat
-from partnerface_ns.common.command_lines import command, to_train
+from partnerface_ns.common.command_lines import command, train_command
 from partnerface_ns.common.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
 
     from partnerface_ns.capture.capture import Capture, Frame
-    from partnerface_ns.capture.diagnosis import Verdict
+    from partnerface_ns.capture.verdict import Verdict
     from partnerface_ns.flame.head_model import HeadModel
 
 NUM_SHOWN = 5
@@ -48,23 +48,23 @@ class Inspect:
 
     def __call__(self) -> None:
         from partnerface_ns.capture.diagnosis import diagnose
-        from partnerface_ns.capture.head_models import resolve_head_model, version_doubt
-        from partnerface_ns.capture.held_out import require_trainable, training_doubt, with_validation
+        from partnerface_ns.capture.head_models import resolve_head_model, version_warning
+        from partnerface_ns.capture.held_out import hold_out_validation, require_trainable, training_warning
         from partnerface_ns.capture.load import load_capture
-        from partnerface_ns.capture.plausibility import without_torn_heads
+        from partnerface_ns.capture.plausibility import drop_torn_heads
         from partnerface_ns.common.files import require_writable_file
 
         require_writable_file(self.output)
         capture = load_capture(self.dir, self.format, self.head_model)
         _print(_contents(capture))
         model = resolve_head_model(capture, self.head_model)
-        doubt = version_doubt(capture, model)
+        doubt = version_warning(capture, model)
         _print(
             [f"head model  {model.name} ({model.fingerprint})", *([] if doubt is None else [f"            {doubt}"])]
         )
-        capture = without_torn_heads(capture, model)
+        capture = drop_torn_heads(capture, model)
         imaged = any(frame.image_path is not None for frame in capture.frames)
-        doubts = [training_doubt(capture)] if imaged else []
+        doubts = [training_warning(capture)] if imaged else []
         _print([f"warning     {line}" for line in (*capture.warnings, *filter(None, doubts))])
         _print(_range_lines(capture, model))
         masks = _decoded(capture)
@@ -75,8 +75,8 @@ class Inspect:
         if verdict.fits is False:
             raise SystemExit(1)
         if imaged:
-            require_trainable(with_validation(capture))
-            print(f"next        {to_train(self.dir, self.head_model, self.format)}")
+            require_trainable(hold_out_validation(capture))
+            print(f"next        {train_command(self.dir, self.head_model, self.format)}")
         else:
             options = () if self.head_model is None else ("--source-head-model", self.head_model)
             print(f"next        {command('partnerface', 'drive', 'RUN', self.dir, *options, '--output', 'OUT.mp4')}")
@@ -128,10 +128,10 @@ def _range_lines(capture: Capture, model: HeadModel) -> list[str]:
 
 
 def _mask_doubt(capture: Capture) -> str | None:
-    from partnerface_ns.capture.diagnosis import evenly
-    from partnerface_ns.capture.images import mask_doubt
+    from partnerface_ns.capture.images import mask_warning
+    from partnerface_ns.common.sequences import pick_evenly
 
-    return mask_doubt(evenly([frame for frame in capture.frames if frame.image_path is not None], 3))
+    return mask_warning(pick_evenly([frame for frame in capture.frames if frame.image_path is not None], 3))
 
 
 def _files(frame: Frame) -> tuple[Path | None, Path | None]:
@@ -183,13 +183,13 @@ def _draw(capture: Capture, model: HeadModel, path: Path) -> None:
     """The posed head over some frames of training and test."""
     import numpy as np
 
-    from partnerface_ns.capture.diagnosis import evenly
     from partnerface_ns.capture.images import load_image
     from partnerface_ns.capture.overlap import posed_verts
+    from partnerface_ns.common.sequences import pick_evenly
     from partnerface_ns.rendering.figures import save_image, sheet
     from partnerface_ns.rendering.overlay import mesh_over_image
 
-    frames = evenly(capture.frames, NUM_SHOWN)
+    frames = pick_evenly(capture.frames, NUM_SHOWN)
     images, names, faces = [], [], model.faces.numpy()
     for frame, verts in zip(frames, posed_verts(capture, model, frames), strict=True):
         size = (frame.camera.height, frame.camera.width)
@@ -204,7 +204,7 @@ def _draw(capture: Capture, model: HeadModel, path: Path) -> None:
 
 
 def _verdict_lines(verdict: Verdict, capture: Capture, root: Path, image: Path) -> list[str]:
-    from partnerface_ns.capture.plausibility import listed
+    from partnerface_ns.capture.plausibility import join_names
 
     lines = [f"verdict     {_said(verdict)}"]
     if verdict.overlap is not None:
@@ -219,7 +219,7 @@ def _verdict_lines(verdict: Verdict, capture: Capture, root: Path, image: Path) 
         lines.append(f"fix         partnerface convert {root} OUT --fix {verdict.fix}")
     if verdict.bad:
         count = f"{len(verdict.bad)} of {len(capture.frames)} frames"
-        names = listed([frame.name for frame in verdict.bad])
+        names = join_names([frame.name for frame in verdict.bad])
         lines.append(f"warning     the head is elsewhere in {count}: {names}; take them out of the capture")
     return [*lines, f"image       {image}"]
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from partnerface_ns.common.command_lines import to_train
+from partnerface_ns.common.command_lines import train_command
 
 
 @dataclass
@@ -33,4 +33,4 @@ class MakeSubject:
         capture = make_subject(self.dir, frames=self.frames, size=self.size, seed=self.seed)
         train, test = len(capture.splits["train"]), len(capture.splits["test"])
         print(f"{self.dir}: {train} images to train on, {test} to test on. Next:")
-        print(f"  {to_train(self.dir)}")
+        print(f"  {train_command(self.dir)}")

@@ -40,7 +40,8 @@ class Report:
 
     def __call__(self) -> None:
         from partnerface_ns.cli.runs import open_run
-        from partnerface_ns.common.files import require_writable, write_text
+        from partnerface_ns.common.atomic import write_text
+        from partnerface_ns.common.files import require_writable
         from partnerface_ns.common.progress import progress
         from partnerface_ns.rendering.figures import save_image
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from partnerface_ns.common.command_lines import to_train
+from partnerface_ns.common.command_lines import train_command
 
 
 @dataclass
@@ -52,14 +52,14 @@ class Track:
     def __call__(self) -> None:
         from rich.console import Console
 
-        from partnerface_ns.capture.head_models import named_head_model
+        from partnerface_ns.capture.head_models import load_named_head_model
         from partnerface_ns.cli.avatars import usable_device
         from partnerface_ns.flame.open_head import load_open_head
         from partnerface_ns.tracking.pipeline import track_video
         from partnerface_ns.tracking.stages import Options
         from partnerface_ns.tracking.video import Selection
 
-        model = load_open_head() if self.head_model is None else named_head_model(self.head_model)
+        model = load_open_head() if self.head_model is None else load_named_head_model(self.head_model)
         selection = Selection(self.fps, self.start, self.end, self.max_frames)
         options = Options(self.size, selection, self.focal_length, self.matting, usable_device(self.device))
         report = track_video(self.video, self.dir, model, options, self.preview)
@@ -74,4 +74,4 @@ class Track:
             f"{', '.join(measured)} (at 512 x 512)."
         )
         next_is = f"Look at {self.dir / 'preview.mp4'}, then:" if self.preview else "Next:"
-        print(next_is, to_train(self.dir, self.head_model), sep="\n  ")
+        print(next_is, train_command(self.dir, self.head_model), sep="\n  ")

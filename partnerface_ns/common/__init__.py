@@ -1,4 +1,4 @@
-"""Errors, file access, progress bars, threads, precision and command lines.
+"""Errors, file access, settings, progress bars, threads, precision and command lines.
 
-It holds no maths of the method. It imports nothing else of this project.
+The package contains no maths of the method. It imports nothing else of this project.
 """

@@ -1,4 +1,4 @@
-"""Time that work takes on a device."""
+"""Timing of work on a device."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import time
 import torch
 
 
-def seconds_when_done(device: str | torch.device) -> float:
-    """The clock's seconds, from some point on, once a device has done all that it was given: a GPU works on behind."""
+def synchronized_seconds(device: str | torch.device) -> float:
+    """Seconds of a monotonic clock after the device has finished its queued work. A GPU works asynchronously."""
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()

@@ -1,4 +1,4 @@
-"""Command lines to copy: what a user may run next."""
+"""Command lines for a user to copy: what to run next."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from pathlib import Path
 
 
 def command(name: str, *arguments: object) -> str:
-    """A command line: its program by name where that is found to be this environment's, its arguments quoted."""
-    own, found = Path(sys.executable).with_name(name), shutil.which(name)
-    is_own = found is not None and (not own.exists() or os.path.samefile(found, own))
+    """A command line with quoted arguments. The program has its full path unless the shell finds the same program."""
+    own, on_path = Path(sys.executable).with_name(name), shutil.which(name)
+    is_own = on_path is not None and (not own.exists() or os.path.samefile(on_path, own))
     return shlex.join([name if is_own else str(own), *(str(argument) for argument in arguments)])
 
 
-def to_train(folder: Path, head_model: Path | None = None, layout: str | None = None) -> str:
-    """To train on a capture; options as they were given to whatever read it before."""
+def train_command(folder: Path, head_model: Path | None = None, layout: str | None = None) -> str:
+    """The command that trains on a capture, with the same options as the command that read it."""
     training: list[object] = ["partnerface-lite", "--data", folder, "--max-train-minutes", 10]
     training += [] if head_model is None else ["--head-model", head_model]
     training += [] if layout is None else ["flame-data", "--format", layout]
     return command("ns-train", *training)
 
 
-def after_training(run: Path) -> list[str]:
-    """To look at a trained run, measure it, and drive it."""
+def commands_after_training(run: Path) -> list[str]:
+    """Commands that show, evaluate and drive a trained run."""
     config = run / "config.yml"
     return [
         command("ns-viewer", "--load-config", config),

@@ -1,4 +1,4 @@
-"""The one exception type for data that a user gave and that cannot be used."""
+"""The exception type for user data that cannot be used, and short texts for its messages."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from pathlib import Path
 
 
 class InputError(Exception):
-    """Input that cannot be used; its message says where, what was expected and what was found.
+    """User data that cannot be used. The message names file, key, expected and found value.
 
-    The command line prints the message alone (no traceback) and exits with code 1.
+    The command line prints the message without a traceback and exits with code 1.
 
     Args:
         source: the file or folder at fault.
-        problem: one sentence on what is wrong.
+        problem: one sentence about the fault.
         key: the entry inside the file, if one is at fault.
-        expected: what would have been right.
-        found: what is there instead.
-        hint: what the user can do about it.
+        expected: a valid value or its description.
+        found: the actual value.
+        hint: advice for the user.
     """
 
     def __init__(
@@ -43,7 +43,17 @@ class InputError(Exception):
         super().__init__("\n".join(parts))
 
     def __reduce__(self) -> tuple[partial[InputError], tuple[()]]:
-        """As another process gets it; what was expected and found goes as it is shown."""
+        """Pickles the error for another process; expected and found values become text."""
         details = {"key": self.key, "expected": self.expected, "found": self.found, "hint": self.hint}
-        told = {name: str(value) for name, value in details.items() if value is not None}
-        return partial(InputError, self.source, self.problem, **told), ()
+        texts = {name: str(value) for name, value in details.items() if value is not None}
+        return partial(InputError, self.source, self.problem, **texts), ()
+
+
+def shorten(value: object, length: int = 120) -> str:
+    """The value as one printable line of at most `length` characters, for messages."""
+    if isinstance(value, (list, dict, tuple, set)):  # their text can be huge or nested without end
+        return f"a {type(value).__name__} of {len(value)}"
+    if isinstance(value, int) and value.bit_length() > 256:
+        return "a very large number"
+    text = "".join(c if c.isprintable() else "?" for c in " ".join(str(value)[: 16 * length].split()))
+    return text if len(text) <= length else text[: length - 3] + "..."

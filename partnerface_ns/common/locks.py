@@ -1,4 +1,4 @@
-"""One process at a time in a folder."""
+"""A lock that lets one process at a time write to a folder."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ LOCK_NAME = ".lock"
 
 
 @contextmanager
-def alone_in(folder: Path, output: Path | None = None) -> Iterator[None]:
-    """Keep other processes that ask for the same folder out of it; a process that dies lets go of it.
+def lock_folder(folder: Path, output: Path | None = None) -> Iterator[None]:
+    """Hold the lock of a folder. The operating system releases it when the process ends.
 
     Args:
         folder: an existing folder; the lock is a hidden file in it.
-        output: what is written, for the message, if it is not the folder.
+        output: the path to name in the message, if it is not the folder.
 
     Raises:
-        InputError: another process is in it, or its file system knows no locks.
+        InputError: another process holds the lock, or the file system has no locks.
     """
     from filelock import FileLock, Timeout
 

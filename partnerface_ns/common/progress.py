@@ -11,12 +11,12 @@ from rich.console import Console
 from rich.progress import track
 
 Item = TypeVar("Item")
-_BETWEEN_LINES = 15.0
-"""Seconds between two lines of progress where no terminal shows a bar."""
+_LOG_INTERVAL = 15.0
+"""Seconds between two lines of progress in a log."""
 
 
 def progress(items: Iterable[Item], label: str, total: int | None = None) -> Generator[Item, None, None]:
-    """The items, with a bar on a terminal's error output that goes away at the end; in a log a line now and then."""
+    """Iterate over items and show progress on stderr: a temporary bar on a terminal, else a line every 15 seconds."""
     console = Console(stderr=True)
     if console.is_terminal:
         yield from track(items, label, total=total, console=console, transient=True)
@@ -25,11 +25,11 @@ def progress(items: Iterable[Item], label: str, total: int | None = None) -> Gen
 
 
 def _logged(items: Iterable[Item], label: str, total: int | None) -> Generator[Item, None, None]:
-    began = said = time.monotonic()
+    start = last_line = time.monotonic()
     for done, item in enumerate(items):
         now = time.monotonic()
-        if done and now - said > _BETWEEN_LINES:
-            said = now
-            left = "" if total is None else f" of {total}, {(now - began) * (total - done) / done:.0f} s left"
+        if done and now - last_line > _LOG_INTERVAL:
+            last_line = now
+            left = "" if total is None else f" of {total}, {(now - start) * (total - done) / done:.0f} s left"
             print(f"{label}: {done}{left}", file=sys.stderr, flush=True)
         yield item

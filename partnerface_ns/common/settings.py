@@ -1,4 +1,4 @@
-"""Settings from a file, as changes to a configuration of dataclasses: known names, and values of the right type."""
+"""Settings from a file, applied to a configuration of nested dataclasses. Names and types are checked."""
 
 from __future__ import annotations
 
@@ -11,30 +11,29 @@ from itertools import repeat
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from partnerface_ns.common.errors import InputError
-from partnerface_ns.common.files import shortened
+from partnerface_ns.common.errors import InputError, shorten
 
 Config = TypeVar("Config")
 
 
-def config_from_plain(default: Config, values: object, source: Path, where: str = "") -> Config:
-    """A configuration from nested dictionaries, as `asdict` makes them; what they leave out keeps its default.
+def config_from_dict(default: Config, values: object, source: Path, where: str = "") -> Config:
+    """A configuration from nested dictionaries in the form of `asdict`. Missing fields keep their default.
 
     Args:
-        default: an instance whose fields tell names and types.
+        default: an instance whose fields give names and types.
         values: plain values by field.
-        source: the file, for errors.
-        where: prefix of the fields' names in errors.
+        source: the file, for error messages.
+        where: prefix of the fields' names in error messages.
 
     Raises:
-        InputError: a field that there is none of, or a value of another type.
+        InputError: an unknown field, or a value of the wrong type.
     """
     hints, changes = get_type_hints(type(default), include_extras=True), {}
     for written, value in _mapping(values, source, where).items():
         name = _current_name(default, written)
         now = _known(vars(default), name, source, where)
         if is_dataclass(now) and value is not None:
-            changes[name] = config_from_plain(now, value, source, f"{where}{name}.")
+            changes[name] = config_from_dict(now, value, source, f"{where}{name}.")
         elif isinstance(now, dict) and now:
             changes[name] = _entries(now, value, source, f"{where}{name}.")
         else:
@@ -45,18 +44,18 @@ def config_from_plain(default: Config, values: object, source: Path, where: str 
 
 
 def missing_settings(default: object, values: Mapping[str, Any], where: str = "") -> list[str]:
-    """Names of the fields that nested dictionaries leave out; a class or a function is no setting."""
+    """Names of the fields that nested dictionaries lack. Fields that hold a class or a function are not settings."""
     values = {_current_name(default, name): value for name, value in values.items()}
-    found: list[str] = []
+    missing: list[str] = []
     for field in fields(default):  # type: ignore[arg-type]
         now = getattr(default, field.name)
         if callable(now):
             continue
         if field.name not in values:
-            found.append(where + field.name)
+            missing.append(where + field.name)
         elif is_dataclass(now) and isinstance(values[field.name], Mapping):
-            found += missing_settings(now, values[field.name], f"{where}{field.name}.")
-    return found
+            missing += missing_settings(now, values[field.name], f"{where}{field.name}.")
+    return missing
 
 
 def _current_name(default: object, name: str) -> str:
@@ -65,7 +64,7 @@ def _current_name(default: object, name: str) -> str:
 
 
 def fits(value: object, hint: Any) -> bool:
-    """Whether a value is of an annotated type; classes other than `Path` are not checked."""
+    """Whether a value has an annotated type. Of classes only `Path` is checked."""
     origin, inner = get_origin(hint), get_args(hint)
     if origin is Annotated:
         return fits(value, inner[0])
@@ -93,7 +92,7 @@ def _all_fit(values: Sequence[object], inner: tuple[Any, ...]) -> bool:
 def _mapping(values: object, source: Path, where: str) -> Mapping[str, Any]:
     if not isinstance(values, Mapping):
         raise InputError(
-            source, "wrong kind of setting", key=where.rstrip("."), expected="settings", found=shortened(values)
+            source, "wrong kind of setting", key=where.rstrip("."), expected="settings", found=shorten(values)
         )
     return values
 
@@ -105,12 +104,12 @@ def _known(known: Mapping[str, Any], name: object, source: Path, where: str) -> 
 
 
 def _entries(now: Mapping[str, Any], values: object, source: Path, where: str) -> dict[str, Any]:
-    """A dictionary of settings: entries keep their names."""
+    """A dictionary of settings with changed values; its keys stay the same."""
     changed = dict(now)
     for name, value in _mapping(values, source, where).items():
         entry = _known(now, name, source, where)
         if is_dataclass(entry) and value is not None:
-            changed[name] = config_from_plain(entry, value, source, f"{where}{name}.")
+            changed[name] = config_from_dict(entry, value, source, f"{where}{name}.")
         elif isinstance(entry, dict) and entry:
             changed[name] = _entries(entry, value, source, f"{where}{name}.")
         else:
@@ -121,7 +120,7 @@ def _entries(now: Mapping[str, Any], values: object, source: Path, where: str) -
 def _checked(value: object, hint: Any, source: Path, where: str) -> object:
     if not fits(value, hint):
         expected = getattr(hint, "__name__", None) if get_origin(hint) is None else str(hint).replace("typing.", "")
-        raise InputError(source, "wrong kind of setting", key=where, expected=expected, found=shortened(value))
+        raise InputError(source, "wrong kind of setting", key=where, expected=expected, found=shorten(value))
     if get_origin(hint) is tuple or (isinstance(value, list) and tuple in map(get_origin, get_args(hint))):
         return tuple(value)  # type: ignore[arg-type]
     return value

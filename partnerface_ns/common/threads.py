@@ -1,7 +1,7 @@
-"""Work on many things at once, on threads.
+"""Parallel work on many items, on threads.
 
-Torch shares the work of one operation among threads, which brings little where operations are small: two threads make a
-image in three quarters of the time. Two images at once, each on a thread of its own, take half.
+Torch splits each operation among threads, which helps little where operations are small: two threads render one image
+in three quarters of the time. Two images in parallel, one thread each, take half the time per image.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ Item, Result = TypeVar("Item"), TypeVar("Result")
 
 
 def map_threaded(work: Callable[[Item], Result], items: Iterable[Item], num_workers: int) -> Iterator[Result]:
-    """What the work makes of each item, in order, worked out a few ahead of what is asked for.
+    """Apply `work` to each item on several threads and yield the results in order, a few items ahead.
 
-    The first error of the work ends it, as does closing the iterator: what is being worked on is finished, no more is
-    begun.
+    The first error stops the iteration, as does closing the iterator. Items in progress are finished, no others are
+    started.
 
     Args:
-        work: called in several threads at once; its operations in torch share the threads of the caller's evenly.
-        items: asked for one by one.
-        num_workers: how many are worked on at once; one works in the caller's own thread.
+        work: runs in several threads at once. The workers share the caller's torch threads evenly.
+        items: consumed one by one.
+        num_workers: number of threads; 1 runs in the caller's thread.
     """
     if num_workers == 1:
         yield from map(work, items)
@@ -38,18 +38,18 @@ def map_threaded(work: Callable[[Item], Result], items: Iterable[Item], num_work
         for item in items:
             waiting.append(pool.submit(work, item))
             if len(waiting) > 2 * num_workers:
-                waiting[0].result()  # what is waited for is in `waiting` until it is there
+                waiting[0].result()  # stays in `waiting` until it is done, so that `finally` sees it
                 yield waiting.popleft().result()
         while waiting:
             waiting[0].result()
             yield waiting.popleft().result()
     finally:
-        # A second Ctrl-C may end a wait for work, but must not end one for threads: Python would then take them for
-        # ended and leave while they run.
+        # A second Ctrl-C may interrupt the wait for work but not the wait for threads. Otherwise Python would consider
+        # them ended and exit while they run.
         pool.shutdown(wait=False, cancel_futures=True)
         try:
-            wait(begun for begun in waiting if not begun.cancelled())
+            wait(future for future in waiting if not future.cancelled())
             pool.shutdown()
         finally:
-            # A thread's own number is also that of threads that begin after it.
+            # `set_num_threads` in a worker also changes the default of threads that start later.
             torch.set_num_threads(num_threads)

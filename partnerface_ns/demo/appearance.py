@@ -34,7 +34,7 @@ def to_linear(srgb: object) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Look:
+class Appearance:
     """One person's colours and habits; every seed has its own."""
 
     skin: Float[np.ndarray, "3"]
@@ -54,11 +54,11 @@ class Look:
     """Exponent of the lens outline: 2 is an ellipse, more is squarer."""
 
     @staticmethod
-    def random(rng: np.random.Generator) -> Look:
+    def random(rng: np.random.Generator) -> Appearance:
         pick = lambda palette: to_linear(palette[rng.integers(len(palette))])  # noqa: E731
         tone = int(rng.integers(len(_SKINS)))
         dark = tone >= 3  # dark skin goes with dark hair and eyes
-        return Look(
+        return Appearance(
             skin=to_linear(_SKINS[tone]) * rng.uniform(0.93, 1.05, 3).astype(np.float32),
             hair=pick(_HAIRS[:2] if dark else _HAIRS),
             iris=pick(_IRISES[:2] if dark else _IRISES),
@@ -93,7 +93,7 @@ class SkinSheets:
         return np.stack([height, slope_a, slope_y], -1)
 
 
-def paint_skin(anchors: Anchors, look: Look, rng: np.random.Generator) -> SkinSheets:
+def paint_skin(anchors: Anchors, look: Appearance, rng: np.random.Generator) -> SkinSheets:
     """Draw one person's skin; `anchors` are those of the head model's template, which the sheet unrolls."""
     a, y = face_map.coordinates()
     points = (anchors.eyes[0], anchors.mouth, anchors.nose_tip)

@@ -87,7 +87,7 @@ class TeethRow:
     """Depth of the middle of the arch."""
 
     @staticmethod
-    def of(verts: Float[np.ndarray, "verts 3"], up: float) -> TeethRow:
+    def measure(verts: Float[np.ndarray, "verts 3"], up: float) -> TeethRow:
         """Measure a row's rest vertices; `up` is 1 for upper teeth, -1 for lower ones."""
         heights = np.sort(up * verts[:, 1])
         return TeethRow(float(up * heights[0]), float(up * heights[-1]), float(np.median(verts[:, 2])))

@@ -15,6 +15,7 @@ from jaxtyping import Float, Shaped
 from scipy.ndimage import gaussian_filter
 
 from partnerface_ns.flame.head_model import HeadModel
+from partnerface_ns.flame.joints import EYES
 
 RADIUS = 0.11
 """Metres on the sheet for a radian about the axis: about the distance of the face, where most is drawn."""
@@ -45,10 +46,10 @@ class Anchors:
     crown_y: float
 
     @staticmethod
-    def of(model: HeadModel, verts: Float[np.ndarray, "verts 3"]) -> Anchors:
+    def measure(model: HeadModel, verts: Float[np.ndarray, "verts 3"]) -> Anchors:
         """Measure rest vertices of `model`, by joints and regions and never by a vertex's number."""
         region = {name: mask.numpy() > 0.5 for name, mask in model.regions.items()}
-        eyes = (model.joint_regressor.numpy() @ verts)[3:5]
+        eyes = (model.joint_regressor.numpy() @ verts)[EYES]
         eyeballs = verts[region["eyeballs"] & (verts[:, 0] > 0)]
         lips = verts[region["lips"]]
         between = verts[:, 1][:, None] - np.array([lips[:, 1].max(), eyes[:, 1].mean()])

@@ -1,6 +1,6 @@
 """How each part of the person is coloured at the points that an image sees.
 
-A material is made once for a person; `shade` gives linear colours of seen points at one moment. Textures are looked
+A material is made once for a person; `shade` gives linear colours of seen points at one pose. Textures are looked
 up at rest positions: those of the head model's template for the head, of the person's rest frame for what they wear.
 """
 
@@ -16,7 +16,7 @@ from partnerface_ns.demo import face_map, shading
 from partnerface_ns.demo.appearance import SkinSheets
 from partnerface_ns.demo.eyes_and_mouth import MOUTH_INSIDE, TONGUE, TeethRow, cornea_normals, eye_colour
 from partnerface_ns.demo.face_map import smoothstep
-from partnerface_ns.demo.moment import Moment
+from partnerface_ns.demo.posed_person import PosedPerson
 from partnerface_ns.demo.shading import Surface, normalize
 from partnerface_ns.demo.wrinkles import wrinkle_strengths
 from partnerface_ns.geometry.rasterizer import Visible
@@ -37,7 +37,7 @@ Colours = Float[np.ndarray, "samples 3"]
 class Material(Protocol):
     """The look of one part."""
 
-    def shade(self, seen: Visible, surface: Surface, moment: Moment) -> Colours:
+    def shade(self, seen: Visible, surface: Surface, pose: PosedPerson) -> Colours:
         """Linear colours of seen points."""
         ...
 
@@ -59,11 +59,11 @@ class Skin:
     axis_z: float
     lips_z: float
 
-    def shade(self, seen: Visible, surface: Surface, moment: Moment) -> Colours:
+    def shade(self, seen: Visible, surface: Surface, pose: PosedPerson) -> Colours:
         rest = seen.interpolate(self.rest)
         at = face_map.to_sheet(rest, self.axis_z)
         painted = face_map.look_up(self.sheets.colour, at)
-        height, *slopes = face_map.look_up(self.sheets.bumps(wrinkle_strengths(moment.expression)), at).T
+        height, *slopes = face_map.look_up(self.sheets.bumps(wrinkle_strengths(pose.expression)), at).T
         lips, inside, rim = seen.interpolate(self.masks).T
         lips, inside = smoothstep(0.30, 0.70, lips), smoothstep(0.25, 0.75, inside)
 
@@ -73,7 +73,7 @@ class Skin:
             colour = colour + mask[:, None] * (target - colour)
         gloss = (painted[:, 3] + 0.55 * lips) * (1 - 0.7 * rim) * (1 - 0.8 * inside)
         open_ = 1 - inside * (1 - _mouth_light(rest, self.lips_z))
-        normals = _bumped(surface.normals, at[:, 0] / face_map.RADIUS, slopes, moment.T_world_skull)
+        normals = _bumped(surface.normals, at[:, 0] / face_map.RADIUS, slopes, pose.T_world_skull)
         bent = Surface(normals, surface.view, surface.occlusion * open_, surface.lit * open_)
         return shading.shade_skin(bent, colour, gloss)
 
@@ -96,10 +96,10 @@ class Eye:
     iris: Float[np.ndarray, "3"]
     fibres: Float[np.ndarray, "entries"]
 
-    def shade(self, seen: Visible, surface: Surface, moment: Moment) -> Colours:
+    def shade(self, seen: Visible, surface: Surface, pose: PosedPerson) -> Colours:
         directions = normalize(seen.interpolate(self.rest) - self.centre)
-        R = moment.T_world_eyes[self.side, :3, :3].astype(np.float32)
-        up = directions @ (R.T @ moment.T_world_skull[:3, 1].astype(np.float32))
+        R = pose.T_world_eyes[self.side, :3, :3].astype(np.float32)
+        up = directions @ (R.T @ pose.T_world_skull[:3, 1].astype(np.float32))
         under_lids = 1 - 0.55 * smoothstep(0.02, 0.36, up) - 0.15 * smoothstep(-0.18, -0.36, up)
         white = Surface(surface.normals, surface.view, under_lids, surface.lit * (0.3 + 0.7 * under_lids))
         colour = shading.shade_matt(white, eye_colour(directions, self.iris, self.fibres))
@@ -116,7 +116,7 @@ class Teeth:
     row: TeethRow
     lips_z: float
 
-    def shade(self, seen: Visible, surface: Surface, moment: Moment) -> Colours:
+    def shade(self, seen: Visible, surface: Surface, pose: PosedPerson) -> Colours:
         rest = seen.interpolate(self.rest)
         return _shade_wet(surface, self.row.colour(rest), _mouth_light(rest, self.lips_z))
 
@@ -128,7 +128,7 @@ class Tongue:
     rest: Float[np.ndarray, "verts 3"]
     lips_z: float
 
-    def shade(self, seen: Visible, surface: Surface, moment: Moment) -> Colours:
+    def shade(self, seen: Visible, surface: Surface, pose: PosedPerson) -> Colours:
         rest = seen.interpolate(self.rest)
         return _shade_wet(surface, np.broadcast_to(TONGUE, rest.shape), _mouth_light(rest, self.lips_z))
 
@@ -144,7 +144,7 @@ class Plastic:
 
     colour: Float[np.ndarray, "3"]
 
-    def shade(self, seen: Visible, surface: Surface, moment: Moment) -> Colours:
+    def shade(self, seen: Visible, surface: Surface, pose: PosedPerson) -> Colours:
         return shading.shade_glossy(surface, np.broadcast_to(self.colour, surface.normals.shape), 60.0, 1.6)
 
 
@@ -158,7 +158,7 @@ class Hair:
     """Brightness of strands, mean 0 and deviation 1."""
     colour: Float[np.ndarray, "3"]
 
-    def shade(self, seen: Visible, surface: Surface, moment: Moment) -> Colours:
+    def shade(self, seen: Visible, surface: Surface, pose: PosedPerson) -> Colours:
         u, v = seen.interpolate(self.uv).T
         rows, columns = self.streaks.shape
         row, column = np.clip(v * rows, 0, rows - 1).astype(np.int64), ((u + 1) / 2 * columns).astype(np.int64)
@@ -168,7 +168,7 @@ class Hair:
         around = np.stack([np.cos(turn), np.zeros_like(turn), -np.sin(turn)], -1)
         strands = normalize(down + (0.5 + 0.12 * streak)[:, None] * around)
         colour = self.colour * np.clip(1 + 0.30 * streak, 0.35, 1.9)[:, None]
-        return shading.shade_hair(surface, colour, strands @ moment.T_world_skull[:3, :3].astype(np.float32).T)
+        return shading.shade_hair(surface, colour, strands @ pose.T_world_skull[:3, :3].astype(np.float32).T)
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ class StripedCloth:
     """Share of the way around, and down from the collar."""
     colours: Float[np.ndarray, "2 3"]
 
-    def shade(self, seen: Visible, surface: Surface, moment: Moment) -> Colours:
+    def shade(self, seen: Visible, surface: Surface, pose: PosedPerson) -> Colours:
         y = seen.interpolate(self.rest)[:, 1]
         u, v = seen.interpolate(self.uv).T
         stripe = smoothstep(-0.10, 0.10, np.sin(2 * np.pi * y / 0.024)) * smoothstep(0.29, 0.31, v)

@@ -179,22 +179,22 @@ def _both_sides(curves: Channels, mirror: float, rng: np.random.Generator) -> Ch
 def _speech(time: np.ndarray, start: float, end: float, rng: np.random.Generator, seconds: float) -> Channels:
     """Syllables from `start` to `end` of a take of so many seconds, about three and a half a second."""
     curves: Channels = {}
-    moment = start + 0.2 / seconds
-    while moment < end - 0.2 / seconds:
+    syllable = start + 0.2 / seconds
+    while syllable < end - 0.2 / seconds:
         viseme = _VISEMES[rng.choice(list(_VISEMES))]
-        envelope = rng.uniform(0.75, 1.1) * np.exp(-(((time - moment) * seconds / 0.12) ** 2))
+        envelope = rng.uniform(0.75, 1.1) * np.exp(-(((time - syllable) * seconds / 0.12) ** 2))
         for name, value in viseme.items():
             curves[name] = curves.get(name, 0) + value * envelope
-        moment += rng.uniform(0.2, 0.38) / seconds
+        syllable += rng.uniform(0.2, 0.38) / seconds
     return curves
 
 
 def _blinks(time: np.ndarray, rng: np.random.Generator, seconds: float) -> np.ndarray:
-    """Closed lids for a moment, every two seconds or so."""
-    lids, moment = np.zeros(len(time)), rng.uniform(0.6, 1.4)
-    while moment < seconds - 0.3:
-        lids = np.maximum(lids, np.exp(-(np.abs((time * seconds - moment) / 0.11) ** 3)))
-        moment += rng.uniform(1.5, 2.8)
+    """Closed lids briefly, every two seconds or so."""
+    lids, blink = np.zeros(len(time)), rng.uniform(0.6, 1.4)
+    while blink < seconds - 0.3:
+        lids = np.maximum(lids, np.exp(-(np.abs((time * seconds - blink) / 0.11) ** 3)))
+        blink += rng.uniform(1.5, 2.8)
     return lids
 
 

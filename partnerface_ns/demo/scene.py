@@ -1,6 +1,6 @@
 """The person put together: skin, eyes, teeth, hair, glasses and shirt as one set of triangles, and its image.
 
-A `Scene` is made once for a person; `Scene.image` draws one moment of it. Everything is numpy; metres, world frame.
+`DemoScene.create` runs once for a person, `DemoScene.image` once for each frame. Arrays are numpy, metres, world frame.
 """
 
 from __future__ import annotations
@@ -13,19 +13,20 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from scipy.sparse import csr_matrix
 
-from partnerface_ns.capture.capture import Camera
 from partnerface_ns.demo import materials, props, shading
-from partnerface_ns.demo.appearance import Look, paint_skin
+from partnerface_ns.demo.appearance import Appearance, paint_skin
 from partnerface_ns.demo.eyes_and_mouth import TeethRow, fibre_ring
 from partnerface_ns.demo.face_map import Anchors, smoothstep
 from partnerface_ns.demo.materials import Material
-from partnerface_ns.demo.moment import Moment, move
+from partnerface_ns.demo.posed_person import PosedPerson, move
 from partnerface_ns.demo.props import Mesh
 from partnerface_ns.demo.shading import Surface, normalize
+from partnerface_ns.flame.joints import Joint
 from partnerface_ns.flame.open_head import OPEN_HEAD_PARTS, open_head_parts
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
-from partnerface_ns.geometry.camera import Intrinsics
+from partnerface_ns.geometry.camera import Camera
+from partnerface_ns.geometry.normals import vertex_normals
 from partnerface_ns.geometry.rasterizer import Visible, project, rasterize
 
 SKIN, TEETH_UPPER, TEETH_LOWER, TONGUE, EYE_LEFT, EYE_RIGHT = range(len(OPEN_HEAD_PARTS))
@@ -40,7 +41,7 @@ _LENS_CLEARNESS = 0.93
 
 
 @dataclass(frozen=True)
-class Scene:
+class DemoScene:
     """A person, ready to be drawn."""
 
     worn: tuple[Mesh, Mesh, Mesh]
@@ -51,19 +52,17 @@ class Scene:
     parts: Int[np.ndarray, "faces"]
     casts: Bool[np.ndarray, "faces"]
     """Which triangles cast shadows."""
-    corner_of: csr_matrix
-    """(verts, faces): which triangles meet at a vertex."""
     occlusion: Float[np.ndarray, "verts"]
     """Share of the sky that each vertex sees."""
     materials: tuple[Material, ...]
     """One for each part."""
 
     @staticmethod
-    def of(head: ShapedHead, look: Look, rng: np.random.Generator) -> Scene:
+    def create(head: ShapedHead, look: Appearance, rng: np.random.Generator) -> DemoScene:
         """Dress and paint a person on the open head."""
-        anchors = Anchors.of(head.model, head.verts_rest.numpy())
+        anchors = Anchors.measure(head.model, head.verts_rest.numpy())
         style = props.HAIR_STYLES[look.hair_style % len(props.HAIR_STYLES)]
-        root_weights = head.model.skinning_weights[:, 0].numpy()
+        root_weights = head.model.skinning_weights[:, Joint.ROOT].numpy()
         frame, lenses = props.glasses(anchors, look.lens_roundness)
         hair = props.hair(head.model, head.verts_rest.numpy(), anchors, style, rng)
         shirt = props.shirt(head.verts_rest.numpy(), root_weights, rng)
@@ -71,33 +70,31 @@ class Scene:
         faces, parts = _triangles(head, worn)
         open_mouth = _jaw_dropped(head)
         still = np.concatenate([open_mouth, *(mesh.verts for mesh in worn)])
-        corner_of = _corners(faces, len(still))
-        return Scene(
+        return DemoScene(
             worn=worn,
             lenses=lenses,
             faces=faces,
             parts=parts,
             casts=np.isin(parts, (SKIN, FRAME, HAIR, SHIRT)),
-            corner_of=corner_of,
-            occlusion=shading.ambient_occlusion(still, _vertex_normals(still, faces, corner_of), faces),
+            occlusion=shading.ambient_occlusion(still, _normals(still, faces), faces),
             materials=_materials(head, look, worn, style, rng),
         )
 
     def image(
-        self, moment: Moment, camera: Camera
+        self, pose: PosedPerson, camera: Camera
     ) -> tuple[UInt8[np.ndarray, "height width 3"], UInt8[np.ndarray, "height width"]]:
         """Colours over white and the share of each pixel that the person covers, 0 to 255."""
         width, height = camera.width * _SAMPLES, camera.height * _SAMPLES
-        fine = Intrinsics(*(_SAMPLES * v for v in (camera.fl_x, camera.fl_y, camera.cx, camera.cy)))
+        fine = camera.resize(width, height).intrinsics
         viewpoint = camera.T_world_camera[:3, 3].astype(np.float32)
 
         def look_at(verts: np.ndarray, faces: np.ndarray) -> Visible:
             return rasterize(*project(verts, fine, camera.T_world_camera), faces, width, height)
 
-        verts = self._place(moment)
+        verts = self._place(pose)
         seen = look_at(verts, self.faces)
-        linear = self._colour(seen, verts, moment, viewpoint)
-        glass = move(moment.T_world_skull @ moment.T_skull_glasses, self.lenses.verts).astype(np.float32)
+        linear = self._colour(seen, verts, pose, viewpoint)
+        glass = move(pose.T_world_skull @ pose.T_skull_glasses, self.lenses.verts).astype(np.float32)
         self._add_lenses(linear, seen, look_at(glass, self.lenses.faces), glass, viewpoint)
 
         colours = np.full((height * width, 3), 255, dtype=np.uint8)
@@ -106,16 +103,16 @@ class Scene:
         covered[seen.samples] = 255
         return _average(colours.reshape(height, width, 3)), _average(covered.reshape(height, width))
 
-    def _place(self, moment: Moment) -> np.ndarray:
+    def _place(self, pose: PosedPerson) -> np.ndarray:
         """World vertices of all that is opaque."""
-        T_world_glasses = moment.T_world_skull @ moment.T_skull_glasses
-        ride = (T_world_glasses, moment.T_world_skull, moment.T_world_torso)
+        T_world_glasses = pose.T_world_skull @ pose.T_skull_glasses
+        ride = (T_world_glasses, pose.T_world_skull, pose.T_world_torso)
         worn = (move(T, mesh.verts) for T, mesh in zip(ride, self.worn, strict=True))
-        return np.concatenate([moment.skin, *worn]).astype(np.float32)
+        return np.concatenate([pose.skin, *worn]).astype(np.float32)
 
-    def _colour(self, seen: Visible, verts: np.ndarray, moment: Moment, viewpoint: np.ndarray) -> np.ndarray:
+    def _colour(self, seen: Visible, verts: np.ndarray, pose: PosedPerson, viewpoint: np.ndarray) -> np.ndarray:
         """Linear colours of all seen samples."""
-        normals = _vertex_normals(verts, self.faces, self.corner_of)
+        normals = _normals(verts, self.faces)
         carried = seen.interpolate(np.concatenate([verts, normals, self.occlusion[:, None]], -1))
         points, normals = carried[:, :3], normalize(carried[:, 3:6])
         shadows = shading.Shadows.cast(verts, self.faces[self.casts])
@@ -123,7 +120,7 @@ class Scene:
         part, colour = self.parts[seen.triangles], np.empty((len(points), 3), dtype=np.float32)
         for number, material in enumerate(self.materials):
             index = np.flatnonzero(part == number)
-            colour[index] = material.shade(seen[index], surface[index], moment)
+            colour[index] = material.shade(seen[index], surface[index], pose)
         return colour
 
     def _add_lenses(
@@ -133,8 +130,7 @@ class Scene:
         behind = np.searchsorted(seen.samples, lens.samples).clip(max=len(seen.samples) - 1)
         front = np.flatnonzero((seen.samples[behind] == lens.samples) & (lens.nearness > seen.nearness[behind]))
         lens, behind = lens[front], behind[front]
-        faces = self.lenses.faces
-        normals = normalize(lens.interpolate(_vertex_normals(glass, faces, _corners(faces, len(glass)))))
+        normals = normalize(lens.interpolate(_normals(glass, self.lenses.faces)))
         view = normalize(viewpoint - lens.interpolate(glass))
         linear[behind] = _LENS_CLEARNESS * linear[behind] + shading.lens_glint(normals, view)[:, None]
 
@@ -142,7 +138,7 @@ class Scene:
 def _triangles(head: ShapedHead, worn: Sequence[Mesh]) -> tuple[np.ndarray, np.ndarray]:
     """All opaque triangles and the part that each belongs to."""
     faces = head.model.faces.numpy()
-    root_weights = head.model.skinning_weights[:, 0].numpy()
+    root_weights = head.model.skinning_weights[:, Joint.ROOT].numpy()
     faces = faces[(root_weights[faces] < _UNDER_SHIRT).any(-1)]
     pieces, start = [(faces, open_head_parts().astype(np.int64)[faces[:, 0]])], head.model.num_verts
     for mesh, part in zip(worn, (FRAME, HAIR, SHIRT), strict=True):
@@ -153,18 +149,18 @@ def _triangles(head: ShapedHead, worn: Sequence[Mesh]) -> tuple[np.ndarray, np.n
 
 
 def _materials(
-    head: ShapedHead, look: Look, worn: Sequence[Mesh], style: props.HairStyle, rng: np.random.Generator
+    head: ShapedHead, look: Appearance, worn: Sequence[Mesh], style: props.HairStyle, rng: np.random.Generator
 ) -> tuple[Material, ...]:
     """The material of each part, in the order of the parts."""
     template, parts = head.model.template.numpy(), open_head_parts()
-    anchors = Anchors.of(head.model, template)
+    anchors = Anchors.measure(head.model, template)
     rest = np.concatenate([template, *(mesh.verts for mesh in worn)])
     uv = np.concatenate([np.zeros((len(template), 2), np.float32), *(mesh.uv for mesh in worn)])
     masks = np.zeros((len(rest), 3), np.float32)
     masks[: len(template)] = _skin_masks(head, anchors)
     lips_z, fibres = float(anchors.mouth[2]), fibre_ring(rng)
     eye = lambda side: materials.Eye(rest, side, anchors.eyes[side].astype(np.float32), look.iris, fibres)  # noqa: E731
-    teeth = lambda part, up: materials.Teeth(rest, TeethRow.of(template[parts == part], up), lips_z)  # noqa: E731
+    teeth = lambda part, up: materials.Teeth(rest, TeethRow.measure(template[parts == part], up), lips_z)  # noqa: E731
     streaks = props.lock_noise(rng, (256, 512), style.sweep, (18.0, 0.7)).astype(np.float32)
     return (
         materials.Skin(rest, masks, paint_skin(anchors, look, rng), look.skin, anchors.axis_z, lips_z),
@@ -202,16 +198,9 @@ def _jaw_dropped(head: ShapedHead) -> np.ndarray:
     return head.pose(replace(neutral, jaw=torch.tensor([0.22, 0.0, 0.0]))).verts.numpy()
 
 
-def _corners(faces: np.ndarray, num_verts: int) -> csr_matrix:
-    """(verts, faces): which triangles meet at a vertex."""
-    ones, triangle = np.ones(faces.size, dtype=np.float32), np.repeat(np.arange(len(faces)), 3)
-    return csr_matrix((ones, (faces.ravel(), triangle)), shape=(num_verts, len(faces)))
-
-
-def _vertex_normals(verts: np.ndarray, faces: np.ndarray, corner_of: csr_matrix) -> np.ndarray:
-    """Unit normals: the mean of the triangles around each vertex, by area."""
-    a, b, c = (verts[faces[:, i]] for i in range(3))
-    return normalize(corner_of @ np.cross(b - a, c - a)).astype(np.float32)
+def _normals(verts: Float[np.ndarray, "verts 3"], faces: Int[np.ndarray, "faces 3"]) -> Float[np.ndarray, "verts 3"]:
+    """Unit normals of vertices, float32."""
+    return vertex_normals(torch.from_numpy(verts), torch.from_numpy(faces)).numpy().astype(np.float32)
 
 
 def _average(fine: np.ndarray) -> np.ndarray:

@@ -15,19 +15,21 @@ import torch
 from jaxtyping import Float, UInt8
 from scipy.spatial.transform import Rotation
 
-from partnerface_ns.capture.capture import Camera, Capture, Frame, HeadModelRef
+from partnerface_ns.capture.capture import Capture, Frame, HeadModelRef
 from partnerface_ns.capture.vhap import read_vhap
 from partnerface_ns.capture.vhap_writer import write_vhap
 from partnerface_ns.capture.writing import require_new
 from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.threads import map_threaded
-from partnerface_ns.demo.appearance import Look
+from partnerface_ns.demo.appearance import Appearance
 from partnerface_ns.demo.face_map import Anchors
-from partnerface_ns.demo.moment import Moment
 from partnerface_ns.demo.performance import Performance, novelty, perform
-from partnerface_ns.demo.scene import Scene
+from partnerface_ns.demo.posed_person import PosedPerson
+from partnerface_ns.demo.scene import DemoScene
+from partnerface_ns.flame.joints import EYES, Joint
 from partnerface_ns.flame.open_head import load_open_head
 from partnerface_ns.flame.posing import ShapedHead
+from partnerface_ns.geometry.camera import Camera
 
 MIN_FRAMES, MIN_SIZE = 10, 32
 DENSE_FRAMES = 300
@@ -66,24 +68,24 @@ def make_subject(root: Path, *, frames: int = DENSE_FRAMES, size: int = 256, see
         if value < least:
             raise InputError(option, "too small for a subject", expected=f"at least {least}", found=value)
     require_new(root)
-    subject = Subject.of(seed, frames, size)
+    subject = DemoSubject.create(seed, frames, size)
     write_vhap(root, subject.capture(root), subject.head.model, subject.images())
     return read_vhap(root.resolve())
 
 
 @dataclass(frozen=True)
-class Subject:
+class DemoSubject:
     """A person, what they do, and the camera before them."""
 
     head: ShapedHead
     identity: Float[torch.Tensor, "identity"]
     anchors: Anchors
-    scene: Scene
+    scene: DemoScene
     performance: Performance
     camera: Camera
 
     @staticmethod
-    def of(seed: int, num_frames: int, size: int) -> Subject:
+    def create(seed: int, num_frames: int, size: int) -> DemoSubject:
         """Make up a person. The same seed gives the same person, whatever the number and size of frames."""
         person, motion = np.random.default_rng([seed, 0]), [seed, 1]
         model = load_open_head()
@@ -92,12 +94,12 @@ class Subject:
         head = ShapedHead.of(model, identity)
         names = model.expression_names
         assert_unseen(perform(names, DENSE_FRAMES, np.random.default_rng(motion)))
-        anchors = Anchors.of(model, head.verts_rest.numpy())
-        return Subject(
+        anchors = Anchors.measure(model, head.verts_rest.numpy())
+        return DemoSubject(
             head,
             identity,
             anchors,
-            Scene.of(head, Look.random(person), person),
+            DemoScene.create(head, Appearance.random(person), person),
             perform(names, num_frames, np.random.default_rng(motion)),
             _camera(anchors, size),
         )
@@ -119,25 +121,25 @@ class Subject:
             background=(1.0, 1.0, 1.0),
         )
 
-    def moment(self, timestep: int) -> Moment:
+    def pose(self, timestep: int) -> PosedPerson:
         """Where everything is at one timestep."""
         state = self.performance.track[timestep]
         posed = self.head.pose(state)
         T_world_joints = posed.T_world_rest.numpy().astype(np.float64)
-        root = (self.head.model.joint_regressor[0] @ self.head.verts_rest).numpy()
+        root = (self.head.model.joint_regressor[Joint.ROOT] @ self.head.verts_rest).numpy()
         T_world_torso = np.eye(4)
         T_world_torso[:3, :3] = Rotation.from_rotvec(self.performance.torso_rotation[timestep]).as_matrix()
         T_world_torso[:3, 3] = root - T_world_torso[:3, :3] @ root + self.performance.torso_translation[timestep]
         # The base of the neck follows the shoulders instead of the root joint.
         rest = (self.head.verts_rest + posed.offsets).numpy()
-        change = T_world_torso - T_world_joints[0]
+        change = T_world_torso - T_world_joints[Joint.ROOT]
         moved = rest @ change[:3, :3].T + change[:3, 3]
-        root_weights = self.head.model.skinning_weights[:, :1].numpy()
+        root_weights = self.head.model.skinning_weights[:, [Joint.ROOT]].numpy()
         expression = dict(zip(self.head.model.expression_names, state.expression.tolist(), strict=True))
-        return Moment(
+        return PosedPerson(
             skin=(posed.verts.numpy() + root_weights * moved).astype(np.float32),
-            T_world_skull=T_world_joints[1],
-            T_world_eyes=T_world_joints[3:5],
+            T_world_skull=T_world_joints[Joint.NECK],
+            T_world_eyes=T_world_joints[EYES],
             T_world_torso=T_world_torso,
             T_skull_glasses=self._slid(self.performance.glasses_slip[timestep]),
             expression=expression,
@@ -145,7 +147,7 @@ class Subject:
 
     def image(self, timestep: int) -> Image:
         """Colours over white and mask at one timestep."""
-        return self.scene.image(self.moment(timestep), self.camera)
+        return self.scene.image(self.pose(timestep), self.camera)
 
     def images(self) -> Iterator[Image]:
         """All images in order, drawn a few ahead."""

@@ -6,9 +6,7 @@ its licence goes with them.
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
@@ -16,16 +14,18 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 
+from partnerface_ns.common.atomic import atomic_write, write_bytes, write_text
 from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.files import require_writable
+from partnerface_ns.common.npz_file import write_npz
 from partnerface_ns.common.progress import progress
 from partnerface_ns.driving.output import looks_like_a_file
 from partnerface_ns.driving.player import Player
 from partnerface_ns.driving.tracks import NEUTRAL_NAME
 from partnerface_ns.flame.open_head import load_open_head
 from partnerface_ns.flame.state import HeadState
+from partnerface_ns.geometry.normals import vertex_normals
 from partnerface_ns.rendering.rays import Rays
-from partnerface_ns.warp.canonical_space import vertex_normals
 
 _MESH = re.compile(r"\d{5,}\.obj")
 _OWN = re.compile(r"\d{5,}\.obj|LICENSE_OF_THE_MESH\.txt|(parts|colors)\.ply|(track|neutral)\.csv|track\.npz|\..*")
@@ -68,7 +68,7 @@ def export_meshes(folder: Path, player: Player, states: HeadState) -> None:
     for index in progress(range(len(states)), "Writing meshes"):
         verts = head.pose(states[index].to(player.device)).verts.cpu().numpy()
         lines = "".join(f"v {x:.6f} {y:.6f} {z:.6f}\n" for x, y, z in verts.tolist())
-        _write(folder / f"{index:05d}.obj", lambda p, text=lines + faces: p.write_text(text, encoding="ascii"))
+        write_text(folder / f"{index:05d}.obj", lines + faces)
 
 
 def export_parts(folder: Path, player: Player) -> None:
@@ -93,12 +93,7 @@ def export_track(folder: Path, player: Player, states: HeadState, fps: float) ->
     names = np.array(player.head.model.expression_names)
     arrays = {field.name: getattr(states, field.name).numpy() for field in fields(HeadState)}
     arrays |= {f"neutral_{field.name}": getattr(player.neutral, field.name).numpy() for field in fields(HeadState)}
-
-    def save(path: Path) -> None:
-        with path.open("wb") as file:
-            np.savez(file, fps=np.array(fps), expression_names=names, **arrays)
-
-    _write(folder / "track.npz", save)
+    write_npz(folder / "track.npz", arrays | {"fps": np.array(fps), "expression_names": names})
 
 
 def _write_table(path: Path, player: Player, states: HeadState, first: dict[str, np.ndarray]) -> None:
@@ -110,7 +105,8 @@ def _write_table(path: Path, player: Player, states: HeadState, first: dict[str,
         numbered = [f"{field.name}_{i}" for i in range(values.shape[-1])]
         names += player.head.model.expression_names if field.name == "expression" else numbered
     table, header = np.concatenate(columns, 1), ",".join(names)
-    _write(path, lambda p: np.savetxt(p, table, "%.7g", ",", header=header, comments=""))
+    with atomic_write(path) as partial:
+        np.savetxt(partial, table, "%.7g", ",", header=header, comments="")
 
 
 def write_ply(
@@ -134,7 +130,7 @@ def write_ply(
     points["at"], points["color"] = verts, colors
     triangles = np.zeros(len(faces), [("count", "u1"), ("index", "<i4", 3)])
     triangles["count"], triangles["index"] = 3, faces
-    _write(path, lambda p: p.write_bytes("\n".join(header).encode() + points.tobytes() + triangles.tobytes()))
+    write_bytes(path, "\n".join(header).encode() + points.tobytes() + triangles.tobytes())
 
 
 @torch.no_grad()
@@ -160,14 +156,4 @@ def _write_licence(folder: Path, player: Player) -> None:
         "yours says otherwise."
     )
     text = f"These meshes have the topology of the head model {model.name}. It {terms}\n"
-    _write(folder / "LICENSE_OF_THE_MESH.txt", lambda p: p.write_text(text, encoding="utf8"))
-
-
-def _write(path: Path, write: Callable[[Path], object]) -> None:
-    """Write under a temporary name, then rename."""
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        write(partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_text(folder / "LICENSE_OF_THE_MESH.txt", text)

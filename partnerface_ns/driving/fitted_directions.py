@@ -14,6 +14,8 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from partnerface_ns.flame.head_model import HeadModel
+from partnerface_ns.flame.joints import EYES, Joint
+from partnerface_ns.geometry.alignment import align_points
 
 _JAW_DISTANCE = 0.05
 """Metres that upper and lower jaw count as apart, so that a lip is never matched with the other."""
@@ -38,7 +40,7 @@ def carried_directions(theirs: HeadModel, model: HeadModel) -> Float[Tensor, "sh
 
 def fitted_directions(named: HeadModel, model: HeadModel) -> Float[Tensor, "shapes expr"]:
     """Coefficients of `model` that come nearest to each expression of `named` at 1."""
-    scale, rotation, shift = _alignment(_anchors(named), _anchors(model))
+    scale, rotation, shift = align_points(_anchors(named), _anchors(model))
     aligned = scale * named.template.numpy().astype(np.float64) @ rotation.T + shift
     here, there = _face(named), _face(model)
     distance, nearest = cKDTree(_placed(aligned, named)[here]).query(_placed(model.template.numpy(), model)[there])
@@ -59,22 +61,12 @@ def _face(model: HeadModel) -> np.ndarray:
 
 def _placed(verts: np.ndarray, model: HeadModel) -> np.ndarray:
     """Places and, as a fourth coordinate, the jaw's share."""
-    return np.concatenate([verts, _JAW_DISTANCE * model.skinning_weights[:, 2:3].numpy()], -1)
+    return np.concatenate([verts, _JAW_DISTANCE * model.skinning_weights[:, [Joint.JAW]].numpy()], -1)
 
 
 def _anchors(model: HeadModel) -> np.ndarray:
     """Centres of left eye, right eye and lips, (3, 3) metres."""
-    eyes = (model.joint_regressor @ model.template)[3:5]
+    eyes = (model.joint_regressor @ model.template)[EYES]
     lips = model.regions["lips"]
     mouth = (lips[:, None] * model.template).sum(0) / lips.sum()
     return torch.cat([eyes, mouth[None]]).numpy().astype(np.float64)
-
-
-def _alignment(points: np.ndarray, targets: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-    """Scale, rotation and shift that take points nearest to targets (Umeyama 1991)."""
-    a, b = points - points.mean(0), targets - targets.mean(0)
-    u, sizes, vt = np.linalg.svd(b.T @ a)
-    flip = np.diag([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
-    rotation = u @ flip @ vt
-    scale = float((sizes * np.diag(flip)).sum() / np.square(a).sum())
-    return scale, rotation, targets.mean(0) - scale * rotation @ points.mean(0)

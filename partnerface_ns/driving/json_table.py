@@ -16,8 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from partnerface_ns.common.errors import InputError
-from partnerface_ns.common.files import shortened
+from partnerface_ns.common.errors import InputError, shorten
 from partnerface_ns.driving.blendshape_names import channel_names, find, spelled
 from partnerface_ns.driving.clock import clock_columns
 from partnerface_ns.driving.rig import arkit_names
@@ -49,7 +48,7 @@ def parse_json(source: Path, text: str) -> Any:
                 return [json.loads(line, parse_constant=lambda name: None) for line in lines]
         except (ValueError, RecursionError, MemoryError):
             pass
-        raise InputError(source, "not a JSON file that can be read", found=shortened(error)) from error
+        raise InputError(source, "not a JSON file that can be read", found=shorten(error)) from error
 
 
 def table_of_json(source: Path, content: object, depth: int = 0) -> Found:
@@ -162,7 +161,7 @@ def _rate(source: Path, content: Mapping[str, object], depth: int = 0) -> float 
         if spelled(name).key in _RATES and value is not None:
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 1000:
                 expected = "frames a second, above 0, at most 1000"
-                raise InputError(source, "wrong value", key=name, expected=expected, found=shortened(value))
+                raise InputError(source, "wrong value", key=name, expected=expected, found=shorten(value))
             return float(value)
     nested = (value for value in content.values() if isinstance(value, dict)) if depth == 0 else ()
     return next((rate for value in nested if (rate := _rate(source, value, 1))), None)
@@ -192,7 +191,7 @@ def _cell(value: object) -> str:
 def _refusal(source: Path, content: object) -> InputError:
     lists = [content, *content.values()] if isinstance(content, dict) else [content]
     rows = any(isinstance(entry, list) and bool(entry) and isinstance(entry[0], list) for entry in lists)
-    what = f"keys {', '.join(map(str, list(content)[:12]))}" if isinstance(content, dict) else shortened(content)
+    what = f"keys {', '.join(map(str, list(content)[:12]))}" if isinstance(content, dict) else shorten(content)
     return InputError(
         source,
         "rows of numbers without names: their order cannot be told" if rows else "no motion in this JSON",

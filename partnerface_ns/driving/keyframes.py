@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.interpolate import PchipInterpolator
 
-from partnerface_ns.capture.record import MAX_NUMBER, Record
+from partnerface_ns.capture.json_object import MAX_NUMBER, JsonObject
 from partnerface_ns.common.errors import InputError
 from partnerface_ns.driving.blendshape_names import channel_names, find, spelled
 from partnerface_ns.driving.clock import read_clock
@@ -117,7 +117,7 @@ def keyframes_of_table(table: Table, own: Sequence[str]) -> Keyframes:
     return Keyframes(table.source, tuple(times.tolist()), keys, table.places, names)
 
 
-def keyframes_of_record(record: Record, own: Sequence[str]) -> Keyframes:
+def keyframes_of_record(record: JsonObject, own: Sequence[str]) -> Keyframes:
     """The keyframes in a JSON object with the key `keyframes`.
 
     Args:
@@ -127,7 +127,7 @@ def keyframes_of_record(record: Record, own: Sequence[str]) -> Keyframes:
     Raises:
         InputError: a value is no number, or a time is missing; names it.
     """
-    records = record.records("keyframes")
+    records = record.children("keyframes")
     times = tuple(entry.number(_TIME) for entry in records)
     names = dict.fromkeys(name for entry in records for name in entry.values if name != _TIME)
     keys = {

@@ -14,10 +14,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from partnerface_ns.capture.capture import Camera, Capture, Frame
-from partnerface_ns.capture.head_models import check_fits, named_head_model, resolve_head_model
+from partnerface_ns.capture.capture import Capture, Frame
+from partnerface_ns.capture.head_models import check_head_model, load_named_head_model, resolve_head_model
+from partnerface_ns.capture.json_object import JsonObject
 from partnerface_ns.capture.load import detect_format, load_capture
-from partnerface_ns.capture.record import Record
 from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.files import require_file
 from partnerface_ns.driving.fitted_directions import carried_directions
@@ -37,9 +37,11 @@ from partnerface_ns.driving.table import Table, decode, read_table
 from partnerface_ns.driving.takes import VIDEO_SUFFIXES, take_recording, take_sound
 from partnerface_ns.driving.tracks import Track, is_table_track, read_npz_track, read_table_track
 from partnerface_ns.flame.head_model import HeadModel
-from partnerface_ns.flame.neutral import measured_neutral
+from partnerface_ns.flame.joints import Joint
+from partnerface_ns.flame.neutral import measure_neutral
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
+from partnerface_ns.geometry.camera import Camera
 
 FPS = 25.0
 """Images a second where neither the source nor the user says it."""
@@ -56,7 +58,6 @@ _UNREAD = {
 }
 """What to do about files of other kinds, by suffix."""
 _MAX_TEXT_BYTES = 128 << 20
-_NECK = 1
 _AT_ONCE = 256
 """WarpFrames that are posed at once: each takes a whole head's vertices."""
 
@@ -134,7 +135,7 @@ def load_motion(
     require_file(source)
     if source.suffix.lower() in _UNREAD:
         raise _unreadable(source)
-    theirs = None if source_head_model is None else named_head_model(source_head_model)
+    theirs = None if source_head_model is None else load_named_head_model(source_head_model)
     with source.open("rb") as file:
         start = file.read(4)
     if start.startswith(b"PK"):
@@ -174,7 +175,9 @@ def _motion_of_folder(folder: Path, model: HeadModel, fps: float | None, source_
 def _motion_of_json(source: Path, text: str, model: HeadModel, fps: float | None) -> Motion:
     content = parse_json(source, text)
     if isinstance(content, dict) and "keyframes" in content:
-        return _motion_of_keyframes(keyframes_of_record(Record(source, content), model.expression_names), model, fps)
+        return _motion_of_keyframes(
+            keyframes_of_record(JsonObject(source, content), model.expression_names), model, fps
+        )
     table, stated = table_of_json(source, content)
     return _motion_of_table(table, model, fps, None, stated)
 
@@ -192,7 +195,7 @@ def _motion_of_table(
     recorded = read_recording(table, stated, fps)
     fps = fps or recorded.fps
     motion = motion_of_channels(sampled(recorded.times, recorded.channels, fps), fps, Rig(model), table.source)
-    return replace(motion, neutral=measured_neutral(motion.states, model), notes=recorded.notes)
+    return replace(motion, neutral=measure_neutral(motion.states, model), notes=recorded.notes)
 
 
 def _motion_of_keyframes(keyframes: Keyframes, model: HeadModel, fps: float | None) -> Motion:
@@ -252,7 +255,7 @@ def motion_of_capture(
     """
     theirs = _head_model_of(capture, model, source_head_model)
     person = ShapedHead.of(theirs, capture.identity, capture.static_offset)
-    neutral = measured_neutral(capture.track, theirs)
+    neutral = measure_neutral(capture.track, theirs)
     carried = carried_directions(theirs, model)
     same = theirs.fingerprint == model.fingerprint
     carry = lambda s: s if same else replace(s, expression=s.expression @ carried)  # noqa: E731
@@ -280,12 +283,12 @@ def tracked_at_its_times(motion: Motion, folder: Path, fps: float | None) -> Mot
     A frame that could not be tracked shows the nearest one that was. Other captures do not say their rate.
     """
     report = folder / TRACKING_NAME
-    record = Record.read(report) if report.is_file() else None
+    record = JsonObject.read(report) if report.is_file() else None
     if record is None or not record.has("frame_times"):
         rate = f"{motion.fps:.4g} moments a second, because the capture does not say its rate; --fps sets it"
         return motion if fps is not None else replace(motion, notes=(*motion.notes, rate))
     times = record.numbers("frame_times", len(record.values["frame_times"]))
-    tracked = nearest_tracked(len(times), [int(index) for index in record.record("left_out").values])
+    tracked = nearest_tracked(len(times), [int(index) for index in record.child("left_out").values])
     if len(np.unique(tracked)) != len(motion) or (np.diff(times) < 0).any():
         raise InputError(report, "is of another track than the folder holds", key="frame_times", found=len(times))
     rate = fps or rate_of(times[np.concatenate([[True], np.diff(times) > 1e-6])]) or FPS
@@ -303,7 +306,7 @@ def nearest_tracked(total: int, left_out: Sequence[int]) -> Int[np.ndarray, "fra
 
 def skull_of(head: ShapedHead, states: HeadState) -> Float[Tensor, "*batch 4 4"]:
     """The rigid transform of a person's skull, world from rest, float64; batch axes are () or (timesteps,)."""
-    pose = lambda s: head.pose(s).T_world_rest[..., _NECK, :, :].double()  # noqa: E731
+    pose = lambda s: head.pose(s).T_world_rest[..., Joint.NECK, :, :].double()  # noqa: E731
     if states.batch_shape == ():
         return pose(states)
     return torch.cat([pose(states[at : at + _AT_ONCE]) for at in range(0, len(states), _AT_ONCE)])
@@ -313,7 +316,7 @@ def _head_model_of(capture: Capture, model: HeadModel, given: Path | None) -> He
     """The avatar's head model if the capture may be of it, else the capture's own."""
     if given is None and capture.head_model.path is None:
         try:
-            check_fits(capture, model)
+            check_head_model(capture, model)
             return model
         except InputError:  # it is of another one, which its name may tell
             pass

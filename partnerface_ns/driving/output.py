@@ -7,7 +7,6 @@ an unfinished `NAME.mp4` lie in the hidden folder `.NAME.mp4.images` beside it.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import zipfile
@@ -20,7 +19,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from partnerface_ns.capture.record import Record
+from partnerface_ns.capture.json_object import JsonObject
+from partnerface_ns.common.atomic import atomic_write, write_text
 from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.files import require_writable
 from partnerface_ns.common.progress import progress
@@ -111,7 +111,6 @@ def _join(silent: Path, sound: Path | None, sound_start: float, path: Path) -> N
     """
     import imageio_ffmpeg
 
-    partial = path.with_name(f"{path.stem}.partial{path.suffix}")
     heard = ["-ss", f"{sound_start:.4f}", "-i", sound, "-map", "1:a:0?", "-c:a", "aac", "-shortest"]
     source = heard if sound is not None else []
     command = [
@@ -127,13 +126,10 @@ def _join(silent: Path, sound: Path | None, sound_start: float, path: Path) -> N
         "-c:v",
         "copy",
     ]
-    try:
+    with atomic_write(path) as partial:
         done = subprocess.run([*command, partial], capture_output=True, text=True)
         if done.returncode != 0:
             raise OSError(done.stderr.strip()[-300:])
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _draw_missing(
@@ -155,14 +151,14 @@ def _draw_missing(
 
 def _is_of(folder: Path, plan: str) -> bool:
     mark = folder / _MARK
-    return mark.is_file() and Record.read(mark).text("plan") == plan
+    return mark.is_file() and JsonObject.read(mark).text("plan") == plan
 
 
 def _claim(folder: Path, plan: str, fps: float) -> None:
     """Make the folder, or recognise it as a stopped one of the same plan."""
     mark = folder / _MARK
     if mark.is_file():
-        found = Record.read(mark).text("plan")
+        found = JsonObject.read(mark).text("plan")
         if found != plan:
             raise InputError(
                 mark, "the folder holds images of another avatar, motion or option", expected=plan, found=found
@@ -171,9 +167,7 @@ def _claim(folder: Path, plan: str, fps: float) -> None:
     if folder.exists() and any(folder.iterdir()):
         raise InputError(folder, "is in use", expected="a new or an empty folder, or a stopped one of the same")
     folder.mkdir(parents=True, exist_ok=True)
-    partial = mark.with_name(f"{_MARK}.partial")
-    partial.write_text(json.dumps({"plan": plan, "fps": fps}) + "\n", encoding="utf8")
-    os.replace(partial, mark)
+    write_text(mark, json.dumps({"plan": plan, "fps": fps}) + "\n")
 
 
 def _rgba(image: Shown, player: Player) -> UInt8[np.ndarray, "height width 4"]:
@@ -185,33 +179,21 @@ def _rgba(image: Shown, player: Player) -> UInt8[np.ndarray, "height width 4"]:
 
 
 def _save_png(path: Path, image: UInt8[np.ndarray, "height width channels"]) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    try:
+    with atomic_write(path) as partial:
         Image.fromarray(image).save(partial, format="PNG")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _write_npz(path: Path, player: Player, plan: Plan) -> None:
     """Colours and opacity of all moments, the head states and the rate; images go to the file one by one."""
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        with zipfile.ZipFile(partial, "w") as archive:
-            with (
-                archive.open("rgba.npy", "w", force_zip64=True) as stream,
-                closing(_rendered(player, plan)) as images,
-            ):
-                for index, image in enumerate(images):
-                    rgba = _rgba(image, player)
-                    if index == 0:
-                        header = {"descr": "|u1", "fortran_order": False, "shape": (len(plan), *rgba.shape)}
-                        np.lib.format.write_array_header_1_0(stream, header)
-                    stream.write(rgba.tobytes())
-            rest = {f.name: getattr(plan.states, f.name).numpy() for f in fields(HeadState)}
-            for name, array in (rest | {"fps": np.array(plan.fps)}).items():
-                with archive.open(f"{name}.npy", "w") as stream:
-                    np.lib.format.write_array(stream, array, allow_pickle=False)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with atomic_write(path) as partial, zipfile.ZipFile(partial, "w") as archive:
+        with archive.open("rgba.npy", "w", force_zip64=True) as stream, closing(_rendered(player, plan)) as images:
+            for index, image in enumerate(images):
+                rgba = _rgba(image, player)
+                if index == 0:
+                    header = {"descr": "|u1", "fortran_order": False, "shape": (len(plan), *rgba.shape)}
+                    np.lib.format.write_array_header_1_0(stream, header)
+                stream.write(rgba.tobytes())
+        rest = {f.name: getattr(plan.states, f.name).numpy() for f in fields(HeadState)}
+        for name, array in (rest | {"fps": np.array(plan.fps)}).items():
+            with archive.open(f"{name}.npy", "w") as stream:
+                np.lib.format.write_array(stream, array, allow_pickle=False)

@@ -14,7 +14,6 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from partnerface_ns.capture.capture import Camera
 from partnerface_ns.capture.images import load_image
 from partnerface_ns.common.errors import InputError
 from partnerface_ns.driving.motion import Motion, Skulls
@@ -30,9 +29,10 @@ from partnerface_ns.driving.retarget import (
     smoothed,
     with_skull,
 )
-from partnerface_ns.flame.neutral import middle_place
+from partnerface_ns.flame.neutral import central_frame
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
+from partnerface_ns.geometry.camera import Camera
 from partnerface_ns.rendering.figures import to_image
 
 View = Literal["captured", "fixed", "orbit"]
@@ -176,7 +176,7 @@ def _seen_from_first_camera(motion: Motion) -> Motion:
         return motion
     moves = np.stack([first @ np.linalg.inv(camera.T_world_camera) for camera in cameras])
     moving = torch.from_numpy(moves) @ skulls.moving
-    middle = middle_place(moving[:, :3, :3].float(), moving[:, :3, 3].float())
+    middle = central_frame(moving[:, :3, :3].float(), moving[:, :3, 3].float())
     return replace(motion, skulls=Skulls(moving, moving[middle]), cameras=(cameras[0],) * len(cameras))
 
 

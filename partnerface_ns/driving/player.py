@@ -6,7 +6,6 @@ Needs no nerfstudio and no capture: an avatar file holds all but the head model.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
@@ -19,7 +18,6 @@ from torch import Tensor
 from partnerface_ns.avatar.avatar import Avatar
 from partnerface_ns.avatar.file_format import AVATAR_NAME, AvatarInfo, load_avatar
 from partnerface_ns.baked.baked_avatar import BakedAvatar
-from partnerface_ns.capture.capture import Camera
 from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.threads import map_threaded
 from partnerface_ns.driving.motion import motion_of_channels
@@ -27,6 +25,7 @@ from partnerface_ns.driving.retarget import retargeted
 from partnerface_ns.driving.rig import Rig
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
+from partnerface_ns.geometry.camera import Camera
 from partnerface_ns.rendering.rays import rays_of_image
 
 _MOST_AT_ONCE = 8
@@ -177,13 +176,4 @@ def scaled_camera(camera: Camera, longest: int) -> Camera:
     """The same view in images whose longer side has so many pixels; sizes are rounded to even pixels."""
     scale = longest / max(camera.width, camera.height)
     width, height = (max(2, 2 * round(side * scale / 2)) for side in (camera.width, camera.height))
-    x, y = width / camera.width, height / camera.height
-    return replace(
-        camera,
-        fl_x=camera.fl_x * x,
-        fl_y=camera.fl_y * y,
-        cx=camera.cx * x,
-        cy=camera.cy * y,
-        width=width,
-        height=height,
-    )
+    return camera.resize(width, height)

@@ -25,16 +25,16 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from partnerface_ns.avatar.file_format import AvatarInfo
-from partnerface_ns.capture.capture import Camera
 from partnerface_ns.driving.motion import Motion, Skulls, skull_of
+from partnerface_ns.flame.joints import Joint
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
+from partnerface_ns.geometry.camera import Camera
 from partnerface_ns.geometry.rigid import invert_rigid, rotation_from_axis_angle
 
 _NAMED = 12
 """Channels that are named at most, besides the first."""
 Transfer = Literal["relative", "absolute"]
-_ROOT, _NECK = 0, 1
 _FACE = ("expression", "jaw", "eyes", "neck")
 """Fields that are kept near what training saw; the head may be anywhere."""
 _LEAST_MARGIN = {"expression": 0.25, "jaw": 0.08, "eyes": 0.05, "neck": 0.15}
@@ -132,7 +132,7 @@ def _skull_origin(head: ShapedHead, states: HeadState, R: Float[Tensor, "timeste
 
 def _joints(head: ShapedHead, states: HeadState) -> tuple[Tensor, Tensor]:
     """Places of root and neck joint in the rest frame, (timesteps, 3) float64; expression moves them a little."""
-    rows = head.model.joint_regressor[[_ROOT, _NECK]]
+    rows = head.model.joint_regressor[[Joint.ROOT, Joint.NECK]]
     moved = torch.einsum("jv,vae->jae", rows, head.model.expression_dirs)
     at = rows @ head.verts_rest + torch.einsum("jae,te->tja", moved, states.expression)
     return at[:, 0].double(), at[:, 1].double()

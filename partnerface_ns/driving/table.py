@@ -16,8 +16,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from partnerface_ns.common.errors import InputError
-from partnerface_ns.common.files import shortened
+from partnerface_ns.common.errors import InputError, shorten
 
 _SEPARATORS = ",;\t|"
 _COMMENTS = ("#", "//", "%")
@@ -73,7 +72,7 @@ class Table:
             return to_number(cell)
         except ValueError:
             key = f"{self.places[row]}, {self.names[index]}"
-            raise InputError(self.source, "wrong value", key=key, expected="a number", found=shortened(cell)) from None
+            raise InputError(self.source, "wrong value", key=key, expected="a number", found=shorten(cell)) from None
 
 
 def to_number(cell: str) -> float:
@@ -128,7 +127,7 @@ def read_table(source: Path, text: str) -> Table:
     try:
         found = list(_rows(lines, start, separator))
     except csv.Error as error:
-        raise InputError(source, "not a table that can be read", found=shortened(error)) from error
+        raise InputError(source, "not a table that can be read", found=shorten(error)) from error
     notes = []
     if found and lines[-1] and len(found[-1][1]) < len(names):
         notes.append(f"line {found[-1][0]} breaks off and is left out")

@@ -18,12 +18,12 @@ from jaxtyping import Float
 
 from partnerface_ns.capture.parameters import numbers
 from partnerface_ns.common.errors import InputError
-from partnerface_ns.common.files import npz_shapes, read_npz
+from partnerface_ns.common.npz_file import npz_shapes, read_npz
 from partnerface_ns.driving.fitted_directions import carried_directions
 from partnerface_ns.driving.grid import Times
 from partnerface_ns.driving.table import Table, decode, read_table
 from partnerface_ns.flame.head_model import HeadModel
-from partnerface_ns.flame.neutral import measured_neutral
+from partnerface_ns.flame.neutral import measure_neutral
 from partnerface_ns.flame.state import HeadState
 
 FIELDS = {"expression": None, "rotation": 3, "neck": 3, "jaw": 3, "eyes": 6, "translation": 3}
@@ -152,7 +152,7 @@ def _track(
         )
     order = list(range(count)) if names is None else [names.index(name) for name in own]
     states = _states(values, order)
-    rest = measured_neutral(states, theirs) if neutral is None else _states(neutral, order)[0]
+    rest = measure_neutral(states, theirs) if neutral is None else _states(neutral, order)[0]
     if names is None:
         notes += (f"the file names no head model: its {count} expressions are read as those of {theirs.name}",)
     if neutral is None:

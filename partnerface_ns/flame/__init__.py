@@ -1,4 +1,4 @@
 """The head model: checked arrays, safe loading, posing, regions and the built-in open head.
 
-Head states live here as well. It may import `common` and `geometry`.
+Head states are here as well. The package may import `common` and `geometry`.
 """

@@ -1,8 +1,8 @@
-"""The head model as an asset: FLAME's arrays, checked once on loading and then trusted.
+"""The head model: FLAME's arrays, checked once when they are loaded.
 
-Any model in FLAME's structure works: five joints (global, neck, jaw, left eye, right eye), identity and
-expression directions, pose correctives and linear blend skinning. Lengths are metres; the rest frame has x to
-the subject's left, y up, z out of the face. The arrays are never written into a checkpoint or an export.
+Any model with FLAME's structure works: five joints (global, neck, jaw, left eye, right eye), identity and
+expression directions, pose correctives and linear blend skinning. Lengths are metres. The rest frame has x to the
+subject's left, y up, z out of the face. The arrays are never written into a checkpoint or an export.
 Source: Li et al., "Learning a model of facial shape and expression from 4D scans", 2017.
 """
 
@@ -19,24 +19,23 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from partnerface_ns.common.errors import InputError
-from partnerface_ns.common.files import read_npz, require_sane
+from partnerface_ns.common.npz_file import read_npz, require_bounded
+from partnerface_ns.flame.joints import JOINT_NAMES, JOINT_PARENTS, Joint
 from partnerface_ns.flame.pickle_file import MAX_BYTES, read_flame_pickle
 from partnerface_ns.flame.regions import REGION_NAMES, derive_regions
 
-JOINT_NAMES = ("global", "neck", "jaw", "eye_left", "eye_right")
-JOINT_PARENTS = (-1, 0, 1, 1, 1)
 NUM_FLAME_IDENTITY = 300
-"""FLAME keeps identity in the first 300 of its 400 shape directions; expression follows."""
+"""The first 300 of FLAME's 400 shape directions are identity, the others expression."""
 _SIZE = (0.05, 5.0)
-"""Largest extent of a head, with shoulders or without, in metres."""
+"""Range of a head's largest extent in metres, with or without shoulders."""
 _REGRESSOR_TOLERANCE = 0.01
 _MAX_NUMBER = 2.0**32
-"""No length, weight or index of a head model is larger; the root's missing parent is one less."""
+"""Bound for all lengths, weights and indices. FLAME stores 2**32 - 1 as the parent of the root."""
 
 
 @dataclass(frozen=True)
 class HeadModel:
-    """A head model in FLAME's structure."""
+    """A head model with FLAME's structure."""
 
     name: str
     template: Float[Tensor, "verts 3"]
@@ -44,7 +43,7 @@ class HeadModel:
     identity_dirs: Float[Tensor, "verts 3 identity"]
     expression_dirs: Float[Tensor, "verts 3 expr"]
     pose_dirs: Float[Tensor, "correctives verts3"]
-    """Correctives of (R - I) of the four joints below the root, 36 rows, flattened over verts and xyz."""
+    """Vertex offsets per entry of (R - I) of the four joints below the root, flattened over verts and xyz; 36 rows."""
     joint_regressor: Float[Tensor, "joints verts"]
     skinning_weights: Float[Tensor, "verts joints"]
     expression_names: tuple[str, ...]
@@ -65,7 +64,7 @@ class HeadModel:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of the arrays that give coefficients their meaning; equal for equal models, whatever the file."""
+        """A hash of template and directions. It depends on what coefficients mean, not on the file of the model."""
         digest = hashlib.sha256()
         for array in (self.template, self.identity_dirs, self.expression_dirs):
             digest.update(np.ascontiguousarray(array.cpu().numpy().astype(np.float16)).tobytes())
@@ -85,77 +84,97 @@ class HeadModel:
 def load_head_model(path: Path) -> HeadModel:
     """Read a head model from an `.npz` with FLAME's keys, or from FLAME's own pickle.
 
-    Besides FLAME's own keys (v_template, f, shapedirs, posedirs, J_regressor, kintree_table, weights) these are
-    used where present: `n_id` (how many of shapedirs are identity), `expr_names`, `mask_<region>` (uint8, 0 to
-    255) and `name`.
+    FLAME's keys are v_template, f, shapedirs, posedirs, J_regressor, kintree_table and weights. Optional keys are
+    `n_id` (the number of shapedirs that are identity), `expr_names`, `mask_<region>` (uint8, 0 to 255) and `name`.
 
     Raises:
-        InputError: the file is not such a model; names the key, what was expected and what was found.
+        InputError: the file is not such a model. Names key, expected and found value.
     """
     return head_model_from_arrays(load_head_arrays(Path(path)), path)
 
 
 def load_head_arrays(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of a head model file, not checked yet.
+    """All arrays of a head model file, not yet checked.
 
     Raises:
-        InputError: there is no such file, or it cannot be read safely.
+        InputError: the file does not exist or cannot be read safely.
     """
     if path.suffix == ".npz":
         return read_npz(path, max_bytes=MAX_BYTES)
     if path.suffix in (".pkl", ".pickle"):
         return read_flame_pickle(path)
-    raise InputError(path, "not a head model that can be read", expected="an .npz or .pkl file", found=path.suffix)
+    raise InputError(path, "not a readable head model", expected="an .npz or .pkl file", found=path.suffix)
 
 
 def head_model_from_arrays(arrays: dict[str, np.ndarray], path: Path) -> HeadModel:
-    """Check the arrays of a head model, keys as in `load_head_model`, and make the model of them.
+    """Check the arrays of a head model and build it. The keys are those of `load_head_model`.
 
     Raises:
-        InputError: they are not a head model's; names `path`, the key, what was expected and what was found.
+        InputError: an array is missing or wrong. Names `path`, key, expected and found value.
     """
-    template = _array(arrays, path, "v_template", (None, 3))
+    template = _template(arrays, path)
     num_verts = template.shape[0]
-    if num_verts == 0 or not _SIZE[0] < np.ptp(template, axis=0).max() < _SIZE[1]:
-        raise InputError(path, "not a head in metres", key="v_template", expected="{} to {} m".format(*_SIZE))
-    faces = _faces(arrays, path, num_verts)
+    faces, weights = _faces(arrays, path, num_verts), _weights(arrays, path, num_verts)
     shape_dirs = _array(arrays, path, "shapedirs", (num_verts, 3, None))
-    weights = _weights(arrays, path, num_verts)
-    num_identity = float(_array(arrays, path, "n_id", ())) if "n_id" in arrays else NUM_FLAME_IDENTITY
-    num_shape = shape_dirs.shape[-1]
-    if not 0 < num_identity < num_shape or num_identity != int(num_identity):
-        raise InputError(
-            path, "identity and expression cannot be told apart", key="n_id", expected=f"1 to {num_shape - 1}"
-        )
-    num_identity = int(num_identity)
-    num_expr = num_shape - num_identity
+    num_identity = _num_identity(arrays, path, shape_dirs.shape[-1])
     _check_tree(arrays, path)
-    names = _texts(arrays, path, "expr_names") if "expr_names" in arrays else [f"expr_{i:02d}" for i in range(num_expr)]
-    if len(names) != num_expr:
-        raise InputError(path, "one name an expression", key="expr_names", expected=num_expr, found=len(names))
-    regressor = _array(arrays, path, "J_regressor", (len(JOINT_NAMES), num_verts))
-    if np.abs(regressor.sum(-1) - 1).max() > _REGRESSOR_TOLERANCE:
-        raise InputError(path, "joints are no means of vertices", key="J_regressor", expected="rows that sum to 1")
     num_correctives = 9 * (len(JOINT_NAMES) - 1)
     pose_dirs = _array(arrays, path, "posedirs", (num_verts, 3, num_correctives))
     masks = {name: _mask(arrays, path, f"mask_{name}", num_verts) for name in REGION_NAMES if f"mask_{name}" in arrays}
-    to_tensor = lambda a: torch.from_numpy(np.ascontiguousarray(a, dtype=np.float32))  # noqa: E731
     return HeadModel(
         name=_texts(arrays, path, "name")[0] if "name" in arrays else path.stem,
-        template=to_tensor(template),
+        template=_tensor(template),
         faces=torch.from_numpy(faces),
-        identity_dirs=to_tensor(shape_dirs[..., :num_identity]),
-        expression_dirs=to_tensor(shape_dirs[..., num_identity:]),
-        pose_dirs=to_tensor(pose_dirs.reshape(-1, num_correctives).T),
-        joint_regressor=to_tensor(regressor),
-        skinning_weights=to_tensor(weights / weights.sum(-1, keepdims=True)),
-        expression_names=tuple(names),
-        regions={k: to_tensor(v) for k, v in derive_regions(template, faces, weights, masks).items()},
+        identity_dirs=_tensor(shape_dirs[..., :num_identity]),
+        expression_dirs=_tensor(shape_dirs[..., num_identity:]),
+        pose_dirs=_tensor(pose_dirs.reshape(-1, num_correctives).T),
+        joint_regressor=_tensor(_regressor(arrays, path, num_verts)),
+        skinning_weights=_tensor(weights / weights.sum(-1, keepdims=True)),
+        expression_names=_expression_names(arrays, path, shape_dirs.shape[-1] - num_identity),
+        regions={name: _tensor(mask) for name, mask in derive_regions(template, faces, weights, masks).items()},
     )
 
 
+def _tensor(array: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+
+
+def _template(arrays: dict[str, np.ndarray], path: Path) -> np.ndarray:
+    template = _array(arrays, path, "v_template", (None, 3))
+    if len(template) == 0 or not _SIZE[0] < np.ptp(template, axis=0).max() < _SIZE[1]:
+        raise InputError(path, "not a head in metres", key="v_template", expected="{} to {} m".format(*_SIZE))
+    return template
+
+
+def _num_identity(arrays: dict[str, np.ndarray], path: Path, num_shape: int) -> int:
+    """Number of shape directions that are identity."""
+    num_identity = float(_array(arrays, path, "n_id", ())) if "n_id" in arrays else NUM_FLAME_IDENTITY
+    if not 0 < num_identity < num_shape or num_identity != int(num_identity):
+        raise InputError(
+            path, "the number of identity directions is wrong", key="n_id", expected=f"1 to {num_shape - 1}"
+        )
+    return int(num_identity)
+
+
+def _expression_names(arrays: dict[str, np.ndarray], path: Path, num_expr: int) -> tuple[str, ...]:
+    if "expr_names" not in arrays:
+        return tuple(f"expr_{i:02d}" for i in range(num_expr))
+    names = _texts(arrays, path, "expr_names")
+    if len(names) != num_expr:
+        raise InputError(path, "each expression needs one name", key="expr_names", expected=num_expr, found=len(names))
+    return tuple(names)
+
+
+def _regressor(arrays: dict[str, np.ndarray], path: Path, num_verts: int) -> np.ndarray:
+    regressor = _array(arrays, path, "J_regressor", (len(JOINT_NAMES), num_verts))
+    if np.abs(regressor.sum(-1) - 1).max() > _REGRESSOR_TOLERANCE:
+        problem = "joints are not weighted means of vertices"
+        raise InputError(path, problem, key="J_regressor", expected="rows that sum to 1")
+    return regressor
+
+
 def _array(arrays: dict[str, np.ndarray], path: Path, key: str, shape: tuple[int | None, ...]) -> np.ndarray:
-    """One checked array in float32 (None in `shape` stands for any size)."""
+    """One checked array in float32. None in `shape` means any size."""
     if key not in arrays:
         raise InputError(path, "a key is missing", key=key, found=f"keys {', '.join(sorted(arrays))}")
     array = arrays[key]
@@ -164,7 +183,7 @@ def _array(arrays: dict[str, np.ndarray], path: Path, key: str, shape: tuple[int
         raise InputError(path, "wrong shape", key=key, expected=wanted, found=array.shape)
     if array.dtype.kind not in "fiu":
         raise InputError(path, "not a number array", key=key, found=array.dtype)
-    require_sane(array, _MAX_NUMBER, path, key)
+    require_bounded(array, _MAX_NUMBER, path, key)
     return array.astype(np.float32)
 
 
@@ -172,16 +191,16 @@ def _faces(arrays: dict[str, np.ndarray], path: Path, num_verts: int) -> np.ndar
     given = _array(arrays, path, "f", (None, 3))
     faces = given.astype(np.int64)
     if faces.size == 0 or faces.min() < 0 or faces.max() >= num_verts or (faces != given).any():
-        raise InputError(path, "faces point outside the vertices", key="f", expected=f"0 to {num_verts - 1}")
+        raise InputError(path, "faces have invalid vertex indices", key="f", expected=f"0 to {num_verts - 1}")
     return faces
 
 
 def _weights(arrays: dict[str, np.ndarray], path: Path, num_verts: int) -> np.ndarray:
     weights = _array(arrays, path, "weights", (num_verts, len(JOINT_NAMES)))
     if (weights < 0).any() or (weights.sum(-1) <= 0).any():
-        raise InputError(path, "skinning weights are shares of a positive sum", key="weights")
-    if (weights[:, 0] > 0.5 * weights.sum(-1)).all():
-        raise InputError(path, "nothing follows the joints of the head", key="weights")
+        raise InputError(path, "skinning weights must be positive or zero, not all zero", key="weights")
+    if (weights[:, Joint.ROOT] > 0.5 * weights.sum(-1)).all():
+        raise InputError(path, "no vertex follows the joints of the head", key="weights")
     return weights
 
 
@@ -193,7 +212,7 @@ def _mask(arrays: dict[str, np.ndarray], path: Path, key: str, num_verts: int) -
 
 
 def _texts(arrays: dict[str, np.ndarray], path: Path, key: str) -> list[str]:
-    """A text, or a list of them, fit to be shown."""
+    """A list of printable texts; a single text counts as a list of one."""
     texts = arrays[key].reshape(-1).tolist() if arrays[key].ndim < 2 else []
     if not texts or not all(isinstance(text, str) and text.isprintable() and 0 < len(text) <= 200 for text in texts):
         raise InputError(path, "not a text", key=key, expected="names of 1 to 200 printable characters")
@@ -201,7 +220,7 @@ def _texts(arrays: dict[str, np.ndarray], path: Path, key: str) -> list[str]:
 
 
 def _check_tree(arrays: dict[str, np.ndarray], path: Path) -> None:
-    """The joint tree must be FLAME's; real files store 2**32 - 1 for the root's missing parent."""
+    """Check that the joint tree is FLAME's. The parent of the root is ignored; real files store 2**32 - 1."""
     tree = _array(arrays, path, "kintree_table", (2, len(JOINT_NAMES)))
     if tuple(int(p) for p in tree[0][1:]) != JOINT_PARENTS[1:]:
         raise InputError(path, "not FLAME's joints", key="kintree_table", expected=JOINT_PARENTS, found=tree[0])

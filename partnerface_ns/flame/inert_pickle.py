@@ -1,8 +1,8 @@
-"""Pickles read without running anything that is in them.
+"""Safe unpickling: an allow-list unpickler that never runs code from the file.
 
-A pickle names functions and classes and calls them. Here the few names that a file needs stand for inert records of
-what was pickled, and every other name is refused before anything is made of it. What pickles can do besides (make
-objects in other ways, change what was named, keys that take forever to hash, sizes that are not there) is refused too.
+A pickle names functions and classes and calls them. This unpickler maps a few allowed names to inert placeholder
+objects, which only store their arguments and state, and refuses every other name. It also refuses unusual opcodes,
+changes to named objects, dictionary keys that are slow to hash, and declared sizes larger than the file.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 
-class Record:
-    """Something that was pickled: what it was called with, and its state. It does nothing."""
+class PickledObject:
+    """Placeholder for a pickled object: its constructor arguments and its state."""
 
     __slots__ = ("arguments", "state")
 
@@ -25,81 +25,81 @@ class Record:
         self.state = state
 
 
-class EmptyArray(Record):
-    """numpy's array before its state; that of a real one holds no element yet."""
+class EmptyArray(PickledObject):
+    """A numpy array as `_reconstruct` creates it: empty, with its content in the state."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         if len(arguments) != 3 or not isinstance(arguments[0], _Name) or arguments[1] != (0,):
-            raise pickle.UnpicklingError("an array that is not made as numpy makes one")
+            raise pickle.UnpicklingError("an array with unexpected constructor arguments")
 
 
-class BufferArray(Record):
-    """numpy's array of protocol 5: bytes, type, shape, order."""
+class BufferArray(PickledObject):
+    """A numpy array of pickle protocol 5: bytes, dtype, shape, order."""
 
 
-class Dtype(Record):
-    """numpy's type of elements, which has no parts."""
+class Dtype(PickledObject):
+    """A numpy dtype without fields or subarrays."""
 
     def build(self, state: Any) -> None:
         if not isinstance(state, tuple) or len(state) < 5 or state[1] not in ("<", ">", "|", "="):
-            raise pickle.UnpicklingError("a type that is not numpy's")
+            raise pickle.UnpicklingError("not a dtype of numpy")
         if state[2:5] != (None, None, None):
-            raise pickle.UnpicklingError("a type that has parts")
+            raise pickle.UnpicklingError("a dtype with fields")
         self.state = state
 
 
 class NumberDtype(Dtype):
-    """numpy's type of numbers."""
+    """A numeric numpy dtype."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         if not arguments or arguments[0] not in NUMBER_DTYPES:
-            raise pickle.UnpicklingError("a type that is not a number's")
+            raise pickle.UnpicklingError("not a numeric dtype")
 
 
-class Scalar(Record):
-    """A single number of numpy's."""
+class Scalar(PickledObject):
+    """A numpy scalar."""
 
 
-class EncodedBytes(Record):
-    """Bytes that protocols below 3 write as text."""
+class EncodedBytes(PickledObject):
+    """Bytes that pickle protocols below 3 store as text."""
 
 
-class Chumpy(Record):
-    """An array of chumpy's, with the numbers in its state."""
+class Chumpy(PickledObject):
+    """A chumpy array with its numbers in the state."""
 
 
-class SparseColumns(Record):
-    """scipy's sparse matrix of columns."""
+class SparseColumns(PickledObject):
+    """A sparse matrix of scipy in CSC format."""
 
 
-class Set(Record):
-    """A set, whose members do not matter here."""
+class Set(PickledObject):
+    """A set; nothing reads its members."""
 
 
-class Type(Record):
-    """A class that is an argument only."""
+class Type(PickledObject):
+    """A class that appears only as an argument."""
 
 
-Names = Mapping[tuple[str, str], type[Record]]
-"""What a name, as module and name in it, stands for."""
+Names = Mapping[tuple[str, str], type[PickledObject]]
+"""Allowed names, as (module, name), and their placeholder classes."""
 NUMBER_DTYPES = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1")
 NUMPY_NAMES: Names = {
     ("numpy", "ndarray"): Type,
     ("numpy", "dtype"): NumberDtype,
     ("_codecs", "encode"): EncodedBytes,
     **{
-        (f"numpy.{core}.{module}", name): record
+        (f"numpy.{core}.{module}", name): placeholder
         for core in ("core", "_core")
-        for module, name, record in (
+        for module, name, placeholder in (
             ("multiarray", "_reconstruct", EmptyArray),
             ("multiarray", "scalar", Scalar),
             ("numeric", "_frombuffer", BufferArray),
         )
     },
 }
-"""Arrays of numbers."""
+"""Names that numeric arrays need."""
 FLAME_NAMES: Names = {
     **NUMPY_NAMES,
     ("numpy", "dtype"): Dtype,
@@ -109,36 +109,38 @@ FLAME_NAMES: Names = {
     **{(module, "set"): Set for module in ("__builtin__", "builtins")},
     **{(module, "object"): Type for module in ("__builtin__", "builtins")},
 }
-"""What FLAME files hold, with sets and arrays that are of no interest."""
-_MAKERS = (("copy_reg", "_reconstructor"), ("copyreg", "_reconstructor"))
-"""How protocols 0 and 1 make an object of the class that is their first argument."""
+"""Names that FLAME files need, including sets and arrays that are not used."""
+_RECONSTRUCTORS = (("copy_reg", "_reconstructor"), ("copyreg", "_reconstructor"))
+"""Functions of protocols 0 and 1 that create an object of the class in their first argument."""
 
 
 class _Name:
-    """A name out of the pickle that stands for a record; immutable, and no class or function itself."""
+    """An allowed name in the pickle. It is immutable and is itself neither class nor function."""
 
-    __slots__ = ("_record",)
+    __slots__ = ("_placeholder",)
+    _placeholder: type[PickledObject] | None
 
-    def __init__(self, record: type[Record] | None) -> None:
-        object.__setattr__(self, "_record", record)
+    def __init__(self, placeholder: type[PickledObject] | None) -> None:
+        object.__setattr__(self, "_placeholder", placeholder)
 
     def __setattr__(self, name: str, value: object) -> None:
         raise pickle.UnpicklingError("a name cannot be changed")
 
-    def make(self, arguments: object) -> Record:
+    def call(self, arguments: object) -> PickledObject:
+        """The placeholder for the result of calling the named class or function."""
         if not isinstance(arguments, tuple):
             raise pickle.UnpicklingError("arguments that are not a tuple")
-        if self._record is not None:
-            return self._record(*arguments)
-        if not arguments or not isinstance(arguments[0], _Name) or arguments[0]._record is None:
-            raise pickle.UnpicklingError("an object of no class")
-        return arguments[0].make(())
+        if self._placeholder is not None:
+            return self._placeholder(*arguments)
+        if not arguments or not isinstance(arguments[0], _Name) or arguments[0]._placeholder is None:
+            raise pickle.UnpicklingError("an object without a class")
+        return arguments[0].call(())
 
 
 class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined]
-    """The interpreter's own in Python, with every way to make or change an object replaced.
+    """Python's own pure-Python unpickler with all opcodes replaced that create or change objects.
 
-    The one in C is not used: it reserves as much memory as a file tells it to.
+    The C version is not used because it allocates as much memory as the file declares.
     """
 
     dispatch: ClassVar[dict[int, Callable[[Any], None]]] = dict(pickle._Unpickler.dispatch)  # type: ignore[attr-defined]
@@ -148,7 +150,7 @@ class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined]
         self._names = names
 
     def find_class(self, module: str, name: str) -> _Name:
-        if (module, name) in _MAKERS:
+        if (module, name) in _RECONSTRUCTORS:
             return _Name(None)
         if (module, name) not in self._names:
             raise pickle.UnpicklingError(f"it names {module}.{name}")
@@ -156,23 +158,23 @@ class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined]
 
     def _reduce(self) -> None:
         arguments, function = self.stack.pop(), self.stack.pop()
-        self.append(_require(function, _Name).make(arguments))
+        self.append(_require(function, _Name).call(arguments))
 
     def _build(self) -> None:
         state = self.stack.pop()
-        _require(self.stack[-1], Record).build(state)
+        _require(self.stack[-1], PickledObject).build(state)
 
     def _dict(self) -> None:
         items = self.pop_mark()
-        self.append(_keyed(items))
+        self.append(_make_dict(items))
 
     def _set_item(self) -> None:
         value, key = self.stack.pop(), self.stack.pop()
-        _require(self.stack[-1], dict).update(_keyed([key, value]))
+        _require(self.stack[-1], dict).update(_make_dict([key, value]))
 
     def _set_items(self) -> None:
         items = self.pop_mark()
-        _require(self.stack[-1], dict).update(_keyed(items))
+        _require(self.stack[-1], dict).update(_make_dict(items))
 
     def _append_item(self) -> None:
         value = self.stack.pop()
@@ -194,11 +196,11 @@ class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined]
         self.append(Set(*items))
 
     def _byte_array(self) -> None:
-        # As bytes: the interpreter's own reserves as much memory as the file says.
+        # Read as bytes, because Python's own opcode allocates as much memory as the file declares.
         self.append(self.read(int.from_bytes(self.read(8), "little")))
 
     def _refuse(self) -> None:
-        raise pickle.UnpicklingError("it makes objects in an unusual way")
+        raise pickle.UnpicklingError("it creates objects in an unusual way")
 
 
 _OPCODES = {
@@ -220,23 +222,23 @@ _Unpickler.dispatch.update(
 )
 
 
-def read_inert(content: bytes, names: Names) -> Any:
-    """What a pickle holds: numbers, text, lists, tuples, dictionaries and records.
+def load_inert(content: bytes, names: Names) -> Any:
+    """The content of a pickle: numbers, text, lists, tuples, dictionaries and `PickledObject`.
 
     Args:
-        content: the pickle.
-        names: what may be named in it.
+        content: bytes of the pickle.
+        names: names that the pickle may use.
 
     Raises:
-        Exception: of any kind, where it is broken or was refused; `pickle.UnpicklingError` says what it named.
+        Exception: of any kind if the pickle is broken or refused. `pickle.UnpicklingError` gives the refused name.
     """
     return _Unpickler(content, names).load()
 
 
-def _keyed(items: list) -> dict:
-    """A dictionary; only keys that hash at once, since nested ones can take forever."""
+def _make_dict(items: list) -> dict:
+    """A dictionary. Keys must be plain, because nested keys can take forever to hash."""
     keys, values = items[::2], items[1::2]
-    if len(keys) != len(values) or not all(isinstance(key, (str, bytes, int, float, Record)) for key in keys):
+    if len(keys) != len(values) or not all(isinstance(key, (str, bytes, int, float, PickledObject)) for key in keys):
         raise pickle.UnpicklingError("a dictionary with keys that are not plain")
     return dict(zip(keys, values, strict=True))
 

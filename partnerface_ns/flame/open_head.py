@@ -1,8 +1,8 @@
-"""The open head: a head model in FLAME's structure that ships with the package and needs no licence (CC0).
+"""The open head: a head model with FLAME's structure that ships with the package (CC0).
 
-Its file is compact: displacement directions are rounded to a fixed step, stored as differences between neighbouring
-vertices and compressed. `scripts/build_open_head.py` makes it; OPEN_HEAD_LICENSE.txt names the sources. Expression
-coefficients are shares of a named face unit, 0 at rest and 1 in full; identity coefficients have unit variance.
+Its file is compact: displacement directions are rounded to a fixed step, stored as differences between consecutive
+vertices and compressed. `scripts/build_open_head.py` builds it; OPEN_HEAD_LICENSE.txt names the sources. An expression
+coefficient is 0 at rest and 1 at the full named face unit. Identity coefficients have unit variance.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ import numpy as np
 from partnerface_ns.flame.head_model import HeadModel, head_model_from_arrays
 
 OPEN_HEAD_NAME = "open-head"
-"""What a user types in the place of a head model's file."""
+"""Option value that selects the open head instead of a file."""
 OPEN_HEAD_FILE = Path(__file__).parent / "open_head.npz"
 OPEN_HEAD_PARTS = ("skin", "teeth_upper", "teeth_lower", "tongue", "eye_left", "eye_right")
-"""The pieces of the surface, in the order of `open_head_parts`."""
+"""Names of the surface's parts; `open_head_parts` indexes them."""
 
 _STEP = 8e-6
-"""Metres between two stored values of a displacement: errors stay under 4 micrometres, the range is 26 cm."""
+"""Quantisation step of displacements in metres. Errors stay under 4 micrometres; the range is 26 cm."""
 _WEIGHT_STEP = 1.0 / 65535
 _DIRECTIONS = ("shapedirs", "posedirs")
 
 
 @lru_cache(maxsize=1)
 def load_open_head() -> HeadModel:
-    """The open head, read once a process; do not change its arrays."""
+    """The open head. It is cached, so callers must not change its arrays."""
     return head_model_from_arrays(unpack(_read()), OPEN_HEAD_FILE)
 
 
 def open_head_parts() -> np.ndarray:
-    """For each vertex of the open head its index into `OPEN_HEAD_PARTS`, uint8 (verts,)."""
+    """Index into `OPEN_HEAD_PARTS` for each vertex of the open head, uint8 (verts,)."""
     return _read()["part"]
 
 
@@ -43,17 +43,17 @@ def _read() -> dict[str, np.ndarray]:
 
 
 def pack(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Arrays with FLAME's keys in the compact form; all other keys are kept as they are.
+    """Convert arrays with FLAME's keys to the compact form; all other keys stay unchanged.
 
     Raises:
-        ValueError: a displacement is too large for the step.
+        ValueError: a displacement is too large for the quantisation step.
     """
     packed = dict(arrays)
     for key in _DIRECTIONS:
         steps = np.rint(np.moveaxis(arrays[key], -1, 0) / _STEP)
         if np.abs(steps).max() > np.iinfo(np.int16).max:
             raise ValueError(f"{key} holds a displacement of {np.abs(arrays[key]).max():.3f} m")
-        # Differences may wrap around; so does the sum that undoes them.
+        # Differences may wrap around; the cumulative sum in `unpack` wraps back.
         packed[key] = np.diff(steps.astype(np.int16), axis=1, prepend=np.int16(0))
     packed["weights"] = np.rint(arrays["weights"] / _WEIGHT_STEP).astype(np.uint16)
     joints, verts = np.nonzero(arrays["J_regressor"])
@@ -63,7 +63,7 @@ def pack(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def unpack(packed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The arrays with FLAME's keys again, float32."""
+    """Convert the compact form back to arrays with FLAME's keys, float32."""
     arrays = {key: value for key, value in packed.items() if key != "J_regressor_index"}
     for key in _DIRECTIONS:
         steps = np.cumsum(packed[key], axis=1, dtype=np.int16)

@@ -1,7 +1,7 @@
-"""FLAME's own pickles as plain arrays: of Python 2 and 3, with or without chumpy, whatever version of scipy wrote them.
+"""Reading FLAME's own pickle files as plain arrays.
 
-Nothing in the file is run (see `inert_pickle.py`); arrays are made here from their bytes, type and shape, which must
-agree.
+Files of Python 2 and 3 are read, with or without chumpy, from any version of scipy. No code in the file runs (see
+`inert_pickle.py`). Arrays are rebuilt here from their bytes, dtype and shape, which must agree.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from partnerface_ns.common.errors import InputError
-from partnerface_ns.common.files import require_file, shortened
+from partnerface_ns.common.errors import InputError, shorten
+from partnerface_ns.common.files import require_file
 from partnerface_ns.flame.inert_pickle import (
     FLAME_NAMES,
     NUMBER_DTYPES,
@@ -23,33 +23,33 @@ from partnerface_ns.flame.inert_pickle import (
     Dtype,
     EmptyArray,
     EncodedBytes,
-    Record,
+    PickledObject,
     SparseColumns,
-    read_inert,
+    load_inert,
 )
 
 MAX_BYTES = 192 << 20
-"""Largest head model file, and the largest sum of its arrays: several times what FLAME's have."""
+"""Largest head model file, and largest sum of its arrays: several times the size of FLAME."""
 ARRAY_KEYS = ("v_template", "f", "shapedirs", "posedirs", "J_regressor", "kintree_table", "weights")
-"""What of a FLAME file makes the head model."""
+"""Keys of a FLAME file that the head model needs."""
 FLAME_VERSIONS = ("FLAME 2020", "FLAME 2023", "FLAME 2023 Open")
-"""Names of models of one topology whose coefficients mean different shapes."""
+"""Models with the same topology whose coefficients mean different shapes."""
 OPEN_KEY = "supr_expression_metadata"
 """A key that only FLAME 2023 Open has."""
 _MAX_DENSE = 10_000_000
 
 
 def read_flame_pickle(path: Path) -> dict[str, np.ndarray]:
-    """The head model's arrays out of a FLAME pickle, with its `name` (which FLAME it is, as far as can be told).
+    """Arrays of the head model in a FLAME pickle, and its `name`: the FLAME version, if it can be recognised.
 
     Raises:
-        InputError: missing, broken, or naming anything that a FLAME file does not need.
+        InputError: missing, broken, or it uses a name that FLAME files do not need.
     """
     require_file(path, max_bytes=MAX_BYTES)
     try:
-        content = read_inert(path.read_bytes(), FLAME_NAMES)
+        content = load_inert(path.read_bytes(), FLAME_NAMES)
     except Exception as error:  # refused, or broken
-        raise InputError(path, "refused: not a FLAME pickle that can be read", found=shortened(error)) from error
+        raise InputError(path, "refused: not a readable FLAME pickle", found=shorten(error)) from error
     if not isinstance(content, dict):
         raise InputError(path, "not a FLAME pickle", expected="a dictionary", found=type(content).__name__)
     arrays = {key: _array(content[key], path, key) for key in ARRAY_KEYS if key in content}
@@ -57,7 +57,7 @@ def read_flame_pickle(path: Path) -> dict[str, np.ndarray]:
 
 
 def flame_version(content: Mapping[Any, object], path: Path) -> str:
-    """Which FLAME a file is: by what only one of them has, else by the file's name as it was given out."""
+    """The FLAME version of a file: by a key that only one version has, else by the official file name."""
     stem = path.stem.lower()
     if OPEN_KEY in content or stem.startswith("flame2023_open"):
         return "FLAME 2023 Open"
@@ -71,12 +71,12 @@ def flame_version(content: Mapping[Any, object], path: Path) -> str:
 def _array(value: object, path: Path, key: str) -> np.ndarray:
     try:
         return _dense(value)
-    except Exception as error:  # the records hold whatever the file says
-        raise InputError(path, "not an array of numbers", key=key, found=shortened(error)) from error
+    except Exception as error:  # the file can contain anything
+        raise InputError(path, "not an array of numbers", key=key, found=shorten(error)) from error
 
 
 def _dense(value: object) -> np.ndarray:
-    """Numbers out of a record; any exception where it holds something else."""
+    """The numbers of a pickled array. Raises any exception if it is not one."""
     if isinstance(value, Chumpy):
         value = _attributes(value)["x"]
     if isinstance(value, SparseColumns):
@@ -96,9 +96,9 @@ def _from_bytes(raw: object, dtype: object, shape: object, order: object) -> np.
     if isinstance(raw, str):  # Python 2, and protocols below 3, write bytes as text
         raw = raw.encode("latin1")
     if not isinstance(raw, bytes) or order not in ("C", "F"):
-        raise ValueError("it has no bytes")
+        raise ValueError("it contains no bytes")
     if not isinstance(shape, tuple) or not all(isinstance(size, int) and size >= 0 for size in shape):
-        raise ValueError("it has no shape")
+        raise ValueError("it has no valid shape")
     kind = _plain_dtype(dtype)
     if math.prod(shape) * kind.itemsize != len(raw):
         raise ValueError(f"shape {shape} does not fit {len(raw)} bytes")
@@ -107,30 +107,30 @@ def _from_bytes(raw: object, dtype: object, shape: object, order: object) -> np.
 
 def _plain_dtype(dtype: object) -> np.dtype:
     if not isinstance(dtype, Dtype) or dtype.arguments[0] not in NUMBER_DTYPES:
-        raise ValueError("its type is not a number's")
+        raise ValueError("its dtype is not numeric")
     order = dtype.state[1] if isinstance(dtype.state, tuple) else "="
     return np.dtype(dtype.arguments[0]).newbyteorder("=" if order == "|" else order)
 
 
 def _from_sparse(attributes: dict) -> np.ndarray:
-    """A dense matrix from columns of values with their rows."""
+    """A dense matrix from the attributes of a sparse matrix in CSC format."""
     rows, columns = (int(size) for size in attributes.get("_shape", attributes.get("shape")))
     if rows < 0 or columns < 0 or rows * columns > _MAX_DENSE:
         raise ValueError(f"a sparse matrix of {rows} x {columns}")
     values, indices, starts = (_dense(attributes[key]).reshape(-1) for key in ("data", "indices", "indptr"))
     counts = np.diff(starts.astype(np.int64))
     if len(starts) != columns + 1 or starts[0] != 0 or (counts < 0).any() or starts[-1] != len(values):
-        raise ValueError("a sparse matrix whose columns do not add up")
+        raise ValueError("a sparse matrix with wrong column counts")
     if len(indices) != len(values) or (len(indices) and not 0 <= indices.min() <= indices.max() < rows):
-        raise ValueError("a sparse matrix with values outside of it")
+        raise ValueError("a sparse matrix with row indices out of range")
     dense = np.zeros((rows, columns))
     np.add.at(dense, (indices.astype(np.int64), np.repeat(np.arange(columns), counts)), values)
     return dense
 
 
-def _attributes(record: Record) -> dict:
+def _attributes(record: PickledObject) -> dict:
     state = record.state
-    if isinstance(state, tuple) and len(state) == 2:  # attributes, and slots that these classes do not use
+    if isinstance(state, tuple) and len(state) == 2:  # attributes and slots; these classes use no slots
         state = state[0]
     if not isinstance(state, dict):
         raise ValueError("it has no attributes")

@@ -1,9 +1,9 @@
-"""Shape, then pose: the head model's vertices and joint transforms for a person and a moment.
+"""Shaping and posing of the head model.
 
-Stages are types: HeadModel -> `ShapedHead` (an identity) -> `PosedHead` (a moment). The maths is smplx's:
-`blend_shapes`, `vertices2joints`, `batch_rodrigues`, `batch_rigid_transform`; its `lbs()` is not used because it
-hides the joint transforms that inverse skinning needs. Joints are regressed from the shaped vertices including
-the expression, as FLAME and its trackers do. Everything is differentiable in the head state.
+Each stage is a type: `HeadModel` -> `ShapedHead` (with identity) -> `PosedHead` (with expression and pose). The maths
+comes from smplx: `blend_shapes`, `vertices2joints`, `batch_rigid_transform`. Its `lbs()` is not used because it hides
+the joint transforms that inverse skinning needs. Joints are regressed from the shaped vertices with expression, as in
+FLAME and its trackers. Everything is differentiable with respect to the head state.
 """
 
 from __future__ import annotations
@@ -12,26 +12,31 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from smplx.lbs import batch_rigid_transform, batch_rodrigues, blend_shapes, vertices2joints
+from smplx.lbs import batch_rigid_transform, blend_shapes, vertices2joints
 from torch import Tensor
 
-from partnerface_ns.flame.head_model import JOINT_PARENTS, HeadModel
+from partnerface_ns.flame.head_model import HeadModel
+from partnerface_ns.flame.joints import JOINT_PARENTS
 from partnerface_ns.flame.state import HeadState
+from partnerface_ns.geometry.rigid import rotation_from_axis_angle
 
 
 @dataclass(frozen=True)
 class PosedHead:
-    """The surface at one or many moments, in the world frame."""
+    """The posed surface of one or many frames, in the world frame."""
 
     verts: Float[Tensor, "*batch verts 3"]
     """Posed vertices, world frame, metres."""
     offsets: Float[Tensor, "*batch verts 3"]
-    """Rest-frame displacement by expression and pose correctives, before skinning."""
+    """Displacement by expression and pose correctives in the rest frame, before skinning, metres."""
     T_world_rest: Float[Tensor, "*batch joints 4 4"]
-    """For each joint the rigid transform from the rest frame to the world, translation included."""
+    """Rigid transform of each joint from the rest frame to the world, translation included."""
 
     def skinning(self, weights: Float[Tensor, "verts joints"]) -> Float[Tensor, "*batch verts 4 4"]:
-        """Blended transform of each vertex, world from (displaced) rest; the linear part need not be a rotation."""
+        """Blended transform of each vertex from the displaced rest surface to the world.
+
+        The linear part need not be a rotation.
+        """
         return _blend(weights, self.T_world_rest)
 
 
@@ -41,7 +46,7 @@ class ShapedHead:
 
     model: HeadModel
     verts_rest: Float[Tensor, "verts 3"]
-    """Rest-pose vertices of the person without expression, metres."""
+    """Vertices in the rest pose without expression, metres."""
 
     @staticmethod
     def of(
@@ -49,12 +54,12 @@ class ShapedHead:
         identity: Float[Tensor, "identity"],
         static_offset: Float[Tensor, "verts 3"] | None = None,
     ) -> ShapedHead:
-        """Apply identity coefficients and, where a tracker gives them, personal vertex offsets (metres)."""
+        """Apply identity coefficients and, if given, personal vertex offsets (metres)."""
         verts = model.template + blend_shapes(identity[None], model.identity_dirs)[0]
         return ShapedHead(model, verts if static_offset is None else verts + static_offset)
 
     def pose(self, state: HeadState) -> PosedHead:
-        """Pose the head at every moment of `state` (any leading axes)."""
+        """Pose the head in every frame of `state` (any leading axes)."""
         batch = state.batch_shape
         expression = state.expression.reshape(-1, self.model.num_expr)
         full_pose, translation = state.full_pose.reshape(-1, 15), state.translation.reshape(-1, 3)
@@ -62,7 +67,7 @@ class ShapedHead:
 
         expression_offsets = blend_shapes(expression, self.model.expression_dirs)
         joints = vertices2joints(self.model.joint_regressor, self.verts_rest + expression_offsets)
-        rotations = batch_rodrigues(full_pose.reshape(-1, 3)).reshape(num, -1, 3, 3)
+        rotations = rotation_from_axis_angle(full_pose.reshape(num, -1, 3))
         identity3 = torch.eye(3, dtype=rotations.dtype, device=rotations.device)
         features = (rotations[:, 1:] - identity3).reshape(num, -1)
         offsets = expression_offsets + (features @ self.model.pose_dirs).reshape(num, -1, 3)
@@ -82,13 +87,13 @@ class ShapedHead:
 def _blend(
     weights: Float[Tensor, "verts joints"], T_joints: Float[Tensor, "*batch joints 4 4"]
 ) -> Float[Tensor, "*batch verts 4 4"]:
-    """Linear blend skinning's transform of each vertex."""
+    """Blend the joint transforms for each vertex (linear blend skinning)."""
     return torch.einsum("vj,...jab->...vab", weights, T_joints)
 
 
 def _skin(
     weights: Float[Tensor, "verts joints"], T: Float[Tensor, "frames joints 4 4"], rest: Float[Tensor, "frames verts 3"]
 ) -> Float[Tensor, "frames verts 3"]:
-    """Vertices moved by the blend of their joints' transforms; with vertices last it is one product of matrices."""
+    """Skin rest vertices. With vertices on the last axis the blending is one matrix product."""
     T_verts = (T[:, :, :3].flatten(2).mT @ weights.mT).unflatten(1, (3, 4))
     return ((T_verts[:, :, :3] * rest.mT[:, None]).sum(2) + T_verts[:, :, 3]).mT

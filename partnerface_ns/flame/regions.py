@@ -1,48 +1,50 @@
 """Named regions of a head model's surface, as soft vertex masks in [0, 1].
 
-The open head carries its own masks. A FLAME file without masks gets them from its skinning weights and rest
-geometry: they serve part seeds, ray sampling and metrics, where a rough border is enough.
+The open head has its own masks. For a FLAME file without masks they are derived from skinning weights and rest
+geometry. Part seeds, ray sampling and metrics use them; a rough border is enough there.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from partnerface_ns.flame.joints import EYES, Joint
+
 REGION_NAMES = ("head", "torso", "jaw", "eyeballs", "eyelids", "lips", "inside_mouth", "ears", "face")
-"""head: moves with the neck joint or below; torso: follows the root; the rest as their names say."""
+"""`head` moves with the neck joint or a joint below it, `torso` with the root. The other names describe themselves."""
 
 _EYELID_BAND = 0.006
-"""Metres around an eyeball that count as eyelid."""
+"""Width in metres of the eyelid region around an eyeball."""
 _LIP_BAND = 0.012
-"""Metres between upper and lower mouth vertices that count as lip."""
+"""Distance in metres to the other lip below which a vertex counts as lip."""
 
 
 def derive_regions(
     template: np.ndarray, faces: np.ndarray, weights: np.ndarray, given: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """All regions of `REGION_NAMES`, the given masks first and the rest from the model itself.
+    """Masks of all `REGION_NAMES`: given masks where there are any, others derived from the model.
 
     Args:
         template: rest vertices, (verts, 3) metres, y up and z out of the face.
         faces: vertex indices, (faces, 3).
         weights: skinning weights, (verts, 5), joints in FLAME's order.
-        given: masks that the file carries, (verts,) in [0, 1].
+        given: masks from the file, (verts,) in [0, 1].
 
     Returns:
-        A mask (verts,) for each name, float32 in [0, 1].
+        One mask (verts,) per name, float32 in [0, 1].
     """
     if all(name in given for name in REGION_NAMES):
         return {name: np.asarray(given[name], dtype=np.float32) for name in REGION_NAMES}
     from scipy.spatial import cKDTree
 
-    eyeballs = weights[:, 3:5].sum(-1) > 0.5
-    jaw = weights[:, 2] > 0.5
-    torso = weights[:, 0] > 0.5
+    eyeballs = weights[:, EYES].sum(-1) > 0.5
+    jaw = weights[:, Joint.JAW] > 0.5
+    torso = weights[:, Joint.ROOT] > 0.5
     eye_distance = cKDTree(template[eyeballs]).query(template)[0] if eyeballs.any() else np.full(len(template), 1.0)
     regions = {
         "head": ~torso,
         "torso": torso,
-        "jaw": weights[:, 2],
+        "jaw": weights[:, Joint.JAW],
         "eyeballs": eyeballs,
         "eyelids": (eye_distance < _EYELID_BAND) & ~eyeballs,
         "lips": _lips(template, jaw, ~torso & ~eyeballs),
@@ -54,7 +56,7 @@ def derive_regions(
 
 
 def _lips(template: np.ndarray, jaw: np.ndarray, head: np.ndarray) -> np.ndarray:
-    """Vertices near the border of jaw and skull at the front of the face: there the mouth opens."""
+    """Vertices near the border of jaw and skull at the front of the face, where the mouth opens."""
     from scipy.spatial import cKDTree
 
     upper, lower = head & ~jaw, head & jaw

@@ -1,7 +1,7 @@
-"""What a head does at one moment: expression coefficients, joint rotations and the place of the head.
+"""Head states: expression coefficients, joint rotations and head translation of one or many frames.
 
-Angles are axis-angle vectors in radians, lengths are metres. The rotation is about the root joint and the
-translation is added last, as in FLAME; both map the head model's rest frame to the world.
+Angles are axis-angle vectors in radians, lengths metres. As in FLAME, the global rotation is about the root joint and
+the translation is added last; both map the head model's rest frame to the world.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class HeadState:
-    """Driving parameters of one moment, or of many along the leading axes."""
+    """Driving parameters of one frame, or of many along the leading axes."""
 
     expression: Float[Tensor, "*batch expr"]
     """Coefficients of the head model's expression directions."""

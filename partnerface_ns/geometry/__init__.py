@@ -1,4 +1,4 @@
-"""Rigid transforms, cameras, encodings, nearest vertices and the rasteriser.
+"""Rigid transforms, alignment, cameras, normals, encodings, point sampling, nearest vertices and the rasteriser.
 
-It works on tensors and arrays and knows no head model. It may import `common`.
+The functions take tensors and arrays and know nothing of a head model. The package may import `common`.
 """

@@ -6,8 +6,10 @@ the image's top left corner, x right and y down; the centre of the first pixel i
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -21,6 +23,33 @@ class Intrinsics(NamedTuple):
     cx: float
     cy: float
 
+    def scale(self, x: float, y: float) -> Intrinsics:
+        """Intrinsics of the same view in an image `x` times as wide and `y` times as high."""
+        return Intrinsics(self.fl_x * x, self.fl_y * y, self.cx * x, self.cy * y)
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A pinhole camera."""
+
+    T_world_camera: Float[np.ndarray, "4 4"]
+    """Camera-to-world, OpenGL axes, metres, float64."""
+    fl_x: float
+    fl_y: float
+    cx: float
+    cy: float
+    width: int
+    height: int
+
+    @property
+    def intrinsics(self) -> Intrinsics:
+        return Intrinsics(self.fl_x, self.fl_y, self.cx, self.cy)
+
+    def resize(self, width: int, height: int) -> Camera:
+        """The camera of the same view in an image of another size, in pixels."""
+        intrinsics = self.intrinsics.scale(width / self.width, height / self.height)
+        return Camera(self.T_world_camera, *intrinsics, width, height)
+
 
 def rays_through_pixels(
     pixels: Float[Tensor, "rays 2"], intrinsics: Intrinsics, T_world_camera: Float[Tensor, "4 4"]
@@ -29,7 +58,7 @@ def rays_through_pixels(
 
     Args:
         pixels: (x, y) in pixels.
-        intrinsics: of the camera.
+        intrinsics: the camera's intrinsics.
         T_world_camera: camera-to-world.
     """
     x = (pixels[:, 0] - intrinsics.cx) / intrinsics.fl_x

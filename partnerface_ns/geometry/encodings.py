@@ -1,4 +1,4 @@
-"""Fixed encodings of positions and directions, and a spacing of positions; no parameters."""
+"""Fixed encodings of positions and directions, without parameters."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class FrequencyEncoding(nn.Module):
-    """x -> (x, sin(pi 2^i x), cos(pi 2^i x)) for i below `num_frequencies`; inputs about in [-1, 1]."""
+    """x -> (x, sin(pi 2^i x), cos(pi 2^i x)) for i below `num_frequencies`. Inputs lie roughly in [-1, 1]."""
 
     def __init__(self, num_frequencies: int) -> None:
         super().__init__()
@@ -30,6 +30,9 @@ def spherical_harmonics(direction: Float[Tensor, "*batch 3"]) -> Float[Tensor, "
 
 
 def asinh(x: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-    """Inverse hyperbolic sine, on a CPU ten times as fast as torch's own; inexact far below zero, even below -1000."""
+    """Inverse hyperbolic sine, ten times as fast as torch's own on a CPU.
+
+    It is inexact for large negative values; below -1000 it is constant.
+    """
     x = x.clamp(min=-1000)
     return torch.log(x + torch.sqrt(x * x + 1))

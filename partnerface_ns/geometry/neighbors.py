@@ -1,6 +1,6 @@
-"""Nearest vertices of a point cloud: a KD-tree on the CPU, brute force on a GPU; the same answer from both.
+"""Nearest vertices of query points: a KD-tree on the CPU, brute force on a GPU. Both give the same result.
 
-Neither is differentiable: indices and distances come back without a graph.
+Neither is differentiable: indices and distances are returned without a graph.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 _PAIRS_AT_ONCE = 2**27
-"""Point-vertex pairs whose distances a GPU holds at a time (0.5 GB in float32)."""
+"""Point-vertex pairs per chunk on a GPU; their distances take 0.5 GB in float32."""
 
 
 class Neighbors(NamedTuple):
@@ -25,11 +25,11 @@ class Neighbors(NamedTuple):
 
 
 class VertexIndex:
-    """Answers nearest-vertex queries about one set of vertices."""
+    """Finds the nearest vertices in one set of vertices."""
 
     def __init__(self, verts: Float[Tensor, "verts 3"]) -> None:
         self._verts = verts.detach()
-        # An unbalanced tree answers as fast and is built in a fifth of the time.
+        # An unbalanced tree takes a fifth of the time to build and answers queries as fast.
         self._tree = None if verts.is_cuda else cKDTree(self._verts.numpy(), balanced_tree=False, compact_nodes=False)
 
     def query(self, points: Float[Tensor, "points 3"], num_neighbors: int) -> Neighbors:
@@ -43,5 +43,5 @@ class VertexIndex:
 
     def _brute_force(self, points: Tensor, num_neighbors: int) -> Neighbors:
         chunk = max(1, _PAIRS_AT_ONCE // self._verts.shape[0])
-        found = [torch.cdist(p, self._verts).topk(num_neighbors, largest=False) for p in points.split(chunk)]
-        return Neighbors(torch.cat([f.values for f in found]), torch.cat([f.indices for f in found]))
+        nearest = [torch.cdist(p, self._verts).topk(num_neighbors, largest=False) for p in points.split(chunk)]
+        return Neighbors(torch.cat([n.values for n in nearest]), torch.cat([n.indices for n in nearest]))

@@ -1,10 +1,9 @@
-"""A z-buffer in numpy: which triangle each sample of an image sees.
+"""A z-buffer rasteriser in numpy: which triangle is visible at each sample of an image.
 
-Pure functions. Screen points are in pixels with the origin at the image's top left corner, x right and y down;
-the sample of row r and column c lies at (c + 0.5, r + 0.5). Nearness is any quantity that grows towards the viewer
-and is linear over a triangle on the screen: the inverse depth for a perspective camera, the height along the light
-for a light's parallel projection. Only triangles that turn their front (counter-clockwise seen from outside) to the
-viewer are drawn.
+Screen points are pixels with the origin at the image's top left corner, x right and y down. The sample of row r and
+column c lies at (c + 0.5, r + 0.5). Nearness is any quantity that grows towards the viewer and is linear over a
+triangle on the screen: inverse depth for a perspective camera, height along the light for a parallel projection. Only
+front faces (counter-clockwise seen from outside) are drawn.
 """
 
 from __future__ import annotations
@@ -17,37 +16,37 @@ from jaxtyping import Float, Int
 from partnerface_ns.geometry.camera import Intrinsics
 
 _NO_TRIANGLE_AREA = 1e-9
-"""Twice the area in pixels below which a triangle is seen edge on and covers no sample."""
+"""Triangles with less than this double area in pixels are seen edge on and cover no sample."""
 
 
 @dataclass(frozen=True)
 class Visible:
-    """The samples of an image that see a surface, and the surface point that each sees."""
+    """The covered samples of an image and the surface point visible at each."""
 
     samples: Int[np.ndarray, "samples"]
     """Flat index (row * width + column) of each covered sample, ascending."""
     triangles: Int[np.ndarray, "samples"]
     corners: Int[np.ndarray, "samples 3"]
-    """Vertex indices of each sample's triangle."""
+    """Vertex indices of the visible triangle."""
     weights: Float[np.ndarray, "samples 3"]
     """Barycentric weights of the corners on the surface; they sum to one."""
     nearness: Float[np.ndarray, "samples"]
 
     def interpolate(self, values: Float[np.ndarray, "verts channels"]) -> Float[np.ndarray, "samples channels"]:
-        """Values given at vertices, at the seen points."""
+        """Interpolate vertex values to the visible surface points."""
         w = self.weights[..., None]
         a, b, c = self.corners.T
         return values[a] * w[:, 0] + values[b] * w[:, 1] + values[c] * w[:, 2]
 
     def __getitem__(self, index: Int[np.ndarray, "some"]) -> Visible:
-        """Some of the samples."""
+        """A subset of the samples."""
         return Visible(*(getattr(self, f.name)[index] for f in fields(self)))
 
 
 def project(
     points: Float[np.ndarray, "points 3"], intrinsics: Intrinsics, T_world_camera: Float[np.ndarray, "4 4"]
 ) -> tuple[Float[np.ndarray, "points 2"], Float[np.ndarray, "points"]]:
-    """Screen points in pixels and inverse depths (1/metre) of world points before a camera in OpenGL axes."""
+    """Screen points in pixels and inverse depths (1/metre) of world points in front of a camera."""
     T_camera_world = np.linalg.inv(T_world_camera)
     p = points @ T_camera_world[:3, :3].T + T_camera_world[:3, 3]
     inverse_depth = -1.0 / p[:, 2]
@@ -67,8 +66,15 @@ def rasterize(
 ) -> Visible:
     """Find the nearest front-facing triangle at every sample.
 
-    Every triangle is tested at the samples of its bounding box, all triangles at once. With `perspective` the weights
-    are corrected for `nearness` being an inverse depth.
+    All triangles are tested at once, each at the samples of its bounding box.
+
+    Args:
+        screen: vertices on the screen, pixels.
+        nearness: nearness of each vertex.
+        faces: vertex indices of the triangles.
+        width: samples per row.
+        height: number of rows.
+        perspective: `nearness` is an inverse depth, so the barycentric weights are corrected for perspective.
     """
     corners = [screen[faces[:, i]] for i in range(3)]
     e1, e2 = corners[1] - corners[0], corners[2] - corners[0]
@@ -104,7 +110,7 @@ def rasterize(
 
 
 def _box_samples(first: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Every sample of the boxes from `first` to `last`, both included: whose box, x and y."""
+    """All samples of the boxes from `first` to `last` (inclusive): index of the box, x and y."""
     box = last - first + 1
     counts = box[:, 0] * box[:, 1]
     owner = np.repeat(np.arange(len(box), dtype=np.int32), counts)
@@ -117,7 +123,7 @@ def _box_samples(first: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.nd
 def _screen_weights(
     origin: np.ndarray, e1: np.ndarray, e2: np.ndarray, owner: np.ndarray, x: np.ndarray, y: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Screen-space weights of the second and third corner at sample centres, relative to the first corner."""
+    """Screen-space barycentric weights of the second and third corner at sample centres."""
     double_area = e1[:, 0] * e2[:, 1] - e1[:, 1] * e2[:, 0]
     e1, e2 = e1 / double_area[:, None], e2 / double_area[:, None]
     dx = x.astype(np.float32) + np.float32(0.5) - origin[owner, 0]

@@ -1,6 +1,6 @@
-"""Small rigid motions: axis-angle vectors to rotations, and the inverse of 3x3 and rigid matrices.
+"""Rotations and rigid transforms.
 
-Angles are radians, lengths metres; matrices act on column vectors.
+Angles are radians, lengths metres. Matrices act on column vectors.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ _TINY_ANGLE_SQUARED = 1e-8
 
 
 def rotation_from_axis_angle(vector: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
-    """Rodrigues' formula, with the Taylor series near zero so that the gradient at rest is finite.
+    """The rotation matrix of an axis-angle vector, by Rodrigues' formula.
+
+    Near zero it uses the Taylor series, so that the gradient at rest is finite.
 
     Args:
         vector: rotation axis times angle, radians.
@@ -31,19 +33,8 @@ def rotation_from_axis_angle(vector: Float[Tensor, "*batch 3"]) -> Float[Tensor,
     return eye + sin_ratio * cross + cos_ratio * (cross @ cross)
 
 
-def invert_3x3(matrix: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3 3"]:
-    """Inverse by the adjugate: for thousands of small matrices much faster than a general solver.
-
-    The matrices must be well conditioned, as blends of nearby rotations are.
-    """
-    a, b, c = matrix.unbind(-2)
-    rows = [torch.linalg.cross(b, c), torch.linalg.cross(c, a), torch.linalg.cross(a, b)]
-    determinant = (a * rows[0]).sum(-1)
-    return torch.stack(rows, -1) / determinant[..., None, None]
-
-
 def invert_rigid(T: Float[Tensor, "*batch 4 4"]) -> Float[Tensor, "*batch 4 4"]:
-    """Inverse of rigid transforms."""
+    """The inverse of rigid transforms."""
     inverse = torch.zeros_like(T)
     inverse[..., :3, :3] = T[..., :3, :3].mT
     inverse[..., :3, 3] = -torch.einsum("...ji,...j->...i", T[..., :3, :3], T[..., :3, 3])
@@ -65,5 +56,5 @@ def move_points(T: Float[Tensor, "4 4"], points: Float[Tensor, "points 3"]) -> F
 
 
 def transform_points(T: Float[Tensor, "*batch 4 4"], points: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3"]:
-    """Apply one transform to each point."""
+    """Apply to each point its own transform."""
     return torch.einsum("...ab,...b->...a", T[..., :3, :3], points) + T[..., :3, 3]

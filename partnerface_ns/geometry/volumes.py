@@ -1,4 +1,4 @@
-"""Values on the nodes of a regular grid in space: reading them between nodes, spreading them to neighbours."""
+"""Values on the nodes of a regular 3D grid: interpolation, upsampling and dilation."""
 
 from __future__ import annotations
 
@@ -15,42 +15,42 @@ def read_volume(
     at: Float[Tensor, "points 3"],
     padding: Literal["zeros", "border"],
 ) -> Float[Tensor, "channels points"]:
-    """Trilinear values of a volume at points.
+    """Interpolate a volume trilinearly at points.
 
-    On a CPU `grid_sample` gives each item of the batch to one thread, so one volume would be read by one thread
-    alone: the points are dealt out to as many views of it as there are threads.
+    On a CPU `grid_sample` uses one thread per batch item. The points are therefore split over as many views of the
+    volume as there are threads.
 
     Args:
         volume: values at nodes.
         at: x, y, z of each point; -1 is the first node of an axis and 1 the last.
-        padding: what is read outside.
+        padding: values outside: zero, or those of the border.
     """
     num_views = 1 if volume.is_cuda else torch.get_num_threads()
-    dealt = F.pad(at, (0, 0, 0, -len(at) % num_views)).view(num_views, 1, 1, -1, 3)
+    chunks = F.pad(at, (0, 0, 0, -len(at) % num_views)).view(num_views, 1, 1, -1, 3)
     views = volume.expand(num_views, *volume.shape)
-    read = F.grid_sample(views, dealt, align_corners=True, padding_mode=padding)
-    return read[:, :, 0, 0].transpose(0, 1).flatten(1)[:, : len(at)]
+    values = F.grid_sample(views, chunks, align_corners=True, padding_mode=padding)
+    return values[:, :, 0, 0].transpose(0, 1).flatten(1)[:, : len(at)]
 
 
-def refined(
+def refine(
     volumes: Float[Tensor, "*batch coarse_z coarse_y coarse_x"], shape: tuple[int, int, int]
 ) -> Float[Tensor, "*batch z y x"]:
-    """Trilinear values on a grid of another shape whose cells fill the same box, as `interpolate` gives them.
+    """Resample trilinearly to a grid of another shape over the same box, like `F.interpolate`.
 
-    A CPU multiplies matrices, axis by axis, three times as fast as it interpolates along three axes at once.
+    On a CPU it multiplies matrices axis by axis, which takes a third of the time of `F.interpolate`.
     """
     if volumes.is_cuda:
         return F.interpolate(volumes, size=shape, mode="trilinear", align_corners=False)
     for axis, num in zip((-3, -2, -1), shape, strict=True):
         unit = torch.eye(volumes.shape[axis], dtype=volumes.dtype)
-        shares = F.interpolate(unit[None], size=num, mode="linear", align_corners=False)[0]
-        volumes = (volumes.movedim(axis, -1) @ shares).movedim(-1, axis)
+        weights = F.interpolate(unit[None], size=num, mode="linear", align_corners=False)[0]
+        volumes = (volumes.movedim(axis, -1) @ weights).movedim(-1, axis)
     return volumes
 
 
 def dilate(values: Float[Tensor, "x y z"]) -> Float[Tensor, "x y z"]:
-    """The largest value of each node and its 26 neighbours."""
-    for axis, num in enumerate(values.shape):  # a CPU pools far more slowly than it compares
+    """The maximum over each node and its 26 neighbours."""
+    for axis, num in enumerate(values.shape):  # on a CPU much faster than max pooling
         largest = values.clone()
         lower, upper = (values.narrow(axis, start, num - 1) for start in (0, 1))
         largest.narrow(axis, 1, num - 1).copy_(torch.maximum(lower, upper))

@@ -17,8 +17,9 @@ from typing import Any
 
 import torch
 
-from partnerface_ns.common.errors import InputError
-from partnerface_ns.common.files import require_whole, shortened, sync
+from partnerface_ns.common.atomic import sync
+from partnerface_ns.common.errors import InputError, shorten
+from partnerface_ns.common.files import require_whole
 
 _NAME = re.compile(r"step-(\d{9,})\.ckpt")
 
@@ -89,7 +90,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         content = torch.load(path, map_location="cpu", weights_only=True)
         return Checkpoint(path, int(content["step"]), {"pipeline": dict(content["pipeline"])} | content)
     except Exception as error:  # torch refuses what is not plain data
-        raise InputError(path, "not a checkpoint of a run", found=shortened(repr(error))) from error
+        raise InputError(path, "not a checkpoint of a run", found=shorten(repr(error))) from error
 
 
 @contextmanager
@@ -111,6 +112,6 @@ def written_whole(folder: Path) -> Iterator[Path]:
         sync(folder)
     except (OSError, RuntimeError) as error:  # torch's writer raises the latter
         hint = "make room, then train on with --load-dir; the checkpoint before is whole"
-        raise InputError(folder, "the checkpoint cannot be written", found=shortened(error), hint=hint) from error
+        raise InputError(folder, "the checkpoint cannot be written", found=shorten(error), hint=hint) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -15,9 +15,9 @@ from typing import Any
 import yaml
 from nerfstudio.configs.base_config import writer  # nerfstudio's writer cannot be the first module imported
 
-from partnerface_ns.common.errors import InputError
-from partnerface_ns.common.files import require_file, shortened
-from partnerface_ns.common.settings import config_from_plain, missing_settings
+from partnerface_ns.common.errors import InputError, shorten
+from partnerface_ns.common.files import require_file
+from partnerface_ns.common.settings import config_from_dict, missing_settings
 from partnerface_ns.plugin.configs import full, lite
 from partnerface_ns.plugin.trainer import PartnerfaceTrainerConfig
 
@@ -45,7 +45,7 @@ def read_config(path: Path) -> PartnerfaceTrainerConfig:
     try:
         node = yaml.compose(path.read_text("utf8"), Loader=yaml.SafeLoader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise InputError(path, "not a YAML file that can be read", found=shortened(error)) from error
+        raise InputError(path, "not a YAML file that can be read", found=shorten(error)) from error
     return config_of_node(node, path)
 
 
@@ -61,10 +61,10 @@ def config_of_node(node: yaml.Node | None, path: Path) -> PartnerfaceTrainerConf
     try:
         values = _PlainLoader(path, defaults[name]).construct_document(node)
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        raise InputError(path, "cannot be read", found=shortened(error)) from error
+        raise InputError(path, "cannot be read", found=shorten(error)) from error
     if not values.keys() >= _FIRST_AND_LAST:
         raise InputError(path, "is incomplete", found=f"{len(values)} settings")
-    config = config_from_plain(defaults[name], values, path)
+    config = config_from_dict(defaults[name], values, path)
     missing = missing_settings(defaults[name], values)
     if missing:
         print(f"{path}: settings that are not in it have their defaults: {', '.join(missing)}")

@@ -9,7 +9,6 @@ of a viewer.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,8 @@ from nerfstudio.viewer.viewer_elements import ViewerText
 from torch import Tensor, nn
 
 from partnerface_ns.avatar.file_format import AvatarInfo
-from partnerface_ns.capture.record import Record
+from partnerface_ns.capture.json_object import JsonObject
+from partnerface_ns.common.atomic import write_text
 from partnerface_ns.driving.motion import motion_of_channels
 from partnerface_ns.driving.retarget import retargeted
 from partnerface_ns.driving.rig import Rig
@@ -132,9 +132,9 @@ class HeadControls(nn.Module):
         """
         self._saved_path = folder / SAVED_NAME
         if self._saved_path.is_file():
-            saved = Record.read(self._saved_path)
+            saved = JsonObject.read(self._saved_path)
             for name in saved.values:
-                record = saved.record(name)
+                record = saved.child(name)
                 self._presets[name] = {channel: record.number(channel) for channel in record.values}
             self.b_preset.set_options(self._options)
 
@@ -152,9 +152,7 @@ class HeadControls(nn.Module):
             self._say(name)
         if self._saved_path is not None:
             saved = {key: value for key, value in self._presets.items() if key not in PRESETS}
-            partial = self._saved_path.with_name(f"{SAVED_NAME}.partial")
-            partial.write_text(json.dumps(saved, indent=2) + "\n", encoding="utf8")
-            os.replace(partial, self._saved_path)
+            write_text(self._saved_path, json.dumps(saved, indent=2) + "\n")
 
     def _show_preset(self, element: Any) -> None:
         if element.page is not None and element.value != UNNAMED:

@@ -18,11 +18,12 @@ from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataParserCo
 from nerfstudio.data.scene_box import SceneBox
 from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 
-from partnerface_ns.capture.capture import Camera, Capture, Frame, HeadModelRef
+from partnerface_ns.capture.capture import Capture, Frame, HeadModelRef
 from partnerface_ns.capture.names import CaptureFormat
 from partnerface_ns.common.errors import InputError
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.state import HeadState
+from partnerface_ns.geometry.camera import Camera
 
 if TYPE_CHECKING:
     from partnerface_ns.avatar.file_format import AvatarInfo
@@ -87,16 +88,16 @@ class FlameDataParser(DataParser):
 
     def _read_capture(self) -> Recording:
         from partnerface_ns.capture.head_models import resolve_head_model
-        from partnerface_ns.capture.held_out import with_validation
+        from partnerface_ns.capture.held_out import hold_out_validation
         from partnerface_ns.capture.load import load_capture
-        from partnerface_ns.capture.plausibility import without_torn_heads
+        from partnerface_ns.capture.plausibility import drop_torn_heads
 
         if not self.config.data.exists():
             hint = "name its new place: --data of ns-train, ns-render dataset and partnerface report"
             raise InputError(self.config.data, "the capture's folder does not exist", hint=hint)
         capture = load_capture(self.config.data, self.config.format, self.config.head_model)
         head_model = resolve_head_model(capture, self.config.head_model)
-        capture = with_validation(without_torn_heads(capture, head_model))
+        capture = hold_out_validation(drop_torn_heads(capture, head_model))
         _print_notes(capture, head_model)
         return Recording(capture, head_model, capture.background or self.config.background)
 
@@ -136,19 +137,7 @@ def scaled(frame: Frame, scale: float) -> Frame:
     """The frame seen by a camera of another resolution; sizes are rounded to whole pixels."""
     camera = frame.camera
     width, height = max(1, round(camera.width * scale)), max(1, round(camera.height * scale))
-    x, y = width / camera.width, height / camera.height
-    return replace(
-        frame,
-        camera=replace(
-            camera,
-            fl_x=camera.fl_x * x,
-            fl_y=camera.fl_y * y,
-            cx=camera.cx * x,
-            cy=camera.cy * y,
-            width=width,
-            height=height,
-        ),
-    )
+    return replace(frame, camera=camera.resize(width, height))
 
 
 def cameras_of(cameras: list[Camera], frames: tuple[Frame, ...], num_timesteps: int) -> Cameras:
@@ -186,14 +175,14 @@ def head_model_source(capture: Capture, given: Path | None) -> Path:
 
 def _print_notes(capture: Capture, head_model: HeadModel) -> None:
     """What a user should know about the reading, a line each."""
-    from partnerface_ns.capture.head_models import version_doubt
-    from partnerface_ns.capture.held_out import training_doubt
-    from partnerface_ns.capture.images import mask_doubt
+    from partnerface_ns.capture.head_models import version_warning
+    from partnerface_ns.capture.held_out import training_warning
+    from partnerface_ns.capture.images import mask_warning
 
     imaged = [frame for frame in capture.frames if frame.image_path is not None]
-    doubts = [training_doubt(capture), mask_doubt(imaged[:: max(1, len(imaged) // 3)])] if imaged else []
+    doubts = [training_warning(capture), mask_warning(imaged[:: max(1, len(imaged) // 3)])] if imaged else []
     warnings = [f"Warning: {line}" for line in (*capture.warnings, *filter(None, doubts))]
-    for line in (*filter(None, (*capture.remarks, version_doubt(capture, head_model))), *warnings):
+    for line in (*filter(None, (*capture.remarks, version_warning(capture, head_model))), *warnings):
         print(f"{capture.name}: {line}")
 
 

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from viser import ClientHandle
 
 from partnerface_ns.avatar.avatar import SOFT, Avatar
-from partnerface_ns.capture.capture import Camera
 from partnerface_ns.flame.state import HeadState
+from partnerface_ns.geometry.camera import Camera
 from partnerface_ns.plugin.clips import Look
 from partnerface_ns.plugin.elements import PageButton, PageCheckbox, PageDropdown
 from partnerface_ns.rendering.figures import to_image

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import math
-import os
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,7 +20,8 @@ from torch import Tensor
 
 from partnerface_ns.avatar.file_format import AVATAR_NAME, check_same_head_model
 from partnerface_ns.capture.capture import Frame
-from partnerface_ns.common.clock import seconds_when_done
+from partnerface_ns.common.atomic import atomic_write
+from partnerface_ns.common.clock import synchronized_seconds
 from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.files import require_writable
 from partnerface_ns.common.progress import progress
@@ -156,9 +156,9 @@ class PartnerfacePipeline(VanillaPipeline):
         lpips = self._lpips()
         for index in progress(indices, "Evaluating"):
             camera, batch = loader.get_camera(index)
-            began = seconds_when_done(self.device)
+            began = synchronized_seconds(self.device)
             outputs = self.model.get_outputs_for_camera(camera, exact=True)
-            seconds = seconds_when_done(self.device) - began
+            seconds = synchronized_seconds(self.device) - began
             metrics, images = self.model.get_image_metrics_and_images(outputs, batch)
             if lpips is not None:
                 metrics["lpips"] = float(lpips(outputs["rgb"].cpu(), batch["image"].cpu()))
@@ -217,12 +217,10 @@ def _ns_eval_result(arguments: Sequence[str]) -> Path | None:
 
 def _write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", newline="", encoding="utf8") as file:
+    with atomic_write(path) as partial, partial.open("w", newline="", encoding="utf8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    os.replace(partial, path)
 
 
 def _write_images(folder: Path, images: dict[str, Tensor], index: int) -> None:

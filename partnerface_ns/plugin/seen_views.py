@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from partnerface_ns.capture.capture import Capture
+from partnerface_ns.flame.joints import Joint
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
 
@@ -18,7 +19,6 @@ FAR = 30.0
 """Degrees from the nearest training view from which a page warns."""
 _MOST = 100
 """Training views that are compared; a longer capture's are taken evenly."""
-_NECK = 1
 """FLAME's joint that turns the skull."""
 
 
@@ -63,5 +63,5 @@ class SeenViews:
 
     def _skull(self, states: HeadState) -> tuple[Float[Tensor, "frames 3 3"], Float[Tensor, "frames 3"]]:
         """The skull's rotation and translation, world from rest."""
-        T_world_skull = self._head.pose(states).T_world_rest[:, _NECK]
+        T_world_skull = self._head.pose(states).T_world_rest[:, Joint.NECK]
         return T_world_skull[:, :3, :3], T_world_skull[:, :3, 3]

@@ -17,7 +17,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 
 from partnerface_ns.avatar.file_format import AVATAR_NAME, AvatarInfo, save_avatar
 from partnerface_ns.capture.held_out import require_trainable
-from partnerface_ns.common.command_lines import after_training
+from partnerface_ns.common.command_lines import commands_after_training
 from partnerface_ns.common.errors import InputError
 from partnerface_ns.plugin.checkpoints import (
     Checkpoint,
@@ -237,7 +237,7 @@ class PartnerfaceTrainer(Trainer):
 
     def _say_what_is_next(self, step: int) -> None:
         if Path(sys.argv[0]).stem == "ns-train":  # the demo goes on by itself
-            print("Next:", *after_training(self.base_dir), sep="\n  ", flush=True)
+            print("Next:", *commands_after_training(self.base_dir), sep="\n  ", flush=True)
 
     def save_checkpoint(self, step: int) -> None:
         """Save under the last step that was trained; a run that is stopped has counted one further.

@@ -19,7 +19,7 @@ from nerfstudio.viewer.viewer import VISER_NERFSTUDIO_SCALE_RATIO, Viewer
 from nerfstudio.viewer.viewer_elements import ViewerControl
 from viser import ClientHandle
 
-from partnerface_ns.capture.capture import Camera
+from partnerface_ns.geometry.camera import Camera
 from partnerface_ns.plugin.clips import Image, Note
 from partnerface_ns.plugin.elements import FromPage
 from partnerface_ns.plugin.page_renderer import PageRenderer, evaluating, image_size

@@ -5,7 +5,6 @@ An image is uint8 (height, width, 3). Files are written under a temporary name a
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -13,6 +12,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+
+from partnerface_ns.common.atomic import atomic_write
 
 FULL_HEAT = 0.25
 """Mean absolute error (colours in [0, 1]) that heat shows as white."""
@@ -78,12 +79,8 @@ def sheet(
 def save_image(path: Path, image: UInt8[np.ndarray, "height width 3"]) -> None:
     """Write a PNG; folders above it are made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    try:
+    with atomic_write(path) as partial:
         Image.fromarray(image).save(partial, format="PNG", optimize=True)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def save_clip(path: Path, images: Iterable[UInt8[np.ndarray, "height width 3"]], fps: float) -> None:
@@ -96,21 +93,19 @@ def save_clip(path: Path, images: Iterable[UInt8[np.ndarray, "height width 3"]],
     """
     import imageio_ffmpeg
 
-    partial, writer = path.with_name(f"{path.stem}.partial{path.suffix}"), None
-    try:
-        for image in images:
-            even = image[: image.shape[0] // 2 * 2, : image.shape[1] // 2 * 2]
-            if writer is None:
-                size = (even.shape[1], even.shape[0])
-                writer = imageio_ffmpeg.write_frames(
-                    str(partial), size, fps=fps, quality=8, macro_block_size=2, ffmpeg_log_level="error"
-                )
-                writer.send(None)
-            writer.send(np.ascontiguousarray(even))
+    with atomic_write(path) as partial:
+        writer = None
+        try:
+            for image in images:
+                even = image[: image.shape[0] // 2 * 2, : image.shape[1] // 2 * 2]
+                if writer is None:
+                    size = (even.shape[1], even.shape[0])
+                    writer = imageio_ffmpeg.write_frames(
+                        str(partial), size, fps=fps, quality=8, macro_block_size=2, ffmpeg_log_level="error"
+                    )
+                    writer.send(None)
+                writer.send(np.ascontiguousarray(even))
+        finally:
+            if writer is not None:
+                writer.close()
         assert writer is not None, "no images"
-        writer.close()
-        os.replace(partial, path)
-    finally:
-        if writer is not None:
-            writer.close()
-        partial.unlink(missing_ok=True)

@@ -17,9 +17,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from partnerface_ns.capture.capture import Camera
 from partnerface_ns.flame.head_model import HeadModel
-from partnerface_ns.geometry.camera import Intrinsics, project_points
+from partnerface_ns.geometry.camera import Camera, project_points
 
 HEAD_GROWTH = 0.05
 """The head's hull is grown to all sides by this share of its height."""
@@ -49,7 +48,7 @@ def metric_regions(
     empty = torch.zeros(camera.height, camera.width, dtype=torch.bool)
     if not in_front:
         return {name: empty for name in ("head", "mouth", "eyes")}
-    points = project_points(verts, Intrinsics(camera.fl_x, camera.fl_y, camera.cx, camera.cy), T).double()
+    points = project_points(verts, camera.intrinsics, T).double()
     eyes = torch.maximum(model.regions["eyeballs"], model.regions["eyelids"]).cpu() > 0.5
     left = model.template[:, 0].cpu() > 0
     return {

@@ -7,8 +7,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from scipy.ndimage import binary_erosion
 
-from partnerface_ns.capture.capture import Camera
-from partnerface_ns.geometry.camera import Intrinsics
+from partnerface_ns.geometry.camera import Camera
 from partnerface_ns.geometry.rasterizer import project, rasterize
 
 _OPACITY = 0.6
@@ -42,8 +41,7 @@ def mesh_over_image(
     inside = resize(mask, Image.Resampling.BILINEAR) > 127
     depth = (camera.T_world_camera[:3, 3] - verts) @ camera.T_world_camera[:3, 2]
     if depth[faces].min() > _NEAREST:
-        x, y = width / camera.width, height / camera.height
-        intrinsics = Intrinsics(camera.fl_x * x, camera.fl_y * y, camera.cx * x, camera.cy * y)
+        intrinsics = camera.resize(width, height).intrinsics
         visible = rasterize(*project(verts, intrinsics, camera.T_world_camera), faces, width, height)
         shade = _facing(verts[visible.corners], camera)
         drawn = (40 + 215 * shade[:, None]) * _MESH

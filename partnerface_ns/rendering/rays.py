@@ -8,8 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from partnerface_ns.capture.capture import Camera
-from partnerface_ns.geometry.camera import Intrinsics, rays_through_pixels
+from partnerface_ns.geometry.camera import Camera, rays_through_pixels
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,6 @@ def rays_of_image(camera: Camera, device: torch.device) -> Rays:
     sides = (torch.arange(side, device=device) for side in (camera.height, camera.width))
     rows, columns = torch.meshgrid(*sides, indexing="ij")
     centers = torch.stack([columns, rows], -1).reshape(-1, 2).float() + 0.5
-    intrinsics = Intrinsics(camera.fl_x, camera.fl_y, camera.cx, camera.cy)
     T = torch.from_numpy(camera.T_world_camera).float().to(device)
-    origins, directions = rays_through_pixels(centers, intrinsics, T)
+    origins, directions = rays_through_pixels(centers, camera.intrinsics, T)
     return Rays(origins[None], directions[None])

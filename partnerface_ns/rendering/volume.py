@@ -32,10 +32,3 @@ def running_sums(values: Float[Tensor, "*rows entries"]) -> Float[Tensor, "*rows
     num = values.shape[-1]
     with torch.autocast("cuda", enabled=False):
         return values.float() @ torch.ones(num, num, device=values.device).triu()
-
-
-def composite(
-    weights: Float[Tensor, "rays samples"], values: Float[Tensor, "rays samples channels"]
-) -> Float[Tensor, "rays channels"]:
-    """Weighted sum of the samples' values."""
-    return torch.einsum("rs,rsc->rc", weights, values)

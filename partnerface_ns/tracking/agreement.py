@@ -13,8 +13,8 @@ import numpy as np
 
 from partnerface_ns.capture.capture import Capture, Frame
 from partnerface_ns.capture.convention_fixes import CONVENTION_FIXES
-from partnerface_ns.capture.diagnosis import OTHER_HEAD, Verdict, crop_words, shift_words
 from partnerface_ns.capture.names import FixName
+from partnerface_ns.capture.verdict import OTHER_HEAD, Verdict, describe_crop, describe_shift
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.tracking.embedding import LandmarkEmbedding
 from partnerface_ns.tracking.face_look import FaceLook, Points, embedding_of, head_landmarks, look_at_faces, look_evenly
@@ -112,7 +112,7 @@ def _cause(evidence: _Evidence, heads: Points, own: float) -> tuple[str | None, 
     """The mistake that explains why the face is elsewhere, or nothing where it is in its place."""
     lag = _best_lag(evidence, heads)
     if lag:
-        return shift_words(lag * _stride(evidence.capture)), None
+        return describe_shift(lag * _stride(evidence.capture)), None
     mirrored = float(np.median(evidence.look.mirrored().distances(heads)))
     if mirrored < min(FAR, _MUCH_NEARER * own):
         return _MIRRORED, None
@@ -143,7 +143,7 @@ def _crop_cause(evidence: _Evidence, heads: Points, own: float) -> str | None:
         return None
     camera = look.frames[0].camera
     center = np.array([camera.width, camera.height]) / 2
-    return crop_words(scale, *((center - middle) * scale + target - center).round().astype(int).tolist())
+    return describe_crop(scale, *((center - middle) * scale + target - center).round().astype(int).tolist())
 
 
 def _is_unordered(look: FaceLook, heads: Points) -> bool:

@@ -20,12 +20,14 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 
-from partnerface_ns.capture.capture import Camera
+from partnerface_ns.common.atomic import atomic_write
 from partnerface_ns.common.errors import InputError
 from partnerface_ns.flame.head_model import HeadModel
+from partnerface_ns.flame.joints import EYES, Joint
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
-from partnerface_ns.geometry.camera import Intrinsics
+from partnerface_ns.geometry.camera import Camera
+from partnerface_ns.geometry.normals import vertex_normals
 from partnerface_ns.geometry.rasterizer import Visible, project, rasterize
 from partnerface_ns.tracking.landmarks import IRIS_LEFT, IRIS_RIGHT, NUM_LANDMARKS, LandmarkDetector
 
@@ -81,15 +83,13 @@ def landmark_embedding(model: HeadModel) -> LandmarkEmbedding:
 def write_embedding(embedding: LandmarkEmbedding, path: Path) -> None:
     """Store an embedding; the file appears only when it is whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.tmp")
-    with partial.open("wb") as file:
+    with atomic_write(path) as partial:
         np.savez_compressed(
-            file,
+            partial,
             vertices=embedding.vertices.astype(np.int32),
             weights=embedding.weights.astype(np.float32),
             spread=embedding.spread.astype(np.float32),
         )
-    os.replace(partial, path)
 
 
 def _read(path: Path) -> LandmarkEmbedding:
@@ -161,26 +161,14 @@ def render_head(
     camera: Camera,
 ) -> tuple[np.ndarray, Visible]:
     """A plainly shaded image (rows, columns, 3) uint8 of a head, and what each pixel sees."""
-    screen, nearness = project(verts, Intrinsics(camera.fl_x, camera.fl_y, camera.cx, camera.cy), camera.T_world_camera)
+    screen, nearness = project(verts, camera.intrinsics, camera.T_world_camera)
     visible = rasterize(screen, nearness, faces, camera.width, camera.height)
-    normals = vertex_normals(verts, faces)
+    normals = vertex_normals(torch.from_numpy(verts), torch.from_numpy(faces)).numpy()
     light = camera.T_world_camera[:3, :3] @ np.array([0.3, 0.5, 0.8])
     shade = 0.45 + 0.55 * np.clip(normals @ light / np.linalg.norm(light), 0, 1)
     image = np.full((camera.height * camera.width, 3), 0.75)
     image[visible.samples] = visible.interpolate(albedo * shade[:, None])
     return (image.reshape(camera.height, camera.width, 3) * 255).astype(np.uint8), visible
-
-
-def vertex_normals(
-    verts: Float[np.ndarray, "verts 3"], faces: Int[np.ndarray, "faces 3"]
-) -> Float[np.ndarray, "verts 3"]:
-    """Unit normals, the mean over the faces around each vertex by area."""
-    corner = verts[faces]
-    normal = np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])
-    total = np.zeros_like(verts)
-    for k in range(3):
-        np.add.at(total, faces[:, k], normal)
-    return total / np.maximum(np.linalg.norm(total, axis=-1, keepdims=True), 1e-12)
 
 
 def _albedo(model: HeadModel) -> np.ndarray:
@@ -190,14 +178,14 @@ def _albedo(model: HeadModel) -> np.ndarray:
     colour = np.full((len(verts), 3), (0.86, 0.66, 0.55))
     colour = colour * (1 - region["lips"]) + region["lips"] * (0.65, 0.28, 0.28)
     joints = model.joint_regressor.numpy() @ verts
-    dark = (verts[:, 1] > joints[3, 1] + 0.055) | (verts[:, 2] < joints[2, 2] - 0.03)
+    dark = (verts[:, 1] > joints[Joint.EYE_LEFT, 1] + 0.055) | (verts[:, 2] < joints[Joint.JAW, 2] - 0.03)
     colour[dark & (region["head"][:, 0] > 0.5) & (region["ears"][:, 0] < 0.5)] = (0.2, 0.15, 0.1)
-    for eye in joints[3:]:
+    for eye in joints[EYES]:
         offset = verts - eye
         brow = (np.abs(offset[:, 1] - 0.024) < 0.004) & (np.abs(offset[:, 0]) < 0.02) & (offset[:, 2] > -0.01)
         colour[brow] = (0.25, 0.18, 0.12)
     colour = colour * (1 - region["inside_mouth"]) + region["inside_mouth"] * (0.3, 0.08, 0.08)
-    for index, eye in zip((3, 4), joints[3:], strict=True):
+    for index, eye in zip((Joint.EYE_LEFT, Joint.EYE_RIGHT), joints[EYES], strict=True):
         ball = model.skinning_weights[:, index].numpy() > 0.5
         axis = (verts - eye)[:, 2] / np.linalg.norm(verts - eye, axis=-1)
         colour[ball] = np.where(axis[ball, None] > np.cos(_IRIS_ANGLE), (0.12, 0.08, 0.05), (0.92, 0.92, 0.92))
@@ -206,7 +194,7 @@ def _albedo(model: HeadModel) -> np.ndarray:
 
 def skin_faces(model: HeadModel) -> np.ndarray:
     """Faces that landmarks may lie on: neither eyeballs nor the inside of the mouth."""
-    other = (model.skinning_weights[:, 3:].sum(-1) > 0.5) | (model.regions["inside_mouth"] > 0.5)
+    other = (model.skinning_weights[:, EYES].sum(-1) > 0.5) | (model.regions["inside_mouth"] > 0.5)
     return ~other.numpy()[model.faces.numpy()].any(-1)
 
 
@@ -265,7 +253,7 @@ def with_irises(model: HeadModel, embedding: LandmarkEmbedding) -> LandmarkEmbed
     """The embedding with constructed irises."""
     vertices, weights, spread = embedding.vertices.copy(), embedding.weights.copy(), embedding.spread.copy()
     rim = [(np.sin(_IRIS_ANGLE) * a, np.sin(_IRIS_ANGLE) * b, np.cos(_IRIS_ANGLE)) for a, b in _IRIS_RIM]
-    for joint, part in ((3, IRIS_LEFT), (4, IRIS_RIGHT)):
+    for joint, part in ((Joint.EYE_LEFT, IRIS_LEFT), (Joint.EYE_RIGHT, IRIS_RIGHT)):
         vertices[part], weights[part] = _leave_eyeball(model, joint, np.array([(0.0, 0.0, 1.0), *rim]))
         spread[part] = 0.0005
     return LandmarkEmbedding(vertices, weights, spread)

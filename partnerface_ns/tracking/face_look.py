@@ -12,11 +12,10 @@ import numpy as np
 from jaxtyping import Float
 
 from partnerface_ns.capture.capture import Capture, Frame
-from partnerface_ns.capture.diagnosis import evenly
 from partnerface_ns.capture.images import load_image
 from partnerface_ns.capture.overlap import posed_verts
+from partnerface_ns.common.sequences import pick_evenly
 from partnerface_ns.flame.head_model import HeadModel
-from partnerface_ns.geometry.camera import Intrinsics
 from partnerface_ns.geometry.rasterizer import project
 from partnerface_ns.tracking.embedding import LandmarkEmbedding, NoFaceError, landmark_embedding
 from partnerface_ns.tracking.landmarks import (
@@ -96,7 +95,7 @@ def look_at_faces(frames: Sequence[Frame]) -> FaceLook:
 
 def look_evenly(capture: Capture) -> FaceLook | None:
     """Recognise the faces in some images, evenly spread; None if there is one in fewer than half of them."""
-    frames = evenly([frame for frame in capture.frames if frame.image_path is not None], NUM_LOOKED)
+    frames = pick_evenly([frame for frame in capture.frames if frame.image_path is not None], NUM_LOOKED)
     look = look_at_faces(frames)
     return look if 0 < len(frames) <= 2 * len(look.frames) else None
 
@@ -106,6 +105,5 @@ def head_landmarks(capture: Capture, model: HeadModel, embedding: LandmarkEmbedd
     points = []
     for frame, verts in zip(frames, posed_verts(capture, model, frames), strict=True):
         camera = frame.camera
-        intrinsics = Intrinsics(camera.fl_x, camera.fl_y, camera.cx, camera.cy)
-        points.append(project(embedding.points(verts), intrinsics, camera.T_world_camera)[0][_COMPARED])
+        points.append(project(embedding.points(verts), camera.intrinsics, camera.T_world_camera)[0][_COMPARED])
     return np.array(points).reshape(len(frames), len(_COMPARED), 2)

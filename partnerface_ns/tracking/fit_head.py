@@ -16,7 +16,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from partnerface_ns.flame.head_model import HeadModel
-from partnerface_ns.tracking.embedding import LandmarkEmbedding, vertex_normals
+from partnerface_ns.geometry.farthest_points import sample_farthest
+from partnerface_ns.geometry.normals import vertex_normals
+from partnerface_ns.tracking.embedding import LandmarkEmbedding
 
 _NUM_OUTLINE = 700
 """Points of the surface that may lie on the outline."""
@@ -73,13 +75,13 @@ class FitHead:
 def reduce_head(model: HeadModel, embedding: LandmarkEmbedding) -> FitHead:
     """The fit's points of a head model."""
     template, faces = model.template.numpy().astype(np.float64), model.faces.numpy()
-    normals = vertex_normals(template, faces)
+    normals = vertex_normals(torch.from_numpy(template), model.faces).numpy()
     outer = _away_from(model, ("face", "eyeballs", "inside_mouth"))
     # Ears have a shape of their own, which a displacement along the normal would only blow up.
     controls = _displacements(model, normals, _away_from(model, ("face", "ears", "eyeballs", "inside_mouth")))
     # Only the outermost layer shows itself in the outline, and not where the bust is cut off.
     on_outline = np.flatnonzero((outer > 0.3) & (_distance_to_cut(template, faces) > _CUT_MARGIN))
-    chosen = on_outline[_spread_out(template[on_outline], _NUM_OUTLINE)]
+    chosen = on_outline[_sample_evenly(template[on_outline], _NUM_OUTLINE)]
 
     directions = torch.cat([model.identity_dirs, controls], -1)
     points, joints = _rows_of(embedding, model), model.joint_regressor
@@ -139,21 +141,15 @@ def _away_from(model: HeadModel, regions: tuple[str, ...]) -> np.ndarray:
 def _displacements(model: HeadModel, normals: np.ndarray, outer: np.ndarray) -> Tensor:
     template = model.template.numpy().astype(np.float64)
     able = np.flatnonzero(outer > 0.3)
-    centres = template[able[_spread_out(template[able], _NUM_CONTROLS)]]
+    centres = template[able[_sample_evenly(template[able], _NUM_CONTROLS)]]
     distance = np.linalg.norm(template[:, None] - centres[None], axis=-1)
     weights = np.exp(-0.5 * (distance / _CONTROL_WIDTH) ** 2) * outer[:, None]
     return torch.from_numpy(weights[:, None, :] * normals[:, :, None]).float()
 
 
-def _spread_out(points: np.ndarray, num: int) -> np.ndarray:
-    """Indices of points far from each other: each is the one farthest from those before it."""
-    num = min(num, len(points))
-    chosen = np.zeros(num, dtype=np.int64)
-    distance = np.full(len(points), np.inf)
-    for i in range(1, num):
-        distance = np.minimum(distance, np.linalg.norm(points - points[chosen[i - 1]], axis=-1))
-        chosen[i] = distance.argmax()
-    return chosen
+def _sample_evenly(points: np.ndarray, num: int) -> np.ndarray:
+    """Indices of at most `num` points that are far from each other."""
+    return sample_farthest(torch.from_numpy(points), min(num, len(points))).numpy()
 
 
 def _distance_to_cut(template: np.ndarray, faces: np.ndarray) -> np.ndarray:

@@ -13,8 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from partnerface_ns.common.errors import InputError
-from partnerface_ns.common.files import shortened
+from partnerface_ns.common.errors import InputError, shorten
 from partnerface_ns.tracking.colour import Conversion, conversion_of
 from partnerface_ns.tracking.frame import Note, require
 
@@ -80,7 +79,7 @@ class FrameFilter:
         try:
             return self._build(frame)
         except (self._av.FFmpegError, ValueError) as error:
-            found = f"{frame.format.name}: {shortened(error)}"
+            found = f"{frame.format.name}: {shorten(error)}"
             raise InputError(self._path, "its frames cannot be converted to RGB", found=found) from error
 
     def _build(self, frame: Any) -> Any:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from partnerface_ns.common.errors import InputError
-from partnerface_ns.common.files import listed_files, natural_key, shortened
+from partnerface_ns.common.errors import InputError, shorten
+from partnerface_ns.common.files import list_files, natural_key
 from partnerface_ns.tracking.frame import FOLDER_FPS, Note, VideoFrame
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
@@ -24,7 +24,7 @@ def images_of(folder: Path) -> list[Path]:
     Raises:
         InputError: there is none, two are of one frame, or they differ in size.
     """
-    paths = listed_files(folder, IMAGE_SUFFIXES)
+    paths = list_files(folder, IMAGE_SUFFIXES)
     if not paths:
         raise InputError(folder, "no image in this folder", expected=" ".join(IMAGE_SUFFIXES))
     by_number: dict[object, Path] = {}
@@ -92,7 +92,7 @@ def _opened(path: Path) -> Any:
     try:
         return Image.open(path)
     except (OSError, Image.DecompressionBombError) as error:
-        raise InputError(path, "the image cannot be read", found=shortened(error)) from error
+        raise InputError(path, "the image cannot be read", found=shorten(error)) from error
 
 
 def _read(path: Path) -> tuple[UInt8[np.ndarray, "rows columns channels"], str | None]:
@@ -103,7 +103,7 @@ def _read(path: Path) -> tuple[UInt8[np.ndarray, "rows columns channels"], str |
         try:
             image.load()
         except (OSError, ValueError, SyntaxError) as error:
-            raise InputError(path, "the image cannot be read", found=shortened(error)) from error
+            raise InputError(path, "the image cannot be read", found=shorten(error)) from error
         upright = ImageOps.exif_transpose(image)
         has_alpha = upright.mode in _ALPHA_MODES or "transparency" in upright.info
         colours, profile = _to_srgb(_to_bytes(upright, path), upright.info.get("icc_profile"))

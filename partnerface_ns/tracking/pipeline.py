@@ -19,8 +19,9 @@ import torch
 from partnerface_ns.capture.vhap_writer import write_vhap
 from partnerface_ns.capture.writing import make_folder, publish, remove_empty, require_new, unfinished_folder
 from partnerface_ns.common.errors import InputError
-from partnerface_ns.common.files import write_failure, write_json
-from partnerface_ns.common.locks import alone_in
+from partnerface_ns.common.files import write_failure
+from partnerface_ns.common.json_file import write_json
+from partnerface_ns.common.locks import lock_folder
 from partnerface_ns.common.progress import progress
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.state import HeadState
@@ -73,7 +74,7 @@ def track_video(video: Path, root: Path, model: HeadModel, options: Options, pre
     folder, made = unfinished_folder(root, "tracking"), list[Path]()
     try:
         made = make_folder(folder)
-        with alone_in(folder, root):
+        with lock_folder(folder, root):
             made_from = {**{f.name: getattr(options, f.name) for f in fields(options)}, "head_model": model.fingerprint}
             work = WorkFolder(folder, video, made_from)
             try:

@@ -5,17 +5,17 @@ The same drawing gives the mesh's outline, whose distance from the matte's is th
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int, UInt8
 
-from partnerface_ns.capture.capture import Camera
-from partnerface_ns.geometry.camera import Intrinsics
+from partnerface_ns.common.atomic import atomic_write
+from partnerface_ns.geometry.camera import Camera
+from partnerface_ns.geometry.normals import vertex_normals
 from partnerface_ns.geometry.rasterizer import project, rasterize
-from partnerface_ns.tracking.embedding import vertex_normals
 from partnerface_ns.tracking.video import require
 
 _BLEND = 0.55
@@ -38,9 +38,9 @@ def draw_mesh(
         camera: that took the image.
         cut: 1 for vertices near the border where the mesh ends; the outline there is left out.
     """
-    screen, nearness = project(verts, Intrinsics(camera.fl_x, camera.fl_y, camera.cx, camera.cy), camera.T_world_camera)
+    screen, nearness = project(verts, camera.intrinsics, camera.T_world_camera)
     visible = rasterize(screen, nearness, faces, camera.width, camera.height)
-    normals = vertex_normals(verts, faces)
+    normals = vertex_normals(torch.from_numpy(verts), torch.from_numpy(faces)).numpy()
     sight = -verts / np.linalg.norm(verts, axis=-1, keepdims=True)
     shade = np.clip((normals * sight).sum(-1), 0, 1)
     values = visible.interpolate(np.stack([shade, cut], -1))
@@ -68,19 +68,14 @@ def _outline(covered: np.ndarray, near_cut: np.ndarray) -> np.ndarray:
 def write_film(images: Iterable[UInt8[np.ndarray, "rows columns 3"]], path: Path, fps: float) -> None:
     """Write an mp4; the file appears only when it is whole. Sides are cut to even numbers."""
     av = require("av")
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.mp4")
-    try:
-        with av.open(str(partial), "w") as container:
-            stream = None
-            for rgb in images:
-                rows, columns = rgb.shape[0] // 2 * 2, rgb.shape[1] // 2 * 2
-                if stream is None:
-                    stream = container.add_stream("libx264", rate=max(1, round(fps)), options={"crf": "23"})
-                    stream.width, stream.height, stream.pix_fmt = columns, rows, "yuv420p"
-                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb[:rows, :columns]), format="rgb24")
-                container.mux(stream.encode(frame))
-            if stream is not None:
-                container.mux(stream.encode())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with atomic_write(path) as partial, av.open(str(partial), "w", format="mp4") as container:
+        stream = None
+        for rgb in images:
+            rows, columns = rgb.shape[0] // 2 * 2, rgb.shape[1] // 2 * 2
+            if stream is None:
+                stream = container.add_stream("libx264", rate=max(1, round(fps)), options={"crf": "23"})
+                stream.width, stream.height, stream.pix_fmt = columns, rows, "yuv420p"
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb[:rows, :columns]), format="rgb24")
+            container.mux(stream.encode(frame))
+        if stream is not None:
+            container.mux(stream.encode())

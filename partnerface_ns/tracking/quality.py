@@ -5,7 +5,6 @@ All distances are pixels of an image of 512 x 512, whatever the images' size.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from partnerface_ns.common.atomic import atomic_write
 from partnerface_ns.tracking.landmarks import EYE_LEFT, EYE_RIGHT, IRIS_LEFT, IRIS_RIGHT, LIPS
 from partnerface_ns.tracking.stages import COVERED, OTHER_PERSON
 
@@ -188,7 +188,6 @@ def draw_quality(errors: Errors, times: Float[np.ndarray, "frames"], path: Path)
         axis.set_ylim(bottom=0)
         axis.grid(alpha=0.3)
     top.legend(fontsize=8)
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.png")
-    figure.savefig(partial, dpi=100)
+    with atomic_write(path) as partial:
+        figure.savefig(partial, format="png", dpi=100)
     plt.close(figure)
-    os.replace(partial, path)

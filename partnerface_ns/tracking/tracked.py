@@ -11,8 +11,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from partnerface_ns.capture.capture import Camera, Capture, Frame, HeadModelRef
+from partnerface_ns.capture.capture import Capture, Frame, HeadModelRef
 from partnerface_ns.flame.posing import ShapedHead
+from partnerface_ns.geometry.camera import Camera
 from partnerface_ns.tracking.fit_head import FitHead
 from partnerface_ns.tracking.observations import Fit, Observations
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
+from partnerface_ns.geometry.alignment import align_points
 from partnerface_ns.geometry.rigid import rotation_from_axis_angle
 from partnerface_ns.tracking.fit_head import FitHead
 from partnerface_ns.tracking.observations import Observations
@@ -144,13 +146,9 @@ class Pose:
 
 def pose_from_landmarks(rest: Float[Tensor, "landmarks 3"], seen: Observations) -> Pose:
     """The similarity that takes the head's landmarks to the detected ones with their depths (Procrustes)."""
-    rest = (rest - rest.mean(0)).double()
     points = seen.landmarks.double() * torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64)
-    centred = points - points.mean(1, keepdim=True)
-    u, singular, vt = torch.linalg.svd(torch.einsum("fla,lb->fab", centred, rest))
-    sign = torch.ones_like(singular)
-    sign[:, 2] = torch.linalg.det(u @ vt).sign()
-    rotation = u @ torch.diag_embed(sign) @ vt
-    scale = (singular * sign).sum(-1) / rest.square().sum()
+    aligned = [align_points(rest.double().numpy(), frame.numpy()) for frame in points]
+    rotation = torch.from_numpy(np.stack([pose.rotation for pose in aligned]))
+    scale = torch.tensor([pose.scale for pose in aligned], dtype=torch.float64)
     principal = seen.principal.double() * torch.tensor([1.0, -1.0], dtype=torch.float64)
     return Pose(rotation.float(), scale.float(), (points[..., :2].mean(1) - principal).float())

@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from partnerface_ns.common.errors import InputError
-from partnerface_ns.common.files import shortened
+from partnerface_ns.common.errors import InputError, shorten
 from partnerface_ns.tracking.decoding import Decoder
 from partnerface_ns.tracking.frame import FOLDER_FPS, Note, VideoFrame, require
 from partnerface_ns.tracking.frame_filter import FrameFilter
@@ -74,7 +73,7 @@ def read_file(path: Path, note: Note) -> Generator[VideoFrame, None, None]:
                 _tell_of_damage(decoder, first, note)
     if count == 0:
         found = decoder.error or f"{len(decoder.left_out)} damaged frames"
-        raise InputError(path, "no frame can be decoded", found=shortened(found))
+        raise InputError(path, "no frame can be decoded", found=shorten(found))
 
 
 def _filtered(decoder: Decoder, filters: FrameFilter) -> Iterator[Any]:
@@ -131,7 +130,7 @@ def _opened(path: Path, note: Note | None = None) -> Iterator[tuple[Any, Any]]:
         hint = None
         if path.suffix.lower() in (".mp4", ".mov", ".m4v"):
             hint = "a file that was copied only in part cannot be opened: its index is at its end"
-        reason = shortened(error.strerror or error)
+        reason = shorten(error.strerror or error)
         raise InputError(path, "not a video that can be opened", found=reason, hint=hint) from error
     with container:
         yield container, _video_stream(path, container, note)

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from partnerface_ns.common.files import read_npz, write_npz, write_text
+from partnerface_ns.common.atomic import write_text
 from partnerface_ns.common.locks import LOCK_NAME
+from partnerface_ns.common.npz_file import read_npz, write_npz
 from partnerface_ns.tracking.image_folder import images_of
 
 _FORMAT = 2

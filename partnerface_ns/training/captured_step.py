@@ -19,7 +19,7 @@ from torch.profiler import record_function
 
 from partnerface_ns.avatar.avatar import Avatar
 from partnerface_ns.avatar.render_output import RenderOutput
-from partnerface_ns.common.precision import own_precision
+from partnerface_ns.common.precision import ignore_outer_autocast
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.rendering.rays import RayBatch, Rays
 from partnerface_ns.training.cuda_graph import CapturedWork
@@ -43,7 +43,7 @@ class _Inputs(NamedTuple):
     mask: Float[Tensor, "frames rays 1"]
 
 
-@own_precision()
+@ignore_outer_autocast()
 def backward(
     avatar: Avatar, output: RenderOutput, rgb: Float[Tensor, "frames rays 3"], mask: Float[Tensor, "frames rays 1"]
 ) -> StepResult:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from partnerface_ns.avatar.avatar import SOFT, Avatar
 from partnerface_ns.avatar.render_output import RenderOutput, TrainingSamples
-from partnerface_ns.common.precision import in_bfloat16, own_precision
+from partnerface_ns.common.precision import autocast_bfloat16, ignore_outer_autocast
 from partnerface_ns.fields.canonical_field import CanonicalField
 from partnerface_ns.rendering.losses import color_loss, mask_loss
 
@@ -24,7 +24,7 @@ _NUM_IN_MOUTH, _NEAR_MOUTH = 128, 0.001
 along each axis)."""
 
 
-@own_precision()
+@ignore_outer_autocast()
 def training_loss(
     avatar: Avatar, output: RenderOutput, rgb: Float[Tensor, "*rays 3"], mask: Float[Tensor, "*rays 1"] | None
 ) -> dict[str, Float[Tensor, ""]]:
@@ -95,6 +95,6 @@ def mouth_brightness(
     points = points + _NEAR_MOUTH * torch.randn_like(points)
     directions = F.normalize(F.pad(field.view_mean, (0, 1), value=-1.0), dim=0).expand_as(points)
     ambient = points.new_zeros(len(points), field.num_ambient)
-    with in_bfloat16(points.device, bfloat16):
+    with autocast_bfloat16(points.device, bfloat16):
         color = field.color(field.features(field.contract(points)), directions, ambient)
     return color.square().mean()

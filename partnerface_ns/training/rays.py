@@ -15,11 +15,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from partnerface_ns.capture.capture import Camera, Frame
+from partnerface_ns.capture.capture import Frame
 from partnerface_ns.common.errors import InputError
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
-from partnerface_ns.geometry.camera import Intrinsics, project_points, rays_through_pixels
+from partnerface_ns.geometry.camera import Camera, project_points, rays_through_pixels
 from partnerface_ns.rendering.metrics import above_neck
 from partnerface_ns.rendering.rays import RayBatch, Rays
 
@@ -97,8 +97,7 @@ class RaySampler:
     def _rays(self, index: int, pixels: np.ndarray) -> tuple[Tensor, Tensor]:
         camera = self.images.frames[index].camera
         centers = torch.from_numpy(pixels[:, ::-1].copy()).float() + 0.5
-        intrinsics = Intrinsics(camera.fl_x, camera.fl_y, camera.cx, camera.cy)
-        return rays_through_pixels(centers, intrinsics, torch.from_numpy(camera.T_world_camera).float())
+        return rays_through_pixels(centers, camera.intrinsics, torch.from_numpy(camera.T_world_camera).float())
 
     def _pixels(self, rng: np.random.Generator, index: int, count: int) -> np.ndarray:
         """Rows and columns: mouth, eyes, head, outline, person, anywhere."""
@@ -185,7 +184,7 @@ def _box_around(points: Float[Tensor, "points 3"], camera: Camera, margin: float
     before = points[(points - T[:3, 3]) @ T[:3, 2] < -_NEAR]
     if len(before) == 0:
         return np.zeros(4, np.float32)
-    at = project_points(before, Intrinsics(camera.fl_x, camera.fl_y, camera.cx, camera.cy), T)
+    at = project_points(before, camera.intrinsics, T)
     low, high = at.amin(0), at.amax(0)
     grow = (high - low) * margin / 2
     return torch.cat([low - grow, high + grow]).numpy()

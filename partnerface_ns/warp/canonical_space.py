@@ -10,12 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from partnerface_ns.flame.head_model import HeadModel
+from partnerface_ns.flame.joints import Joint
 from partnerface_ns.geometry.neighbors import VertexIndex
+from partnerface_ns.geometry.normals import vertex_normals
 from partnerface_ns.geometry.volumes import read_volume
 
 _NUM_NEIGHBORS = 4
@@ -59,7 +60,7 @@ class CanonicalSpace:
             height = torch.minimum(height, self._heights(nodes, verts, model, eyeballs)[0])
         heights = [self._heights(nodes, verts, model, layer)[0] for layer in (~loose, loose)]
         known = torch.stack(
-            [height, mean(_reach(config, model)) - height, mean(model.skinning_weights[:, 0]), *heights]
+            [height, mean(_reach(config, model)) - height, mean(model.skinning_weights[:, Joint.ROOT]), *heights]
         )
         self._grid = known.reshape(5, *[config.resolution] * 3)
 
@@ -94,7 +95,7 @@ class CanonicalSpace:
 
 def has_own_joint(model: HeadModel) -> Bool[Tensor, "verts"]:
     """Which vertices move mostly with a joint below the skull: lower face and lower teeth, and the eyeballs."""
-    return model.skinning_weights[:, 2:].sum(1) > 0.5
+    return model.skinning_weights[:, Joint.JAW :].sum(1) > 0.5
 
 
 def signed_height(
@@ -112,14 +113,6 @@ def signed_height(
     above = (weights * (vertex_normals(verts, faces)[index] * (points[:, None] - verts[index])).sum(-1)).sum(1)
     size = torch.maximum(above.abs(), distance[:, 0] - _edge_length(verts, faces)[index[:, 0]])
     return torch.where(above < 0, -size, size)
-
-
-def vertex_normals(verts: Float[Tensor, "verts 3"], faces: Int[Tensor, "faces 3"]) -> Float[Tensor, "verts 3"]:
-    """Unit normals of vertices, outward, weighted by the areas of their faces."""
-    a, b, c = verts[faces].unbind(1)
-    per_face = torch.linalg.cross(b - a, c - a)
-    summed = torch.zeros_like(verts).index_add(0, faces.flatten(), per_face.repeat_interleave(3, 0))
-    return F.normalize(summed, dim=-1)
 
 
 def _edge_length(verts: Float[Tensor, "verts 3"], faces: Int[Tensor, "faces 3"]) -> Float[Tensor, "verts"]:

@@ -23,8 +23,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from partnerface_ns.flame.head_model import HeadModel
+from partnerface_ns.flame.joints import Joint
 from partnerface_ns.geometry.encodings import asinh
-from partnerface_ns.geometry.volumes import read_volume, refined
+from partnerface_ns.geometry.volumes import read_volume, refine
 from partnerface_ns.warp.canonical_space import has_own_joint
 
 _SAMPLE_SPACING = 0.003
@@ -53,7 +54,7 @@ class DisplacementGrid:
     ) -> None:
         self.config = config
         self._canonical = verts_canonical
-        on_head = model.skinning_weights[:, 0] < 0.5
+        on_head = model.skinning_weights[:, Joint.ROOT] < 0.5
         face = model.regions["face"] > 0.5
         head, front = verts_canonical[on_head], verts_canonical[face]
         self._center = (front.amin(0) + front.amax(0)) / 2
@@ -113,7 +114,7 @@ class DisplacementGrid:
         if min(known.shape[2:]) < 6:
             return weighted / (weight + still + 1e-6)
         coarse = self._fill(F.avg_pool3d(known, 2) * 4, level + 1)
-        guess = refined(coarse, known.shape[2:])
+        guess = refine(coarse, known.shape[2:])
         # A known node hardly listens to the coarser guess, an unknown one to nothing else.
         return (weighted + 0.05 * guess) / (weight + 0.05 + 0.05 * still)
 

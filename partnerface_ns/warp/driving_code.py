@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from partnerface_ns.flame.joints import Joint
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.rigid import invert_rigid
@@ -21,7 +22,6 @@ _LIMIT = 3.0
 """Standard deviations at which a code entry saturates."""
 _SMALLEST_STD = (0.05, 0.02)
 """Standard deviations of expression coefficients and of angles (radians) in training below which they count less."""
-_NECK = 1
 
 
 class DrivingCode(nn.Module):
@@ -63,7 +63,7 @@ def code_visibility(
     expression, jaw, eyes, neck = steps.split([num_expr, 3, 6, 3], dim=1)
     zero = torch.zeros_like(neck)
     posed = head.pose(HeadState(expression, zero, neck, jaw, eyes, zero))
-    T_rest_skull = invert_rigid(posed.T_world_rest[:, _NECK])
+    T_rest_skull = invert_rigid(posed.T_world_rest[:, Joint.NECK])
     verts = torch.einsum("nab,nvb->nva", T_rest_skull[:, :3, :3], posed.verts) + T_rest_skull[:, None, :3, 3]
     motion = (verts[1:] - verts[:1]).norm(dim=-1)
     owner = F.one_hot(torch.cdist(verts_canonical, seeds).argmin(1), seeds.shape[0]).to(motion.dtype)

@@ -29,6 +29,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from partnerface_ns.flame.joints import Joint
 from partnerface_ns.flame.posing import PosedHead, ShapedHead
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.rigid import invert_rigid, move_points, transform_points
@@ -36,7 +37,6 @@ from partnerface_ns.geometry.rows import Rows, run_lengths
 from partnerface_ns.warp.canonical_space import CanonicalSpace, CanonicalSpaceConfig, has_own_joint
 from partnerface_ns.warp.displacement_grid import DisplacementGrid, DisplacementGridConfig
 
-_ROOT, _NECK = 0, 1
 _MARGIN = 0.03
 """Metres around lower face, eyeballs and torso in which points are asked whether they move with them."""
 _CACHED_BYTES = 1 << 30
@@ -105,13 +105,13 @@ class InverseSkinning:
         self.canonical: PosedHead = head.pose(canonical.to(head.verts_rest.device))
         self.space = CanonicalSpace(space, self.canonical.verts, head.model)
         self._weights = head.model.skinning_weights.clone()
-        self._weights[:, _NECK] += self._weights[:, _ROOT]
-        self._weights[:, _ROOT] = 0
+        self._weights[:, Joint.NECK] += self._weights[:, Joint.ROOT]
+        self._weights[:, Joint.ROOT] = 0
         self._grid = DisplacementGrid(grid, self.canonical.verts, head.model)
         regions = head.model.regions
         self.verts_in_mouth = self.canonical.verts[(regions["inside_mouth"] > 0.5) & (regions["lips"] < 0.5)]
         """Canonical vertices of teeth, tongue and the mouth's walls, as far as the head model has them; metres."""
-        on_torso, loose = head.model.skinning_weights[:, _ROOT] > 0.01, has_own_joint(head.model)
+        on_torso, loose = head.model.skinning_weights[:, Joint.ROOT] > 0.01, has_own_joint(head.model)
         verts = self.canonical.verts
         self._torso_top = verts[on_torso, 1].amax() + _MARGIN if on_torso.any() else -torch.inf
         self._loose_box = (verts[loose].amin(0) - _MARGIN, verts[loose].amax(0) + _MARGIN)
@@ -128,9 +128,9 @@ class InverseSkinning:
         again = torch.is_grad_enabled()  # training sees its moments again; others pass by
         with torch.no_grad():
             posed = head or self.head.pose(states)
-            T_canonical_skull = invert_rigid(posed.T_world_rest[:, _NECK])
+            T_canonical_skull = invert_rigid(posed.T_world_rest[:, Joint.NECK])
             displacement = self._displacement(states, posed, T_canonical_skull, again)
-        return PosedFrames(displacement, T_canonical_skull, posed.T_world_rest[:, _ROOT], posed.verts)
+        return PosedFrames(displacement, T_canonical_skull, posed.T_world_rest[:, Joint.ROOT], posed.verts)
 
     def frames(
         self, posed: PosedFrames | HeadState, T_world_torso: Float[Tensor, "frames 4 4"] | None = None

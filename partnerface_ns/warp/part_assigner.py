@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.geometry.encodings import FrequencyEncoding
+from partnerface_ns.geometry.farthest_points import sample_farthest
 
 
 @dataclass
@@ -117,10 +118,6 @@ def seed_parts(model: HeadModel, verts_canonical: Float[Tensor, "verts 3"], num_
     importance = 0.2 + 0.8 * regions["face"] + 0.8 * torch.maximum(regions["lips"], regions["eyelids"])
     on_head = (regions["head"] > 0.5) & (regions["inside_mouth"] < 0.5) & (regions["eyeballs"] < 0.5)
     verts, importance = verts_canonical[on_head], importance[on_head]
-    chosen = [int(regions["lips"][on_head].argmax())]
-    nearest = (verts - verts[chosen[0]]).norm(dim=1)
-    for _ in range(num_parts - 1):
-        chosen.append(int((nearest * importance).argmax()))
-        nearest = torch.minimum(nearest, (verts - verts[chosen[-1]]).norm(dim=1))
+    chosen = sample_farthest(verts, num_parts, int(regions["lips"][on_head].argmax()), importance)
     owner = torch.cdist(verts, verts[chosen]).argmin(1)
     return torch.stack([verts[owner == k].mean(0) for k in range(num_parts)])

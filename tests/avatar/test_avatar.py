@@ -345,7 +345,7 @@ def test_density_is_looked_at_anew_every_few_steps(make_avatar, tiny_subject):
 def test_both_precisions_render_about_the_same(make_avatar, tiny_subject, monkeypatch):
     torch.manual_seed(3)
     asked = []
-    monkeypatch.setattr(precision, "multiplies_bfloat16", lambda device: asked.append(device.type) or True)
+    monkeypatch.setattr(precision, "supports_bfloat16", lambda device: asked.append(device.type) or True)
     fine = make_avatar()
     coarse = make_avatar(bfloat16=True)
     coarse.load_state_dict(fine.state_dict())
@@ -361,14 +361,14 @@ def test_bfloat16_is_left_where_hardware_does_not_multiply_it(make_avatar, tiny_
     fine = make_avatar()
     coarse = make_avatar(bfloat16=True)
     coarse.load_state_dict(fine.state_dict())
-    monkeypatch.setattr(precision, "multiplies_bfloat16", lambda device: False)
+    monkeypatch.setattr(precision, "supports_bfloat16", lambda device: False)
     a, b = (seen(avatar, front_rays(), tiny_subject.states[:1])["rgb"] for avatar in (fine, coarse))
     assert torch.equal(a, b)
 
 
 @pytest.mark.parametrize("bfloat16", [False, True])
 def test_an_autocast_around_the_avatar_changes_nothing(make_avatar, tiny_subject, monkeypatch, bfloat16):
-    monkeypatch.setattr(precision, "multiplies_bfloat16", lambda device: True)
+    monkeypatch.setattr(precision, "supports_bfloat16", lambda device: True)
     avatar = stirred(make_avatar(schedule="soft", bfloat16=bfloat16))
     start, found = {name: value.clone() for name, value in avatar.state_dict().items()}, []
     for outer in (False, True):

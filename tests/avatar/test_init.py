@@ -8,8 +8,9 @@ import numpy as np
 import torch
 
 from partnerface_ns.avatar.init import Subject
-from partnerface_ns.capture.capture import Camera, Capture, Frame, HeadModelRef
+from partnerface_ns.capture.capture import Capture, Frame, HeadModelRef
 from partnerface_ns.flame.state import HeadState
+from partnerface_ns.geometry.camera import Camera
 
 
 def capture_of(

@@ -122,7 +122,7 @@ def test_a_camera_anywhere_else_sees_the_head(avatar, tiny_subject, place):
 
 @pytest.mark.parametrize("changes", [{"deformation": "none"}, {"deformation": "global"}, {"bfloat16": True}], ids=str)
 def test_every_kind_of_avatar_can_be_baked(make_avatar, rays, tiny_subject, changes, monkeypatch):
-    monkeypatch.setattr(precision, "multiplies_bfloat16", lambda device: True)
+    monkeypatch.setattr(precision, "supports_bfloat16", lambda device: True)
     avatar = make_avatar(**changes).eval()
     avatar.config.torso.enabled = avatar.config.correction.enabled = False
     found = BakedAvatar(avatar, SMALL).render(*rays, tiny_subject.states[1:2])

@@ -16,7 +16,7 @@ from partnerface_ns.bench.scaling import StepCost, StepTimes
 from partnerface_ns.bench.tables import COLUMNS
 from partnerface_ns.bench.training_runs import Outcome
 from partnerface_ns.common.errors import InputError
-from partnerface_ns.common.files import read_json
+from partnerface_ns.common.json_file import read_json
 
 DOCS = Path(__file__).parents[2] / "docs"
 METRICS = dict.fromkeys(COLUMNS, 20.5)
@@ -98,7 +98,7 @@ def test_memory_is_counted_from_when_it_was_forgotten():
 
 def test_the_machine_is_named(monkeypatch):
     for multiplies, networks in ((True, "bfloat16"), (False, "float32")):
-        monkeypatch.setattr("partnerface_ns.bench.machine.multiplies_bfloat16", lambda _, found=multiplies: found)
+        monkeypatch.setattr("partnerface_ns.bench.machine.supports_bfloat16", lambda _, found=multiplies: found)
         assert machine("cpu").startswith("cpu (") and f"cores, {networks}, PyTorch 2." in machine("cpu")
 
 

@@ -22,10 +22,11 @@ from partnerface_ns.bench.machine import machine
 from partnerface_ns.bench.results import Results
 from partnerface_ns.bench.scaling import StepTimes
 from partnerface_ns.bench.tables import runs_table, time_plot
-from partnerface_ns.bench.training_runs import Job, Outcome, run, spread
+from partnerface_ns.bench.training_runs import Job, Outcome, run
 from partnerface_ns.capture.load import load_capture
 from partnerface_ns.cli.bench import QUICK_SIZES, SIZES, Bench
 from partnerface_ns.common.errors import InputError
+from partnerface_ns.common.sequences import pick_evenly
 from partnerface_ns.demo.subject import make_subject
 from partnerface_ns.driving.player import load
 from partnerface_ns.training.presets import lite
@@ -87,8 +88,8 @@ def test_a_gpus_run_has_files_of_its_own(subject):
 
 def test_spread_takes_both_ends(subject):
     frames = load_capture(subject).frames_of("train")
-    assert spread(frames, 3) == [frames[0], frames[3], frames[6]]
-    assert spread(frames[:2], 5) == list(frames[:2])
+    assert pick_evenly(frames, 3) == [frames[0], frames[3], frames[6]]
+    assert pick_evenly(frames[:2], 5) == list(frames[:2])
 
 
 def test_a_table_gives_mean_and_spread_over_seeds():

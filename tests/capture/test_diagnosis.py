@@ -11,11 +11,12 @@ from PIL import Image
 
 from format_writers.layouts import LAYOUTS
 from format_writers.truth import flame_like_arrays, flame_like_head, make_truth
-from partnerface_ns.capture import diagnosis
 from partnerface_ns.capture.convention_fixes import CONVENTION_FIXES, fixed
-from partnerface_ns.capture.diagnosis import diagnose, evenly
+from partnerface_ns.capture.diagnosis import diagnose
+from partnerface_ns.capture.image_crop import move_silhouette
 from partnerface_ns.capture.load import load_capture
-from partnerface_ns.capture.overlap import Overlap, overlap_of, silhouette, small_mask
+from partnerface_ns.capture.overlap import Overlap, measure_overlap, silhouette, small_mask
+from partnerface_ns.common.sequences import pick_evenly
 from partnerface_ns.flame.state import HeadState
 
 NUM_FRAMES = 20
@@ -180,13 +181,13 @@ def test_overlap_counts_down_to_the_chin():
     head, mask = np.zeros((10, 10), bool), np.zeros((10, 10), bool)
     head[2:6, 3:7] = True
     mask[1:10, 3:7] = True
-    assert overlap_of(head, mask) == Overlap(union=16 / 20, outside=0.0, above=0.0, hair=1 / 4, beside=0.0)
+    assert measure_overlap(head, mask) == Overlap(union=16 / 20, outside=0.0, above=0.0, hair=1 / 4, beside=0.0)
     mask[:4] = False
-    assert overlap_of(head, mask) == Overlap(union=0.5, outside=0.5, above=2 / 4, hair=0.0, beside=0.0)
+    assert measure_overlap(head, mask) == Overlap(union=0.5, outside=0.5, above=2 / 4, hair=0.0, beside=0.0)
     mask[:, 1:9] = True
-    assert overlap_of(head, mask) == Overlap(union=16 / 48, outside=0.0, above=0.0, hair=2 / 4, beside=0.5)
-    assert overlap_of(np.zeros_like(head), mask) == Overlap(0.0, 1.0)
-    assert overlap_of(head, np.zeros_like(mask)).outside == 1
+    assert measure_overlap(head, mask) == Overlap(union=16 / 48, outside=0.0, above=0.0, hair=2 / 4, beside=0.5)
+    assert measure_overlap(np.zeros_like(head), mask) == Overlap(0.0, 1.0)
+    assert measure_overlap(head, np.zeros_like(mask)).outside == 1
 
 
 def test_nothing_is_seen_from_inside_or_behind(capture, truth):
@@ -204,13 +205,13 @@ def test_small_masks_keep_the_images_shape(capture, truth):
 
 
 def test_frames_are_taken_evenly(capture):
-    assert evenly(capture.frames, 200) == list(capture.frames)
-    assert [frame.timestep for frame in evenly(capture.frames, 3)] == [0, 10, 19]
+    assert pick_evenly(capture.frames, 200) == list(capture.frames)
+    assert [frame.timestep for frame in pick_evenly(capture.frames, 3)] == [0, 10, 19]
 
 
 def test_a_shift_moves_silhouettes_without_wrapping():
     head = np.zeros((4, 5), bool)
     head[0, 0] = head[3, 4] = True
-    moved = diagnosis._moved(head, 1, -1)
+    moved = move_silhouette(head, 1, -1)
     assert np.argwhere(moved).tolist() == []
-    assert np.argwhere(diagnosis._moved(head, 1, 1)).tolist() == [[1, 1]]
+    assert np.argwhere(move_silhouette(head, 1, 1)).tolist() == [[1, 1]]

@@ -300,7 +300,7 @@ def test_a_turn_that_exif_asks_for_is_said(truth, tmp_path):
     exif[0x0112] = 3
     path = root / "images" / "00000_00.png"
     Image.open(path).rotate(180).save(path, exif=exif)
-    assert load_capture(root).notes == ("images are turned as their EXIF orientation says (00000_00.png: 3)",)
+    assert load_capture(root).notes == ("images are rotated by their EXIF orientation (00000_00.png: 3)",)
 
 
 def test_vhap_frames_listed_with_both_slashes_are_the_same(truth, tmp_path):

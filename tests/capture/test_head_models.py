@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from partnerface_ns.capture.capture import Capture, HeadModelRef
-from partnerface_ns.capture.head_models import check_fits, resolve_head_model, version_doubt
+from partnerface_ns.capture.head_models import check_head_model, resolve_head_model, version_warning
 from partnerface_ns.common.errors import InputError
 from partnerface_ns.flame.open_head import OPEN_HEAD_NAME, load_open_head
 from partnerface_ns.flame.state import HeadState
@@ -72,14 +72,14 @@ def test_another_version_of_flame_is_refused_where_it_can_be_told(tiny_head):
     flame = replace(tiny_head, name="FLAME 2023 Open")
     capture = capture_of(tiny_head, HeadModelRef("FLAME 2020"))
     with pytest.raises(InputError, match="another version of FLAME") as error:
-        check_fits(capture, flame)
+        check_head_model(capture, flame)
     assert "FLAME 2020" in str(error.value) and "FLAME 2023 Open" in str(error.value)
-    check_fits(capture, replace(tiny_head, name="FLAME 2020"))
-    check_fits(capture, tiny_head)
+    check_head_model(capture, replace(tiny_head, name="FLAME 2020"))
+    check_head_model(capture, tiny_head)
 
 
 def test_a_doubt_is_said_where_it_cannot(tiny_head, head_file):
-    doubt = lambda reference, name: version_doubt(capture_of(tiny_head, reference), replace(tiny_head, name=name))  # noqa: E731
+    doubt = lambda reference, name: version_warning(capture_of(tiny_head, reference), replace(tiny_head, name=name))  # noqa: E731
     assert doubt(HeadModelRef("FLAME 2020"), "FLAME 2020") is None
     assert doubt(HeadModelRef(path=head_file), "tiny") is None
     assert doubt(HeadModelRef("x", tiny_head.fingerprint), "tiny") is None

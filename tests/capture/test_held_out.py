@@ -12,10 +12,10 @@ from format_writers.truth import make_truth
 from format_writers.vhap import write_vhap_export, write_vhap_tracks
 from partnerface_ns.capture.held_out import (
     FEW_TIMESTEPS,
+    hold_out_validation,
     require_trainable,
-    training_doubt,
-    with_separate_splits,
-    with_validation,
+    separate_splits,
+    training_warning,
 )
 from partnerface_ns.capture.load import load_capture
 from partnerface_ns.common.errors import InputError
@@ -36,11 +36,11 @@ def split_so(capture, train, val, test):
 
 
 def test_separate_splits_are_let_alone(capture):
-    assert with_separate_splits(capture) == capture and not capture.warnings
+    assert separate_splits(capture) == capture and not capture.warnings
 
 
 def test_an_image_that_is_listed_twice_is_held_out_and_named(capture):
-    found = with_separate_splits(split_so(capture, range(5), (), range(3, 8)))
+    found = separate_splits(split_so(capture, range(5), (), range(3, 8)))
     assert found.splits == {"train": (0, 1, 2), "val": (), "test": (3, 4, 5, 6, 7)}
     assert found.warnings == (
         "2 of 5 training images are held out for evaluation too (the first: 00003_00.png): they are not trained on",
@@ -67,7 +67,7 @@ def test_files_of_one_size_are_not_the_same_image(tmp_path):
 
 
 def test_test_images_do_not_validate_and_validation_images_do_not_train(capture):
-    found = with_separate_splits(split_so(capture, range(5), (4, 5, 6), (6, 7)))
+    found = separate_splits(split_so(capture, range(5), (4, 5, 6), (6, 7)))
     assert found.splits == {"train": (0, 1, 2, 3), "val": (4, 5), "test": (6, 7)}
     assert any("1 of 3 validation images are test images" in note for note in found.notes)
     assert "1 of 5 training images" in found.warnings[0]
@@ -75,7 +75,7 @@ def test_test_images_do_not_validate_and_validation_images_do_not_train(capture)
 
 def test_nothing_left_to_train_on_is_refused(capture):
     with pytest.raises(InputError, match=r"all training images(.|\n)*00005_00\.png"):
-        with_separate_splits(split_so(capture, (5, 6), (), (5, 6, 7)))
+        separate_splits(split_so(capture, (5, 6), (), (5, 6, 7)))
 
 
 def test_a_motion_without_images_has_no_doubles(tmp_path):
@@ -85,17 +85,17 @@ def test_a_motion_without_images_has_no_doubles(tmp_path):
 
 
 def test_validation_is_the_end_of_training_and_never_test(capture):
-    found = with_validation(capture)
+    found = hold_out_validation(capture)
     assert found.splits == {"train": (0, 1, 2, 3), "val": (4,), "test": (5, 6, 7)}
     assert found.notes[-1] == "no validation split: the last 1 of 5 training timesteps are held out for it"
     own = split_so(capture, range(4), (4,), range(5, 8))
-    assert with_validation(own) is own
+    assert hold_out_validation(own) is own
 
 
 def test_validation_takes_a_twentieth_and_all_cameras_of_it(tmp_path):
     many = load_capture(write_vhap_export(tmp_path / "many", make_truth(40), num_train=40 - 3, num_cameras=2))
     merged = replace(many, splits={**many.splits, "val": ()})
-    found = with_validation(merged)
+    found = hold_out_validation(merged)
     steps = [{frame.timestep for frame in found.frames_of(split)} for split in ("train", "val", "test")]
     assert steps == [set(range(35)), {35, 36}, {37, 38, 39}]
 
@@ -103,7 +103,7 @@ def test_validation_takes_a_twentieth_and_all_cameras_of_it(tmp_path):
 @pytest.mark.parametrize(("count", "fine"), [(1, False), (2, True)])
 def test_one_frame_is_no_training(capture, count, fine):
     few = split_so(capture, range(count), (), range(5, 8))
-    assert f"few training timesteps ({count})" in training_doubt(few)
+    assert f"few training timesteps ({count})" in training_warning(few)
     if fine:
         require_trainable(few)
     else:
@@ -113,4 +113,4 @@ def test_one_frame_is_no_training(capture, count, fine):
 
 def test_enough_frames_are_not_doubted(tmp_path):
     enough = load_capture(write_vhap_export(tmp_path / "a", make_truth(FEW_TIMESTEPS + 2), num_train=FEW_TIMESTEPS))
-    assert training_doubt(enough) is None
+    assert training_warning(enough) is None

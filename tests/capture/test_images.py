@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from partnerface_ns.capture.capture import Camera, Frame
-from partnerface_ns.capture.images import background_of, load_image, mask_doubt, read_header
+from partnerface_ns.capture.capture import Frame
+from partnerface_ns.capture.images import detect_background, load_image, mask_warning, read_header
 from partnerface_ns.common.errors import InputError
+from partnerface_ns.geometry.camera import Camera
 
 WIDTH, HEIGHT = 12, 10
 BLUE = (0.0, 0.0, 1.0)
@@ -89,18 +90,18 @@ def test_jpeg_is_read_and_its_cut_is_found(make_frame, rgb):
     Image.fromarray(rgb).save(frame.image_path, format="JPEG")
     assert load_image(frame, BLUE)[0].shape == (HEIGHT, WIDTH, 3)
     frame.image_path.write_bytes(frame.image_path.read_bytes()[:-30])
-    with pytest.raises(InputError, match="cut off"):
+    with pytest.raises(InputError, match="truncated"):
         read_header(frame.image_path)
 
 
 def test_the_colour_behind_a_person_is_found(make_frame, rgb, half):
     flat = rgb.copy()
     flat[half == 0] = [255, 0, 51]
-    assert background_of(make_frame(flat, half)) == (1, 0, 0.2)
-    assert background_of(make_frame(rgb, half)) is None
-    assert background_of(make_frame(flat)) is None
-    assert background_of(make_frame(np.dstack([flat, half]), half)) is None, "alpha decides"
-    assert background_of(make_frame(flat, np.full_like(half, 255))) is None, "nothing of it is seen"
+    assert detect_background(make_frame(flat, half)) == (1, 0, 0.2)
+    assert detect_background(make_frame(rgb, half)) is None
+    assert detect_background(make_frame(flat)) is None
+    assert detect_background(make_frame(np.dstack([flat, half]), half)) is None, "alpha decides"
+    assert detect_background(make_frame(flat, np.full_like(half, 255))) is None, "nothing of it is seen"
 
 
 def test_broken_pixels_are_named_when_they_are_decoded(make_frame, rgb):
@@ -179,7 +180,7 @@ def test_a_image_of_another_size_after_its_turn_says_so(make_frame, rgb):
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(rgb).save(frame.image_path, exif=exif)
-    with pytest.raises(InputError, match="10 x 12 after the turn that EXIF asks for"):
+    with pytest.raises(InputError, match="10 x 12 after applying EXIF orientation"):
         load_image(frame, BLUE)
 
 
@@ -190,9 +191,9 @@ def test_inks_are_read_as_colours(make_frame, rgb):
 
 
 def test_masks_that_hide_nothing_are_told_of(make_frame, rgb, half):
-    assert mask_doubt([make_frame(rgb, half)]) is None
-    assert "white everywhere" in mask_doubt([make_frame(rgb, np.full_like(half, 255))])
-    assert "no masks" in mask_doubt([make_frame(rgb)])
+    assert mask_warning([make_frame(rgb, half)]) is None
+    assert "white everywhere" in mask_warning([make_frame(rgb, np.full_like(half, 255))])
+    assert "no masks" in mask_warning([make_frame(rgb)])
 
 
 def test_a_image_that_claims_to_be_huge_is_refused_without_being_unpacked(tmp_path):

@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from format_writers.truth import make_truth
 from partnerface_ns.capture.mesh_fit import fit_identity, fit_jaw_and_eyes, read_obj_verts
-from partnerface_ns.capture.rotations import axis_angle_from_6d, axis_angle_from_matrix, rotation_between
+from partnerface_ns.capture.rotations import axis_angle_from_6d, axis_angle_from_matrix
 from partnerface_ns.common.errors import InputError
 from partnerface_ns.flame.state import HeadState
 
@@ -71,10 +71,3 @@ def test_six_numbers_are_the_first_two_rows(batch):
 def test_parallel_rows_are_not_a_rotation():
     assert np.isnan(axis_angle_from_6d(np.array([1.0, 0, 0, 2, 0, 0]))).all()
     assert np.isnan(axis_angle_from_6d(np.zeros(6))).all()
-
-
-def test_the_rotation_between_points_is_never_a_mirror():
-    points = np.random.default_rng(1).standard_normal((20, 3))
-    R = Rotation.from_rotvec([0.3, -0.2, 0.9]).as_matrix()
-    np.testing.assert_allclose(rotation_between(points, points @ R.T), R, atol=1e-12)
-    assert np.linalg.det(rotation_between(points, points * [1, 1, -1])) == pytest.approx(1)

@@ -12,7 +12,7 @@ import torch
 from format_writers.truth import make_truth
 from format_writers.vhap import write_vhap_export
 from partnerface_ns.capture.load import load_capture
-from partnerface_ns.capture.plausibility import MAX_COEFFICIENT, listed, torn_timesteps, without_torn_heads
+from partnerface_ns.capture.plausibility import MAX_COEFFICIENT, drop_torn_heads, listed, torn_timesteps
 from partnerface_ns.common.errors import InputError
 
 
@@ -33,7 +33,7 @@ def changed(capture, name, timestep, value):
 
 
 def test_right_heads_are_let_alone(capture, truth):
-    assert without_torn_heads(capture, truth.head) is capture
+    assert drop_torn_heads(capture, truth.head) is capture
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_right_heads_are_let_alone(capture, truth):
     ],
 )
 def test_a_torn_head_is_left_out_of_its_split_and_named(capture, truth, name, value, reason):
-    found = without_torn_heads(changed(capture, name, 2, value), truth.head)
+    found = drop_torn_heads(changed(capture, name, 2, value), truth.head)
     assert [frame.timestep for frame in found.frames] == [0, 1, 3, 4, 5, 6, 7]
     assert [frame.timestep for frame in found.frames_of("train")] == [0, 1, 3, 4]
     assert [frame.timestep for frame in found.frames_of("test")] == [5, 6, 7]
@@ -73,12 +73,12 @@ def test_whole_turns_are_no_turn(capture, truth):
 def test_many_torn_heads_are_refused(capture, truth):
     wrong = replace(capture, track=replace(capture.track, expression=capture.track.expression + 1000))
     with pytest.raises(InputError, match=r"the tracked head is no face(.|\n)*8 of 8 frames: 00000_00\.png"):
-        without_torn_heads(wrong, truth.head)
+        drop_torn_heads(wrong, truth.head)
 
 
 def test_an_identity_that_is_no_persons_is_refused(capture, truth):
     with pytest.raises(InputError, match="identity is no person's"):
-        without_torn_heads(replace(capture, identity=capture.identity + 1e3), truth.head)
+        drop_torn_heads(replace(capture, identity=capture.identity + 1e3), truth.head)
 
 
 def test_of_many_names_some_are_listed():

@@ -10,9 +10,10 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from partnerface_ns.capture.capture import Camera, Capture, Frame, HeadModelRef
+from partnerface_ns.capture.capture import Capture, Frame, HeadModelRef
 from partnerface_ns.capture.split_coverage import expression_novelty, split_coverage
 from partnerface_ns.flame.state import HeadState
+from partnerface_ns.geometry.camera import Camera
 
 
 def capture_of(head, track: HeadState, num_train: int) -> Capture:

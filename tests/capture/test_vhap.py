@@ -16,12 +16,13 @@ from PIL import Image
 from format_writers.compare import assert_same
 from format_writers.truth import SIZE, make_truth
 from format_writers.vhap import write_vhap_export
-from partnerface_ns.capture.capture import Camera, Capture, Frame, HeadModelRef
+from partnerface_ns.capture.capture import Capture, Frame, HeadModelRef
 from partnerface_ns.capture.images import load_image
 from partnerface_ns.capture.load import load_capture
 from partnerface_ns.capture.vhap_writer import write_vhap
 from partnerface_ns.common.errors import InputError
 from partnerface_ns.flame.state import HeadState
+from partnerface_ns.geometry.camera import Camera
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +202,7 @@ def test_broken_files_are_named(broken):
         path.write_bytes(whole)
 
     image, params = broken / "images" / "00001_00.png", broken / "flame_param" / "00001.npz"
-    refused(image, image.read_bytes()[:-40], "cut off")
+    refused(image, image.read_bytes()[:-40], "truncated")
     refused(image, b"no image", "not a PNG or JPEG")
     refused(image, b"", "empty")
     refused(params, params.read_bytes()[: params.stat().st_size // 2], "cannot be|can be read")

@@ -16,7 +16,7 @@ from PIL import Image
 
 from partnerface_ns.cli.demo import Demo
 from partnerface_ns.cli.main import main
-from partnerface_ns.common.locks import alone_in
+from partnerface_ns.common.locks import lock_folder
 
 OPTIONS = ["--frames", "10", "--size", "32", "--minutes", "0.01", "--seed", "3", "--device", "cpu"]
 
@@ -127,7 +127,7 @@ def test_a_broken_state_file_is_named(tmp_path, capsys):
 
 
 def test_a_second_demo_in_the_folder_is_refused(tmp_path, capsys):
-    with alone_in(tmp_path):
+    with lock_folder(tmp_path):
         assert exit_code("--output", tmp_path, *OPTIONS) == 1
     assert "another command is writing here" in capsys.readouterr().err
     assert list(tmp_path.glob("[!.]*")) == []

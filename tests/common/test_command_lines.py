@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from partnerface_ns.common.command_lines import after_training, command, to_train
+from partnerface_ns.common.command_lines import command, commands_after_training, train_command
 
 
 @pytest.fixture
@@ -36,9 +36,9 @@ def test_a_program_that_is_not_on_the_path_is_named_in_full(monkeypatch):
 
 
 def test_a_capture_with_a_head_model_of_its_own_is_trained_on_with_it():
-    words = shlex.split(to_train(Path("folder"), Path("flame.pkl"), "insta"))
+    words = shlex.split(train_command(Path("folder"), Path("flame.pkl"), "insta"))
     assert words[-5:] == ["--head-model", "flame.pkl", "flame-data", "--format", "insta"]
 
 
 def test_all_that_follows_training_names_the_run():
-    assert all("runs/one" in line for line in after_training(Path("runs/one")))
+    assert all("runs/one" in line for line in commands_after_training(Path("runs/one")))

@@ -11,20 +11,10 @@ import zipfile
 import numpy as np
 import pytest
 
-from partnerface_ns.common.errors import InputError
-from partnerface_ns.common.files import (
-    listed_files,
-    natural_key,
-    npz_shapes,
-    path_inside,
-    read_json,
-    read_npz,
-    require_file,
-    require_sane,
-    shortened,
-    write_json,
-    write_npz,
-)
+from partnerface_ns.common.errors import InputError, shorten
+from partnerface_ns.common.files import list_files, natural_key, path_inside, require_file
+from partnerface_ns.common.json_file import read_json, write_json
+from partnerface_ns.common.npz_file import npz_shapes, read_npz, require_bounded, write_npz
 
 
 @pytest.fixture
@@ -169,21 +159,21 @@ def test_messages_stay_short():
     for _ in range(10_000):
         deep = [deep]
     for value in (deep, "x" * 10_000, 10**100_000, {"a": deep}, "a\n b"):
-        assert len(shortened(value)) <= 120 and "\n" not in shortened(value)
-    assert shortened(1.5) == "1.5"
-    assert shortened("a\x1b[2J\ud800ü") == "a?[2J?ü"
+        assert len(shorten(value)) <= 120 and "\n" not in shorten(value)
+    assert shorten(1.5) == "1.5"
+    assert shorten("a\x1b[2J\ud800ü") == "a?[2J?ü"
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -1e7])
 def test_a_number_that_cannot_be_is_named_with_its_place(wrong, tmp_path):
     values = np.zeros((2, 3), dtype=np.float32)
-    require_sane(values, 1e6, tmp_path, "key")
-    require_sane(values[:0], 1e6, tmp_path, "key")
+    require_bounded(values, 1e6, tmp_path, "key")
+    require_bounded(values[:0], 1e6, tmp_path, "key")
     values[1, 2] = wrong
     with pytest.raises(
         InputError, match=rf"(?s)\[key\].*from -1e\+06 to 1e\+06.*1 others, first {wrong}.* at \[1, 2\]"
     ):
-        require_sane(values, 1e6, tmp_path, "key")
+        require_bounded(values, 1e6, tmp_path, "key")
 
 
 def test_numbers_in_names_are_ordered_by_value():
@@ -201,7 +191,7 @@ def test_files_are_listed_in_order_without_hidden_ones(tmp_path):
     for name in ("1.PNG", "2.jpg", "10.png", "._1.PNG", ".DS_Store", ".hidden.png", "notes.txt"):
         (tmp_path / name).write_text("x")
     (tmp_path / "3.png").mkdir()
-    assert [path.name for path in listed_files(tmp_path, (".png", ".jpg"))] == ["1.PNG", "2.jpg", "10.png"]
+    assert [path.name for path in list_files(tmp_path, (".png", ".jpg"))] == ["1.PNG", "2.jpg", "10.png"]
 
 
 def test_json_is_written_whole_and_knows_no_nan(tmp_path):

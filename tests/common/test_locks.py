@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from partnerface_ns.common.errors import InputError
-from partnerface_ns.common.locks import alone_in
+from partnerface_ns.common.locks import lock_folder
 
-HOLD = "import sys; from pathlib import Path; from partnerface_ns.common.locks import alone_in\n"
-HOLD += "with alone_in(Path(sys.argv[1])): print('in', flush=True); sys.stdin.read()"
+HOLD = "import sys; from pathlib import Path; from partnerface_ns.common.locks import lock_folder\n"
+HOLD += "with lock_folder(Path(sys.argv[1])): print('in', flush=True); sys.stdin.read()"
 
 
 def test_another_process_is_refused_until_the_first_dies(tmp_path):
@@ -21,17 +21,17 @@ def test_another_process_is_refused_until_the_first_dies(tmp_path):
         assert other.stdout.readline() == "in\n"
         with (
             pytest.raises(InputError, match="output: another command is writing here"),
-            alone_in(tmp_path, Path("output")),
+            lock_folder(tmp_path, Path("output")),
         ):
             pass
         other.kill()
         other.wait()
-        with alone_in(tmp_path):
+        with lock_folder(tmp_path):
             pass
 
 
 def test_the_folder_is_free_again_after_an_error(tmp_path):
-    with pytest.raises(RuntimeError), alone_in(tmp_path):
+    with pytest.raises(RuntimeError), lock_folder(tmp_path):
         raise RuntimeError("broken")
-    with alone_in(tmp_path):
+    with lock_folder(tmp_path):
         pass

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from partnerface_ns.common import precision
-from partnerface_ns.common.precision import in_bfloat16, own_precision, says_bfloat16
+from partnerface_ns.common.precision import autocast_bfloat16, has_bfloat16_flag, ignore_outer_autocast
 
 CPU = torch.device("cpu")
 
@@ -24,21 +24,21 @@ CPU = torch.device("cpu")
 )
 def test_a_cpu_says_whether_it_multiplies_bfloat16(flags, expected):
     assert (
-        says_bfloat16(f"processor\t: 0\nmodel name\t: avx512 bf16\nflags\t\t: fpu {flags}\nbogomips\t: 4890.80\n")
+        has_bfloat16_flag(f"processor\t: 0\nmodel name\t: avx512 bf16\nflags\t\t: fpu {flags}\nbogomips\t: 4890.80\n")
         == expected
     )
 
 
 @pytest.mark.parametrize(("wanted", "has"), [(True, True), (True, False), (False, True)])
 def test_bfloat16_where_wanted_and_had(wanted, has, monkeypatch):
-    monkeypatch.setattr(precision, "multiplies_bfloat16", lambda device: has)
+    monkeypatch.setattr(precision, "supports_bfloat16", lambda device: has)
     a = torch.ones(2, 2)
-    with in_bfloat16(a.device, wanted):
+    with autocast_bfloat16(a.device, wanted):
         assert (a @ a).dtype == (torch.bfloat16 if wanted and has else torch.float32)
 
 
 def test_a_cpu_is_looked_up(monkeypatch, tmp_path):
-    ask = precision.multiplies_bfloat16.__wrapped__
+    ask = precision.supports_bfloat16.__wrapped__
     listed = tmp_path / "cpuinfo"
     monkeypatch.setattr(precision, "CPU_INFO", listed)
     assert not ask(CPU), "no list, no bfloat16"
@@ -61,16 +61,16 @@ def test_the_gpu_asked_for_counts_and_only_if_it_takes_no_numbers_apart(native, 
     monkeypatch.setattr(torch.cuda, "device", make_current)
     asked = lambda including_emulation: current[0].index == 1 and (native or including_emulation)  # noqa: E731
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", asked)
-    assert precision.multiplies_bfloat16.__wrapped__(torch.device("cuda:1")) == native
+    assert precision.supports_bfloat16.__wrapped__(torch.device("cuda:1")) == native
 
 
 def test_within_own_precision_no_other_autocast_counts(monkeypatch):
-    monkeypatch.setattr(precision, "multiplies_bfloat16", lambda device: True)
+    monkeypatch.setattr(precision, "supports_bfloat16", lambda device: True)
     a = torch.ones(2, 2)
     with torch.autocast("cpu", torch.bfloat16):
-        with own_precision():
+        with ignore_outer_autocast():
             assert (a @ a).dtype == torch.float32
-            with in_bfloat16(CPU, True):
+            with autocast_bfloat16(CPU, True):
                 assert (a @ a).dtype == torch.bfloat16
             assert (a @ a).dtype == torch.float32
         assert (a @ a).dtype == torch.bfloat16, "the caller's own work is the caller's"

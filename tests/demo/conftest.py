@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from partnerface_ns.demo.subject import Subject
+from partnerface_ns.demo.subject import DemoSubject
 
 FRAMES, SIZE = 40, 128
 
 
 @pytest.fixture(scope="session")
-def person() -> Subject:
-    return Subject.of(seed=0, num_frames=FRAMES, size=SIZE)
+def person() -> DemoSubject:
+    return DemoSubject.create(seed=0, num_frames=FRAMES, size=SIZE)

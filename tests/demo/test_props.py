@@ -12,7 +12,7 @@ from partnerface_ns.flame.open_head import load_open_head
 
 HEAD = load_open_head()
 VERTS = HEAD.template.numpy()
-ANCHORS = Anchors.of(HEAD, VERTS)
+ANCHORS = Anchors.measure(HEAD, VERTS)
 
 
 def volume(mesh: Mesh) -> float:

@@ -8,18 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from partnerface_ns.demo.appearance import Look
-from partnerface_ns.demo.moment import Moment
+from partnerface_ns.demo.appearance import Appearance
+from partnerface_ns.demo.posed_person import PosedPerson
 from partnerface_ns.demo.scene import EYE_LEFT, EYE_RIGHT, FRAME, SHIRT, SKIN, TEETH_LOWER, TEETH_UPPER
-from partnerface_ns.demo.subject import Subject
+from partnerface_ns.demo.subject import DemoSubject
 from partnerface_ns.flame.open_head import open_head_parts
 from partnerface_ns.flame.posing import PosedHead
 from partnerface_ns.flame.state import HeadState
-from partnerface_ns.geometry.camera import Intrinsics
 from partnerface_ns.geometry.rasterizer import project, rasterize
 
 
-def state_of(person: Subject, jaw: float = 0.0, turn: float = 0.0, **expression: float) -> HeadState:
+def state_of(person: DemoSubject, jaw: float = 0.0, turn: float = 0.0, **expression: float) -> HeadState:
     names = person.head.model.expression_names
     neutral = HeadState.neutral(len(names))
     coefficients = torch.tensor([expression.get(name, 0.0) for name in names])
@@ -28,25 +27,25 @@ def state_of(person: Subject, jaw: float = 0.0, turn: float = 0.0, **expression:
     )
 
 
-def posed_moment(person: Subject, state: HeadState) -> tuple[PosedHead, Moment]:
+def pose_person(person: DemoSubject, state: HeadState) -> tuple[PosedHead, PosedPerson]:
     """A head model's pose, and the person in it, with the shoulders where the head's root is."""
     posed = person.head.pose(state)
     T = posed.T_world_rest.numpy().astype(float)
     expression = dict(zip(person.head.model.expression_names, state.expression.tolist(), strict=True))
-    return posed, Moment(posed.verts.numpy(), T[1], T[3:5], T[0], np.eye(4), expression)
+    return posed, PosedPerson(posed.verts.numpy(), T[1], T[3:5], T[0], np.eye(4), expression)
 
 
-def draw(person: Subject, moment: Moment) -> tuple[np.ndarray, np.ndarray]:
-    rgb, mask = person.scene.image(moment, person.camera)
+def draw(person: DemoSubject, pose: PosedPerson) -> tuple[np.ndarray, np.ndarray]:
+    rgb, mask = person.scene.image(pose, person.camera)
     return rgb.astype(float), mask
 
 
-def on_screen(person: Subject, points: np.ndarray) -> np.ndarray:
+def on_screen(person: DemoSubject, points: np.ndarray) -> np.ndarray:
     c = person.camera
-    return project(points, Intrinsics(c.fl_x, c.fl_y, c.cx, c.cy), c.T_world_camera)[0]
+    return project(points, c.intrinsics, c.T_world_camera)[0]
 
 
-def box_of(person: Subject, points: np.ndarray, grow: int = 0) -> tuple[slice, slice]:
+def box_of(person: DemoSubject, points: np.ndarray, grow: int = 0) -> tuple[slice, slice]:
     xy = on_screen(person, points)
     low, high = np.floor(xy.min(0)).astype(int) - grow, np.ceil(xy.max(0)).astype(int) + grow
     return slice(max(low[1], 0), high[1]), slice(max(low[0], 0), high[0])
@@ -58,10 +57,10 @@ def changed(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("turn", [0.0, 0.4])
 def test_the_silhouette_is_that_of_the_posed_head(person, turn):
-    posed, moment = posed_moment(person, state_of(person, turn=turn, jaw=0.1))
-    _, mask = draw(person, moment)
+    posed, pose = pose_person(person, state_of(person, turn=turn, jaw=0.1))
+    _, mask = draw(person, pose)
     verts, c = posed.verts.numpy(), person.camera
-    screen, near = project(verts, Intrinsics(c.fl_x, c.fl_y, c.cx, c.cy), c.T_world_camera)
+    screen, near = project(verts, c.intrinsics, c.T_world_camera)
     head = (person.head.model.skinning_weights[:, 0] < 0.05).numpy()
     faces = person.head.model.faces.numpy()
     seen = rasterize(screen, near, faces[head[faces].all(-1)], c.width, c.height)
@@ -78,10 +77,10 @@ def test_the_silhouette_is_that_of_the_posed_head(person, turn):
         assert abs(ours[-1] - theirs[-1]) <= 1
 
 
-def seen_verts(person: Subject, posed: PosedHead) -> np.ndarray:
+def seen_verts(person: DemoSubject, posed: PosedHead) -> np.ndarray:
     """For each pixel the head model's vertex that it sees, -1 where it sees none."""
     c = person.camera
-    screen, near = project(posed.verts.numpy(), Intrinsics(c.fl_x, c.fl_y, c.cx, c.cy), c.T_world_camera)
+    screen, near = project(posed.verts.numpy(), c.intrinsics, c.T_world_camera)
     seen = rasterize(screen, near, person.head.model.faces.numpy(), c.width, c.height)
     verts = np.full(c.height * c.width, -1)
     verts[seen.samples] = seen.corners[np.arange(len(seen.samples)), seen.weights.argmax(-1)]
@@ -91,11 +90,11 @@ def seen_verts(person: Subject, posed: PosedHead) -> np.ndarray:
 def test_lips_part_and_show_the_dark_mouth_when_the_jaw_opens(person):
     inside = (person.head.model.regions["inside_mouth"] > 0.9).numpy()
     lips = (person.head.model.regions["lips"] > 0.5).numpy()
-    closed, _ = posed_moment(person, state_of(person))
+    closed, _ = pose_person(person, state_of(person))
     assert inside[seen_verts(person, closed)].sum() < 3
-    opened, moment = posed_moment(person, state_of(person, jaw=0.3))
+    opened, pose = pose_person(person, state_of(person, jaw=0.3))
     verts = seen_verts(person, opened)
-    image, _ = draw(person, moment)
+    image, _ = draw(person, pose)
     mouth, around = image[(verts >= 0) & inside[verts]], image[(verts >= 0) & lips[verts]]
     assert len(mouth) > 15
     assert np.median(mouth.mean(-1)) < 0.7 * np.median(around.mean(-1))
@@ -103,10 +102,10 @@ def test_lips_part_and_show_the_dark_mouth_when_the_jaw_opens(person):
 
 def test_teeth_show_when_the_lips_draw_back(person):
     drawn_back = {f"{name}{side}": 1.0 for name in ("mouthUpperUp", "mouthLowerDown") for side in ("Left", "Right")}
-    posed, moment = posed_moment(person, state_of(person, jaw=0.05, **drawn_back))
+    posed, pose = pose_person(person, state_of(person, jaw=0.05, **drawn_back))
     verts = seen_verts(person, posed)
     teeth = (verts >= 0) & np.isin(open_head_parts()[verts], (TEETH_UPPER, TEETH_LOWER))
-    image = draw(person, moment)[0][teeth]
+    image = draw(person, pose)[0][teeth]
     assert len(image) >= 8
     white, skin = np.median(image, axis=0), 255 * person.scene.materials[SKIN].tone
     assert white.min() > 90 and white.min() / white.max() > 0.7 > skin.min() / skin.max()
@@ -116,10 +115,10 @@ def test_eyes_show_an_iris_that_moves_with_the_gaze(person):
     shift = {}
     for name, yaw in (("left", 0.3), ("right", -0.3)):
         state = replace(state_of(person, eyeWideLeft=0.6), eyes=torch.tensor([0, yaw, 0, 0, yaw, 0.0]))
-        posed, moment = posed_moment(person, state)
+        posed, pose = pose_person(person, state)
         eye = posed.verts.numpy()[open_head_parts() == EYE_LEFT]
         opening = box_of(person, eye[eye[:, 2] > eye[:, 2].max() - 0.004])
-        window = draw(person, moment)[0][opening].mean(-1)
+        window = draw(person, pose)[0][opening].mean(-1)
         middle = window[window.shape[0] // 2]
         shift[name] = np.average(np.arange(len(middle)), weights=(middle.max() - middle) ** 2)
     # The subject's left is the image's right.
@@ -127,10 +126,10 @@ def test_eyes_show_an_iris_that_moves_with_the_gaze(person):
 
 
 def test_each_eye_turns_and_glints_by_itself(person):
-    still, moment = posed_moment(person, state_of(person))
-    _, turned = posed_moment(person, replace(state_of(person), eyes=torch.tensor([0, 0, 0, 0, 0.3, 0.0])))
-    glint_alone = replace(moment, T_world_eyes=turned.T_world_eyes)
-    before, _ = draw(person, moment)
+    still, pose = pose_person(person, state_of(person))
+    _, turned = pose_person(person, replace(state_of(person), eyes=torch.tensor([0, 0, 0, 0, 0.3, 0.0])))
+    glint_alone = replace(pose, T_world_eyes=turned.T_world_eyes)
+    before, _ = draw(person, pose)
     right = box_of(person, still.verts.numpy()[open_head_parts() == EYE_RIGHT])
     for after in (turned, glint_alone):
         difference = changed(before, draw(person, after)[0])
@@ -138,32 +137,30 @@ def test_each_eye_turns_and_glints_by_itself(person):
 
 
 def test_wrinkles_come_with_the_expression_and_move_no_surface(person):
-    _, moment = posed_moment(person, state_of(person))
-    smooth, mask = draw(person, moment)
-    raised, mask_raised = draw(person, replace(moment, expression={"browInnerUp": 1.0, "browOuterUpLeft": 1.0}))
+    _, pose = pose_person(person, state_of(person))
+    smooth, mask = draw(person, pose)
+    raised, mask_raised = draw(person, replace(pose, expression={"browInnerUp": 1.0, "browOuterUpLeft": 1.0}))
     difference = changed(smooth, raised)
     rows = np.flatnonzero(difference.any(1))
     eyes = on_screen(person, person.anchors.eyes)[:, 1].mean()
     assert difference.sum() > 50 and rows.max() < eyes
     assert np.array_equal(mask, mask_raised)
-    smiling, _ = draw(person, replace(moment, expression={"mouthSmileLeft": 1.0}))
+    smiling, _ = draw(person, replace(pose, expression={"mouthSmileLeft": 1.0}))
     columns = np.flatnonzero(changed(smooth, smiling).any(0))
     assert len(columns) and columns.min() > on_screen(person, person.anchors.nose_tip[None])[0, 0]
 
 
 def test_glasses_slide_on_a_still_face(person):
-    _, moment = posed_moment(person, state_of(person))
+    _, pose = pose_person(person, state_of(person))
     slid = person._slid(0.003)
-    before, after = draw(person, moment)[0], draw(person, replace(moment, T_skull_glasses=slid))[0]
+    before, after = draw(person, pose)[0], draw(person, replace(pose, T_skull_glasses=slid))[0]
     rows = np.flatnonzero(changed(before, after).any(1))
     eyes, mouth = (
         on_screen(person, p.reshape(-1, 3))[:, 1].mean() for p in (person.anchors.eyes, person.anchors.mouth)
     )
     assert changed(before, after).sum() > 40
     assert rows.min() > eyes - 0.6 * (mouth - eyes) and rows.max() < mouth
-    moved = (
-        np.abs(person.scene._place(replace(moment, T_skull_glasses=slid)) - person.scene._place(moment)).max(-1) > 1e-4
-    )
+    moved = np.abs(person.scene._place(replace(pose, T_skull_glasses=slid)) - person.scene._place(pose)).max(-1) > 1e-4
     of_part = [np.unique(person.scene.faces[person.scene.parts == part]) for part in range(SHIRT + 1)]
     assert [part for part, verts in enumerate(of_part) if moved[verts].any()] == [FRAME]
     lens_before = person.scene.lenses.verts.mean(0)
@@ -172,10 +169,10 @@ def test_glasses_slide_on_a_still_face(person):
 
 
 def test_shoulders_move_without_the_face(person):
-    _, moment = posed_moment(person, state_of(person))
-    T_world_torso = moment.T_world_torso.copy()
+    _, pose = pose_person(person, state_of(person))
+    T_world_torso = pose.T_world_torso.copy()
     T_world_torso[:3, 3] += [0.01, 0.002, 0]
-    before, after = draw(person, moment)[0], draw(person, replace(moment, T_world_torso=T_world_torso))[0]
+    before, after = draw(person, pose)[0], draw(person, replace(pose, T_world_torso=T_world_torso))[0]
     difference = changed(before, after)
     chin = int(on_screen(person, person.anchors.mouth[None])[0, 1]) + 10
     assert difference[chin:].sum() > 500
@@ -184,7 +181,7 @@ def test_shoulders_move_without_the_face(person):
 
 def test_the_neck_follows_the_shoulders_and_the_face_does_not(person):
     timestep = 7
-    drawn = person.moment(timestep).skin
+    drawn = person.pose(timestep).skin
     posed = person.head.pose(person.performance.track[timestep]).verts.numpy()
     face = (person.head.model.skinning_weights[:, 0] == 0).numpy()
     apart = np.linalg.norm(drawn - posed, axis=-1)
@@ -208,9 +205,9 @@ def test_every_part_is_seen_somewhere(person):
         state_of(person, jaw=0.3),
         state_of(person, jaw=0.2, turn=0.5, mouthUpperUpLeft=1.0, mouthUpperUpRight=1.0),
     ):
-        _, moment = posed_moment(person, state)
+        _, pose = pose_person(person, state)
         c = person.camera
-        screen, near = project(person.scene._place(moment), Intrinsics(c.fl_x, c.fl_y, c.cx, c.cy), c.T_world_camera)
+        screen, near = project(person.scene._place(pose), c.intrinsics, c.T_world_camera)
         visible = rasterize(screen, near, person.scene.faces, c.width, c.height)
         seen |= set(person.scene.parts[visible.triangles].tolist())
     assert seen == set(range(SHIRT + 1))
@@ -222,7 +219,7 @@ def test_the_same_moment_gives_the_same_image(person):
 
 
 def test_looks_differ():
-    looks = [Look.random(np.random.default_rng(seed)) for seed in range(12)]
+    looks = [Appearance.random(np.random.default_rng(seed)) for seed in range(12)]
     assert len({tuple(look.skin.tolist()) for look in looks}) == 12
     assert len({look.hair_style % 4 for look in looks}) > 2
     for look in looks:

@@ -6,20 +6,20 @@ import numpy as np
 import pytest
 
 from partnerface_ns.demo import face_map
-from partnerface_ns.demo.appearance import Look, paint_skin, to_linear
+from partnerface_ns.demo.appearance import Appearance, paint_skin, to_linear
 from partnerface_ns.demo.eyes_and_mouth import IRIS_ANGLE, TeethRow, cornea_normals, eye_colour, fibre_ring
 from partnerface_ns.demo.face_map import RADIUS, SHAPE, TEXEL, Anchors, to_sheet
 from partnerface_ns.demo.wrinkles import wrinkle_strengths
 from partnerface_ns.flame.open_head import load_open_head
 
 HEAD = load_open_head()
-ANCHORS = Anchors.of(HEAD, HEAD.template.numpy())
+ANCHORS = Anchors.measure(HEAD, HEAD.template.numpy())
 
 
 @pytest.fixture(scope="module")
 def skin():
     rng = np.random.default_rng(0)
-    return paint_skin(ANCHORS, Look.random(rng), rng)
+    return paint_skin(ANCHORS, Appearance.random(rng), rng)
 
 
 def test_sheet_coordinates_are_angles_about_the_axis():
@@ -141,7 +141,7 @@ def test_the_cornea_bulges_over_the_iris_only():
 @pytest.mark.parametrize("up", [1.0, -1.0])
 def test_teeth_end_in_gum(up):
     verts = np.array([[0.0, 0.0, 0.05], [0.0, up * 0.012, 0.05], [0.02, up * 0.006, 0.03]])
-    row = TeethRow.of(verts, up)
+    row = TeethRow.measure(verts, up)
     edge, root = row.colour(np.array([[0.003, up * 0.002, 0.06], [0.003, up * 0.0115, 0.06]], dtype=np.float32))
     assert edge.min() > 0.4 and root[0] > 2 * root[1]
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from partnerface_ns.cli.main import main
 from partnerface_ns.common.errors import InputError
-from partnerface_ns.demo.subject import Subject, make_subject
+from partnerface_ns.demo.subject import DemoSubject, make_subject
 from partnerface_ns.flame.open_head import load_open_head
 from partnerface_ns.flame.state import HeadState
 
@@ -24,9 +24,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def filmed() -> Subject:
+def filmed() -> DemoSubject:
     """Who is in `folder`."""
-    return Subject.of(1, 12, 32)
+    return DemoSubject.create(1, 12, 32)
 
 
 def pixels(folder: Path) -> list[np.ndarray]:
@@ -58,7 +58,7 @@ def test_images_are_those_of_their_timesteps(folder, filmed):
 
 
 def test_the_person_depends_on_the_seed_alone(person, filmed):
-    same = Subject.of(0, 12, 32)
+    same = DemoSubject.create(0, 12, 32)
     assert torch.equal(same.identity, person.identity)
     assert not torch.equal(filmed.identity, person.identity)
     tone, same_tone, other_tone = (s.scene.materials[0].tone for s in (person, same, filmed))
@@ -84,7 +84,7 @@ def test_too_little_to_film_is_refused(tmp_path, options, words):
 
 
 def test_a_folder_with_something_in_it_is_refused_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(Subject, "of", lambda *_: pytest.fail("a person was made"))
+    monkeypatch.setattr(DemoSubject, "of", lambda *_: pytest.fail("a person was made"))
     (tmp_path / "note.txt").write_text("keep me")
     with pytest.raises(InputError, match="something here already"):
         make_subject(tmp_path, frames=12, size=32)

@@ -12,10 +12,11 @@ from partnerface_ns.avatar.avatar import Avatar
 from partnerface_ns.avatar.config import AvatarConfig
 from partnerface_ns.avatar.file_format import AVATAR_NAME, AvatarInfo, save_avatar
 from partnerface_ns.avatar.init import Subject
-from partnerface_ns.capture.capture import Camera, Capture, Frame, HeadModelRef
+from partnerface_ns.capture.capture import Capture, Frame, HeadModelRef
 from partnerface_ns.driving.player import Player
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.state import HeadState
+from partnerface_ns.geometry.camera import Camera
 
 SIZE, NUM = 16, 8
 

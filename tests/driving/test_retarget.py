@@ -11,11 +11,11 @@ import torch
 from driving.conftest import filmed
 
 from partnerface_ns.common.errors import InputError
-from partnerface_ns.demo.subject import Subject
+from partnerface_ns.demo.subject import DemoSubject
 from partnerface_ns.driving.motion import Motion, Skulls, motion_of_capture
 from partnerface_ns.driving.plan import PlanConfig, digest, make_plan
 from partnerface_ns.driving.retarget import clamped, excess, retargeted, skull_at, smoothed
-from partnerface_ns.flame.neutral import measured_neutral
+from partnerface_ns.flame.neutral import measure_neutral
 from partnerface_ns.flame.state import HeadState
 
 NECK = 1
@@ -203,10 +203,10 @@ def mouth_opening(head, states) -> np.ndarray:
 
 @pytest.mark.parametrize(("source", "driven"), [(1, 4), (4, 1)])
 def test_another_persons_mouth_follows_and_the_head_keeps_its_shape(source, driven):
-    theirs, ours = (Subject.of(seed, 120, 32) for seed in (source, driven))
+    theirs, ours = (DemoSubject.create(seed, 120, 32) for seed in (source, driven))
     model = theirs.head.model
     motion = motion_of_capture(theirs.capture(Path("source")), model)
-    neutral = measured_neutral(ours.performance.track, model)
+    neutral = measure_neutral(ours.performance.track, model)
     states, _ = retargeted(motion, ours.head, neutral)
     openings = mouth_opening(theirs.head, motion.states), mouth_opening(ours.head, states)
     assert np.corrcoef(*openings)[0, 1] > 0.95

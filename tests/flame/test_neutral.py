@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from partnerface_ns.flame.neutral import direction_sizes, measured_neutral
+from partnerface_ns.flame.neutral import direction_sizes, measure_neutral
 from partnerface_ns.flame.state import HeadState
 
 
@@ -24,7 +24,7 @@ def restless(head, num=40) -> HeadState:
 
 
 def test_it_is_the_most_frequent_face_not_the_mean_nor_zero(tiny_head):
-    neutral = measured_neutral(restless(tiny_head), tiny_head)
+    neutral = measure_neutral(restless(tiny_head), tiny_head)
     expected = torch.tensor([0.4, 0, 0, 0])
     torch.testing.assert_close(neutral.expression, expected)
     torch.testing.assert_close(neutral.jaw, torch.tensor([0.05, 0, 0]))
@@ -35,24 +35,24 @@ def test_a_held_smile_is_not_neutral(tiny_head):
     track = restless(tiny_head)
     track.expression[10:25] = torch.tensor([2.5, 0.0, 0.0, 0.0])
     track.expression[25:] += 0.05 * torch.randn(15, tiny_head.num_expr)
-    assert abs(float(measured_neutral(track, tiny_head).expression[0]) - 0.4) < 0.1
+    assert abs(float(measure_neutral(track, tiny_head).expression[0]) - 0.4) < 0.1
 
 
 def test_the_head_is_where_some_moment_had_it(tiny_head):
     track = restless(tiny_head)
     # Turned round: the axis-angle vector jumps from one side to the other, and a mean of them would be nonsense.
     flipped = track.rotation + torch.tensor([torch.pi, 0.0, 0.0]) * (1 - 2 * (torch.arange(40) % 2))[:, None]
-    neutral = measured_neutral(replace(track, rotation=flipped), tiny_head)
+    neutral = measure_neutral(replace(track, rotation=flipped), tiny_head)
     assert bool((flipped == neutral.rotation).all(-1).any())
 
 
 def test_one_moment_is_its_own_neutral(tiny_head):
     track = restless(tiny_head)[:1]
-    assert torch.equal(measured_neutral(track, tiny_head).expression, track.expression[0])
+    assert torch.equal(measure_neutral(track, tiny_head).expression, track.expression[0])
 
 
 def test_a_long_track_is_thinned_out(tiny_head):
-    assert measured_neutral(restless(tiny_head, 4001), tiny_head).expression[0] < 0.41
+    assert measure_neutral(restless(tiny_head, 4001), tiny_head).expression[0] < 0.41
 
 
 def test_sizes_are_metres_a_unit(tiny_head):

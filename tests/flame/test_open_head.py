@@ -10,7 +10,8 @@ import torch
 from scipy.spatial import cKDTree
 from torch.testing import assert_close
 
-from partnerface_ns.flame.head_model import JOINT_NAMES, HeadModel, load_head_model
+from partnerface_ns.flame.head_model import HeadModel, load_head_model
+from partnerface_ns.flame.joints import JOINT_NAMES
 from partnerface_ns.flame.open_head import (
     OPEN_HEAD_FILE,
     OPEN_HEAD_PARTS,

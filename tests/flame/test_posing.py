@@ -10,7 +10,8 @@ from smplx.lbs import lbs
 from torch import Tensor
 from torch.testing import assert_close
 
-from partnerface_ns.flame.head_model import JOINT_PARENTS, HeadModel
+from partnerface_ns.flame.head_model import HeadModel
+from partnerface_ns.flame.joints import JOINT_PARENTS
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.rigid import rotation_from_axis_angle, transform_points

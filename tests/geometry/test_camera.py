@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
 
-from partnerface_ns.geometry.camera import Intrinsics, project_points, rays_through_pixels
+from partnerface_ns.geometry.camera import Camera, Intrinsics, project_points, rays_through_pixels
 from partnerface_ns.geometry.rigid import rigid, rotation_from_axis_angle
 
 INTRINSICS = Intrinsics(fl_x=120.0, fl_y=90.0, cx=33.0, cy=20.5)
@@ -50,3 +51,12 @@ def test_projection_takes_any_batch_axes_and_has_right_gradients(batch, T_world_
     assert projected.shape == (*batch, 2)
     assert_close(projected[..., 0], 33.0 - 120.0 * in_camera[..., 0] / in_camera[..., 2])
     assert torch.autograd.gradcheck(lambda p: project_points(p, INTRINSICS, T_world_camera), points.requires_grad_())
+
+
+def test_a_resized_camera_sees_the_same_point_at_the_same_share_of_the_image():
+    camera = Camera(np.eye(4), *INTRINSICS, 64, 40)
+    small = camera.resize(16, 20)
+    assert (small.width, small.height) == (16, 20)
+    point, T = torch.tensor([0.1, -0.2, -2.0]), torch.eye(4)
+    share = project_points(point, camera.intrinsics, T) / torch.tensor([64.0, 40.0])
+    assert_close(project_points(point, small.intrinsics, T) / torch.tensor([16.0, 20.0]), share)

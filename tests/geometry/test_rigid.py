@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from partnerface_ns.geometry.rigid import invert_3x3, invert_rigid, rigid, rotation_from_axis_angle, transform_points
+from partnerface_ns.geometry.rigid import invert_rigid, rigid, rotation_from_axis_angle, transform_points
 
 ANGLES = [0.0, 1e-12, 1e-6, 0.99e-4, 1.01e-4, 1e-3, 0.5, math.pi - 1e-4, math.pi, 3 * math.pi]
 """Radians; the series near zero gives way to the closed form at 1e-4."""
@@ -53,12 +53,6 @@ def test_rotation_has_right_gradients_at_and_near_rest(angle):
     exact = torch.autograd.functional.jacobian(rotation_from_axis_angle, vector)
     single = torch.autograd.functional.jacobian(rotation_from_axis_angle, vector.float())
     assert_close(single.double(), exact, atol=1e-3, rtol=0)
-
-
-def test_inverse_of_3x3_equals_the_general_solver(batch):
-    matrices = torch.eye(3, dtype=torch.float64) + 0.2 * torch.randn(*batch, 3, 3, dtype=torch.float64)
-    assert_close(invert_3x3(matrices), torch.linalg.inv(matrices))
-    assert torch.autograd.gradcheck(invert_3x3, matrices.requires_grad_())
 
 
 def test_inverse_of_a_rigid_transform_undoes_it(batch):

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
-from partnerface_ns.geometry.volumes import dilate, read_volume, refined
+from partnerface_ns.geometry.volumes import dilate, read_volume, refine
 
 
 @pytest.fixture(params=[1, 3])
@@ -38,7 +38,7 @@ def test_gradients_reach_the_points(threads):
 @pytest.mark.parametrize("shape", [(8, 6, 10), (9, 7, 11), (4, 3, 5)], ids=str)
 def test_refined_is_interpolated_along_all_axes(shape):
     volumes = torch.randn(2, 3, 4, 3, 5)
-    assert_close(refined(volumes, shape), F.interpolate(volumes, size=shape, mode="trilinear", align_corners=False))
+    assert_close(refine(volumes, shape), F.interpolate(volumes, size=shape, mode="trilinear", align_corners=False))
 
 
 @pytest.mark.parametrize("shape", [(5, 4, 6), (1, 2, 3)], ids=str)

@@ -10,11 +10,12 @@ import pytest
 import torch
 from nerfstudio.engine.trainer import writer
 
-from partnerface_ns.capture.capture import Camera, Capture, Frame, HeadModelRef
+from partnerface_ns.capture.capture import Capture, Frame, HeadModelRef
 from partnerface_ns.capture.vhap_writer import write_vhap
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.open_head import load_open_head
 from partnerface_ns.flame.state import HeadState
+from partnerface_ns.geometry.camera import Camera
 from partnerface_ns.plugin.configs import lite
 from partnerface_ns.plugin.trainer import PartnerfaceTrainer, PartnerfaceTrainerConfig
 

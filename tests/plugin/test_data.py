@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from partnerface_ns.common.errors import InputError
-from partnerface_ns.geometry.camera import Intrinsics, rays_through_pixels
+from partnerface_ns.geometry.camera import rays_through_pixels
 from partnerface_ns.plugin.dataparser import FlameDataParserConfig
 
 SIZE = 24
@@ -27,8 +27,9 @@ def test_cameras_see_what_the_captures_cameras_see(parser):
     camera = outputs.metadata["frames"][1].camera
     rows, columns = torch.meshgrid(torch.arange(SIZE), torch.arange(SIZE), indexing="ij")
     centers = torch.stack([columns, rows], -1).reshape(-1, 2) + 0.5
-    intrinsics = Intrinsics(camera.fl_x, camera.fl_y, camera.cx, camera.cy)
-    origins, directions = rays_through_pixels(centers, intrinsics, torch.from_numpy(camera.T_world_camera).float())
+    origins, directions = rays_through_pixels(
+        centers, camera.intrinsics, torch.from_numpy(camera.T_world_camera).float()
+    )
     bundle = outputs.cameras[1:2].generate_rays(camera_indices=0, keep_shape=True)
     torch.testing.assert_close(bundle.directions.reshape(-1, 3), directions)
     torch.testing.assert_close(bundle.origins.reshape(-1, 3), origins)

@@ -330,7 +330,7 @@ def test_without_its_capture_a_run_is_shown_from_its_avatar(run, monkeypatch, ca
 
 
 def test_an_unwritable_run_keeps_its_figures(run, monkeypatch, tmp_path, capsys):
-    (run / "per_image.csv.partial").mkdir()  # permissions do not hold for root
+    (run / f".per_image.{os.getpid()}.partial.csv").mkdir()  # permissions do not hold for root
     monkeypatch.setattr("sys.argv", ["ns-eval", "--output-path", str(tmp_path / "eval.json")])
     ComputePSNR(run / "config.yml", tmp_path / "eval.json").main()
     assert (tmp_path / "eval.json").is_file() and (tmp_path / "eval_per_image.csv").is_file()

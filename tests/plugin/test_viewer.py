@@ -13,7 +13,7 @@ from nerfstudio.viewer.render_state_machine import RenderAction, RenderStateMach
 from nerfstudio.viewer.viewer import Viewer
 from viser import ClientHandle
 
-from partnerface_ns.capture.capture import Camera
+from partnerface_ns.geometry.camera import Camera
 from partnerface_ns.plugin.page_renderer import PageRenderer
 from partnerface_ns.plugin.viewer import FaceView
 

@@ -11,8 +11,7 @@ import pytest
 import torch
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
-from partnerface_ns.capture.capture import Camera
-from partnerface_ns.geometry.camera import Intrinsics, project_points
+from partnerface_ns.geometry.camera import Camera, project_points
 from partnerface_ns.rendering import metrics
 from partnerface_ns.rendering.metrics import above_neck, image_metrics, lpips_or_reason, metric_regions
 
@@ -26,8 +25,7 @@ def camera_at(distance: float = 0.6, x: float = 0.0) -> Camera:
 
 
 def projected(verts, camera):
-    intrinsics = Intrinsics(camera.fl_x, camera.fl_y, camera.cx, camera.cy)
-    return project_points(verts, intrinsics, torch.from_numpy(camera.T_world_camera).float()).double()
+    return project_points(verts, camera.intrinsics, torch.from_numpy(camera.T_world_camera).float()).double()
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from partnerface_ns.capture.capture import Camera
+from partnerface_ns.geometry.camera import Camera
 from partnerface_ns.rendering.overlay import mesh_over_image
 
 

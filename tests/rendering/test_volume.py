@@ -7,7 +7,12 @@ import math
 import torch
 from torch.testing import assert_close
 
-from partnerface_ns.rendering.volume import composite, weights_from_density
+from partnerface_ns.rendering.volume import weights_from_density
+
+
+def composite(weights: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Weighted sum of the samples' values, (rays, channels)."""
+    return torch.einsum("rs,rsc->rc", weights, values)
 
 
 def random_rays(rays: int = 7, samples: int = 9) -> tuple[torch.Tensor, torch.Tensor]:

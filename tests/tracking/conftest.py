@@ -10,19 +10,19 @@ import av
 import numpy as np
 import pytest
 
-from partnerface_ns.demo.subject import Subject
+from partnerface_ns.demo.subject import DemoSubject
 
 SIZE, NUM_FRAMES = 256, 20
 BACKGROUND = (120, 135, 150)
 
 
 @pytest.fixture(scope="session")
-def person() -> Subject:
-    return Subject.of(3, 200, SIZE)
+def person() -> DemoSubject:
+    return DemoSubject.create(3, 200, SIZE)
 
 
 @pytest.fixture(scope="session")
-def images(person: Subject) -> list[tuple[np.ndarray, np.ndarray]]:
+def images(person: DemoSubject) -> list[tuple[np.ndarray, np.ndarray]]:
     """Colours on a plain background, and the person's share of each pixel in [0, 1]."""
     result = []
     for timestep in range(NUM_FRAMES):

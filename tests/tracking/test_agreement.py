@@ -14,9 +14,10 @@ from PIL import Image, ImageOps
 from format_writers.truth import flame_like_head
 from partnerface_ns.capture.capture import Capture
 from partnerface_ns.capture.convention_fixes import CONVENTION_FIXES
-from partnerface_ns.capture.diagnosis import OTHER_HEAD, Verdict, diagnose
+from partnerface_ns.capture.diagnosis import diagnose
 from partnerface_ns.capture.load import load_capture
 from partnerface_ns.capture.overlap import Overlap
+from partnerface_ns.capture.verdict import OTHER_HEAD, Verdict
 from partnerface_ns.cli.main import main
 from partnerface_ns.demo.subject import make_subject
 from partnerface_ns.flame.open_head import load_open_head

@@ -16,7 +16,7 @@ from scipy.spatial.transform import Rotation
 from partnerface_ns.capture.load import load_capture
 from partnerface_ns.cli.track import Track
 from partnerface_ns.common.errors import InputError
-from partnerface_ns.common.locks import alone_in
+from partnerface_ns.common.locks import lock_folder
 from partnerface_ns.flame.open_head import load_open_head
 from partnerface_ns.tracking import pipeline, quality, report, stages
 from partnerface_ns.tracking.crop import CropPath
@@ -230,7 +230,7 @@ def test_a_folder_inside_the_images_is_no_part_of_them(tmp_path, instant, monkey
 def test_a_second_command_is_refused_while_the_first_one_writes(tmp_path, wide_video, instant):
     track = partial(pipeline.track_video, wide_video, tmp_path / "subject", load_open_head(), Options())
     (tmp_path / ".subject.tracking").mkdir()
-    with alone_in(tmp_path / ".subject.tracking"), pytest.raises(InputError, match="another command is writing"):
+    with lock_folder(tmp_path / ".subject.tracking"), pytest.raises(InputError, match="another command is writing"):
         track()
     assert instant == []
     track()  # the lock file that was left is no obstacle

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from partnerface_ns.capture.capture import Camera
+from partnerface_ns.geometry.camera import Camera
 from partnerface_ns.tracking.preview import draw_mesh, write_film
 from partnerface_ns.tracking.quality import (
     Errors,

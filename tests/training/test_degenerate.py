@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from partnerface_ns.flame.state import HeadState
+from partnerface_ns.geometry.normals import vertex_normals
 from partnerface_ns.geometry.rigid import rotation_from_axis_angle
 from partnerface_ns.rendering.rays import Rays
 from partnerface_ns.training.captured_step import backward
-from partnerface_ns.warp.canonical_space import vertex_normals
 from partnerface_ns.warp.displacement_grid import surface_samples
 
 

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from partnerface_ns.capture.capture import Camera, Frame
+from partnerface_ns.capture.capture import Frame
 from partnerface_ns.common.errors import InputError
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
+from partnerface_ns.geometry.camera import Camera
 from partnerface_ns.training.rays import RaySampler, RaySamplerConfig, TrainingImages, beside_outline, region_boxes
 
 SIZE = 64

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from partnerface_ns.capture.capture import Camera, Frame
+from partnerface_ns.capture.capture import Frame
 from partnerface_ns.common.errors import InputError
+from partnerface_ns.geometry.camera import Camera
 from partnerface_ns.training import step_guard
 from partnerface_ns.training.step_guard import MAX_GRADIENT_NORM, MAX_LEFT_OUT, StepGuard, StepResult, clip_gradients
 

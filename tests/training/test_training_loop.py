@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from partnerface_ns.capture.capture import Camera, Frame
+from partnerface_ns.capture.capture import Frame
 from partnerface_ns.common.errors import InputError
+from partnerface_ns.geometry.camera import Camera
 from partnerface_ns.training import captured_step
 from partnerface_ns.training.loop import FitConfig, fit, steps
 from partnerface_ns.training.rays import RaySampler, RaySamplerConfig, TrainingImages

@@ -9,7 +9,8 @@ import torch
 from torch.testing import assert_close
 
 from partnerface_ns.geometry.neighbors import VertexIndex
-from partnerface_ns.warp.canonical_space import CanonicalSpace, CanonicalSpaceConfig, signed_height, vertex_normals
+from partnerface_ns.geometry.normals import vertex_normals
+from partnerface_ns.warp.canonical_space import CanonicalSpace, CanonicalSpaceConfig, signed_height
 
 RADIUS = 0.1
 

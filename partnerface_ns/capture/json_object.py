@@ -1,4 +1,4 @@
-"""Values out of a user's JSON that know where they stand, so that every refusal names file and key."""
+"""Checked access to a user's JSON. Every error names file and key."""
 
 from __future__ import annotations
 
@@ -9,31 +9,32 @@ from typing import Any
 
 import numpy as np
 
-from partnerface_ns.common.errors import InputError
-from partnerface_ns.common.files import path_inside, read_json, require_file, shortened
+from partnerface_ns.common.errors import InputError, shorten
+from partnerface_ns.common.files import path_inside, require_file
+from partnerface_ns.common.json_file import read_json
 
 MAX_NUMBER = 1e6
-"""No coefficient, angle, length or pixel coordinate is larger than this; what is, is broken."""
+"""Bound for coefficients, angles, lengths and pixel coordinates. Larger numbers are treated as faults."""
 
 
 @dataclass(frozen=True)
-class Record:
-    """A JSON object of a user's file."""
+class JsonObject:
+    """A JSON object in a user's file."""
 
     source: Path
-    """The file that it stands in."""
+    """The file that contains it."""
     values: Mapping[str, Any]
     where: str = ""
-    """Its place in the file, a prefix of its keys in messages."""
+    """Its position in the file: a prefix of its keys in messages."""
 
     @staticmethod
-    def read(path: Path) -> Record:
-        """The object that a JSON file holds.
+    def read(path: Path) -> JsonObject:
+        """Read the object in a JSON file.
 
         Raises:
             InputError: missing, not JSON, or not an object.
         """
-        return _record(path, read_json(path), "")
+        return _object(path, read_json(path), "")
 
     def key(self, name: str) -> str:
         return f"{self.where}{name}"
@@ -42,7 +43,7 @@ class Record:
         return self.values.get(name) is not None
 
     def number(self, name: str, low: float = -MAX_NUMBER, high: float = MAX_NUMBER) -> float:
-        """A number within the bounds."""
+        """A number within bounds."""
         value = self._value(name)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
             raise self.error(name, f"a number from {low:g} to {high:g}", value)
@@ -62,7 +63,7 @@ class Record:
         return value
 
     def path(self, name: str) -> PurePosixPath:
-        """A path as it is written, with the slashes of Windows turned."""
+        """A path as written, with backslashes replaced by slashes."""
         return PurePosixPath(self.text(name).replace("\\", "/"))
 
     def numbers(self, name: str, *shape: int) -> np.ndarray:
@@ -71,22 +72,22 @@ class Record:
         flat: list[float] = []
         fault = _flatten(value, shape, flat)
         if fault is not None:
-            place, found = fault
-            raise self.error(f"{name}{place}", f"numbers of shape {shape}, each below {MAX_NUMBER:g}", found)
+            place, value = fault
+            raise self.error(f"{name}{place}", f"numbers of shape {shape}, each below {MAX_NUMBER:g}", value)
         return np.array(flat, dtype=np.float64).reshape(shape)
 
-    def records(self, name: str) -> list[Record]:
+    def children(self, name: str) -> list[JsonObject]:
         """A list of objects."""
         value = self._value(name)
         if not isinstance(value, list):
             raise self.error(name, "a list", value)
-        return [_record(self.source, entry, f"{self.key(name)}[{i}].") for i, entry in enumerate(value)]
+        return [_object(self.source, entry, f"{self.key(name)}[{i}].") for i, entry in enumerate(value)]
 
-    def record(self, name: str) -> Record:
-        return _record(self.source, self._value(name), f"{self.key(name)}.")
+    def child(self, name: str) -> JsonObject:
+        return _object(self.source, self._value(name), f"{self.key(name)}.")
 
     def file(self, name: str, boundary: Path, suffix: str = "") -> Path:
-        """The file that an entry names, relative to the JSON's folder; it exists inside the boundary."""
+        """The file that an entry names, relative to the JSON's folder. It must exist inside the boundary."""
         value = self._value(name)
         if isinstance(value, str):
             value += suffix
@@ -95,27 +96,27 @@ class Record:
         return path
 
     def error(self, name: str, expected: object, found: object) -> InputError:
-        return InputError(self.source, "wrong value", key=self.key(name), expected=expected, found=shortened(found))
+        return InputError(self.source, "wrong value", key=self.key(name), expected=expected, found=shorten(found))
 
     def _value(self, name: str) -> Any:
         if name not in self.values:
             known = ", ".join(list(self.values)[:30])
-            raise InputError(self.source, "a key is missing", key=self.key(name), found=shortened(f"keys {known}"))
+            raise InputError(self.source, "a key is missing", key=self.key(name), found=shorten(f"keys {known}"))
         return self.values[name]
 
 
-def _record(source: Path, value: object, where: str) -> Record:
+def _object(source: Path, value: object, where: str) -> JsonObject:
     if not isinstance(value, dict):
         raise InputError(
-            source, "wrong value", key=where.rstrip(".") or None, expected="an object", found=shortened(value)
+            source, "wrong value", key=where.rstrip(".") or None, expected="an object", found=shorten(value)
         )
-    return Record(source, value, where)
+    return JsonObject(source, value, where)
 
 
 def _flatten(value: object, shape: tuple[int, ...], into: list[float]) -> tuple[str, object] | None:
-    """Append the numbers of nested lists of exactly this shape; else give the place of the first fault, and the value.
+    """Append the numbers of nested lists of exactly this shape. Returns place and value of the first fault, if any.
 
-    Numbers beyond the bounds are faults, and those that are not finite.
+    Numbers that are out of bounds or not finite are faults.
     """
     if not shape:
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= MAX_NUMBER:
@@ -132,9 +133,9 @@ def _flatten(value: object, shape: tuple[int, ...], into: list[float]) -> tuple[
 
 
 def _shape_of(value: object) -> str:
-    """How the outermost levels of nested lists look, for messages."""
+    """Sizes of the outermost levels of nested lists, for messages."""
     sizes: list[int] = []
     while isinstance(value, list) and len(sizes) < 4:
         sizes.append(len(value))
         value = value[0] if value else None
-    return f"lists of sizes {sizes}, first entry {shortened(value)}" if sizes else shortened(value)
+    return f"lists of sizes {sizes}, first entry {shorten(value)}" if sizes else shorten(value)

@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 
 @dataclass(frozen=True)
-class Moment:
+class PosedPerson:
     """Positions and expression at one time, world frame, metres."""
 
     skin: Float[np.ndarray, "skin 3"]

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from partnerface_ns.capture.record import Record
+from partnerface_ns.capture.json_object import JsonObject
 from partnerface_ns.common.errors import InputError
 
 
@@ -28,14 +28,14 @@ def record(tmp_path):
     }
     (tmp_path / "a.json").write_text(json.dumps(document))
     (tmp_path / "f.txt").write_text("x")
-    return Record.read(tmp_path.resolve() / "a.json")
+    return JsonObject.read(tmp_path.resolve() / "a.json")
 
 
 def test_values_come_with_their_type(record):
     assert record.number("number") == 2.0 and isinstance(record.number("number"), float)
     assert record.index("number") == 2 and record.text("text") == "a"
     np.testing.assert_array_equal(record.numbers("matrix", 2, 2), [[1, 2.5], [3, 4]])
-    assert record.records("frames")[0].number("x") == 1
+    assert record.children("frames")[0].number("x") == 1
     assert record.has("text") and not record.has("nothing") and not record.has("missing")
     assert record.file("file", record.source.parent).name == "f.txt"
 
@@ -53,10 +53,10 @@ def test_values_come_with_their_type(record):
         (lambda r: r.numbers("ragged", 2, 2), "ragged[1]"),
         (lambda r: r.numbers("number", 1), "number"),
         (lambda r: r.numbers("truths", 2), "truths[0]"),
-        (lambda r: r.records("inner"), "inner"),
-        (lambda r: r.records("frames")[1].number("x"), "frames[1].x"),
-        (lambda r: r.record("inner").number("y"), "inner.y"),
-        (lambda r: r.record("matrix"), "matrix"),
+        (lambda r: r.children("inner"), "inner"),
+        (lambda r: r.children("frames")[1].number("x"), "frames[1].x"),
+        (lambda r: r.child("inner").number("y"), "inner.y"),
+        (lambda r: r.child("matrix"), "matrix"),
         (lambda r: r.file("text", r.source.parent), "text"),
         (lambda r: r.file("number", r.source.parent), "number"),
     ],
@@ -70,4 +70,4 @@ def test_other_values_are_named_by_their_place(record, ask, key):
 def test_a_document_is_an_object(tmp_path):
     (tmp_path / "a.json").write_text("[1]")
     with pytest.raises(InputError, match="an object"):
-        Record.read(tmp_path / "a.json")
+        JsonObject.read(tmp_path / "a.json")
