@@ -15,9 +15,9 @@ from partnerface_ns.demo.performance import (
     JAW_UNIT,
     TURN_UNIT,
     Performance,
+    frame_features,
     novelty,
     perform,
-    signature,
 )
 from partnerface_ns.demo.subject import assert_unseen
 from partnerface_ns.flame.head_model import HeadModel
@@ -42,10 +42,10 @@ def of(state: HeadState, *names: str) -> torch.Tensor:
 @pytest.mark.parametrize("seed", range(12))
 def test_no_test_moment_is_near_a_training_moment(seed):
     train, test = takes(make(seed))
-    features = signature(train)
+    features = frame_features(train)
     apart = torch.cdist(features, features) + torch.diag(torch.full((len(train),), torch.inf))
     usual = torch.quantile(apart.min(1).values, 0.95)
-    nearest = torch.cdist(signature(test), features).min()
+    nearest = torch.cdist(frame_features(test), features).min()
     assert nearest > 1.2 * usual
     assert_unseen(make(seed))
 
@@ -126,7 +126,7 @@ def test_the_seed_decides():
     for f in fields(HeadState):
         assert torch.equal(getattr(first.track, f.name), getattr(again.track, f.name))
     assert np.array_equal(first.torso_rotation, again.torso_rotation)
-    assert (signature(first.track) - signature(other.track)).norm(dim=-1).mean() > 0.5
+    assert (frame_features(first.track) - frame_features(other.track)).norm(dim=-1).mean() > 0.5
 
 
 def test_more_frames_show_the_same_performance():

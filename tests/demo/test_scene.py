@@ -152,7 +152,7 @@ def test_wrinkles_come_with_the_expression_and_move_no_surface(person):
 
 def test_glasses_slide_on_a_still_face(person):
     _, pose = pose_person(person, state_of(person))
-    slid = person._slid(0.003)
+    slid = person._slide_glasses(0.003)
     before, after = draw(person, pose)[0], draw(person, replace(pose, T_skull_glasses=slid))[0]
     rows = np.flatnonzero(changed(before, after).any(1))
     eyes, mouth = (
