@@ -2,8 +2,8 @@
 
 The first take is for training. The second take is far from the first: the head is tilted and raised beyond the first
 take's range, with an open smile, and a pucker, a sneer and puffed cheeks that the first take does not contain. Time
-runs from 0 to 1 over both takes, so any number of frames covers all of it. The first take ends at `CUT`. Angles are radians,
-lengths metres, in the frames of `HeadState`.
+runs from 0 to 1 over both takes, so any number of frames covers all of it. The first take ends at `CUT`. Angles are
+radians, lengths metres, in the frames of `HeadState`.
 """
 
 from __future__ import annotations
