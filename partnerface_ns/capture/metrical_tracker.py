@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float
 
 from partnerface_ns.capture.cameras import OPENCV_TO_OPENGL, check_camera_to_world, intrinsics_from_matrix
 from partnerface_ns.capture.capture import Capture, Frame, HeadModelRef
@@ -142,7 +143,7 @@ def read_frame_file(path: Path) -> TrackedFrame:
     )
 
 
-def read_rotations(arrays: dict[str, np.ndarray], key: str, count: int, source: Path) -> np.ndarray:
+def read_rotations(arrays: dict[str, np.ndarray], key: str, count: int, source: Path) -> Float[np.ndarray, "numbers"]:
     """Read rotations of six numbers each and return their concatenated axis-angle vectors.
 
     Raises:

@@ -6,7 +6,7 @@ of `face_map`, so it moves with the surface for every identity.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,8 +28,8 @@ _WRINKLED_Y, _WRINKLED_A = (-0.08, 0.125), (-0.11, 0.11)
 """Extent of wrinkles on the sheet, metres."""
 
 
-def to_linear(srgb: object) -> np.ndarray:
-    """Linear reflectance of an sRGB colour in 0 to 255."""
+def to_linear(srgb: Sequence[object]) -> Float[np.ndarray, "*colours 3"]:
+    """Linear reflectance of one or more sRGB colours in 0 to 255."""
     return ((np.asarray(srgb, dtype=np.float32) / 255 + 0.055) / 1.055) ** 2.4
 
 

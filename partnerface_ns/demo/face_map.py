@@ -142,7 +142,7 @@ def curve(points: Float[np.ndarray, "points 2"], num: int = 12) -> Float[np.ndar
     return make_interp_spline(t, points, k=2)(np.linspace(0, 1, num))
 
 
-def smoothstep(low: float, high: float, x: np.ndarray) -> np.ndarray:
+def smoothstep(low: float, high: float, x: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
     """A smooth step from 0 at `low` to 1 at `high`. It descends if `low` is larger than `high`."""
     t = np.clip((x - low) / (high - low), 0, 1)
     return t * t * (3 - 2 * t)

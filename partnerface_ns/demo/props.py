@@ -100,7 +100,9 @@ class _LensPlane:
     half: Float[np.ndarray, "2"]
     """Half width and half height of a lens."""
 
-    def place(self, xy: np.ndarray, side: int, lift: np.ndarray | float = 0.0) -> np.ndarray:
+    def place(
+        self, xy: Float[np.ndarray, "*points 2"], side: int, lift: Float[np.ndarray, "*points"] | float = 0.0
+    ) -> Float[np.ndarray, "*points 3"]:
         """Rest positions of points relative to the centre of a lens (outwards, up), lifted to the front."""
         x, y = side * (xy[..., 0] + self.centre[0]), xy[..., 1]
         z = self.centre[2] - 1.6 * x**2 - 0.10 * (self.half[1] - y) + lift
@@ -149,7 +151,9 @@ _HAIR_REACH = 2.35
 """Largest angle of the shell from straight up, radians."""
 
 
-def hair(model: HeadModel, verts: np.ndarray, anchors: Anchors, style: HairStyle, rng: np.random.Generator) -> Mesh:
+def hair(
+    model: HeadModel, verts: Float[np.ndarray, "verts 3"], anchors: Anchors, style: HairStyle, rng: np.random.Generator
+) -> Mesh:
     """A shell over the scalp that goes under the skin at the hairline.
 
     Args:
@@ -185,7 +189,9 @@ def hair(model: HeadModel, verts: np.ndarray, anchors: Anchors, style: HairStyle
     return replace(mesh, faces=mesh.faces[kept])
 
 
-def lock_noise(rng: np.random.Generator, shape: tuple[int, int], sweep: float, size: tuple[float, float]) -> np.ndarray:
+def lock_noise(
+    rng: np.random.Generator, shape: tuple[int, int], sweep: float, size: tuple[float, float]
+) -> Float[np.ndarray, "rows columns"]:
     """Noise of deviation 1 in streaks along the rows that lean by `sweep` radians."""
     streaks = gaussian_filter(rng.standard_normal(shape), size, mode=("nearest", "wrap"))
     row, column = np.meshgrid(*(np.arange(n, dtype=float) for n in shape), indexing="ij")
@@ -215,7 +221,9 @@ def _hairline(azimuth: np.ndarray, anchors: Anchors, style: HairStyle) -> np.nda
     return PchipInterpolator(turns, height)(np.abs(azimuth))
 
 
-def shirt(verts: np.ndarray, root_weights: np.ndarray, rng: np.random.Generator) -> Mesh:
+def shirt(
+    verts: Float[np.ndarray, "verts 3"], root_weights: Float[np.ndarray, "verts"], rng: np.random.Generator
+) -> Mesh:
     """A crew-neck shirt around the neck and shoulders of the person's rest vertices.
 
     Args:

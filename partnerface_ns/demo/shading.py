@@ -182,8 +182,10 @@ def shade_hair(
     return colour * _diffuse(surface, 0.3) + bands
 
 
-def lens_glint(normals: Float[np.ndarray, "samples 3"], view: Float[np.ndarray, "samples 3"]) -> np.ndarray:
-    """Reflection on lenses (samples,): a dim room and the lamp as a soft window, stronger at grazing angles."""
+def lens_glint(
+    normals: Float[np.ndarray, "samples 3"], view: Float[np.ndarray, "samples 3"]
+) -> Float[np.ndarray, "samples"]:
+    """Reflection on lenses: a dim room and the lamp as a soft window, stronger at grazing angles."""
     towards = 2 * _cosine(normals, view)[:, None] * normals - view
     axes = _light_axes(LAMP)
     across = towards @ axes.T

@@ -198,7 +198,7 @@ def _faces(arrays: dict[str, np.ndarray], path: Path, num_verts: int) -> np.ndar
 def _weights(arrays: dict[str, np.ndarray], path: Path, num_verts: int) -> np.ndarray:
     weights = _array(arrays, path, "weights", (num_verts, len(JOINT_NAMES)))
     if (weights < 0).any() or (weights.sum(-1) <= 0).any():
-        raise InputError(path, "skinning weights must be positive or zero, not all zero", key="weights")
+        raise InputError(path, "skinning weights must be non-negative with a positive sum", key="weights")
     if (weights[:, Joint.ROOT] > 0.5 * weights.sum(-1)).all():
         raise InputError(path, "no vertex follows the joints of the head", key="weights")
     return weights
