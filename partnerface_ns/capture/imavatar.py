@@ -20,7 +20,7 @@ from partnerface_ns.capture.capture import Capture, Frame, HeadModelRef
 from partnerface_ns.capture.images import check_images, read_header
 from partnerface_ns.capture.json_object import JsonObject
 from partnerface_ns.capture.metrical_tracker import FLAME_2020, NUM_EXPR, NUM_IDENTITY
-from partnerface_ns.capture.parameters import check_identity, join_states, make_state, padded
+from partnerface_ns.capture.parameters import check_identity, join_states, make_state, pad_zeros
 from partnerface_ns.capture.splits import split_off_last
 from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.files import natural_key, path_inside, require_file
@@ -82,7 +82,7 @@ def read_imavatar(root: Path) -> Capture:
         root=root,
         name=root.name,
         head_model=HeadModelRef(FLAME_2020),
-        identity=torch.from_numpy(padded(identity, NUM_IDENTITY)),
+        identity=torch.from_numpy(pad_zeros(identity, NUM_IDENTITY)),
         static_offset=None,
         track=join_states(states, [f.image_path or root for f in frames]),
         frames=tuple(frames),
@@ -154,7 +154,7 @@ def _camera_to_world(record: JsonObject, x_sign: float) -> np.ndarray:
 
 def _read_state(record: JsonObject) -> HeadState:
     pose = record.numbers("pose", 15)
-    expression = padded(record.numbers("expression", STORED_EXPR), NUM_EXPR)
+    expression = pad_zeros(record.numbers("expression", STORED_EXPR), NUM_EXPR)
     return make_state(expression, rotation=pose[:3], neck=pose[3:6], jaw=pose[6:9], eyes=pose[9:])
 
 

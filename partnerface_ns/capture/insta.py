@@ -29,7 +29,7 @@ from partnerface_ns.capture.metrical_tracker import (
     read_frame_file,
     read_rotations,
 )
-from partnerface_ns.capture.parameters import check_identity, join_states, make_state, padded, vector
+from partnerface_ns.capture.parameters import check_identity, join_states, make_state, pad_zeros, read_vector
 from partnerface_ns.capture.splits import split_off_last
 from partnerface_ns.common.errors import InputError, shorten
 from partnerface_ns.common.files import natural_key, path_inside, require_file
@@ -138,7 +138,7 @@ def _from_text_files(root: Path, stems: Sequence[str]) -> _Parameters:
     states, identity, blinks, paths = [], None, False, []
     for stem in progress(stems, "Reading parameters"):
         path = _txt_path(root, "shape", stem)
-        this = padded(_read_txt(path, (NUM_IDENTITY, 100)), NUM_IDENTITY)
+        this = pad_zeros(_read_txt(path, (NUM_IDENTITY, 100)), NUM_IDENTITY)
         identity = this if identity is None else identity
         check_identity(this, identity, path, "shape")
         states.append(
@@ -175,7 +175,7 @@ def _from_meshes(root: Path, records: Sequence[JsonObject], stems: Sequence[str]
 
 
 def _expression(root: Path, stem: str) -> np.ndarray:
-    return padded(_read_txt(_txt_path(root, "exp", stem), (NUM_EXPR, 50)), NUM_EXPR)
+    return pad_zeros(_read_txt(_txt_path(root, "exp", stem), (NUM_EXPR, 50)), NUM_EXPR)
 
 
 def _rotations(root: Path, key: str, stem: str) -> np.ndarray:
@@ -198,7 +198,7 @@ def _read_txt(path: Path, counts: tuple[int, ...]) -> np.ndarray:
         raise InputError(path, "not a list of numbers", found=shorten(error)) from error
     if len(values) not in counts:
         raise InputError(path, "wrong number of values", expected=" or ".join(map(str, counts)), found=len(values))
-    return vector({path.stem: values}, path.stem, len(values), path)
+    return read_vector({path.stem: values}, path.stem, len(values), path)
 
 
 def looks_like_insta(root: Path) -> bool:

@@ -20,7 +20,11 @@ IDENTITY_TOLERANCE = 1e-3
 _COUNTS = {"rotation": 3, "neck": 3, "jaw": 3, "eyes": 6, "translation": 3}
 
 
-def vector(arrays: Mapping[str, np.ndarray], key: str, count: int | None, source: Path) -> Float[np.ndarray, "count"]:
+def read_vector(
+    arrays: Mapping[str, np.ndarray], key: str, count: int | None, source: Path
+) -> Float[np.ndarray, "count"]:
+    arrays: Mapping[str, np.ndarray], key: str, count: int | None, source: Path
+) -> Float[np.ndarray, "count"]:
     """Read an array as a checked float32 vector. Leading axes of size 1 are dropped.
 
     Args:
@@ -32,7 +36,7 @@ def vector(arrays: Mapping[str, np.ndarray], key: str, count: int | None, source
     Raises:
         InputError: missing, wrong shape, not numbers, not finite or too large.
     """
-    values = numbers(arrays, key, source)
+    values = read_numbers(arrays, key, source)
     wanted = (1, "1 to 1000" if count is None else count)
     if values.ndim == 0 or any(size != 1 for size in values.shape[:-1]):
         raise InputError(source, "wrong shape", key=key, expected=wanted, found=values.shape)
@@ -42,7 +46,7 @@ def vector(arrays: Mapping[str, np.ndarray], key: str, count: int | None, source
     return values.reshape(-1).astype(np.float32)
 
 
-def numbers(arrays: Mapping[str, np.ndarray], key: str, source: Path) -> Num[np.ndarray, "*shape"]:
+def read_numbers(arrays: Mapping[str, np.ndarray], key: str, source: Path) -> Num[np.ndarray, "*shape"]:
     """Read an array of any shape. Its numbers must be finite and not too large.
 
     Raises:
@@ -92,7 +96,7 @@ def join_states(states: Sequence[HeadState], sources: Sequence[Path]) -> HeadSta
     return HeadState(*(torch.stack([getattr(s, f.name) for s in states]) for f in fields(HeadState)))
 
 
-def padded(values: Float[np.ndarray, "stored"], count: int) -> Float[np.ndarray, "count"]:
+def pad_zeros(values: Float[np.ndarray, "stored"], count: int) -> Float[np.ndarray, "count"]:
     """Coefficients padded with zeros. Trackers that use only FLAME's first directions store only those."""
     return np.concatenate([values, np.zeros(max(0, count - len(values)), values.dtype)])
 
@@ -109,7 +113,7 @@ def check_identity(
         raise InputError(source, "another person than in the first frame", key=key, expected="one for all frames")
 
 
-def shaped(
+def read_array(
     arrays: Mapping[str, np.ndarray], key: str, shape: tuple[int, ...], source: Path
 ) -> Float64[np.ndarray, "*shape"]:
     """Read an array of exactly this shape as float64. Further leading axes of size 1 are dropped.
@@ -117,7 +121,7 @@ def shaped(
     Raises:
         InputError: missing, wrong shape, not numbers, not finite or too large.
     """
-    values = numbers(arrays, key, source)
+    values = read_numbers(arrays, key, source)
     extra = values.ndim - len(shape)
     if extra < 0 or values.shape[extra:] != shape or any(size != 1 for size in values.shape[:extra]):
         raise InputError(source, "wrong shape", key=key, expected=(1, *shape), found=values.shape)
