@@ -23,8 +23,6 @@ _COUNTS = {"rotation": 3, "neck": 3, "jaw": 3, "eyes": 6, "translation": 3}
 def read_vector(
     arrays: Mapping[str, np.ndarray], key: str, count: int | None, source: Path
 ) -> Float[np.ndarray, "count"]:
-    arrays: Mapping[str, np.ndarray], key: str, count: int | None, source: Path
-) -> Float[np.ndarray, "count"]:
     """Read an array as a checked float32 vector. Leading axes of size 1 are dropped.
 
     Args:

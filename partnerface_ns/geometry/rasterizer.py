@@ -2,8 +2,8 @@
 
 Screen points are pixels with the origin at the image's top left corner, x right and y down. The sample of row r and
 column c lies at (c + 0.5, r + 0.5). Nearness is any quantity that grows towards the viewer and is linear over a
-triangle on the screen: inverse depth for a perspective camera, height along the light for a parallel projection. Only
-front faces (counter-clockwise seen from outside) are drawn.
+triangle on the screen. For a perspective camera it is the inverse depth, for a parallel projection the height along the
+light. Only front faces (counter-clockwise seen from outside) are drawn.
 """
 
 from __future__ import annotations

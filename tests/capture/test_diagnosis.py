@@ -170,7 +170,7 @@ def test_a_motion_without_images_is_not_judged(capture, truth):
 
 
 def test_a_head_that_hardly_moves_is_not_called_shuffled(capture, truth):
-    """Images of one moment tell nothing of their order."""
+    """Images of one timestep have no order to check."""
     states = [capture.track[0]] * NUM_FRAMES
     frames = [replace(capture.frames[0], timestep=t) for t in range(NUM_FRAMES)]
     still = replace(capture, frames=tuple(frames), track=HeadState.stack(states))

@@ -25,8 +25,8 @@ def test_an_identity_is_found_although_the_jaw_is_open(truth):
     state = replace(HeadState.neutral(100), jaw=torch.tensor([0.3, 0.0, 0.0]))
     canonical = truth.shaped.pose(state).verts.double().numpy()
     identity = torch.from_numpy(fit_identity(truth.head, canonical))
-    found = truth.head.template + truth.head.identity_dirs @ identity
-    assert (found - truth.shaped.verts_rest).norm(dim=-1).max() < 1e-4
+    result = truth.head.template + truth.head.identity_dirs @ identity
+    assert (result - truth.shaped.verts_rest).norm(dim=-1).max() < 1e-4
 
 
 def test_jaw_and_eyes_are_found_whatever_the_expression(truth):

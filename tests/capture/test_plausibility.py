@@ -47,12 +47,12 @@ def test_right_heads_are_let_alone(capture, truth):
     ],
 )
 def test_a_torn_head_is_left_out_of_its_split_and_named(capture, truth, name, value, reason):
-    found = drop_torn_heads(changed(capture, name, 2, value), truth.head)
-    assert [frame.timestep for frame in found.frames] == [0, 1, 3, 4, 5, 6, 7]
-    assert [frame.timestep for frame in found.frames_of("train")] == [0, 1, 3, 4]
-    assert [frame.timestep for frame in found.frames_of("test")] == [5, 6, 7]
-    assert found.num_timesteps == capture.num_timesteps
-    (warning,) = found.warnings
+    result = drop_torn_heads(changed(capture, name, 2, value), truth.head)
+    assert [frame.timestep for frame in result.frames] == [0, 1, 3, 4, 5, 6, 7]
+    assert [frame.timestep for frame in result.frames_of("train")] == [0, 1, 3, 4]
+    assert [frame.timestep for frame in result.frames_of("test")] == [5, 6, 7]
+    assert result.num_timesteps == capture.num_timesteps
+    (warning,) = result.warnings
     assert "1 of 8 frames: 00002_00.png" in warning
     assert re.search(reason, warning)
 

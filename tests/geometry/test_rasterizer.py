@@ -46,10 +46,10 @@ def test_every_sample_sees_the_nearest_front(seed):
     verts, faces = triangles(seed, 25)
     seen = rasterize(*project(verts, INTRINSICS, np.eye(4)), faces, WIDTH, HEIGHT)
     hit, points = first_hits(verts, faces)
-    found = np.full(WIDTH * HEIGHT, -1)
-    found[seen.samples] = seen.triangles
-    assert (found == hit).mean() > 0.99  # rounding decides samples on an edge
-    same = found[seen.samples] == hit[seen.samples]
+    result = np.full(WIDTH * HEIGHT, -1)
+    result[seen.samples] = seen.triangles
+    assert (result == hit).mean() > 0.99  # rounding decides samples on an edge
+    same = result[seen.samples] == hit[seen.samples]
     np.testing.assert_allclose(seen.interpolate(verts.astype(np.float32))[same], points[seen.samples][same], atol=2e-3)
     np.testing.assert_allclose(seen.nearness[same], -1 / points[seen.samples][same][:, 2], rtol=1e-3)
 
