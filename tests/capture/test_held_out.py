@@ -35,7 +35,7 @@ def split_so(capture, train, val, test):
     return replace(capture, splits={"train": tuple(train), "val": tuple(val), "test": tuple(test)})
 
 
-def test_separate_splits_are_let_alone(capture):
+def test_separate_splits_stay_the_same(capture):
     assert separate_splits(capture) == capture and not capture.warnings
 
 
@@ -78,7 +78,7 @@ def test_nothing_left_to_train_on_is_refused(capture):
         separate_splits(split_so(capture, (5, 6), (), (5, 6, 7)))
 
 
-def test_a_motion_without_images_has_no_doubles(tmp_path):
+def test_a_motion_without_images_has_no_duplicates(tmp_path):
     write_vhap_tracks(tmp_path, make_truth())
     result = load_capture(tmp_path)
     assert len(result.splits["train"]) == len(result.splits["test"]) == 8 and not result.warnings
@@ -101,7 +101,7 @@ def test_validation_takes_a_twentieth_and_all_cameras_of_it(tmp_path):
 
 
 @pytest.mark.parametrize(("count", "fine"), [(1, False), (2, True)])
-def test_one_frame_is_no_training(capture, count, fine):
+def test_one_frame_is_not_enough_for_training(capture, count, fine):
     few = split_so(capture, range(count), (), range(5, 8))
     assert f"few training timesteps ({count})" in training_warning(few)
     if fine:
@@ -111,6 +111,6 @@ def test_one_frame_is_no_training(capture, count, fine):
             require_trainable(few)
 
 
-def test_enough_frames_are_not_doubted(tmp_path):
+def test_enough_frames_give_no_warning(tmp_path):
     enough = load_capture(write_vhap_export(tmp_path / "a", make_truth(FEW_TIMESTEPS + 2), num_train=FEW_TIMESTEPS))
     assert training_warning(enough) is None

@@ -55,7 +55,7 @@ def test_bad_meshes_are_named(tmp_path, text, match):
         read_obj_verts(tmp_path / "a.obj", 3)
 
 
-def test_meshes_may_hold_more_than_vertices(tmp_path):
+def test_meshes_may_contain_more_than_vertices(tmp_path):
     (tmp_path / "a.obj").write_text("# a\nvn 0 0 1\nv 0 0 0 1 1 1\r\nvt 0 0\nv 1 2 -3e-1\nf 1 2 1\n")
     np.testing.assert_array_equal(read_obj_verts(tmp_path / "a.obj", 2), [[0, 0, 0], [1, 2, -0.3]])
 

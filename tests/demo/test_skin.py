@@ -87,7 +87,7 @@ def test_bumps_without_expression_are_the_skins_own_height(skin):
 @pytest.mark.parametrize(
     "name", ["forehead", "frown", "bunny", "chin", "crowLeft", "crowRight", "foldLeft", "foldRight"]
 )
-def test_a_wrinkle_is_a_groove_in_its_place(skin, name):
+def test_a_wrinkle_is_a_groove_at_its_position(skin, name):
     deeper = skin.bumps({name: 1.0})[..., 0] - skin.height
     assert deeper.max() <= 1e-9 and -0.0020 < deeper.min() < -0.0004
     a, y = face_map.coordinates()

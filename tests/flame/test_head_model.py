@@ -40,12 +40,12 @@ def test_arrays_are_read_as_they_were_written(head_arrays, tiny_head):
     assert tiny_head.faces.tolist() == head_arrays["f"].tolist()
 
 
-def test_skinning_weights_sum_to_one_whatever_the_file_says(head_arrays, load_changed):
+def test_skinning_weights_are_normalised(head_arrays, load_changed):
     model = load_changed(weights=2 * head_arrays["weights"])
     assert_close(model.skinning_weights, torch.from_numpy(head_arrays["weights"]).float())
 
 
-def test_a_file_without_our_own_keys_is_read(head_arrays, load_changed):
+def test_a_file_without_optional_keys_is_read(head_arrays, load_changed):
     flame = np.zeros((len(head_arrays["v_template"]), 3, 400))
     model = load_changed(shapedirs=flame, n_id=None, expr_names=None, name=None)
     assert (model.num_identity, model.num_expr, model.name) == (300, 100, "changed")
@@ -60,7 +60,7 @@ def test_masks_of_the_file_are_used(head_arrays, load_changed):
     assert tuple(model.regions) == REGION_NAMES
 
 
-def test_the_fingerprint_is_that_of_the_coefficients_meaning(head_arrays, tiny_head, load_changed):
+def test_the_fingerprint_depends_on_template_and_directions(head_arrays, tiny_head, load_changed):
     renamed = load_changed(name=np.array("other"), weights=3 * head_arrays["weights"])
     assert renamed.fingerprint == tiny_head.fingerprint
     for key, place in (("v_template", (0, 0)), ("shapedirs", (0, 0, 0)), ("shapedirs", (0, 0, -1))):
@@ -70,7 +70,7 @@ def test_the_fingerprint_is_that_of_the_coefficients_meaning(head_arrays, tiny_h
     assert len(bytes.fromhex(tiny_head.fingerprint)) == 8
 
 
-def test_a_model_moves_as_a_whole(tiny_head):
+def test_a_model_moves_between_devices(tiny_head):
     moved = tiny_head.to("meta")
     tensors = [getattr(moved, f.name) for f in fields(moved)]
     assert {t.device.type for t in [*tensors, *moved.regions.values()] if isinstance(t, torch.Tensor)} == {"meta"}
@@ -123,7 +123,7 @@ def test_a_malformed_file_is_refused_by_key(head_arrays, load_changed, changes, 
     assert error.value.key == key and "changed.npz" in str(error.value)
 
 
-def test_what_is_no_npz_is_refused(tmp_path, head_file):
+def test_a_broken_npz_is_refused(tmp_path, head_file):
     with pytest.raises(InputError, match="does not exist"):
         load_head_model(tmp_path / "nowhere.npz")
     with pytest.raises(InputError, match=r"\.npz or \.pkl file"):

@@ -28,7 +28,7 @@ def test_neighbors_are_the_nearest_in_order(verts, points):
         assert_close(distance, (verts[nearest] - point).norm(dim=1))
 
 
-def test_brute_force_in_chunks_finds_the_same(verts, points, monkeypatch):
+def test_brute_force_in_chunks_equals_the_tree(verts, points, monkeypatch):
     monkeypatch.setattr(neighbors, "_PAIRS_AT_ONCE", 7 * len(verts))
     index = VertexIndex(verts)
     expected, result = index.query(points, 3), index._brute_force(points, 3)
