@@ -141,7 +141,9 @@ def _judge_without_masks(compared: _ComparedFrames) -> Verdict:
 def _find_cause(compared: _ComparedFrames) -> tuple[str, FixName | None]:
     """The cause whose fix raises the union most, if it raises it enough."""
     enough = max(GOOD_UNION, compared.overlap.union + _GAIN)
-    unions = {name: median_overlap(compared.heads_after(name), compared.masks).union for name in CONVENTION_FIXES}
+    unions: dict[FixName, float] = {
+        name: median_overlap(compared.heads_after(name), compared.masks).union for name in CONVENTION_FIXES
+    }
     best = max(unions, key=lambda name: unions[name])
     if unions[best] >= enough:
         return CONVENTION_FIXES[best].cause, best

@@ -137,7 +137,8 @@ def _leaving_above(head: Bool[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"])
         return 0.0
     rows = np.flatnonzero(head.any(1))
     upper = slice(0, rows[0] + max(1, len(rows) // 3))
-    return float(distance_transform_edt(~mask)[upper][head[upper]].max() / np.sqrt(head.sum()))
+    distance = np.asarray(distance_transform_edt(~mask))
+    return float(distance[upper][head[upper]].max() / np.sqrt(head.sum()))
 
 
 def _mask_above(head: Bool[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"]) -> float:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from scipy.interpolate import PchipInterpolator
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
@@ -227,5 +227,5 @@ def frame_features(track: HeadState) -> Float[Tensor, "timesteps features"]:
 
 def novelty(track: HeadState, train: HeadState) -> Float[np.ndarray, "timesteps"]:
     """Distance of each frame to the nearest other frame of `train`, in clearly visible changes."""
-    distances, _ = cKDTree(frame_features(train).numpy()).query(frame_features(track).numpy(), k=2)
+    distances, _ = KDTree(frame_features(train).numpy()).query(frame_features(track).numpy(), k=2)
     return np.where(distances[:, 0] > 1e-6, distances[:, 0], distances[:, 1])

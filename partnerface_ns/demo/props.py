@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.interpolate import PchipInterpolator
 from scipy.ndimage import gaussian_filter, map_coordinates
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from partnerface_ns.demo.face_map import Anchors, smoothstep
 from partnerface_ns.flame.head_model import HeadModel
@@ -189,11 +189,16 @@ def hair(
     return replace(mesh, faces=mesh.faces[kept])
 
 
+def _blur(values: np.ndarray, size: float | tuple[float, float]) -> np.ndarray:
+    """Gaussian blur over rows, and over columns that wrap around."""
+    return gaussian_filter(values, size, mode=("nearest", "wrap"))  # pyright: ignore[reportArgumentType]  # scipy allows it
+
+
 def lock_noise(
     rng: np.random.Generator, shape: tuple[int, int], sweep: float, size: tuple[float, float]
 ) -> Float[np.ndarray, "rows columns"]:
     """Noise of deviation 1 in streaks along the rows that lean by `sweep` radians."""
-    streaks = gaussian_filter(rng.standard_normal(shape), size, mode=("nearest", "wrap"))
+    streaks = _blur(rng.standard_normal(shape), size)
     row, column = np.meshgrid(*(np.arange(n, dtype=float) for n in shape), indexing="ij")
     lean = column + sweep * shape[1] / (2 * np.pi) * (row / shape[0]) ** 1.5
     streaks = map_coordinates(streaks, [row, lean], order=1, mode="grid-wrap")
@@ -205,10 +210,10 @@ def _scalp_distance(model: HeadModel, verts: np.ndarray, directions: np.ndarray)
     region = {name: mask.numpy() > 0.3 for name, mask in model.regions.items()}
     skin = region["head"] & ~(region["ears"] | region["eyeballs"] | region["inside_mouth"] | region["jaw"])
     distance = np.linalg.norm(verts[skin], axis=-1)
-    apart, near = cKDTree(verts[skin] / distance[:, None]).query(directions, k=4)
+    apart, near = KDTree(verts[skin] / distance[:, None]).query(directions, k=4)
     weight = 1 / (apart + 1e-3)
     mean = (distance[near] * weight).sum(-1) / weight.sum(-1)
-    return gaussian_filter(mean, 1.2, mode=("nearest", "wrap"))
+    return _blur(mean, 1.2)
 
 
 def _hairline(azimuth: np.ndarray, anchors: Anchors, style: HairStyle) -> np.ndarray:
@@ -256,7 +261,7 @@ def shirt(
     depth = np.where(sin > 0, front, back) * np.sign(sin) * np.abs(sin) ** 0.9
     drop = np.where(sin > 0, drop_front, drop_back) * np.abs(sin) ** 1.4
     points = np.stack([x, base + up - drop, z + depth], -1)[:, ::-1]  # this order makes the outside the front
-    folds = gaussian_filter(rng.standard_normal(points.shape[:2]), (2.0, 2.5), mode=("nearest", "wrap"))
+    folds = _blur(rng.standard_normal(points.shape[:2]), (2.0, 2.5))
     loose = np.linspace(0, 1, len(rings))[:, None] > 0.4
     points[..., 2] += 0.0035 * folds / folds.std() * loose
     return _grid(points, closed_columns=True)

@@ -75,14 +75,14 @@ def _forehead(eye: np.ndarray, rng: np.random.Generator) -> list[Groove]:
 def _frown(eye: np.ndarray) -> list[Groove]:
     """Two vertical lines between the brows."""
     path = np.array([[0.0055, 0.008], [0.0065, 0.018], [0.005, 0.028]])
-    return [Groove(face_map.curve([side, 1] * path + [0, eye[1]]), 0.0014, 0.0011) for side, _ in _SIDES]
+    return [Groove(face_map.curve(path * [side, 1] + [0, eye[1]]), 0.0014, 0.0011) for side, _ in _SIDES]
 
 
 def _bunny(eye: np.ndarray) -> list[Groove]:
     """Lines at the sides of the bridge of the nose."""
     path = np.array([[0.004, 0.0], [0.009, -0.002], [0.013, -0.006]])
     return [
-        Groove(face_map.curve([side, 1] * path + [0, eye[1] - drop]), 0.0012, 0.0008)
+        Groove(face_map.curve(path * [side, 1] + [0, eye[1] - drop]), 0.0012, 0.0008)
         for side, _ in _SIDES
         for drop in (0.003, 0.008)
     ]
@@ -99,7 +99,7 @@ def _crow(eye: np.ndarray, side: int) -> list[Groove]:
     corner = np.array([eye[0] + 0.0185, eye[1] - 0.001])
     along, bow = np.linspace(0.15, 1, 4)[:, None], np.array([[0, 0], [0, 0.0012], [0, 0.0012], [0, 0]])
     reach = (0.017 * np.array([np.cos(angle), np.sin(angle)]) for angle in (0.55, 0.15, -0.25, -0.6))
-    return [Groove([side, 1] * (corner + along * step + bow), 0.0011, 0.0008) for step in reach]
+    return [Groove((corner + along * step + bow) * [side, 1], 0.0011, 0.0008) for step in reach]
 
 
 def _fold(mouth: np.ndarray, nose: np.ndarray, half_width: float, side: int) -> list[Groove]:
@@ -113,4 +113,4 @@ def _fold(mouth: np.ndarray, nose: np.ndarray, half_width: float, side: int) -> 
             [half_width + 0.010, mouth[1] - 0.012],
         ]
     )
-    return [Groove(face_map.curve([side, 1] * path, 16), 0.0021, 0.0014)]
+    return [Groove(face_map.curve(path * [side, 1], 16), 0.0021, 0.0014)]

@@ -39,12 +39,12 @@ def derive_regions(
     """
     if all(name in given for name in REGION_NAMES):
         return {name: np.asarray(given[name], dtype=np.float32) for name in REGION_NAMES}
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
     eyeballs = weights[:, EYES].sum(-1) > 0.5
     jaw = weights[:, Joint.JAW] > 0.5
     torso = weights[:, Joint.ROOT] > 0.5
-    eye_distance = cKDTree(template[eyeballs]).query(template)[0] if eyeballs.any() else np.full(len(template), 1.0)
+    eye_distance = KDTree(template[eyeballs]).query(template)[0] if eyeballs.any() else np.full(len(template), 1.0)
     regions = {
         "head": ~torso,
         "torso": torso,
@@ -61,7 +61,7 @@ def derive_regions(
 
 def _lips(template: np.ndarray, jaw: np.ndarray, head: np.ndarray) -> np.ndarray:
     """Vertices near the border of jaw and skull at the front of the face, where the mouth opens."""
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
     upper, lower = head & ~jaw, head & jaw
     lips = np.zeros(len(template), dtype=bool)
@@ -69,5 +69,5 @@ def _lips(template: np.ndarray, jaw: np.ndarray, head: np.ndarray) -> np.ndarray
         return lips
     front = template[:, 2] > np.quantile(template[lower, 2], 0.6)
     for side, other in ((upper & front, lower), (lower & front, upper)):
-        lips[side] = cKDTree(template[other]).query(template[side])[0] < _LIP_BAND
+        lips[side] = KDTree(template[other]).query(template[side])[0] < _LIP_BAND
     return lips
