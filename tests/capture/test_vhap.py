@@ -258,7 +258,7 @@ def test_names_of_head_models_are_printable(broken):
 def test_files_without_permission_are_named(broken, monkeypatch):
     real = os.access
     monkeypatch.setattr(os, "access", lambda path, mode: "00001" not in str(path) and real(path, mode))
-    with pytest.raises(InputError, match="permissions"):
+    with pytest.raises(InputError, match="permission"):
         load_capture(broken)
     monkeypatch.setattr(Path, "is_dir", lambda path: os.stat("x" * 5000))
     with pytest.raises(InputError, match=r"cannot be read(.|\n)*name too long"):

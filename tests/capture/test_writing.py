@@ -83,7 +83,7 @@ def test_a_place_inside_a_file_is_refused(tmp_path):
 
 def test_a_place_without_permission_is_refused_before_the_work(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
-    with pytest.raises(InputError, match=r"cannot be written[\s\S]*may not be written to"):
+    with pytest.raises(InputError, match=r"cannot be written[\s\S]*is not writable"):
         require_new(tmp_path / "a" / "b")
 
 
