@@ -1,10 +1,10 @@
-"""Cuts the face mesh network in two, around the operations that LiteRT does not know.
+"""Split the face mesh network in two, around the operations that LiteRT does not support.
 
-`face_landmark_with_attention.tflite` looks at the face three times more, at its lips and eyes: it turns landmarks into
-affine maps and samples its own features through them. These operations exist in mediapipe's build of TensorFlow Lite
-alone; `partnerface_ns/tracking/networks/attention.py` does the same in numpy. This script writes the parts before and
-after them as models of their own, weights untouched. It needs the `track` extra and the original model, which is in the
-wheel of mediapipe 0.10.9 under `mediapipe/modules/face_landmark`:
+`face_landmark_with_attention.tflite` refines lips and eyes: it converts landmarks into affine maps and samples its own
+features through them. These operations exist only in mediapipe's build of TensorFlow Lite;
+`partnerface_ns/tracking/networks/attention.py` implements them in numpy. This script writes the parts before and after
+them as two models with unchanged weights. It needs the `track` extra and the original model, which is in the wheel of
+mediapipe 0.10.9 under `mediapipe/modules/face_landmark`:
 
     python scripts/split_face_mesh.py face_landmark_with_attention.tflite
 """
@@ -27,23 +27,23 @@ PARTS = {
         ["conv_lips", "conv_left_eye", "conv_right_eye", "conv_left_iris", "conv_right_iris"],
     ),
 }
-"""Names of the tensors that go into and come out of each part."""
+"""Names of the input and output tensors of each part."""
 
 
 def main() -> None:
     original = Path(sys.argv[1]).read_bytes()
     for path, (inputs, outputs) in PARTS.items():
-        path.write_bytes(part_of(original, inputs, outputs))
+        path.write_bytes(extract_part(original, inputs, outputs))
         print(f"{path}: {path.stat().st_size} bytes")
 
 
-def part_of(original: bytes, inputs: list[str], outputs: list[str]) -> bytes:
-    """The model that computes some tensors of another one from others.
+def extract_part(original: bytes, inputs: list[str], outputs: list[str]) -> bytes:
+    """Extract the part of a model between given tensors.
 
     Args:
         original: a flatbuffer with one graph.
-        inputs: names of the tensors that are given.
-        outputs: names of the tensors that are wanted, in this order.
+        inputs: names of the part's input tensors.
+        outputs: names of the part's output tensors, in order.
     """
     model = ModelT.InitFromObj(Model.GetRootAs(original, 0))
     (graph,) = model.subgraphs
@@ -51,7 +51,7 @@ def part_of(original: bytes, inputs: list[str], outputs: list[str]) -> bytes:
     graph.inputs, graph.outputs = [index[name] for name in inputs], [index[name] for name in outputs]
     graph.operators = operators_between(graph)
     drop_unused(model)
-    # It describes the tensors of the whole.
+    # The metadata describes the tensors of the whole model.
     model.metadata = None
     builder = flatbuffers.Builder(len(original))
     builder.Finish(model.Pack(builder), b"TFL3")
@@ -59,30 +59,30 @@ def part_of(original: bytes, inputs: list[str], outputs: list[str]) -> bytes:
 
 
 def operators_between(graph: SubGraphT) -> list[OperatorT]:
-    """The operators that the outputs need, if the inputs are known, in their order."""
+    """The operators that compute the outputs from the inputs, in order."""
     needed, known = set(graph.outputs), set(graph.inputs)
     kept = []
     for operator in reversed(graph.operators):
-        made = set(operator.outputs.tolist())
-        if made & needed and not made & known:
+        outputs = set(operator.outputs.tolist())
+        if outputs & needed and not outputs & known:
             kept.append(operator)
             needed |= set(operator.inputs.tolist())
     return kept[::-1]
 
 
 def drop_unused(model: ModelT) -> None:
-    """Leave tensors, buffers and operator codes that are used, and renumber what refers to them."""
+    """Remove unused tensors, buffers and operator codes, and renumber all references."""
     (graph,) = model.subgraphs
     links = [*graph.inputs, *graph.outputs]
     for operator in graph.operators:
         links += [*operator.inputs.tolist(), *operator.outputs.tolist()]
     tensors = sorted({i for i in links if i >= 0})
-    place = {old: new for new, old in enumerate(tensors)} | {-1: -1}
+    new_index = {old: new for new, old in enumerate(tensors)} | {-1: -1}
     graph.tensors = [graph.tensors[i] for i in tensors]
-    graph.inputs, graph.outputs = [place[i] for i in graph.inputs], [place[i] for i in graph.outputs]
+    graph.inputs, graph.outputs = [new_index[i] for i in graph.inputs], [new_index[i] for i in graph.outputs]
     for operator in graph.operators:
-        operator.inputs = np.array([place[i] for i in operator.inputs], dtype=np.int32)
-        operator.outputs = np.array([place[i] for i in operator.outputs], dtype=np.int32)
+        operator.inputs = np.array([new_index[i] for i in operator.inputs], dtype=np.int32)
+        operator.outputs = np.array([new_index[i] for i in operator.outputs], dtype=np.int32)
 
     # The first buffer of a model is empty by convention.
     buffers = sorted({0, *(tensor.buffer for tensor in graph.tensors)})

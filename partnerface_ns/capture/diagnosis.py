@@ -44,8 +44,8 @@ from partnerface_ns.common.sequences import pick_evenly
 from partnerface_ns.flame.head_model import HeadModel
 
 GOOD_UNION, GOOD_OUTSIDE, GOOD_ABOVE = 0.6, 0.05, 0.033
-"""Limits of a head that fits: least union with the masks, largest share outside of them, and how far it leaves them at
-the top as a share of its size."""
+"""Limits of a head that fits: least union with the masks, largest share outside of them, and largest extent above them
+as a share of its size."""
 BAD_UNION, BAD_OUTSIDE, BAD_ABOVE = 0.45, 0.12, 0.08
 """Limits beyond which a head does not fit, whatever hair the person has."""
 _MAX_BESIDE = 0.08
@@ -141,7 +141,9 @@ def _judge_without_masks(compared: _ComparedFrames) -> Verdict:
 def _find_cause(compared: _ComparedFrames) -> tuple[str, FixName | None]:
     """The cause whose fix raises the union most, if it raises it enough."""
     enough = max(GOOD_UNION, compared.overlap.union + _GAIN)
-    unions = {name: median_overlap(compared.heads_after(name), compared.masks).union for name in CONVENTION_FIXES}
+    unions: dict[FixName, float] = {
+        name: median_overlap(compared.heads_after(name), compared.masks).union for name in CONVENTION_FIXES
+    }
     best = max(unions, key=lambda name: unions[name])
     if unions[best] >= enough:
         return CONVENTION_FIXES[best].cause, best

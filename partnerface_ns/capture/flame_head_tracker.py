@@ -17,7 +17,14 @@ from partnerface_ns.capture.cameras import intrinsics_from_matrix
 from partnerface_ns.capture.capture import Capture, Frame, HeadModelRef
 from partnerface_ns.capture.images import Header, read_header
 from partnerface_ns.capture.metrical_tracker import FLAME_2020, NUM_EXPR, NUM_IDENTITY, require_different_numbers
-from partnerface_ns.capture.parameters import IDENTITY_TOLERANCE, join_states, make_state, padded, shaped, vector
+from partnerface_ns.capture.parameters import (
+    IDENTITY_TOLERANCE,
+    join_states,
+    make_state,
+    pad_zeros,
+    read_array,
+    read_vector,
+)
 from partnerface_ns.capture.splits import split_at_share
 from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.files import list_files, path_inside
@@ -45,7 +52,7 @@ def read_flame_head_tracker(root: Path) -> Capture:
     for timestep, file in enumerate(progress(files, "Reading tracked frames")):
         path = path_inside(root, root, file.name, root)
         arrays = read_npz(path, (*_REQUIRED, *_OPTIONAL))
-        identities.append(padded(vector(arrays, "shape", None, path), NUM_IDENTITY))
+        identities.append(pad_zeros(read_vector(arrays, "shape", None, path), NUM_IDENTITY))
         states.append(_state(arrays, path))
         frames.append(Frame(timestep, 0, _camera(arrays, read_header(path), path), path, None))
         paths.append(path)
@@ -84,23 +91,23 @@ def _is_number(stem: str) -> bool:
 
 
 def _state(arrays: dict[str, np.ndarray], path: Path) -> HeadState:
-    rotations = {key: vector(arrays, key, 3, path) if key in arrays else None for key in _OPTIONAL}
+    rotations = {key: read_vector(arrays, key, 3, path) if key in arrays else None for key in _OPTIONAL}
     return make_state(
-        padded(vector(arrays, "exp", None, path), NUM_EXPR),
+        pad_zeros(read_vector(arrays, "exp", None, path), NUM_EXPR),
         rotation=rotations["head_pose"],
         neck=rotations["neck_pose"],
-        jaw=vector(arrays, "jaw_pose", 3, path),
-        eyes=vector(arrays, "eye_pose", 6, path),
+        jaw=read_vector(arrays, "jaw_pose", 3, path),
+        eyes=read_vector(arrays, "eye_pose", 6, path),
     )
 
 
 def _camera(arrays: dict[str, np.ndarray], image: Header, path: Path) -> Camera:
-    cam = vector(arrays, "cam", 6, path).astype(np.float64)
+    cam = read_vector(arrays, "cam", 6, path).astype(np.float64)
     T_world_camera = np.eye(4)
     yaw, pitch, roll = cam[:3]
     T_world_camera[:3, :3] = Rotation.from_euler("ZYX", [roll, yaw, pitch]).as_matrix()
     T_world_camera[:3, 3] = cam[3:]
-    intrinsics = intrinsics_from_matrix(shaped(arrays, "K", (3, 3), path), path, "K")
+    intrinsics = intrinsics_from_matrix(read_array(arrays, "K", (3, 3), path), path, "K")
     return Camera(T_world_camera, *intrinsics, _K_SIZE, _K_SIZE).resize(image.width, image.height)
 
 

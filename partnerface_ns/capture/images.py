@@ -61,7 +61,7 @@ def read_header(path: Path) -> Header:
     if path.suffix == ".npz":
         return _npz_header(path)
     with _open_image(path) as image:
-        orientation = _orientation(image)
+        orientation = _orientation(image, path)
         width, height = image.size if orientation not in _SWAPPING_TURNS else image.size[::-1]
         header = Header(width, height, _has_alpha(image), orientation)
         mark = _END_MARKS[image.format or "PNG"]
@@ -216,14 +216,14 @@ def _has_alpha(image: Image.Image) -> bool:
     return image.mode in _ALPHA_MODES or "transparency" in image.info
 
 
-def _orientation(image: Image.Image) -> int:
+def _orientation(image: Image.Image, path: Path) -> int:
     """EXIF orientation. For a PNG, Pillow would decode all pixels to look for EXIF data behind them; this avoids it."""
     if image.format == "PNG" and not _EXIF_KEYS & image.info.keys():
         return 1
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception as error:  # a broken file can make the parser raise anything
-        raise InputError(image.filename, "its EXIF data cannot be read", found=shorten(error)) from error
+        raise InputError(path, "its EXIF data cannot be read", found=shorten(error)) from error
 
 
 def _turn_words(header: Header) -> str:

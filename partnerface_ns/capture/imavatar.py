@@ -8,7 +8,7 @@ FLAME 2020 with 100 identity and 50 expression coefficients.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from partnerface_ns.capture.capture import Capture, Frame, HeadModelRef
 from partnerface_ns.capture.images import check_images, read_header
 from partnerface_ns.capture.json_object import JsonObject
 from partnerface_ns.capture.metrical_tracker import FLAME_2020, NUM_EXPR, NUM_IDENTITY
-from partnerface_ns.capture.parameters import check_identity, join_states, make_state, padded
+from partnerface_ns.capture.parameters import check_identity, join_states, make_state, pad_zeros
 from partnerface_ns.capture.splits import split_off_last
 from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.files import natural_key, path_inside, require_file
@@ -63,18 +63,12 @@ def read_imavatar(root: Path) -> Capture:
     identity = None
     for number, file in enumerate(files):
         document = JsonObject.read(file)
-        this = document.numbers("shape_params", STORED_IDENTITY).astype(np.float32)
-        identity = this if identity is None else identity
-        check_identity(this, identity, file, "shape_params")
-        intrinsics = _read_intrinsics(document)
-        records = sorted(document.children("frames"), key=lambda record: natural_key(str(record.path("file_path"))))
-        if not records:
-            raise InputError(file, "the video is empty", key="frames", expected="frames", found=0)
-        for record in progress(records, f"Reading {file.parent.name}"):
-            frame = _read_frame(record, root, intrinsics, len(frames))
-            check_images(frame)
+        own_identity = document.numbers("shape_params", STORED_IDENTITY).astype(np.float32)
+        identity = own_identity if identity is None else identity
+        check_identity(own_identity, identity, file, "shape_params")
+        for frame, state in _read_video(document, root, len(frames)):
             frames.append(frame)
-            states.append(_read_state(record))
+            states.append(state)
             video_of_frame.append(number)
     if len(frames) < 2 or identity is None:
         raise InputError(files[0], "too few frames", key="frames", expected="two or more", found=len(frames))
@@ -82,13 +76,25 @@ def read_imavatar(root: Path) -> Capture:
         root=root,
         name=root.name,
         head_model=HeadModelRef(FLAME_2020),
-        identity=torch.from_numpy(padded(identity, NUM_IDENTITY)),
+        identity=torch.from_numpy(pad_zeros(identity, NUM_IDENTITY)),
         static_offset=None,
         track=join_states(states, [f.image_path or root for f in frames]),
         frames=tuple(frames),
         splits=_splits([f.parent.name for f in files], video_of_frame, frames),
         format="imavatar",
     )
+
+
+def _read_video(document: JsonObject, root: Path, first_timestep: int) -> Iterator[tuple[Frame, HeadState]]:
+    """Frames and head states of a video in natural order of the images' names."""
+    intrinsics = _read_intrinsics(document)
+    records = sorted(document.children("frames"), key=lambda record: natural_key(str(record.path("file_path"))))
+    if not records:
+        raise InputError(document.source, "the video is empty", key="frames", expected="frames", found=0)
+    for number, record in enumerate(progress(records, f"Reading {document.source.parent.name}")):
+        frame = _read_frame(record, root, intrinsics, first_timestep + number)
+        check_images(frame)
+        yield frame, _read_state(record)
 
 
 def _video_files(root: Path) -> list[Path]:
@@ -154,7 +160,7 @@ def _camera_to_world(record: JsonObject, x_sign: float) -> np.ndarray:
 
 def _read_state(record: JsonObject) -> HeadState:
     pose = record.numbers("pose", 15)
-    expression = padded(record.numbers("expression", STORED_EXPR), NUM_EXPR)
+    expression = pad_zeros(record.numbers("expression", STORED_EXPR), NUM_EXPR)
     return make_state(expression, rotation=pose[:3], neck=pose[3:6], jaw=pose[6:9], eyes=pose[9:])
 
 

@@ -8,7 +8,7 @@ head model, FLAME 2020.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -29,7 +29,7 @@ from partnerface_ns.capture.metrical_tracker import (
     read_frame_file,
     read_rotations,
 )
-from partnerface_ns.capture.parameters import check_identity, join_states, make_state, padded, vector
+from partnerface_ns.capture.parameters import check_identity, join_states, make_state, pad_zeros, read_vector
 from partnerface_ns.capture.splits import split_off_last
 from partnerface_ns.common.errors import InputError, shorten
 from partnerface_ns.common.files import natural_key, path_inside, require_file
@@ -64,14 +64,7 @@ def read_insta(root: Path, load_head: Callable[[], HeadModel]) -> Capture:
         InputError: a file cannot be used. Names the file and the reason.
     """
     documents = _read_documents(root)
-    unique: dict[PurePosixPath, JsonObject] = {}
-    listed: dict[str, list[PurePosixPath]] = {}
-    for split, document in documents.items():
-        frames = document.children("frames")
-        listed[split] = [frame.path("file_path") for frame in frames]
-        for name, frame in zip(listed[split], frames, strict=True):
-            if unique.setdefault(name, frame).values != frame.values:
-                raise frame.error("file_path", "the same values wherever an image is listed", name)
+    unique, names_by_split = _frames_by_name(documents)
     names = sorted(unique, key=lambda name: natural_key(str(name)))
     intrinsics = next(iter(documents.values()))
     frames = tuple(_frame(unique[name], intrinsics, root, t) for t, name in enumerate(names))
@@ -81,7 +74,7 @@ def read_insta(root: Path, load_head: Callable[[], HeadModel]) -> Capture:
         check_images(frame)
     parameters = _parameters(root, [unique[name] for name in names], load_head)
     position = {name: i for i, name in enumerate(names)}
-    splits = {split: tuple(position[name] for name in listed.get(split, ())) for split in _SPLITS}
+    splits = {split: tuple(position[name] for name in names_by_split.get(split, ())) for split in _SPLITS}
     return Capture(
         root=root,
         name=root.name,
@@ -106,6 +99,21 @@ def _read_documents(root: Path) -> dict[str, JsonObject]:
         if split not in documents or not documents[split].children("frames"):
             raise InputError(root / f"transforms_{split}.json", "the split is empty", expected="frames", found=0)
     return documents
+
+
+def _frames_by_name(
+    documents: Mapping[str, JsonObject],
+) -> tuple[dict[PurePosixPath, JsonObject], dict[str, list[PurePosixPath]]]:
+    """Frames of all splits by their image's name, and the names in each split."""
+    unique: dict[PurePosixPath, JsonObject] = {}
+    names: dict[str, list[PurePosixPath]] = {}
+    for split, document in documents.items():
+        frames = document.children("frames")
+        names[split] = [frame.path("file_path") for frame in frames]
+        for name, frame in zip(names[split], frames, strict=True):
+            if unique.setdefault(name, frame).values != frame.values:
+                raise frame.error("file_path", "the same values wherever an image is listed", name)
+    return unique, names
 
 
 def _frame(record: JsonObject, document: JsonObject, root: Path, timestep: int) -> Frame:
@@ -138,9 +146,9 @@ def _from_text_files(root: Path, stems: Sequence[str]) -> _Parameters:
     states, identity, blinks, paths = [], None, False, []
     for stem in progress(stems, "Reading parameters"):
         path = _txt_path(root, "shape", stem)
-        this = padded(_read_txt(path, (NUM_IDENTITY, 100)), NUM_IDENTITY)
-        identity = this if identity is None else identity
-        check_identity(this, identity, path, "shape")
+        own_identity = pad_zeros(_read_txt(path, (NUM_IDENTITY, 100)), NUM_IDENTITY)
+        identity = own_identity if identity is None else identity
+        check_identity(own_identity, identity, path, "shape")
         states.append(
             make_state(_expression(root, stem), jaw=_rotations(root, "jaw", stem), eyes=_rotations(root, "eyes", stem))
         )
@@ -175,7 +183,7 @@ def _from_meshes(root: Path, records: Sequence[JsonObject], stems: Sequence[str]
 
 
 def _expression(root: Path, stem: str) -> np.ndarray:
-    return padded(_read_txt(_txt_path(root, "exp", stem), (NUM_EXPR, 50)), NUM_EXPR)
+    return pad_zeros(_read_txt(_txt_path(root, "exp", stem), (NUM_EXPR, 50)), NUM_EXPR)
 
 
 def _rotations(root: Path, key: str, stem: str) -> np.ndarray:
@@ -198,7 +206,7 @@ def _read_txt(path: Path, counts: tuple[int, ...]) -> np.ndarray:
         raise InputError(path, "not a list of numbers", found=shorten(error)) from error
     if len(values) not in counts:
         raise InputError(path, "wrong number of values", expected=" or ".join(map(str, counts)), found=len(values))
-    return vector({path.stem: values}, path.stem, len(values), path)
+    return read_vector({path.stem: values}, path.stem, len(values), path)
 
 
 def looks_like_insta(root: Path) -> bool:

@@ -18,7 +18,7 @@ from scipy.spatial.transform import Rotation
 from partnerface_ns.capture.cameras import OPENCV_TO_OPENGL
 from partnerface_ns.capture.capture import Capture, Frame
 from partnerface_ns.capture.metrical_tracker import NUM_EXPR, NUM_IDENTITY
-from partnerface_ns.capture.parameters import padded
+from partnerface_ns.capture.parameters import pad_zeros
 from partnerface_ns.capture.still_head import StillHead
 from partnerface_ns.capture.writing import new_folder
 from partnerface_ns.common.progress import progress
@@ -61,8 +61,8 @@ def write_insta(root: Path, capture: Capture, head: HeadModel, images: Iterable[
             _write_obj(folder / "meshes" / f"{stem}.obj", verts, faces)
             state = states[frame.timestep]
             values = {
-                "exp": padded(state.expression.numpy(), NUM_EXPR),
-                "shape": padded(capture.identity.numpy(), NUM_IDENTITY),
+                "exp": pad_zeros(state.expression.numpy(), NUM_EXPR),
+                "shape": pad_zeros(capture.identity.numpy(), NUM_IDENTITY),
                 "jaw": _six_numbers(state.jaw.numpy()),
                 "eyes": _six_numbers(state.eyes.numpy()),
             }

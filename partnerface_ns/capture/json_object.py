@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float64
 
 from partnerface_ns.common.errors import InputError, shorten
 from partnerface_ns.common.files import path_inside, require_file
@@ -66,7 +67,7 @@ class JsonObject:
         """A path as written, with backslashes replaced by slashes."""
         return PurePosixPath(self.text(name).replace("\\", "/"))
 
-    def numbers(self, name: str, *shape: int) -> np.ndarray:
+    def numbers(self, name: str, *shape: int) -> Float64[np.ndarray, "*shape"]:
         """Nested lists of numbers of exactly this shape, float64."""
         value = self._value(name)
         flat: list[float] = []

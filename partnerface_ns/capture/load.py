@@ -74,8 +74,7 @@ def _read(root: Path, layout: CaptureFormat | None, head_model: Path | None) -> 
 def _add_exif_note(capture: Capture) -> Capture:
     """The capture with a note if EXIF rotates its first image; other programs may ignore EXIF."""
     path = capture.frames[0].image_path
-    orientation = 1 if path is None else read_header(path).orientation
-    if orientation == 1:
+    if path is None or (orientation := read_header(path).orientation) == 1:
         return capture
     note = f"images are rotated by their EXIF orientation ({path.name}: {orientation})"
     return replace(capture, notes=(*capture.notes, note))

@@ -14,12 +14,21 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float
 
 from partnerface_ns.capture.cameras import OPENCV_TO_OPENGL, check_camera_to_world, intrinsics_from_matrix
 from partnerface_ns.capture.capture import Capture, Frame, HeadModelRef
 from partnerface_ns.capture.images import MAX_SIDE, check_images
 from partnerface_ns.capture.names import CaptureFormat
-from partnerface_ns.capture.parameters import check_identity, join_states, make_state, numbers, padded, shaped, vector
+from partnerface_ns.capture.parameters import (
+    check_identity,
+    join_states,
+    make_state,
+    pad_zeros,
+    read_array,
+    read_numbers,
+    read_vector,
+)
 from partnerface_ns.capture.rotations import axis_angle_from_6d
 from partnerface_ns.capture.splits import split_at_share
 from partnerface_ns.capture.torch_file import array_group, read_torch_file
@@ -131,24 +140,24 @@ def read_frame_file(path: Path) -> TrackedFrame:
     flame, opencv = array_group(content, "flame", path), array_group(content, "opencv", path)
     eyelids = flame.get("eyelids")
     return TrackedFrame(
-        identity=padded(vector(flame, "shape", None, path), NUM_IDENTITY),
+        identity=pad_zeros(read_vector(flame, "shape", None, path), NUM_IDENTITY),
         state=make_state(
-            padded(vector(flame, "exp", None, path), NUM_EXPR),
+            pad_zeros(read_vector(flame, "exp", None, path), NUM_EXPR),
             jaw=read_rotations(flame, "jaw", 1, path),
             eyes=read_rotations(flame, "eyes", 2, path),
         ),
         camera=_camera(opencv, _size(content, path), path),
-        blinks=eyelids is not None and bool(np.any(numbers(flame, "eyelids", path))),
+        blinks=eyelids is not None and bool(np.any(read_numbers(flame, "eyelids", path))),
     )
 
 
-def read_rotations(arrays: dict[str, np.ndarray], key: str, count: int, source: Path) -> np.ndarray:
+def read_rotations(arrays: dict[str, np.ndarray], key: str, count: int, source: Path) -> Float[np.ndarray, "numbers"]:
     """Read rotations of six numbers each and return their concatenated axis-angle vectors.
 
     Raises:
         InputError: missing, wrong shape, or not rotations.
     """
-    vectors = axis_angle_from_6d(vector(arrays, key, 6 * count, source).astype(np.float64).reshape(count, 6))
+    vectors = axis_angle_from_6d(read_vector(arrays, key, 6 * count, source).astype(np.float64).reshape(count, 6))
     if not np.isfinite(vectors).all():
         raise InputError(source, "not a rotation", key=key, expected="two rows that are not parallel")
     return vectors.reshape(-1)
@@ -169,10 +178,10 @@ def _size(content: dict, path: Path) -> tuple[int, int]:
 
 def _camera(opencv: dict[str, np.ndarray], size: tuple[int, int], path: Path) -> Camera:
     T_camera_world = np.eye(4)
-    T_camera_world[:3, :3] = shaped(opencv, "R", (3, 3), path)
-    T_camera_world[:3, 3] = shaped(opencv, "t", (3,), path)
+    T_camera_world[:3, :3] = read_array(opencv, "R", (3, 3), path)
+    T_camera_world[:3, 3] = read_array(opencv, "t", (3,), path)
     check_camera_to_world(T_camera_world, path, "opencv.R")
-    intrinsics = intrinsics_from_matrix(shaped(opencv, "K", (3, 3), path), path, "opencv.K")
+    intrinsics = intrinsics_from_matrix(read_array(opencv, "K", (3, 3), path), path, "opencv.K")
     T_world_camera = np.linalg.inv(T_camera_world) @ OPENCV_TO_OPENGL
     height, width = size
     return Camera(T_world_camera, *intrinsics, width, height)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from PIL import Image
 from scipy.ndimage import distance_transform_edt
 
@@ -48,8 +48,8 @@ class Overlap:
     """Share of the mask's width at the cheeks that the head does not cover."""
 
 
-def head_faces(model: HeadModel) -> np.ndarray:
-    """Triangles of the head without the torso, (faces, 3)."""
+def head_faces(model: HeadModel) -> Int[np.ndarray, "faces 3"]:
+    """Triangles of the head without the torso."""
     head = (model.regions["head"] > 0.5).numpy()
     faces = model.faces.numpy()
     return faces[head[faces].all(-1)]
@@ -71,7 +71,9 @@ def small_size(camera: Camera) -> tuple[int, int]:
     return max(1, round(camera.width * scale)), max(1, round(camera.height * scale))
 
 
-def silhouette(verts: Float[np.ndarray, "verts 3"], faces: np.ndarray, camera: Camera) -> Bool[np.ndarray, "h w"]:
+def silhouette(
+    verts: Float[np.ndarray, "verts 3"], faces: Int[np.ndarray, "faces 3"], camera: Camera
+) -> Bool[np.ndarray, "h w"]:
     """Low-resolution pixels covered by the triangles; none if the camera is inside the head."""
     width, height = small_size(camera)
     depth = (camera.T_world_camera[:3, 3] - verts) @ camera.T_world_camera[:3, 2]
@@ -135,7 +137,8 @@ def _leaving_above(head: Bool[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"])
         return 0.0
     rows = np.flatnonzero(head.any(1))
     upper = slice(0, rows[0] + max(1, len(rows) // 3))
-    return float(distance_transform_edt(~mask)[upper][head[upper]].max() / np.sqrt(head.sum()))
+    distance = np.asarray(distance_transform_edt(~mask))
+    return float(distance[upper][head[upper]].max() / np.sqrt(head.sum()))
 
 
 def _mask_above(head: Bool[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"]) -> float:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64, Num
 
 from partnerface_ns.capture.json_object import MAX_NUMBER
 from partnerface_ns.common.errors import InputError, shorten
@@ -20,7 +20,9 @@ IDENTITY_TOLERANCE = 1e-3
 _COUNTS = {"rotation": 3, "neck": 3, "jaw": 3, "eyes": 6, "translation": 3}
 
 
-def vector(arrays: Mapping[str, np.ndarray], key: str, count: int | None, source: Path) -> Float[np.ndarray, "count"]:
+def read_vector(
+    arrays: Mapping[str, np.ndarray], key: str, count: int | None, source: Path
+) -> Float[np.ndarray, "count"]:
     """Read an array as a checked float32 vector. Leading axes of size 1 are dropped.
 
     Args:
@@ -32,7 +34,7 @@ def vector(arrays: Mapping[str, np.ndarray], key: str, count: int | None, source
     Raises:
         InputError: missing, wrong shape, not numbers, not finite or too large.
     """
-    values = numbers(arrays, key, source)
+    values = read_numbers(arrays, key, source)
     wanted = (1, "1 to 1000" if count is None else count)
     if values.ndim == 0 or any(size != 1 for size in values.shape[:-1]):
         raise InputError(source, "wrong shape", key=key, expected=wanted, found=values.shape)
@@ -42,7 +44,7 @@ def vector(arrays: Mapping[str, np.ndarray], key: str, count: int | None, source
     return values.reshape(-1).astype(np.float32)
 
 
-def numbers(arrays: Mapping[str, np.ndarray], key: str, source: Path) -> np.ndarray:
+def read_numbers(arrays: Mapping[str, np.ndarray], key: str, source: Path) -> Num[np.ndarray, "*shape"]:
     """Read an array of any shape. Its numbers must be finite and not too large.
 
     Raises:
@@ -58,12 +60,12 @@ def numbers(arrays: Mapping[str, np.ndarray], key: str, source: Path) -> np.ndar
 
 
 def make_state(
-    expression: np.ndarray,
-    rotation: np.ndarray | None = None,
-    neck: np.ndarray | None = None,
-    jaw: np.ndarray | None = None,
-    eyes: np.ndarray | None = None,
-    translation: np.ndarray | None = None,
+    expression: Float[np.ndarray, "expr"],
+    rotation: Float[np.ndarray, "3"] | None = None,
+    neck: Float[np.ndarray, "3"] | None = None,
+    jaw: Float[np.ndarray, "3"] | None = None,
+    eyes: Float[np.ndarray, "6"] | None = None,
+    translation: Float[np.ndarray, "3"] | None = None,
 ) -> HeadState:
     """The head state of one frame; None means zero."""
     given = {"rotation": rotation, "neck": neck, "jaw": jaw, "eyes": eyes, "translation": translation}
@@ -92,12 +94,14 @@ def join_states(states: Sequence[HeadState], sources: Sequence[Path]) -> HeadSta
     return HeadState(*(torch.stack([getattr(s, f.name) for s in states]) for f in fields(HeadState)))
 
 
-def padded(values: np.ndarray, count: int) -> np.ndarray:
+def pad_zeros(values: Float[np.ndarray, "stored"], count: int) -> Float[np.ndarray, "count"]:
     """Coefficients padded with zeros. Trackers that use only FLAME's first directions store only those."""
     return np.concatenate([values, np.zeros(max(0, count - len(values)), values.dtype)])
 
 
-def check_identity(identity: np.ndarray, first: np.ndarray, source: Path, key: str) -> None:
+def check_identity(
+    identity: Float[np.ndarray, "*shape"], first: Float[np.ndarray, "*first_shape"], source: Path, key: str
+) -> None:
     """Check that a frame shows the same person as the first frame.
 
     Raises:
@@ -107,13 +111,15 @@ def check_identity(identity: np.ndarray, first: np.ndarray, source: Path, key: s
         raise InputError(source, "another person than in the first frame", key=key, expected="one for all frames")
 
 
-def shaped(arrays: Mapping[str, np.ndarray], key: str, shape: tuple[int, ...], source: Path) -> np.ndarray:
+def read_array(
+    arrays: Mapping[str, np.ndarray], key: str, shape: tuple[int, ...], source: Path
+) -> Float64[np.ndarray, "*shape"]:
     """Read an array of exactly this shape as float64. Further leading axes of size 1 are dropped.
 
     Raises:
         InputError: missing, wrong shape, not numbers, not finite or too large.
     """
-    values = numbers(arrays, key, source)
+    values = read_numbers(arrays, key, source)
     extra = values.ndim - len(shape)
     if extra < 0 or values.shape[extra:] != shape or any(size != 1 for size in values.shape[:extra]):
         raise InputError(source, "wrong shape", key=key, expected=(1, *shape), found=values.shape)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 from scipy.spatial.transform import Rotation
 
 from partnerface_ns.capture.capture import Capture, Frame
@@ -68,11 +68,11 @@ def expression_novelty(capture: Capture) -> float | None:
     scale = np.maximum(deviation, 0.1 * deviation.max() + 1e-6)
     ours, theirs = ours / scale, theirs / scale
     order = np.arange(len(ours))
-    distances, indices = cKDTree(ours).query(ours, k=2 * _NEIGHBOURS + 2)
+    distances, indices = KDTree(ours).query(ours, k=2 * _NEIGHBOURS + 2)
     far = np.abs(indices - order[:, None]) > _NEIGHBOURS
     nearest = np.where(far, distances, np.inf).min(1)
     usual = float(np.median(nearest[np.isfinite(nearest)])) if np.isfinite(nearest).any() else 0.0
-    return float(np.median(cKDTree(ours).query(theirs)[0])) / usual if usual > 0 else None
+    return float(np.median(KDTree(ours).query(theirs)[0])) / usual if usual > 0 else None
 
 
 def _quantities(capture: Capture, model: HeadModel, frames: Sequence[Frame]) -> dict[tuple[str, str], np.ndarray]:

@@ -79,8 +79,9 @@ def _not_yet_allowed(names: list) -> list:
 
 def _numpy_globals() -> list[tuple[Callable[..., Any], str] | type]:
     """Functions and classes that pickled numpy arrays use, under the module paths of numpy 1 and 2."""
-    reconstruct, scalar = np.array(0).__reduce__()[0], np.float64(0).__reduce__()[0]
-    named = [
+    reconstruct: Any = np.array(0).__reduce__()[0]
+    scalar: Any = np.float64(0).__reduce__()[0]
+    named: list[tuple[Callable[..., Any], str]] = [
         (function, f"numpy.{core}.multiarray.{name}")
         for function, name in ((reconstruct, "_reconstruct"), (scalar, "scalar"))
         for core in ("core", "_core")

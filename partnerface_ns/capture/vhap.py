@@ -19,7 +19,7 @@ from partnerface_ns.capture.cameras import read_camera
 from partnerface_ns.capture.capture import Capture, Frame, HeadModelRef
 from partnerface_ns.capture.images import check_images, detect_background
 from partnerface_ns.capture.json_object import JsonObject
-from partnerface_ns.capture.parameters import check_identity, join_states, make_state, numbers, vector
+from partnerface_ns.capture.parameters import check_identity, join_states, make_state, read_numbers, read_vector
 from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.files import natural_key, path_inside, require_file
 from partnerface_ns.common.npz_file import read_npz
@@ -164,7 +164,7 @@ def _read_track(paths: Sequence[Path]) -> _Tracked:
     states, first, offset, dynamic = [], None, None, False
     for path in progress(paths, "Reading head states"):
         arrays = read_npz(path)
-        identity = vector(arrays, "shape", None, path)
+        identity = read_vector(arrays, "shape", None, path)
         this_offset = static_offset(arrays, path)
         if first is None:
             first, offset = identity, this_offset
@@ -174,7 +174,7 @@ def _read_track(paths: Sequence[Path]) -> _Tracked:
         if offset is not None and this_offset is not None:
             check_identity(this_offset.numpy(), offset.numpy(), path, "static_offset")
         states.append(_state(arrays, path))
-        dynamic = dynamic or ("dynamic_offset" in arrays and bool(numbers(arrays, "dynamic_offset", path).any()))
+        dynamic = dynamic or ("dynamic_offset" in arrays and bool(read_numbers(arrays, "dynamic_offset", path).any()))
     assert first is not None
     notes = ("dynamic_offset (vertex offsets of single frames) is not used",) if dynamic else ()
     return _Tracked(torch.from_numpy(first), offset, join_states(states, paths), notes)
@@ -182,12 +182,12 @@ def _read_track(paths: Sequence[Path]) -> _Tracked:
 
 def _state(arrays: dict[str, np.ndarray], path: Path) -> HeadState:
     return make_state(
-        vector(arrays, "expr", None, path),
-        vector(arrays, "rotation", 3, path),
-        vector(arrays, "neck_pose", 3, path),
-        vector(arrays, "jaw_pose", 3, path),
-        vector(arrays, "eyes_pose", 6, path),
-        vector(arrays, "translation", 3, path),
+        read_vector(arrays, "expr", None, path),
+        read_vector(arrays, "rotation", 3, path),
+        read_vector(arrays, "neck_pose", 3, path),
+        read_vector(arrays, "jaw_pose", 3, path),
+        read_vector(arrays, "eyes_pose", 6, path),
+        read_vector(arrays, "translation", 3, path),
     )
 
 
@@ -195,7 +195,7 @@ def static_offset(arrays: dict[str, np.ndarray], path: Path) -> torch.Tensor | N
     """Personal vertex offsets, without the vertices of teeth that some trackers append; None if there are none."""
     if "static_offset" not in arrays:
         return None
-    offset = numbers(arrays, "static_offset", path)
+    offset = read_numbers(arrays, "static_offset", path)
     if offset.ndim == 3 and offset.shape[0] == 1:
         offset = offset[0]
     if offset.ndim != 2 or offset.shape[1] != 3 or len(offset) == 0:

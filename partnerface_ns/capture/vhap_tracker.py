@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from partnerface_ns.capture.capture import Capture, Frame, HeadModelRef
-from partnerface_ns.capture.parameters import numbers
+from partnerface_ns.capture.parameters import read_numbers
 from partnerface_ns.capture.vhap import static_offset
 from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.files import path_inside
@@ -37,7 +37,7 @@ def read_vhap_tracker(root: Path) -> Capture:
     """
     path = path_inside(root, root, _last(root).name, root)
     arrays = read_npz(path, (*_PARTS, *_OTHERS), _MAX_BYTES)
-    num = len(numbers(arrays, "expr", path)) if arrays.get("expr", np.array(0)).ndim == 2 else 0
+    num = len(read_numbers(arrays, "expr", path)) if arrays.get("expr", np.array(0)).ndim == 2 else 0
     if num < 1:
         raise InputError(path, "no timesteps", key="expr", expected="(timesteps, coefficients)")
     parts = {key: _rows(arrays, key, num, count, path) for key, count in _PARTS.items()}
@@ -50,7 +50,7 @@ def read_vhap_tracker(root: Path) -> Capture:
         parts["translation"],
     )
     camera = _camera(arrays, track, path)
-    shape = numbers(arrays, "shape", path)
+    shape = read_numbers(arrays, "shape", path)
     if shape.ndim == 0 or shape.size != shape.shape[-1]:
         raise InputError(path, "wrong shape", key="shape", expected=("coefficients",), found=shape.shape)
     everything = tuple(range(num))
@@ -87,7 +87,7 @@ def _files(root: Path) -> list[Path]:
 
 
 def _rows(arrays: dict[str, np.ndarray], key: str, num: int, count: int | None, path: Path) -> torch.Tensor:
-    values = numbers(arrays, key, path)
+    values = read_numbers(arrays, key, path)
     if values.ndim != 2 or len(values) != num or (count is not None and values.shape[1] != count):
         raise InputError(path, "wrong shape", key=key, expected=(num, count or "coefficients"), found=values.shape)
     return torch.from_numpy(values.astype(np.float32))
@@ -98,7 +98,7 @@ def _camera(arrays: dict[str, np.ndarray], track: HeadState, path: Path) -> Came
     T_world_camera = np.eye(4)
     if float(track.translation[:, 2].median()) > -0.3:
         T_world_camera[2, 3] = 1.0
-    focal = numbers(arrays, "focal_length", path).reshape(-1)
+    focal = read_numbers(arrays, "focal_length", path).reshape(-1)
     if len(focal) == 0 or not 0.1 <= focal[0] <= 100:
         raise InputError(path, "wrong value", key="focal_length", expected="a share of the image's size")
     fl = float(focal[0]) * _SIZE

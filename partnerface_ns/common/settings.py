@@ -121,6 +121,8 @@ def _checked(value: object, hint: Any, source: Path, where: str) -> object:
     if not fits(value, hint):
         expected = getattr(hint, "__name__", None) if get_origin(hint) is None else str(hint).replace("typing.", "")
         raise InputError(source, "wrong kind of setting", key=where, expected=expected, found=shorten(value))
-    if get_origin(hint) is tuple or (isinstance(value, list) and tuple in map(get_origin, get_args(hint))):
+    if get_origin(hint) is tuple or (
+        isinstance(value, list) and any(get_origin(one) is tuple for one in get_args(hint))
+    ):
         return tuple(value)  # type: ignore[arg-type]
     return value

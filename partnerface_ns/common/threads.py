@@ -13,7 +13,8 @@ from typing import TypeVar
 
 import torch
 
-Item, Result = TypeVar("Item"), TypeVar("Result")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def map_threaded(work: Callable[[Item], Result], items: Iterable[Item], num_workers: int) -> Iterator[Result]:

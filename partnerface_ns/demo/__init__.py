@@ -1,4 +1,5 @@
 """A synthetic person with known ground truth.
 
-Its images, masks and head states are rendered here. It may import `driving` and everything before that.
+The package draws its images and masks and writes them with the true head states as a capture. It may import `driving`
+and everything before it.
 """

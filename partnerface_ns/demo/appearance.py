@@ -1,12 +1,12 @@
-"""The person's colours, and the skin: brows, freckles, stubble, pores, and wrinkles that come with expressions.
+"""The person's colours and skin texture: brows, freckles, stubble, pores, and wrinkles that depend on expressions.
 
-Colours are linear reflectances in [0, 1]; heights are metres above the smooth skin. What is drawn on the skin is
-drawn on the sheet of `face_map`, so it rides on the surface whatever the identity.
+Colours are linear reflectances in [0, 1]; heights are metres above the smooth skin. The texture is drawn on the sheet
+of `face_map`, so it moves with the surface for every identity.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,17 +25,17 @@ _FRAMES = ((24, 22, 24), (86, 48, 26), (38, 46, 70), (120, 30, 36))
 
 """Colours in sRGB, 0 to 255, light skin first."""
 _WRINKLED_Y, _WRINKLED_A = (-0.08, 0.125), (-0.11, 0.11)
-"""The part of the sheet that wrinkles, metres."""
+"""Extent of wrinkles on the sheet, metres."""
 
 
-def to_linear(srgb: object) -> np.ndarray:
-    """Linear reflectance of an sRGB colour given in 0 to 255."""
+def to_linear(srgb: Sequence[object]) -> Float[np.ndarray, "*colours 3"]:
+    """Linear reflectance of one or more sRGB colours in 0 to 255."""
     return ((np.asarray(srgb, dtype=np.float32) / 255 + 0.055) / 1.055) ** 2.4
 
 
 @dataclass(frozen=True)
 class Appearance:
-    """One person's colours and habits; every seed has its own."""
+    """One person's colours and style."""
 
     skin: Float[np.ndarray, "3"]
     hair: Float[np.ndarray, "3"]
@@ -57,7 +57,7 @@ class Appearance:
     def random(rng: np.random.Generator) -> Appearance:
         pick = lambda palette: to_linear(palette[rng.integers(len(palette))])  # noqa: E731
         tone = int(rng.integers(len(_SKINS)))
-        dark = tone >= 3  # dark skin goes with dark hair and eyes
+        dark = tone >= 3  # dark skin gets dark hair and eyes
         return Appearance(
             skin=to_linear(_SKINS[tone]) * rng.uniform(0.93, 1.05, 3).astype(np.float32),
             hair=pick(_HAIRS[:2] if dark else _HAIRS),
@@ -73,19 +73,19 @@ class Appearance:
 
 @dataclass(frozen=True)
 class SkinSheets:
-    """Everything that is drawn on the skin, on the sheet of `face_map`."""
+    """Textures of the skin on the sheet of `face_map`."""
 
     colour: Float[np.ndarray, "rows columns 4"]
-    """Reflectance and, last, gloss in [0, 1]."""
+    """Reflectance in three channels, then gloss; all in [0, 1]."""
     height: Sheet
-    """Pores and lines that are always there, metres."""
+    """Height of pores and permanent lines, metres."""
     wrinkles: Mapping[str, Float[np.ndarray, "window_rows window_columns"]]
-    """Heights in metres, over the window only, of wrinkles at full strength, by name."""
+    """Heights in metres of wrinkles at full strength, by name, inside `window` only."""
     window: tuple[slice, slice]
-    """The part of the sheet that wrinkles."""
+    """Rows and columns of the sheet that can have wrinkles."""
 
     def bumps(self, strengths: Mapping[str, float]) -> Float[np.ndarray, "rows columns 3"]:
-        """Height (m) and its slope along a and y for an expression, over the whole sheet."""
+        """Height in metres and its slopes along a and y, for given wrinkle strengths, over the whole sheet."""
         height = self.height.copy()
         for name, strength in strengths.items():
             height[self.window] += np.float32(strength) * self.wrinkles[name]
@@ -94,7 +94,7 @@ class SkinSheets:
 
 
 def paint_skin(anchors: Anchors, look: Appearance, rng: np.random.Generator) -> SkinSheets:
-    """Draw one person's skin; `anchors` are those of the head model's template, which the sheet unrolls."""
+    """Draw one person's skin. `anchors` are those of the head model's template, which the sheet unwraps."""
     a, y = face_map.coordinates()
     points = (anchors.eyes[0], anchors.mouth, anchors.nose_tip)
     eye, mouth, nose = (to_sheet(p, anchors.axis_z).astype(np.float64) for p in points)
@@ -130,7 +130,7 @@ def paint_skin(anchors: Anchors, look: Appearance, rng: np.random.Generator) -> 
 
 
 def _spots(a: Sheet, y: Sheet, at: tuple[float, float], size: tuple[float, float]) -> Sheet:
-    """A soft spot on each side of the face, of deviation `size`; on the middle line both lie on each other."""
+    """A soft spot of deviation `size` on each side of the face. At a = 0 the two add up."""
     left, right = (np.exp(-((np.abs(a - s * at[0]) / size[0]) ** 2)) for s in (-1, 1))
     return (left + right) * np.exp(-(((y - at[1]) / size[1]) ** 2))
 
@@ -140,7 +140,7 @@ def _texels(axis: np.ndarray, low: float, high: float) -> slice:
 
 
 def _freckles(eye: np.ndarray, nose: np.ndarray, rng: np.random.Generator) -> Sheet:
-    """Dots, dense over nose and cheeks and rare elsewhere, and a few moles."""
+    """Freckles, dense on nose and cheeks and rare elsewhere, and a few moles."""
     sheet = np.zeros(SHAPE, dtype=np.float32)
     middle = 0.55 * nose[1] + 0.45 * eye[1]
     dense = np.stack([rng.normal(0, 0.034, 190), rng.normal(middle - 0.008, 0.012, 190)], -1)
@@ -162,7 +162,7 @@ def _beard_zone(a: Sheet, y: Sheet, mouth: np.ndarray, nose: np.ndarray) -> Shee
 
 
 def _brows(eye: np.ndarray, rng: np.random.Generator) -> Sheet:
-    """Two brows of single hairs over a soft ground."""
+    """Two brows of single hairs on a soft base."""
     sheet = np.zeros(SHAPE, dtype=np.float32)
     arch = rng.uniform(0.003, 0.0065)
     for side in (-1, 1):

@@ -1,6 +1,6 @@
-"""Colours of eyeballs, teeth, tongue and the inside of the mouth, as functions of the rest position.
+"""Colours of eyeballs, teeth, tongue and the inside of the mouth as functions of the rest position.
 
-Linear reflectances in [0, 1]; lengths are metres, angles radians.
+Colours are linear reflectances in [0, 1], lengths metres, angles radians.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MOUTH_INSIDE = np.array([0.34, 0.09, 0.075], dtype=np.float32)
 TONGUE = np.array([0.50, 0.15, 0.13], dtype=np.float32)
 
 _FIBRES = 256
-"""Entries of the ring of random values that fibres and veins are drawn from."""
+"""Number of random values around an iris."""
 
 
 def fibre_ring(rng: np.random.Generator) -> Float[np.ndarray, "entries"]:
@@ -33,7 +33,7 @@ def fibre_ring(rng: np.random.Generator) -> Float[np.ndarray, "entries"]:
 
 
 def _on_ring(ring: np.ndarray, turn: np.ndarray, times: int) -> np.ndarray:
-    """Values of a ring at angles, `times` entries of it to the full turn, blended."""
+    """Linear interpolation of a ring at angles, with `times` of its entries per full turn."""
     at = (turn / (2 * np.pi) + 0.5) * times
     index = np.floor(at).astype(np.int64)
     share = at - index
@@ -43,7 +43,7 @@ def _on_ring(ring: np.ndarray, turn: np.ndarray, times: int) -> np.ndarray:
 def eye_colour(
     directions: Float[np.ndarray, "samples 3"], iris: Float[np.ndarray, "3"], ring: Float[np.ndarray, "entries"]
 ) -> Float[np.ndarray, "samples 3"]:
-    """White with veins, iris with fibres and a dark edge, pupil.
+    """Colours of an eye: white with veins, iris with fibres and a dark edge, pupil.
 
     Args:
         directions: unit vectors from the eyeball's centre in the rest frame; the eye looks along +z.
@@ -68,7 +68,7 @@ def eye_colour(
 
 
 def cornea_normals(directions: Float[np.ndarray, "samples 3"]) -> Float[np.ndarray, "samples 3"]:
-    """Normals in the rest frame of an eyeball whose clear front bulges over the iris."""
+    """Normals of the cornea, which bulges over the iris, in the rest frame."""
     axis = np.array([0, 0, 1], dtype=np.float32)
     inside = smoothstep(1.15, 0.85, np.arccos(np.clip(directions[:, 2], -1, 1)) / IRIS_ANGLE)[:, None]
     bulged = directions + 1.5 * inside * (directions - axis)
@@ -77,25 +77,25 @@ def cornea_normals(directions: Float[np.ndarray, "samples 3"]) -> Float[np.ndarr
 
 @dataclass(frozen=True)
 class TeethRow:
-    """Where a row of teeth lies on the template, for its colours."""
+    """Position of a row of teeth on the template, for its colours."""
 
     edge_y: float
     """Height of the biting edge."""
     root_y: float
-    """Height at which the row ends in the gum."""
+    """Height at which the gum begins."""
     arch_z: float
-    """Depth of the middle of the arch."""
+    """Depth (z) of the middle of the arch."""
 
     @staticmethod
     def measure(verts: Float[np.ndarray, "verts 3"], up: float) -> TeethRow:
-        """Measure a row's rest vertices; `up` is 1 for upper teeth, -1 for lower ones."""
+        """Measure the rest vertices of a row. `up` is 1 for upper teeth, -1 for lower teeth."""
         heights = np.sort(up * verts[:, 1])
         return TeethRow(float(up * heights[0]), float(up * heights[-1]), float(np.median(verts[:, 2])))
 
     def colour(self, points: Float[np.ndarray, "samples 3"]) -> Float[np.ndarray, "samples 3"]:
-        """Enamel with gaps between teeth, and gum, at rest positions."""
+        """Colours at rest positions: enamel with gaps between teeth, and gum."""
         along = np.arctan2(points[:, 0], points[:, 2] - self.arch_z) * 0.028 / _TOOTH_WIDTH
-        gap = np.abs(along - np.round(along)) * 2  # a gap lies on the middle line, as between incisors
+        gap = np.abs(along - np.round(along)) * 2  # one gap is on the middle line, between the incisors
         scallop = 0.60 + 0.12 * np.abs(np.sin(np.pi * along))
         gum = smoothstep(-0.05, 0.05, (points[:, 1] - self.edge_y) / (self.root_y - self.edge_y) - scallop)
         bright = (1 - 0.5 * smoothstep(0.18, 0.0, gap)) * (1 - 0.024 * np.minimum(np.abs(along), 5))

@@ -1,9 +1,9 @@
-"""A drawing sheet for the skin: the head's rest surface unrolled from a vertical axis, and the pens that draw on it.
+"""A texture sheet for the skin: the head's rest surface unwrapped around a vertical axis, and functions to draw on it.
 
-A rest point of the head model (x to the subject's left, y up, z out of the face, metres) lies on the sheet at
-(a, y), where a is the angle about an axis between the ears times a fixed radius, so both are metres and lines keep
-about their width on the face. Being a function of the rest position, whatever is drawn moves with the skin. Sheets
-are arrays (rows, columns), row 0 at the lowest y and column 0 at the lowest a.
+A rest point of the head model (x to the subject's left, y up, z out of the face, metres) is at (a, y) on the sheet,
+where a is the angle about an axis between the ears times a fixed radius. Both coordinates are metres, so lines roughly
+keep their width on the face. The texture depends on the rest position only, so it moves with the skin. Sheets are
+arrays (rows, columns) with row 0 at the lowest y and column 0 at the lowest a.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.joints import EYES
 
 RADIUS = 0.11
-"""Metres on the sheet for a radian about the axis: about the distance of the face, where most is drawn."""
+"""Metres on the sheet per radian about the axis: roughly the distance of the face from the axis."""
 TEXEL = 0.0006
-"""Metres a texel."""
+"""Metres per texel."""
 LOW_Y, HIGH_Y = -0.16, 0.16
-"""The sheet's extent in y, metres: from the collar to above the crown."""
+"""Extent of the sheet in y, metres, from the collar to above the crown."""
 SHAPE = (round((HIGH_Y - LOW_Y) / TEXEL), round(2 * np.pi * RADIUS / TEXEL))
 
 Sheet = Float[np.ndarray, "rows columns"]
@@ -30,7 +30,7 @@ Sheet = Float[np.ndarray, "rows columns"]
 
 @dataclass(frozen=True)
 class Anchors:
-    """Where a face has its features, measured on a head model's rest vertices; metres."""
+    """Positions of facial features, measured on a head model's rest vertices, metres."""
 
     eyes: Float[np.ndarray, "2 3"]
     """Centres of the left and the right eyeball."""
@@ -40,14 +40,14 @@ class Anchors:
     mouth_half_width: float
     nose_tip: Float[np.ndarray, "3"]
     ear_top: Float[np.ndarray, "3"]
-    """Upper front of the left ear, where the arm of a pair of glasses rests."""
+    """Upper front of the left ear, where glasses rest."""
     axis_z: float
-    """Depth of the vertical axis between the ears, which the skin is unrolled from."""
+    """Depth (z) of the vertical axis between the ears around which the skin is unwrapped."""
     crown_y: float
 
     @staticmethod
     def measure(model: HeadModel, verts: Float[np.ndarray, "verts 3"]) -> Anchors:
-        """Measure rest vertices of `model`, by joints and regions and never by a vertex's number."""
+        """Measure rest vertices of `model` by its joints and regions."""
         region = {name: mask.numpy() > 0.5 for name, mask in model.regions.items()}
         eyes = (model.joint_regressor.numpy() @ verts)[EYES]
         eyeballs = verts[region["eyeballs"] & (verts[:, 0] > 0)]
@@ -73,16 +73,17 @@ def to_sheet(points: Float[np.ndarray, "*batch 3"], axis_z: float) -> Float[np.n
 
 
 def coordinates() -> tuple[Sheet, Sheet]:
-    """The (a, y) of every texel's centre, metres."""
+    """Coordinates a and y of all texel centres, metres."""
     a = (np.arange(SHAPE[1]) + 0.5) * TEXEL - np.pi * RADIUS
     y = (np.arange(SHAPE[0]) + 0.5) * TEXEL + LOW_Y
-    return tuple(np.meshgrid(a.astype(np.float32), y.astype(np.float32)))
+    grid_a, grid_y = np.meshgrid(a.astype(np.float32), y.astype(np.float32))
+    return grid_a, grid_y
 
 
 def look_up(
     sheet: Shaped[np.ndarray, "rows columns channels"], at: Float[np.ndarray, "points 2"]
 ) -> Float[np.ndarray, "points channels"]:
-    """Bilinear values at sheet coordinates; the border's value beyond it."""
+    """Bilinear values at sheet coordinates. Outside of the sheet it returns the value of the border."""
     rows, columns = sheet.shape[:2]
     column = np.clip((at[:, 0] + np.pi * RADIUS) / TEXEL - 0.5, 0, columns - 1.001).astype(np.float32)
     row = np.clip((at[:, 1] - LOW_Y) / TEXEL - 0.5, 0, rows - 1.001).astype(np.float32)
@@ -95,7 +96,7 @@ def look_up(
 
 
 def noise(rng: np.random.Generator, size: float | tuple[float, float], shape: tuple[int, int] = SHAPE) -> Sheet:
-    """Smooth noise of mean 0 and deviation 1 whose spots are `size` texels wide (rows, columns)."""
+    """Smooth noise with mean 0 and deviation 1, blurred by `size` texels (rows, columns)."""
     field = gaussian_filter(rng.standard_normal(shape).astype(np.float32), size, mode="wrap")
     return (field - field.mean()) / field.std()
 
@@ -103,11 +104,14 @@ def noise(rng: np.random.Generator, size: float | tuple[float, float], shape: tu
 def draw_line(
     sheet: Sheet, points: Float[np.ndarray, "points 2"], width: float, strength: float = 1.0, taper: bool = True
 ) -> None:
-    """Draw a soft polyline (sheet coordinates, metres) onto `sheet`, in place, keeping the stronger value.
+    """Draw a soft polyline onto `sheet` in place. Each texel keeps its larger value.
 
     Args:
-        width: distance in metres at which the line has faded to 37%.
-        taper: let the line fade towards both ends.
+        sheet: the sheet to draw on.
+        points: corners of the polyline in sheet coordinates, metres.
+        width: distance in metres at which the line fades to 37%.
+        strength: value in the middle of the line.
+        taper: whether the line fades towards both ends.
     """
     margin = 3 * width + TEXEL
     low, high = points.min(0) - margin, points.max(0) + margin
@@ -131,14 +135,14 @@ def draw_line(
 
 
 def curve(points: Float[np.ndarray, "points 2"], num: int = 12) -> Float[np.ndarray, "num 2"]:
-    """A smooth line of `num` points through three or more given ones."""
+    """A smooth curve of `num` points through three or more given points."""
     from scipy.interpolate import make_interp_spline
 
     t = np.linspace(0, 1, len(points))
     return make_interp_spline(t, points, k=2)(np.linspace(0, 1, num))
 
 
-def smoothstep(low: float, high: float, x: np.ndarray) -> np.ndarray:
-    """0 below `low`, 1 above `high`, smooth between; falls where `low` is above `high`."""
+def smoothstep(low: float, high: float, x: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
+    """A smooth step from 0 at `low` to 1 at `high`. It descends if `low` is larger than `high`."""
     t = np.clip((x - low) / (high - low), 0, 1)
     return t * t * (3 - 2 * t)

@@ -1,7 +1,8 @@
-"""How each part of the person is coloured at the points that an image sees.
+"""Materials: the colours of each part of the person at visible surface points.
 
-A material is made once for a person; `shade` gives linear colours of seen points at one pose. Textures are looked
-up at rest positions: those of the head model's template for the head, of the person's rest frame for what they wear.
+A material is created once for a person; `shade` returns linear colours of visible points in one pose. Textures are
+looked up at rest positions: on the head model's template for the head, in the person's rest frame for glasses, hair and
+clothes.
 """
 
 from __future__ import annotations
@@ -22,28 +23,28 @@ from partnerface_ns.demo.wrinkles import wrinkle_strengths
 from partnerface_ns.geometry.rasterizer import Visible
 
 _PINK = np.array([0.88, 0.46, 0.46], dtype=np.float32)
-"""What lips leave of the skin's colour."""
+"""Factor of the lips on the skin's colour."""
 _CREASE = np.array([0.30, 0.42, 0.46], dtype=np.float32)
-"""What a wrinkle's ground takes of it."""
+"""Share of the skin's colour that is lost at the bottom of a wrinkle."""
 _MOUTH_LIGHT = np.array([1.0, 0.91, 0.84], dtype=np.float32)
-"""Light in the mouth has been reflected by red walls."""
+"""Colour of the light inside the mouth, which is reflected by its walls."""
 _MOUTH_DIMMING = 0.025
-"""Metres behind the lips over which the light in the mouth falls to 37%."""
+"""Distance behind the lips in metres over which the light falls to 37%."""
 
 Colours = Float[np.ndarray, "samples 3"]
 
 
 @runtime_checkable
 class Material(Protocol):
-    """The look of one part."""
+    """Appearance of one part of the person."""
 
     def shade(self, seen: Visible, surface: Surface, pose: PosedPerson) -> Colours:
-        """Linear colours of seen points."""
+        """Linear colours of visible points."""
         ...
 
 
 def _mouth_light(rest: np.ndarray, lips_z: float) -> np.ndarray:
-    """Share of the light outside that reaches rest positions in the mouth."""
+    """Share of the outside light that reaches rest positions in the mouth."""
     return 0.85 * np.exp(-np.maximum(lips_z - 0.012 - rest[:, 2], 0) / _MOUTH_DIMMING)
 
 
@@ -79,7 +80,7 @@ class Skin:
 
 
 def _bumped(normals: np.ndarray, turn: np.ndarray, slopes: list[np.ndarray], T_world_skull: np.ndarray) -> np.ndarray:
-    """Normals tilted against the slopes of a height along the sheet's a and y axes."""
+    """Bump mapping: normals tilted by the slopes of the height along the sheet's a and y axes."""
     R = T_world_skull[:3, :3].astype(np.float32)
     sideways = np.stack([np.cos(turn), np.zeros_like(turn), -np.sin(turn)], -1) @ R.T
     return normalize(normals - slopes[0][:, None] * sideways - slopes[1][:, None] * R[:, 1])
@@ -103,7 +104,7 @@ class Eye:
         under_lids = 1 - 0.55 * smoothstep(0.02, 0.36, up) - 0.15 * smoothstep(-0.18, -0.36, up)
         white = Surface(surface.normals, surface.view, under_lids, surface.lit * (0.3 + 0.7 * under_lids))
         colour = shading.shade_matt(white, eye_colour(directions, self.iris, self.fibres))
-        # The lamp's image on the wet cornea; its own small shadow would only make it flicker.
+        # The reflection of the lamp on the wet cornea. Its shadow is ignored because it would flicker.
         wet = Surface(cornea_normals(directions) @ R.T, surface.view, under_lids, np.ones_like(up))
         return colour + shading.shade_glossy(wet, np.zeros_like(colour), 200.0, 2.6)
 
@@ -150,12 +151,12 @@ class Plastic:
 
 @dataclass(frozen=True)
 class Hair:
-    """Strands that run down from the crown."""
+    """Hair in strands from the crown downwards."""
 
     uv: Float[np.ndarray, "verts 2"]
-    """Angle around and angle down from the crown, over pi."""
+    """Azimuth and polar angle from the crown, divided by pi."""
     streaks: Float[np.ndarray, "rows columns"]
-    """Brightness of strands, mean 0 and deviation 1."""
+    """Brightness of strands with mean 0 and deviation 1."""
     colour: Float[np.ndarray, "3"]
 
     def shade(self, seen: Visible, surface: Surface, pose: PosedPerson) -> Colours:
@@ -173,11 +174,11 @@ class Hair:
 
 @dataclass(frozen=True)
 class StripedCloth:
-    """Level stripes with a plain collar and a weave."""
+    """Woven cloth with horizontal stripes and a plain collar."""
 
     rest: Float[np.ndarray, "verts 3"]
     uv: Float[np.ndarray, "verts 2"]
-    """Share of the way around, and down from the collar."""
+    """Position around the body and down from the collar, 0 to 1."""
     colours: Float[np.ndarray, "2 3"]
 
     def shade(self, seen: Visible, surface: Surface, pose: PosedPerson) -> Colours:

@@ -1,9 +1,9 @@
-"""What the person does: two takes of talking, turning and making faces.
+"""The motion of the demo person: two takes of talking, turning the head and making faces.
 
-The first take is for training. The second does what the first does not come near: a head tilted and raised beyond
-the first take's range, smiling with the mouth open, and a pucker, a sneer and puffed cheeks that the first take never
-shows. Time runs from 0 to 1 over the whole performance, so that any number of frames shows all of it; the cut
-lies at `CUT`. Angles are radians, lengths metres, in the frames of `HeadState`.
+The first take is for training. The second take is far from the first: the head is tilted and raised beyond the first
+take's range, with an open smile, and a pucker, a sneer and puffed cheeks that the first take does not contain. Time
+runs from 0 to 1 over both takes, so any number of frames covers all of it. The first take ends at `CUT`. Angles are
+radians, lengths metres, in the frames of `HeadState`.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from scipy.interpolate import PchipInterpolator
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from partnerface_ns.flame.state import HeadState
 
 CUT = 0.7
-"""Share of the performance that is the first take, VHAP's share of training timesteps."""
+"""Share of the first take: VHAP's share of training timesteps."""
 SECONDS = 20.0
-"""Length of the performance as it is meant to be watched."""
+"""Duration at natural speed."""
 EXPRESSION_UNIT, JAW_UNIT, TURN_UNIT = 0.25, 0.08, 0.15
-"""One clearly visible change: of an expression coefficient, of the jaw (rad), of the head's direction (rad)."""
+"""Clearly visible changes of an expression coefficient, of the jaw and of the head's direction (radians)."""
 _AWAKE = 0.2
-"""How far the eyes are always wider than the head model's, which look sleepy."""
+"""Constant eyeWide coefficient, because the head model's neutral eyes look sleepy."""
 _NECK_SHARE = 0.3
-"""Part of the head's rotation that the neck joint makes; the rest is the global rotation."""
+"""Share of the neck joint in the head's rotation; the rest is global rotation."""
 
 Channels = dict[str, np.ndarray]
 Keys = Sequence[tuple[int | float, int | float]]
@@ -38,16 +38,16 @@ Keys = Sequence[tuple[int | float, int | float]]
 
 @dataclass(frozen=True)
 class Performance:
-    """Everything that moves, one entry a timestep."""
+    """All motion of the person, one entry per timestep."""
 
     track: HeadState
     torso_rotation: Float[np.ndarray, "timesteps 3"]
-    """The shoulders' own rotation about the root joint, axis-angle, world from rest."""
+    """Rotation of the shoulders about the root joint, axis-angle, world from rest."""
     torso_translation: Float[np.ndarray, "timesteps 3"]
     glasses_slip: Float[np.ndarray, "timesteps"]
-    """How far the glasses have slid down the nose, metres."""
+    """How far the glasses slid down the nose, metres."""
     num_train: int
-    """Timesteps of the first take; the second follows."""
+    """Number of timesteps of the first take."""
 
 
 _VISEMES: dict[str, dict[str, float]] = {
@@ -58,7 +58,7 @@ _VISEMES: dict[str, dict[str, float]] = {
     "f": {"jaw": 0.05, "mouthRollLower": 0.45, "mouthUpperUp": 0.35},
     "l": {"jaw": 0.13, "mouthLowerDown": 0.35},
 }
-"""Mouth shapes of speech: jaw in radians, expression coefficients for both sides."""
+"""Mouth shapes of speech: jaw in radians, expression coefficients of both sides."""
 
 _FIRST_TAKE: dict[str, Keys] = {
     "yaw": ((0, 0.05), (0.08, 0.30), (0.16, 0.12), (0.26, -0.28), (0.36, -0.42), (0.47, -0.05), (0.58, 0.42),
@@ -102,10 +102,10 @@ _SECOND_TALKS = ((0.88, 1.0),)
 
 
 def perform(expression_names: Sequence[str], num_frames: int, rng: np.random.Generator) -> Performance:
-    """Make up a performance; `rng` decides its sides, sizes, words, blinks and sway."""
+    """Generate a performance. `rng` varies its sides, amplitudes, syllables, blinks and sway."""
     num_train = int(np.ceil(CUT * num_frames))
     time = (np.arange(num_frames) + 0.5) / num_frames
-    # The cut falls between two frames, whatever their number.
+    # The cut is between two frames for any number of frames.
     time[:num_train] = (np.arange(num_train) + 0.5) / num_train * CUT
     time[num_train:] = CUT + (np.arange(num_frames - num_train) + 0.5) / max(num_frames - num_train, 1) * (1 - CUT)
     channels = _channels(time, rng)
@@ -130,12 +130,12 @@ def perform(expression_names: Sequence[str], num_frames: int, rng: np.random.Gen
 
 
 def _axis_angle(pitch_yaw_roll: np.ndarray) -> np.ndarray:
-    """Rotation vectors of a turn (y), then a nod (x) and a tilt (z) in the turned frame."""
+    """Rotation vectors of a yaw (y), then a pitch (x) and a roll (z) in the rotated frame."""
     return Rotation.from_euler("YXZ", pitch_yaw_roll[:, [1, 0, 2]]).as_rotvec()
 
 
 def _channels(time: np.ndarray, rng: np.random.Generator) -> Channels:
-    """Every curve by name, over both takes; expressions of both sides appear as Left and Right."""
+    """All curves by name over both takes. Two-sided expressions have a Left and a Right curve."""
     mirror = rng.choice([-1.0, 1.0])
     curves = {name: np.zeros(len(time)) for name in ("yaw", "pitch", "roll", "jaw")}
     for take, talks, start, end in ((_FIRST_TAKE, _FIRST_TALKS, 0.0, CUT), (_SECOND_TAKE, _SECOND_TALKS, CUT, 1.0)):
@@ -154,14 +154,14 @@ def _channels(time: np.ndarray, rng: np.random.Generator) -> Channels:
 
 
 def _play(keys: Keys, time: np.ndarray) -> np.ndarray:
-    """A smooth curve through (time, value) keys, without overshoot, constant beyond them."""
+    """A smooth curve through (time, value) keys without overshoot, constant outside of them."""
     at, values = np.array(keys, dtype=float).T
     curve = PchipInterpolator(at, values)(np.clip(time, at[0], at[-1]))
-    return np.clip(curve, values.min(), values.max())  # against rounding: a closed jaw stays closed
+    return np.clip(curve, values.min(), values.max())  # rounding must not open a closed jaw
 
 
 def _both_sides(curves: Channels, mirror: float, rng: np.random.Generator) -> Channels:
-    """Give every expression to both sides of the face, unevenly, as faces do."""
+    """Apply every expression to both sides of the face, with a slight asymmetry."""
     unsided = {"yaw", "pitch", "roll", "jaw", "browInnerUp", "mouthFunnel", "mouthPucker", "cheekPuff",
                "mouthRollLower"}  # fmt: skip
     result = {}
@@ -177,7 +177,7 @@ def _both_sides(curves: Channels, mirror: float, rng: np.random.Generator) -> Ch
 
 
 def _speech(time: np.ndarray, start: float, end: float, rng: np.random.Generator, seconds: float) -> Channels:
-    """Syllables from `start` to `end` of a take of so many seconds, about three and a half a second."""
+    """Syllables from `start` to `end` of a take that lasts `seconds`, about three and a half per second."""
     curves: Channels = {}
     syllable = start + 0.2 / seconds
     while syllable < end - 0.2 / seconds:
@@ -190,7 +190,7 @@ def _speech(time: np.ndarray, start: float, end: float, rng: np.random.Generator
 
 
 def _blinks(time: np.ndarray, rng: np.random.Generator, seconds: float) -> np.ndarray:
-    """Closed lids briefly, every two seconds or so."""
+    """Eyelid curve with a short blink roughly every two seconds."""
     lids, blink = np.zeros(len(time)), rng.uniform(0.6, 1.4)
     while blink < seconds - 0.3:
         lids = np.maximum(lids, np.exp(-(np.abs((time * seconds - blink) / 0.11) ** 3)))
@@ -199,14 +199,14 @@ def _blinks(time: np.ndarray, rng: np.random.Generator, seconds: float) -> np.nd
 
 
 def _wander(time: np.ndarray, rng: np.random.Generator, num: int, slow: float) -> np.ndarray:
-    """`num` smooth random curves of deviation about 1; `slow` is their middle frequency in Hz."""
+    """`num` smooth random curves of deviation about 1. `slow` is their mean frequency in Hz."""
     frequency = slow * rng.uniform(0.5, 1.6, (3, num))
     phase = 2 * np.pi * (SECONDS * time[:, None, None] * frequency + rng.uniform(0, 1, (3, num)))
     return np.sin(phase).sum(1) * np.sqrt(2 / 3)
 
 
 def _gaze(time: np.ndarray, head: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Rotations of both eyes: they stay on the camera while the head turns, and glance about."""
+    """Rotations of both eyes: they look at the camera while the head turns, with random glances."""
     glances = np.cumsum(rng.uniform(0.5, 1.6, 64)) / SECONDS
     goals = rng.normal(0, 1, (65, 2)) * [0.05, 0.13] * (rng.uniform(0, 1, (65, 1)) < 0.6)
     step = np.clip((time[:, None] - glances) * SECONDS / 0.12, 0, 1)
@@ -218,14 +218,14 @@ def _gaze(time: np.ndarray, head: np.ndarray, rng: np.random.Generator) -> np.nd
     return np.stack([pitch, yaw + 0.02, zero, pitch, yaw - 0.02, zero], -1)
 
 
-def signature(track: HeadState) -> Float[Tensor, "timesteps features"]:
-    """What makes a moment unlike another: expression, jaw and head direction, in clearly visible changes."""
+def frame_features(track: HeadState) -> Float[Tensor, "timesteps features"]:
+    """Features that distinguish frames: expression, jaw and head direction in units of clearly visible changes."""
     turn = Rotation.from_rotvec(track.rotation.numpy()) * Rotation.from_rotvec(track.neck.numpy())
     turned = torch.from_numpy(turn.as_rotvec().astype(np.float32))
     return torch.cat([track.expression / EXPRESSION_UNIT, track.jaw / JAW_UNIT, turned / TURN_UNIT], -1)
 
 
 def novelty(track: HeadState, train: HeadState) -> Float[np.ndarray, "timesteps"]:
-    """Each moment's distance, in clearly visible changes, to the nearest moment of `train` that is not itself."""
-    distances, _ = cKDTree(signature(train).numpy()).query(signature(track).numpy(), k=2)
+    """Distance of each frame to the nearest other frame of `train`, in clearly visible changes."""
+    distances, _ = KDTree(frame_features(train).numpy()).query(frame_features(track).numpy(), k=2)
     return np.where(distances[:, 0] > 1e-6, distances[:, 0], distances[:, 1])

@@ -1,7 +1,7 @@
-"""What the person wears: glasses, hair and a striped shirt, as meshes in the person's rest frame.
+"""Glasses, hair and a striped shirt as meshes in the person's rest frame.
 
-Lengths are metres. Glasses and hair ride on the skull, the shirt on the torso; a head model's skinning explains none
-of them. Triangles are counter-clockwise seen from outside.
+Lengths are metres. Glasses and hair move with the skull, the shirt with the torso. The head model has no vertices for
+them. Triangles are counter-clockwise seen from outside.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.interpolate import PchipInterpolator
 from scipy.ndimage import gaussian_filter, map_coordinates
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from partnerface_ns.demo.face_map import Anchors, smoothstep
 from partnerface_ns.flame.head_model import HeadModel
@@ -20,7 +20,7 @@ from partnerface_ns.flame.head_model import HeadModel
 
 @dataclass(frozen=True)
 class Mesh:
-    """A surface in the rest frame with a place on its own texture."""
+    """A triangle mesh in the rest frame with texture coordinates."""
 
     verts: Float[np.ndarray, "verts 3"]
     faces: Int[np.ndarray, "faces 3"]
@@ -36,14 +36,14 @@ class Mesh:
 
 @dataclass(frozen=True)
 class HairStyle:
-    """Lengths in metres of one way to wear hair."""
+    """Lengths of one hair style, metres."""
 
     top: float
     sides: float
     fringe: float
-    """How far the hairline comes down the forehead."""
+    """How far the hairline extends down the forehead."""
     sweep: float
-    """Turn of the strands from straight down towards one side, radians."""
+    """Angle of the strands to one side from straight down, radians."""
     clump: float
     """Depth of the furrows between locks."""
     parting: bool
@@ -58,7 +58,7 @@ HAIR_STYLES = (
 
 
 def _grid(points: np.ndarray, *, closed_columns: bool, uv: np.ndarray | None = None) -> Mesh:
-    """Triangles over a (rows, columns) grid of points, front side where rows x columns turn right-handed."""
+    """Triangles over a (rows, columns) grid of points. The front is where rows x columns is right-handed."""
     rows, columns = points.shape[:2]
     index = np.arange(rows * columns).reshape(rows, columns)
     if closed_columns:
@@ -72,7 +72,7 @@ def _grid(points: np.ndarray, *, closed_columns: bool, uv: np.ndarray | None = N
 
 
 def _tube(line: np.ndarray, radius: tuple[float, float], up: np.ndarray, *, closed: bool) -> Mesh:
-    """A tube along `line`; `radius` is its half extent (along `up`, across it)."""
+    """A tube along `line`. `radius` is its half extent along `up` and across it."""
     step = np.roll(line, -1, 0) - np.roll(line, 1, 0) if closed else np.gradient(line, axis=0)
     step /= np.linalg.norm(step, axis=-1, keepdims=True)
     side = np.cross(step, up)
@@ -93,22 +93,24 @@ _FORWARD, _UP = np.array([0.0, 0.0, 1.0]), np.array([0.0, 1.0, 0.0])
 
 @dataclass(frozen=True)
 class _LensPlane:
-    """Where the lenses lie: wrapped around the face, their lower rims towards the cheeks."""
+    """The curved surface of both lenses, with the lower rims towards the cheeks."""
 
     centre: Float[np.ndarray, "3"]
-    """Of the left lens."""
+    """Centre of the left lens."""
     half: Float[np.ndarray, "2"]
     """Half width and half height of a lens."""
 
-    def place(self, xy: np.ndarray, side: int, lift: np.ndarray | float = 0.0) -> np.ndarray:
-        """Rest positions of points given from a lens's centre (outwards, up), lifted to the front."""
+    def place(
+        self, xy: Float[np.ndarray, "*points 2"], side: int, lift: Float[np.ndarray, "*points"] | float = 0.0
+    ) -> Float[np.ndarray, "*points 3"]:
+        """Rest positions of points relative to the centre of a lens (outwards, up), lifted to the front."""
         x, y = side * (xy[..., 0] + self.centre[0]), xy[..., 1]
         z = self.centre[2] - 1.6 * x**2 - 0.10 * (self.half[1] - y) + lift
         return np.stack([x, y + self.centre[1], z], -1)
 
 
 def glasses(anchors: Anchors, roundness: float) -> tuple[Mesh, Mesh]:
-    """Frame and lenses, as worn: `anchors` are the person's; `roundness` is the outline's exponent."""
+    """Frame and lenses of the glasses. `roundness` is the exponent of the lens outline."""
     half = np.array([0.0245, 0.0195 if roundness < 3 else 0.0170])
     centre = anchors.eyes[0] * [1.06, 1, 1] + [0, -0.0035, anchors.eye_radius + 0.0125]
     plane = _LensPlane(centre, half)
@@ -126,7 +128,7 @@ def glasses(anchors: Anchors, roundness: float) -> tuple[Mesh, Mesh]:
 
 
 def _arm(plane: _LensPlane, ear_top: np.ndarray, side: int) -> Mesh:
-    """From a lens's outer edge over the ear and down behind it."""
+    """The arm from the outer edge of a lens over the ear and down behind it."""
     hinge = plane.place(plane.half * [1, 0.35], 1)
     top = ear_top + np.array([0.001, -0.002, 0.002])
     ways = [hinge, hinge + np.array([0.005, 0, -0.006]), 0.5 * (hinge + top) + np.array([0.005, 0.002, 0])]
@@ -136,7 +138,7 @@ def _arm(plane: _LensPlane, ear_top: np.ndarray, side: int) -> Mesh:
 
 
 def _bridge(plane: _LensPlane) -> Mesh:
-    """Over the nose from lens to lens."""
+    """The bridge over the nose between the lenses."""
     ends = [plane.place(plane.half * [-1, 0.25], side) for side in (-1, 1)]
     top = 0.5 * (ends[0] + ends[1]) + [0, 0.003, 0.003]
     line = PchipInterpolator(np.arange(3), np.stack([ends[0], top, ends[1]]))(np.linspace(0, 2, 13))
@@ -144,17 +146,22 @@ def _bridge(plane: _LensPlane) -> Mesh:
 
 
 _HAIR_GRID = (72, 161)
-"""Rows from the crown down and columns around."""
+"""Rows from the crown downwards and columns around the head."""
 _HAIR_REACH = 2.35
-"""Angle from straight up to which the shell goes, radians."""
+"""Largest angle of the shell from straight up, radians."""
 
 
-def hair(model: HeadModel, verts: np.ndarray, anchors: Anchors, style: HairStyle, rng: np.random.Generator) -> Mesh:
-    """A shell over the scalp that dips under the skin at the hairline.
+def hair(
+    model: HeadModel, verts: Float[np.ndarray, "verts 3"], anchors: Anchors, style: HairStyle, rng: np.random.Generator
+) -> Mesh:
+    """A shell over the scalp that goes under the skin at the hairline.
 
     Args:
+        model: the head model.
         verts: the person's rest vertices, (verts, 3).
-        anchors: the person's.
+        anchors: measured on `verts`.
+        style: lengths of the hair.
+        rng: varies hairline and locks.
     """
     polar, azimuth = np.meshgrid(
         np.linspace(0.0, _HAIR_REACH, _HAIR_GRID[0]),
@@ -182,9 +189,16 @@ def hair(model: HeadModel, verts: np.ndarray, anchors: Anchors, style: HairStyle
     return replace(mesh, faces=mesh.faces[kept])
 
 
-def lock_noise(rng: np.random.Generator, shape: tuple[int, int], sweep: float, size: tuple[float, float]) -> np.ndarray:
-    """Noise of deviation 1 in streaks that run down the rows and lean by `sweep` radians over them."""
-    streaks = gaussian_filter(rng.standard_normal(shape), size, mode=("nearest", "wrap"))
+def _blur(values: np.ndarray, size: float | tuple[float, float]) -> np.ndarray:
+    """Gaussian blur over rows, and over columns that wrap around."""
+    return gaussian_filter(values, size, mode=("nearest", "wrap"))  # pyright: ignore[reportArgumentType]  # scipy allows it
+
+
+def lock_noise(
+    rng: np.random.Generator, shape: tuple[int, int], sweep: float, size: tuple[float, float]
+) -> Float[np.ndarray, "rows columns"]:
+    """Noise of deviation 1 in streaks along the rows that lean by `sweep` radians."""
+    streaks = _blur(rng.standard_normal(shape), size)
     row, column = np.meshgrid(*(np.arange(n, dtype=float) for n in shape), indexing="ij")
     lean = column + sweep * shape[1] / (2 * np.pi) * (row / shape[0]) ** 1.5
     streaks = map_coordinates(streaks, [row, lean], order=1, mode="grid-wrap")
@@ -192,18 +206,18 @@ def lock_noise(rng: np.random.Generator, shape: tuple[int, int], sweep: float, s
 
 
 def _scalp_distance(model: HeadModel, verts: np.ndarray, directions: np.ndarray) -> np.ndarray:
-    """Distance of the skin from the origin along directions, without ears, eyes and mouth, smoothed."""
+    """Smoothed distance of the skin from the origin along directions, without ears, eyes and mouth."""
     region = {name: mask.numpy() > 0.3 for name, mask in model.regions.items()}
     skin = region["head"] & ~(region["ears"] | region["eyeballs"] | region["inside_mouth"] | region["jaw"])
     distance = np.linalg.norm(verts[skin], axis=-1)
-    apart, near = cKDTree(verts[skin] / distance[:, None]).query(directions, k=4)
+    apart, near = KDTree(verts[skin] / distance[:, None]).query(directions, k=4)
     weight = 1 / (apart + 1e-3)
-    found = (distance[near] * weight).sum(-1) / weight.sum(-1)
-    return gaussian_filter(found, 1.2, mode=("nearest", "wrap"))
+    mean = (distance[near] * weight).sum(-1) / weight.sum(-1)
+    return _blur(mean, 1.2)
 
 
 def _hairline(azimuth: np.ndarray, anchors: Anchors, style: HairStyle) -> np.ndarray:
-    """Height y of the hairline around the head: forehead, temples, before the ear, behind it, nape."""
+    """Height y of the hairline around the head: forehead, temples, in front of the ear, behind it, nape."""
     eye_y, ear_y = anchors.eyes[0, 1], anchors.ear_top[1]
     forehead = eye_y + 0.064 - style.fringe
     turns = [0, 0.35, 0.62, 0.85, 1.05, 1.22, 1.36, 1.62, 1.95, 2.4, np.pi]
@@ -212,17 +226,20 @@ def _hairline(azimuth: np.ndarray, anchors: Anchors, style: HairStyle) -> np.nda
     return PchipInterpolator(turns, height)(np.abs(azimuth))
 
 
-def shirt(verts: np.ndarray, root_weights: np.ndarray, rng: np.random.Generator) -> Mesh:
+def shirt(
+    verts: Float[np.ndarray, "verts 3"], root_weights: Float[np.ndarray, "verts"], rng: np.random.Generator
+) -> Mesh:
     """A crew-neck shirt around the neck and shoulders of the person's rest vertices.
 
     Args:
         verts: the person's rest vertices, (verts, 3).
-        root_weights: how far each follows the torso, (verts,); the neck's base is where it is about 0.8.
+        root_weights: skinning weight of the root joint, (verts,); it is about 0.8 at the base of the neck.
+        rng: varies the folds.
     """
     neck = verts[(root_weights > 0.7) & (root_weights < 0.82)]
     half, base = np.quantile(np.abs(neck[:, 0]), 0.8), np.median(neck[:, 1])
     z = np.median(neck[:, 2])
-    # width, depth in front, depth behind (metres), height over the neck's base, its drop towards front and back
+    # width, depth in front, depth behind, height above the base of the neck, drop towards front and back; metres
     rings = np.array([
         [half - 0.004, 0.046, 0.036, 0.008, 0.014, -0.006],
         [half + 0.001, 0.052, 0.041, 0.011, 0.015, -0.006],
@@ -243,8 +260,8 @@ def shirt(verts: np.ndarray, root_weights: np.ndarray, rng: np.random.Generator)
     x = width * cos
     depth = np.where(sin > 0, front, back) * np.sign(sin) * np.abs(sin) ** 0.9
     drop = np.where(sin > 0, drop_front, drop_back) * np.abs(sin) ** 1.4
-    points = np.stack([x, base + up - drop, z + depth], -1)[:, ::-1]  # that way round the front lies outside
-    folds = gaussian_filter(rng.standard_normal(points.shape[:2]), (2.0, 2.5), mode=("nearest", "wrap"))
+    points = np.stack([x, base + up - drop, z + depth], -1)[:, ::-1]  # this order makes the outside the front
+    folds = _blur(rng.standard_normal(points.shape[:2]), (2.0, 2.5))
     loose = np.linspace(0, 1, len(rings))[:, None] > 0.4
     points[..., 2] += 0.0035 * folds / folds.std() * loose
     return _grid(points, closed_columns=True)

@@ -1,4 +1,4 @@
-"""The person put together: skin, eyes, teeth, hair, glasses and shirt as one set of triangles, and its image.
+"""The whole person as one triangle mesh (skin, eyes, teeth, hair, glasses, shirt), and its rendered image.
 
 `DemoScene.create` runs once for a person, `DemoScene.image` once for each frame. Arrays are numpy, metres, world frame.
 """
@@ -31,35 +31,35 @@ from partnerface_ns.geometry.rasterizer import Visible, project, rasterize
 
 SKIN, TEETH_UPPER, TEETH_LOWER, TONGUE, EYE_LEFT, EYE_RIGHT = range(len(OPEN_HEAD_PARTS))
 FRAME, HAIR, SHIRT = range(len(OPEN_HEAD_PARTS), len(OPEN_HEAD_PARTS) + 3)
-"""What a triangle belongs to: the open head's parts, then what the person wears."""
+"""Parts of the person: those of the open head, then glasses, hair and shirt."""
 
 _SAMPLES = 2
-"""Samples along each side of a pixel."""
+"""Samples per pixel along each side."""
 _UNDER_SHIRT = 0.87
-"""Skin that follows the torso further than this is never seen and left out."""
+"""Skin with a larger root weight is always hidden by the shirt and left out."""
 _LENS_CLEARNESS = 0.93
 
 
 @dataclass(frozen=True)
 class DemoScene:
-    """A person, ready to be drawn."""
+    """A person with all meshes and materials."""
 
     worn: tuple[Mesh, Mesh, Mesh]
     """Frame, hair and shirt in the person's rest frame."""
     lenses: Mesh
     faces: Int[np.ndarray, "faces 3"]
-    """Of all that is opaque, over the vertices of head, frame, hair and shirt in this order."""
+    """Opaque triangles over the vertices of head, frame, hair and shirt, in this order."""
     parts: Int[np.ndarray, "faces"]
     casts: Bool[np.ndarray, "faces"]
-    """Which triangles cast shadows."""
+    """Whether a triangle casts a shadow."""
     occlusion: Float[np.ndarray, "verts"]
-    """Share of the sky that each vertex sees."""
+    """Share of the sky visible from each vertex."""
     materials: tuple[Material, ...]
     """One for each part."""
 
     @staticmethod
     def create(head: ShapedHead, look: Appearance, rng: np.random.Generator) -> DemoScene:
-        """Dress and paint a person on the open head."""
+        """Create meshes and materials for a person on the open head."""
         anchors = Anchors.measure(head.model, head.verts_rest.numpy())
         style = props.HAIR_STYLES[look.hair_style % len(props.HAIR_STYLES)]
         root_weights = head.model.skinning_weights[:, Joint.ROOT].numpy()
@@ -83,19 +83,19 @@ class DemoScene:
     def image(
         self, pose: PosedPerson, camera: Camera
     ) -> tuple[UInt8[np.ndarray, "height width 3"], UInt8[np.ndarray, "height width"]]:
-        """Colours over white and the share of each pixel that the person covers, 0 to 255."""
+        """Colours over white, and the share of each pixel that the person covers, 0 to 255."""
         width, height = camera.width * _SAMPLES, camera.height * _SAMPLES
         fine = camera.resize(width, height).intrinsics
         viewpoint = camera.T_world_camera[:3, 3].astype(np.float32)
 
-        def look_at(verts: np.ndarray, faces: np.ndarray) -> Visible:
+        def render(verts: np.ndarray, faces: np.ndarray) -> Visible:
             return rasterize(*project(verts, fine, camera.T_world_camera), faces, width, height)
 
         verts = self._place(pose)
-        seen = look_at(verts, self.faces)
+        seen = render(verts, self.faces)
         linear = self._colour(seen, verts, pose, viewpoint)
         glass = move(pose.T_world_skull @ pose.T_skull_glasses, self.lenses.verts).astype(np.float32)
-        self._add_lenses(linear, seen, look_at(glass, self.lenses.faces), glass, viewpoint)
+        self._add_lenses(linear, seen, render(glass, self.lenses.faces), glass, viewpoint)
 
         colours = np.full((height * width, 3), 255, dtype=np.uint8)
         colours[seen.samples] = shading.to_srgb(linear)
@@ -104,19 +104,21 @@ class DemoScene:
         return _average(colours.reshape(height, width, 3)), _average(covered.reshape(height, width))
 
     def _place(self, pose: PosedPerson) -> np.ndarray:
-        """World vertices of all that is opaque."""
+        """World vertices of all opaque meshes."""
         T_world_glasses = pose.T_world_skull @ pose.T_skull_glasses
-        ride = (T_world_glasses, pose.T_world_skull, pose.T_world_torso)
-        worn = (move(T, mesh.verts) for T, mesh in zip(ride, self.worn, strict=True))
+        transforms = (T_world_glasses, pose.T_world_skull, pose.T_world_torso)
+        worn = (move(T, mesh.verts) for T, mesh in zip(transforms, self.worn, strict=True))
         return np.concatenate([pose.skin, *worn]).astype(np.float32)
 
     def _colour(self, seen: Visible, verts: np.ndarray, pose: PosedPerson, viewpoint: np.ndarray) -> np.ndarray:
-        """Linear colours of all seen samples."""
+        """Linear colours of all covered samples."""
         normals = _normals(verts, self.faces)
-        carried = seen.interpolate(np.concatenate([verts, normals, self.occlusion[:, None]], -1))
-        points, normals = carried[:, :3], normalize(carried[:, 3:6])
+        attributes = seen.interpolate(np.concatenate([verts, normals, self.occlusion[:, None]], -1))
+        points, normals = attributes[:, :3], normalize(attributes[:, 3:6])
         shadows = shading.Shadows.cast(verts, self.faces[self.casts])
-        surface = Surface(normals, normalize(viewpoint - points), carried[:, 6], shadows.lit(points + 0.002 * normals))
+        surface = Surface(
+            normals, normalize(viewpoint - points), attributes[:, 6], shadows.lit(points + 0.002 * normals)
+        )
         part, colour = self.parts[seen.triangles], np.empty((len(points), 3), dtype=np.float32)
         for number, material in enumerate(self.materials):
             index = np.flatnonzero(part == number)
@@ -126,7 +128,7 @@ class DemoScene:
     def _add_lenses(
         self, linear: np.ndarray, seen: Visible, lens: Visible, glass: np.ndarray, viewpoint: np.ndarray
     ) -> None:
-        """Dim what lies behind the lenses and lay their glint over it, in place."""
+        """Darken the samples behind the lenses and add the reflection of the lenses, in place."""
         behind = np.searchsorted(seen.samples, lens.samples).clip(max=len(seen.samples) - 1)
         front = np.flatnonzero((seen.samples[behind] == lens.samples) & (lens.nearness > seen.nearness[behind]))
         lens, behind = lens[front], behind[front]
@@ -136,7 +138,7 @@ class DemoScene:
 
 
 def _triangles(head: ShapedHead, worn: Sequence[Mesh]) -> tuple[np.ndarray, np.ndarray]:
-    """All opaque triangles and the part that each belongs to."""
+    """All opaque triangles and the part of each."""
     faces = head.model.faces.numpy()
     root_weights = head.model.skinning_weights[:, Joint.ROOT].numpy()
     faces = faces[(root_weights[faces] < _UNDER_SHIRT).any(-1)]
@@ -176,7 +178,7 @@ def _materials(
 
 
 def _skin_masks(head: ShapedHead, anchors: Anchors) -> np.ndarray:
-    """Lips, inside of the mouth and rims of the eyelids, softened over neighbouring vertices."""
+    """Masks of lips, inside of the mouth and rims of the eyelids, smoothed over neighbouring vertices."""
     faces, template = head.model.faces.numpy(), head.model.template.numpy()
     pairs = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
     neighbours = csr_matrix((np.ones(len(pairs), dtype=np.float32), pairs.T), shape=(len(template),) * 2)
@@ -193,7 +195,7 @@ def _skin_masks(head: ShapedHead, anchors: Anchors) -> np.ndarray:
 
 
 def _jaw_dropped(head: ShapedHead) -> np.ndarray:
-    """The rest pose with the jaw a little open, where light gets into the mouth."""
+    """Vertices in the rest pose with a slightly open jaw, so that light enters the mouth."""
     neutral = HeadState.neutral(head.model.num_expr)
     return head.pose(replace(neutral, jaw=torch.tensor([0.22, 0.0, 0.0]))).verts.numpy()
 
@@ -204,7 +206,7 @@ def _normals(verts: Float[np.ndarray, "verts 3"], faces: Int[np.ndarray, "faces 
 
 
 def _average(fine: np.ndarray) -> np.ndarray:
-    """Mean of each pixel's samples, rounded."""
+    """Rounded mean of each pixel's samples."""
     num = _SAMPLES**2
     total = np.zeros_like(fine[::_SAMPLES, ::_SAMPLES], dtype=np.uint16)
     for i in range(num):

@@ -1,7 +1,7 @@
-"""Light: one lamp that casts shadows, a soft sky, and how skin, eyes, teeth, hair and cloth answer it.
+"""Lighting: one lamp with shadows, a soft sky, and shading models of skin, eyes, teeth, hair and cloth.
 
-Directions are unit vectors in the world frame. Colours are linear; `to_srgb` ends it. The lamp and the sky stay where
-they are while the person moves.
+Directions are unit vectors in the world frame. Colours are linear; `to_srgb` converts them for display. Lamp and sky
+are fixed in the world.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ _FILL_COLOUR = np.array([0.13, 0.15, 0.18], dtype=np.float32)
 
 _SHADOW_SIZE = 320
 _SHADOW_HALF = 0.25
-"""Half the width of what the lamp sees, metres."""
+"""Half width of the shadow map, metres."""
 _SHADOW_BIAS = 0.004
-"""Metres that a surface may lie behind the one that the lamp sees and still be lit."""
+"""Depth tolerance of the shadow map, metres."""
 _OCCLUSION_SIZE, _OCCLUSION_VIEWS, _OCCLUSION_BIAS = 160, 72, 0.004
 
 
 @dataclass(frozen=True)
 class Surface:
-    """Seen points, ready to be coloured."""
+    """Geometry and light at visible points."""
 
     normals: Float[np.ndarray, "samples 3"]
     view: Float[np.ndarray, "samples 3"]
     """Directions towards the camera."""
     occlusion: Float[np.ndarray, "samples"]
-    """Share of the sky that is open, 0 to 1."""
+    """Visible share of the sky, 0 to 1."""
     lit: Float[np.ndarray, "samples"]
-    """Share of the lamp that is open, 0 to 1."""
+    """Visible share of the lamp, 0 to 1."""
 
     def __getitem__(self, index: np.ndarray) -> Surface:
         return Surface(self.normals[index], self.view[index], self.occlusion[index], self.lit[index])
@@ -51,7 +51,7 @@ def normalize(vectors: Float[np.ndarray, "*batch 3"]) -> Float[np.ndarray, "*bat
 
 
 def _light_axes(direction: np.ndarray) -> np.ndarray:
-    """Rows: two axes across `direction`, then `direction`; right-handed."""
+    """Right-handed axes as rows: two across `direction`, then `direction`."""
     helper = np.array([0.0, 1.0, 0.0]) if abs(direction[1]) < 0.9 else np.array([1.0, 0.0, 0.0])
     right = normalize(np.cross(helper, direction))
     return np.stack([right, np.cross(direction, right), direction]).astype(np.float32)
@@ -60,7 +60,7 @@ def _light_axes(direction: np.ndarray) -> np.ndarray:
 def _height_map(
     points: np.ndarray, faces: np.ndarray, axes: np.ndarray, centre: np.ndarray, half: float, size: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What a parallel view along axes[2] sees: its height map (size, size), and each point's texel and height."""
+    """Height map (size, size) of a parallel view along axes[2], and texel and height of each point."""
     local = (points - centre) @ axes.T
     texel = (local[:, :2] * [1, -1] / half + 1) * (size / 2)
     texel = texel.astype(np.float32)
@@ -72,7 +72,7 @@ def _height_map(
 
 @dataclass(frozen=True)
 class Shadows:
-    """What the lamp sees."""
+    """Shadow map of the lamp."""
 
     heights: Float[np.ndarray, "rows columns"]
     axes: Float[np.ndarray, "3 3"]
@@ -85,7 +85,7 @@ class Shadows:
         return Shadows(heights, axes, centre)
 
     def lit(self, points: Float[np.ndarray, "points 3"]) -> Float[np.ndarray, "points"]:
-        """Share of the lamp that reaches each point, from nine texels around it."""
+        """Visible share of the lamp at each point, averaged over nine texels."""
         local = (points - self.centre) @ self.axes.T
         x = (local[:, 0] / _SHADOW_HALF + 1) * (_SHADOW_SIZE / 2) - 0.5
         y = (1 - local[:, 1] / _SHADOW_HALF) * (_SHADOW_SIZE / 2) - 0.5
@@ -93,7 +93,7 @@ class Shadows:
         fx, fy = np.clip(x - column, 0, 1), np.clip(y - row, 0, 1)
         flat, index, limit = self.heights.ravel(), row * _SHADOW_SIZE + column, local[:, 2] + _SHADOW_BIAS
         total = np.zeros(len(points), dtype=np.float32)
-        # A box of three texels that slides with the point: its outer columns and rows count in part.
+        # A box of three texels centred at the point: outer rows and columns have fractional weights.
         for dy, wy in ((-1, 1 - fy), (0, 1), (1, 1), (2, fy)):
             for dx, wx in ((-1, 1 - fx), (0, 1), (1, 1), (2, fx)):
                 total += (flat[index + (dy * _SHADOW_SIZE + dx)] < limit) * (wx * wy)
@@ -103,7 +103,7 @@ class Shadows:
 def ambient_occlusion(
     verts: Float[np.ndarray, "verts 3"], normals: Float[np.ndarray, "verts 3"], faces: Int[np.ndarray, "faces 3"]
 ) -> Float[np.ndarray, "verts"]:
-    """Share of the sky that each vertex of a still scene sees, weighted by its slant, from views all around."""
+    """Share of the sky visible from each vertex of a still scene, cosine-weighted, from views in all directions."""
     index = np.arange(_OCCLUSION_VIEWS) + 0.5
     height, turn = 1 - 2 * index / _OCCLUSION_VIEWS, np.pi * (1 + 5**0.5) * index
     flat = np.sqrt(1 - height**2)
@@ -128,7 +128,7 @@ def _sky_light(surface: Surface) -> np.ndarray:
 
 
 def _diffuse(surface: Surface, wrap: np.ndarray | float) -> np.ndarray:
-    """Light (samples, 3) that a matt surface collects; `wrap` lets the lamp reach past its edge, as skin does."""
+    """Diffuse light (samples, 3). `wrap` extends the lamp's light past the terminator, as in skin."""
     facing = surface.normals @ LAMP
     lamp = np.clip((facing[:, None] + wrap) / (1 + wrap), 0, 1) * (surface.lit[:, None] * _LAMP_COLOUR)
     fill = np.maximum(surface.normals @ _FILL, 0)[:, None] * _FILL_COLOUR * surface.occlusion[:, None]
@@ -136,7 +136,7 @@ def _diffuse(surface: Surface, wrap: np.ndarray | float) -> np.ndarray:
 
 
 def _highlight(surface: Surface, exponent: float) -> np.ndarray:
-    """Mirror image of the lamp (samples,), brighter at grazing angles."""
+    """Specular reflection of the lamp (samples,), stronger at grazing angles."""
     half = normalize(surface.view + LAMP)
     glancing = 0.04 + 0.96 * (1 - np.clip(_cosine(surface.view, half), 0, 1)) ** 5
     shine = np.maximum(_cosine(surface.normals, half), 0) ** exponent * (exponent + 8) / 25
@@ -146,7 +146,7 @@ def _highlight(surface: Surface, exponent: float) -> np.ndarray:
 def shade_skin(
     surface: Surface, colour: Float[np.ndarray, "samples 3"], gloss: Float[np.ndarray, "samples"]
 ) -> Float[np.ndarray, "samples 3"]:
-    """Skin: light bleeds past the shadow's edge, red furthest; two lobes of sheen."""
+    """Shade skin. Light extends past the terminator, red most, and there are two specular lobes."""
     light = _diffuse(surface, np.array([0.42, 0.20, 0.13], dtype=np.float32))
     edge = (1 - np.clip(_cosine(surface.normals, surface.view), 0, 1)) ** 4
     sheen = (
@@ -157,21 +157,21 @@ def shade_skin(
 
 
 def shade_matt(surface: Surface, colour: Float[np.ndarray, "samples 3"]) -> Float[np.ndarray, "samples 3"]:
-    """Cloth."""
+    """Shade cloth."""
     return colour * _diffuse(surface, 0.15)
 
 
 def shade_glossy(
     surface: Surface, colour: Float[np.ndarray, "samples 3"], exponent: float, shine: float
 ) -> Float[np.ndarray, "samples 3"]:
-    """Teeth, wet skin, plastic."""
+    """Shade teeth, wet skin or plastic."""
     return colour * _diffuse(surface, 0.1) + (shine * _highlight(surface, exponent))[:, None]
 
 
 def shade_hair(
     surface: Surface, colour: Float[np.ndarray, "samples 3"], strands: Float[np.ndarray, "samples 3"]
 ) -> Float[np.ndarray, "samples 3"]:
-    """Strands along unit directions `strands`: bands of sheen across them, white and then in the hair's colour."""
+    """Shade hair with unit strand directions `strands`: one white highlight and one in the hair's colour."""
     half = normalize(surface.view + LAMP)
     sine = lambda shift: np.sqrt(  # noqa: E731
         np.clip(1 - _cosine(normalize(strands + shift * surface.normals), half) ** 2, 0, 1)
@@ -182,8 +182,10 @@ def shade_hair(
     return colour * _diffuse(surface, 0.3) + bands
 
 
-def lens_glint(normals: Float[np.ndarray, "samples 3"], view: Float[np.ndarray, "samples 3"]) -> np.ndarray:
-    """What spectacle lenses mirror (samples,): a dim room, the lamp's soft window, more at grazing angles."""
+def lens_glint(
+    normals: Float[np.ndarray, "samples 3"], view: Float[np.ndarray, "samples 3"]
+) -> Float[np.ndarray, "samples"]:
+    """Reflection on lenses: a dim room and the lamp as a soft window, stronger at grazing angles."""
     towards = 2 * _cosine(normals, view)[:, None] * normals - view
     axes = _light_axes(LAMP)
     across = towards @ axes.T
@@ -194,7 +196,7 @@ def lens_glint(normals: Float[np.ndarray, "samples 3"], view: Float[np.ndarray, 
 
 
 def to_srgb(linear: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
-    """Display values 0 to 255, with highlights rolled off softly."""
+    """Display values 0 to 255 with soft compression of highlights."""
     bright = np.maximum(linear - 0.6, 0)
     rolled = np.minimum(linear, 0.6) + 0.4 * (1 - np.exp(-bright / 0.4))
     encoded = np.where(rolled < 0.0031308, 12.92 * rolled, 1.055 * np.maximum(rolled, 1e-6) ** (1 / 2.4) - 0.055)

@@ -1,7 +1,7 @@
-"""The demo subject: a synthetic person, filmed, in the layout that real captures come in.
+"""The demo subject: a synthetic person rendered as a capture in the default layout.
 
-The head states that are written are the ones that the person was posed with, so tracking is exact. What no head state
-explains is in the images all the same: glasses that slide, wrinkles, shoulders with a motion of their own, hair.
+The stored head states are exact, because the person was posed with them. The images also contain what head states do
+not describe: sliding glasses, wrinkles, independent shoulder motion and hair.
 """
 
 from __future__ import annotations
@@ -33,35 +33,36 @@ from partnerface_ns.geometry.camera import Camera
 
 MIN_FRAMES, MIN_SIZE = 10, 32
 DENSE_FRAMES = 300
-"""How finely the two takes are compared, whatever the number of frames that is filmed."""
+"""Number of frames for the comparison of the two takes, independent of the rendered number."""
 _IDENTITY_SPREAD = 0.5
-"""Deviation of the identity coefficients; at 1 most faces look extreme."""
+"""Standard deviation of identity coefficients. With 1 most faces look extreme."""
 _CAMERA_DISTANCE = 0.90
-"""From the head model's origin, metres; the face is 0.1 nearer."""
+"""Distance from the head model's origin, metres. The face is 0.1 nearer."""
 _FOCAL_SHARE = 2.2
 """Focal length over image size."""
-_OVER_CROWN = 0.048
-"""Capacity for hair and motion above the head, metres."""
+_CLEARANCE = 0.048
+"""Space for hair and motion above the head, metres."""
 _WORKERS = 2
-"""Images drawn side by side; numpy lets go of the interpreter in its loops."""
+"""Images rendered in parallel; numpy releases the interpreter lock in its loops."""
 
 Image = tuple[UInt8[np.ndarray, "height width 3"], UInt8[np.ndarray, "height width"]]
 
 
 def make_subject(root: Path, *, frames: int = DENSE_FRAMES, size: int = 256, seed: int = 0) -> Capture:
-    """Film a synthetic person and write the capture.
+    """Render a synthetic person and write the capture.
 
     Args:
-        root: the new folder; there is none of that name, or an empty one.
-        frames: images, at least 10; the first 70% train, the rest test. All counts show the whole performance.
+        root: the new folder. It must not exist or be empty.
+        frames: number of images, at least 10. The first 70% are the training split, the rest the test split. Any number
+            covers the whole performance.
         size: width and height of the images in pixels, at least 32.
-        seed: decides the person, their colours and what they do; equal seeds give equal captures.
+        seed: determines identity, colours and motion. Equal seeds give equal captures.
 
     Returns:
-        The capture as read back.
+        The capture, read back from the folder.
 
     Raises:
-        InputError: the folder is not empty, or there are too few frames or pixels.
+        InputError: the folder is not empty, or `frames` or `size` is too small.
     """
     root = Path(root)
     for option, value, least in (("--frames", frames, MIN_FRAMES), ("--size", size, MIN_SIZE)):
@@ -75,7 +76,7 @@ def make_subject(root: Path, *, frames: int = DENSE_FRAMES, size: int = 256, see
 
 @dataclass(frozen=True)
 class DemoSubject:
-    """A person, what they do, and the camera before them."""
+    """A person, their motion and the camera."""
 
     head: ShapedHead
     identity: Float[torch.Tensor, "identity"]
@@ -86,7 +87,7 @@ class DemoSubject:
 
     @staticmethod
     def create(seed: int, num_frames: int, size: int) -> DemoSubject:
-        """Make up a person. The same seed gives the same person, whatever the number and size of frames."""
+        """Generate a person. The same seed gives the same person for any number and size of frames."""
         person, motion = np.random.default_rng([seed, 0]), [seed, 1]
         model = load_open_head()
         coefficients = _IDENTITY_SPREAD * person.standard_normal(model.num_identity)
@@ -105,7 +106,7 @@ class DemoSubject:
         )
 
     def capture(self, root: Path) -> Capture:
-        """The capture that describes the film; its images are `images`, in order."""
+        """The capture of all frames. `images` yields its images in order."""
         num, model = len(self.performance.track), self.head.model
         frames = tuple(Frame(t, 0, self.camera, None, None) for t in range(num))
         cut = self.performance.num_train
@@ -122,7 +123,7 @@ class DemoSubject:
         )
 
     def pose(self, timestep: int) -> PosedPerson:
-        """Where everything is at one timestep."""
+        """The pose of the person at one timestep."""
         state = self.performance.track[timestep]
         posed = self.head.pose(state)
         T_world_joints = posed.T_world_rest.numpy().astype(np.float64)
@@ -130,7 +131,7 @@ class DemoSubject:
         T_world_torso = np.eye(4)
         T_world_torso[:3, :3] = Rotation.from_rotvec(self.performance.torso_rotation[timestep]).as_matrix()
         T_world_torso[:3, 3] = root - T_world_torso[:3, :3] @ root + self.performance.torso_translation[timestep]
-        # The base of the neck follows the shoulders instead of the root joint.
+        # The base of the neck follows the shoulders and not the root joint.
         rest = (self.head.verts_rest + posed.offsets).numpy()
         change = T_world_torso - T_world_joints[Joint.ROOT]
         moved = rest @ change[:3, :3].T + change[:3, 3]
@@ -141,20 +142,20 @@ class DemoSubject:
             T_world_skull=T_world_joints[Joint.NECK],
             T_world_eyes=T_world_joints[EYES],
             T_world_torso=T_world_torso,
-            T_skull_glasses=self._slid(self.performance.glasses_slip[timestep]),
+            T_skull_glasses=self._slide_glasses(self.performance.glasses_slip[timestep]),
             expression=expression,
         )
 
     def image(self, timestep: int) -> Image:
-        """Colours over white and mask at one timestep."""
+        """Render colours over white and mask at one timestep."""
         return self.scene.image(self.pose(timestep), self.camera)
 
     def images(self) -> Iterator[Image]:
-        """All images in order, drawn a few ahead."""
+        """Render all images in order, a few ahead."""
         return map_threaded(self.image, range(len(self.performance.track)), _WORKERS)
 
-    def _slid(self, slip: float) -> np.ndarray:
-        """Glasses turned about the ears until they sit `slip` metres lower on the nose and slope forward with it."""
+    def _slide_glasses(self, slip: float) -> np.ndarray:
+        """Motion of glasses that rotate about the ears until they sit `slip` metres lower on the nose."""
         ear = self.anchors.ear_top * [0, 1, 1]
         T = np.eye(4)
         T[:3, :3] = Rotation.from_rotvec([slip / 0.10, 0, 0]).as_matrix()
@@ -163,9 +164,9 @@ class DemoSubject:
 
 
 def assert_unseen(performance: Performance) -> None:
-    """Assert that no moment of the second take comes near the first one.
+    """Assert that every frame of the second take is far from the first take.
 
-    Every one is farther from its nearest moment of the first take than 95% of that take's moments are from theirs.
+    Its distance to the nearest frame of the first take exceeds that of 95% of the frames within the first take.
     """
     cut = performance.num_train
     train, test = performance.track[:cut], performance.track[cut:]
@@ -175,8 +176,8 @@ def assert_unseen(performance: Performance) -> None:
 
 
 def _camera(anchors: Anchors, size: int) -> Camera:
-    """A still camera that has the head near the top of its image and the shoulders below."""
+    """A fixed camera with the head near the top of the image and the shoulders below."""
     half_height = 0.5 * _CAMERA_DISTANCE / _FOCAL_SHARE
     T_world_camera = np.eye(4)
-    T_world_camera[:3, 3] = [0.0, anchors.crown_y + _OVER_CROWN - half_height, _CAMERA_DISTANCE]
+    T_world_camera[:3, 3] = [0.0, anchors.crown_y + _CLEARANCE - half_height, _CAMERA_DISTANCE]
     return Camera(T_world_camera, _FOCAL_SHARE * size, _FOCAL_SHARE * size, size / 2, size / 2, size, size)

@@ -1,7 +1,7 @@
-"""Wrinkles: where they run on the skin's sheet and how deep an expression makes them.
+"""Wrinkles: their lines on the skin's sheet and their depth for an expression.
 
-They change shade and normals and move no vertex, so a head model's coefficients drive them but its skinning cannot
-show them. Sheet coordinates and depths are metres.
+They change colours and normals but no vertices. Expression coefficients drive them, but the head model cannot represent
+them. Sheet coordinates and depths are metres.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ class Groove(NamedTuple):
     """One line of a wrinkle."""
 
     points: np.ndarray
-    """(points, 2) on the sheet."""
+    """Sheet coordinates, (points, 2)."""
     width: float
     depth: float
 
 
 def wrinkle_strengths(expression: Mapping[str, float]) -> dict[str, float]:
-    """How deep each wrinkle is, 0 to about 1, from expression coefficients by name (absent ones count 0)."""
+    """Strength of each wrinkle, 0 to about 1, from expression coefficients by name. Missing ones count as 0."""
     get = lambda name: max(0.0, expression.get(name, 0.0))  # noqa: E731
     both = lambda name: get(f"{name}Left") + get(f"{name}Right")  # noqa: E731
     strengths = {
@@ -45,7 +45,7 @@ def wrinkle_strengths(expression: Mapping[str, float]) -> dict[str, float]:
 
 
 def draw_wrinkles(anchors: Anchors, rng: np.random.Generator) -> dict[str, Sheet]:
-    """Heights (negative, metres) of every wrinkle at full strength, over the whole sheet."""
+    """Draw every wrinkle at full strength: negative heights in metres over the whole sheet."""
     eye, mouth, nose = (to_sheet(p, anchors.axis_z) for p in (anchors.eyes[0], anchors.mouth, anchors.nose_tip))
     grooves = {"forehead": _forehead(eye, rng), "frown": _frown(eye), "bunny": _bunny(eye), "chin": _chin(mouth, rng)}
     for side, name in _SIDES:
@@ -61,7 +61,7 @@ def draw_wrinkles(anchors: Anchors, rng: np.random.Generator) -> dict[str, Sheet
 
 
 def _forehead(eye: np.ndarray, rng: np.random.Generator) -> list[Groove]:
-    """Four uneven lines across."""
+    """Four irregular horizontal lines."""
     grooves = []
     for i, up in enumerate((0.031, 0.040, 0.049, 0.057)):
         half = 0.048 - 0.004 * i
@@ -73,23 +73,23 @@ def _forehead(eye: np.ndarray, rng: np.random.Generator) -> list[Groove]:
 
 
 def _frown(eye: np.ndarray) -> list[Groove]:
-    """Two upright lines between the brows."""
+    """Two vertical lines between the brows."""
     path = np.array([[0.0055, 0.008], [0.0065, 0.018], [0.005, 0.028]])
-    return [Groove(face_map.curve([side, 1] * path + [0, eye[1]]), 0.0014, 0.0011) for side, _ in _SIDES]
+    return [Groove(face_map.curve(path * [side, 1] + [0, eye[1]]), 0.0014, 0.0011) for side, _ in _SIDES]
 
 
 def _bunny(eye: np.ndarray) -> list[Groove]:
-    """Lines down the sides of the nose's bridge."""
+    """Lines at the sides of the bridge of the nose."""
     path = np.array([[0.004, 0.0], [0.009, -0.002], [0.013, -0.006]])
     return [
-        Groove(face_map.curve([side, 1] * path + [0, eye[1] - drop]), 0.0012, 0.0008)
+        Groove(face_map.curve(path * [side, 1] + [0, eye[1] - drop]), 0.0012, 0.0008)
         for side, _ in _SIDES
         for drop in (0.003, 0.008)
     ]
 
 
 def _chin(mouth: np.ndarray, rng: np.random.Generator) -> list[Groove]:
-    """Dimples."""
+    """Dimples of the chin."""
     at = rng.uniform([-0.013, mouth[1] - 0.034], [0.013, mouth[1] - 0.018], (16, 2))
     return [Groove(np.stack([p, p + np.array([0.001, 0.001])]), 0.0016, 0.0006) for p in at]
 
@@ -99,7 +99,7 @@ def _crow(eye: np.ndarray, side: int) -> list[Groove]:
     corner = np.array([eye[0] + 0.0185, eye[1] - 0.001])
     along, bow = np.linspace(0.15, 1, 4)[:, None], np.array([[0, 0], [0, 0.0012], [0, 0.0012], [0, 0]])
     reach = (0.017 * np.array([np.cos(angle), np.sin(angle)]) for angle in (0.55, 0.15, -0.25, -0.6))
-    return [Groove([side, 1] * (corner + along * step + bow), 0.0011, 0.0008) for step in reach]
+    return [Groove((corner + along * step + bow) * [side, 1], 0.0011, 0.0008) for step in reach]
 
 
 def _fold(mouth: np.ndarray, nose: np.ndarray, half_width: float, side: int) -> list[Groove]:
@@ -113,4 +113,4 @@ def _fold(mouth: np.ndarray, nose: np.ndarray, half_width: float, side: int) -> 
             [half_width + 0.010, mouth[1] - 0.012],
         ]
     )
-    return [Groove(face_map.curve([side, 1] * path, 16), 0.0021, 0.0014)]
+    return [Groove(face_map.curve(path * [side, 1], 16), 0.0021, 0.0014)]

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from partnerface_ns.capture.parameters import numbers
+from partnerface_ns.capture.parameters import read_numbers
 from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.npz_file import npz_shapes, read_npz
 from partnerface_ns.driving.fitted_directions import carried_directions
@@ -90,7 +90,7 @@ def read_npz_track(path: Path, model: HeadModel, source_head_model: HeadModel | 
         neutral = {f: _array(path, {k: v[None] for k, v in arrays.items()}, f"neutral_{f}", f, 1) for f in FIELDS}
     times = None
     if "fps" in arrays:
-        fps = numbers(arrays, "fps", path)
+        fps = read_numbers(arrays, "fps", path)
         if fps.size != 1 or not 0 < fps.item() <= 1000:
             raise InputError(path, "wrong value", key="fps", expected="above 0, at most 1000", found=fps)
         times = np.arange(num) / fps.item()
@@ -177,7 +177,7 @@ def _others(state: HeadState) -> list[torch.Tensor]:
 
 def _array(path: Path, arrays: Mapping[str, np.ndarray], key: str, field: str, num: int) -> np.ndarray:
     """A field's array, (frames, size); one row holds for all frames."""
-    value = numbers(arrays, key, path)
+    value = read_numbers(arrays, key, path)
     size = FIELDS[field] or value.shape[-1]
     if value.ndim != 2 or value.shape[0] not in (1, num) or value.shape[1] != size:
         raise InputError(path, "wrong shape", key=key, expected=(num, size), found=value.shape)

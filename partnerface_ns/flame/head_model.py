@@ -9,7 +9,7 @@ Source: Li et al., "Learning a model of facial shape and expression from 4D scan
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -71,14 +71,10 @@ class HeadModel:
         return digest.hexdigest()[:16]
 
     def to(self, device: torch.device | str) -> HeadModel:
-        def move(value: object) -> object:
-            if isinstance(value, Tensor):
-                return value.to(device)
-            if isinstance(value, dict):
-                return {key: mask.to(device) for key, mask in value.items()}
-            return value
-
-        return HeadModel(**{f.name: move(getattr(self, f.name)) for f in fields(self)})
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        tensors = {name: value.to(device) for name, value in values.items() if isinstance(value, Tensor)}
+        regions = {name: mask.to(device) for name, mask in self.regions.items()}
+        return replace(self, regions=regions, **tensors)
 
 
 def load_head_model(path: Path) -> HeadModel:
@@ -198,7 +194,7 @@ def _faces(arrays: dict[str, np.ndarray], path: Path, num_verts: int) -> np.ndar
 def _weights(arrays: dict[str, np.ndarray], path: Path, num_verts: int) -> np.ndarray:
     weights = _array(arrays, path, "weights", (num_verts, len(JOINT_NAMES)))
     if (weights < 0).any() or (weights.sum(-1) <= 0).any():
-        raise InputError(path, "skinning weights must be positive or zero, not all zero", key="weights")
+        raise InputError(path, "skinning weights must be non-negative with a positive sum", key="weights")
     if (weights[:, Joint.ROOT] > 0.5 * weights.sum(-1)).all():
         raise InputError(path, "no vertex follows the joints of the head", key="weights")
     return weights

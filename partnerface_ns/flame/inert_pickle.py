@@ -137,13 +137,18 @@ class _Name:
         return arguments[0].call(())
 
 
-class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined]
+class _Unpickler(pickle._Unpickler):
     """Python's own pure-Python unpickler with all opcodes replaced that create or change objects.
 
     The C version is not used because it allocates as much memory as the file declares.
     """
 
-    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = dict(pickle._Unpickler.dispatch)  # type: ignore[attr-defined]
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = dict(pickle._Unpickler.dispatch)
+    # Attributes of the base class that its type stub lacks.
+    stack: list[Any]
+    append: Callable[[Any], None]
+    pop_mark: Callable[[], list[Any]]
+    read: Callable[[int], bytes]
 
     def __init__(self, content: bytes, names: Names) -> None:
         super().__init__(io.BytesIO(content), encoding="latin1")

@@ -29,9 +29,9 @@ _JAW_ARM, _HEAD_ARM = 0.08, 0.1
 def measure_neutral(track: HeadState, model: HeadModel) -> HeadState:
     """The neutral state of a track, batch axes ().
 
-    Expression and jaw are means over the neighbours of one frame: the frame that minimises the distance to its
-    neighbours plus the weighted distance from zero coefficients, both measured as motion of the face. Eyes are the
-    median over the track. The head pose is that of the central frame.
+    Expression and jaw are means over the neighbours of one frame. This frame minimises the distance to its neighbours
+    plus the weighted distance from zero coefficients, both as motion of the face. Eyes are the median over the track.
+    The head pose is that of the central frame.
 
     Args:
         track: head states, batch axes (timesteps,), at least one.

@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import UInt8
 
 from partnerface_ns.flame.head_model import HeadModel, head_model_from_arrays
 
@@ -32,8 +33,8 @@ def load_open_head() -> HeadModel:
     return head_model_from_arrays(unpack(_read()), OPEN_HEAD_FILE)
 
 
-def open_head_parts() -> np.ndarray:
-    """Index into `OPEN_HEAD_PARTS` for each vertex of the open head, uint8 (verts,)."""
+def open_head_parts() -> UInt8[np.ndarray, "verts"]:
+    """Index into `OPEN_HEAD_PARTS` for each vertex of the open head."""
     return _read()["part"]
 
 

@@ -114,7 +114,7 @@ def _plain_dtype(dtype: object) -> np.dtype:
 
 def _from_sparse(attributes: dict) -> np.ndarray:
     """A dense matrix from the attributes of a sparse matrix in CSC format."""
-    rows, columns = (int(size) for size in attributes.get("_shape", attributes.get("shape")))
+    rows, columns = (int(size) for size in attributes["_shape" if "_shape" in attributes else "shape"])
     if rows < 0 or columns < 0 or rows * columns > _MAX_DENSE:
         raise ValueError(f"a sparse matrix of {rows} x {columns}")
     values, indices, starts = (_dense(attributes[key]).reshape(-1) for key in ("data", "indices", "indptr"))

@@ -9,16 +9,20 @@ FLAME and its trackers. Everything is differentiable with respect to the head st
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
-from smplx.lbs import batch_rigid_transform, blend_shapes, vertices2joints
+from smplx import lbs
 from torch import Tensor
 
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.joints import JOINT_PARENTS
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.rigid import rotation_from_axis_angle
+
+_smplx: Any = lbs
+"""Without types, because smplx annotates tensors with a `Tensor` class of its own."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class ShapedHead:
         static_offset: Float[Tensor, "verts 3"] | None = None,
     ) -> ShapedHead:
         """Apply identity coefficients and, if given, personal vertex offsets (metres)."""
-        verts = model.template + blend_shapes(identity[None], model.identity_dirs)[0]
+        verts = model.template + _smplx.blend_shapes(identity[None], model.identity_dirs)[0]
         return ShapedHead(model, verts if static_offset is None else verts + static_offset)
 
     def pose(self, state: HeadState) -> PosedHead:
@@ -65,15 +69,15 @@ class ShapedHead:
         full_pose, translation = state.full_pose.reshape(-1, 15), state.translation.reshape(-1, 3)
         num = expression.shape[0]
 
-        expression_offsets = blend_shapes(expression, self.model.expression_dirs)
-        joints = vertices2joints(self.model.joint_regressor, self.verts_rest + expression_offsets)
+        expression_offsets = _smplx.blend_shapes(expression, self.model.expression_dirs)
+        joints = _smplx.vertices2joints(self.model.joint_regressor, self.verts_rest + expression_offsets)
         rotations = rotation_from_axis_angle(full_pose.reshape(num, -1, 3))
         identity3 = torch.eye(3, dtype=rotations.dtype, device=rotations.device)
         features = (rotations[:, 1:] - identity3).reshape(num, -1)
         offsets = expression_offsets + (features @ self.model.pose_dirs).reshape(num, -1, 3)
 
         parents = torch.tensor(JOINT_PARENTS, device=joints.device)
-        _, T_world_rest = batch_rigid_transform(rotations, joints, parents, dtype=joints.dtype)
+        _, T_world_rest = _smplx.batch_rigid_transform(rotations, joints, parents, dtype=joints.dtype)
         shift = torch.zeros_like(T_world_rest)
         shift[..., :3, 3] = translation[:, None]
         T_world_rest = T_world_rest + shift

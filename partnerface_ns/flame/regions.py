@@ -7,6 +7,7 @@ geometry. Part seeds, ray sampling and metrics use them; a rough border is enoug
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from partnerface_ns.flame.joints import EYES, Joint
 
@@ -20,27 +21,30 @@ _LIP_BAND = 0.012
 
 
 def derive_regions(
-    template: np.ndarray, faces: np.ndarray, weights: np.ndarray, given: dict[str, np.ndarray]
-) -> dict[str, np.ndarray]:
+    template: Float[np.ndarray, "verts 3"],
+    faces: Int[np.ndarray, "faces 3"],
+    weights: Float[np.ndarray, "verts joints"],
+    given: dict[str, Float[np.ndarray, "verts"]],
+) -> dict[str, Float[np.ndarray, "verts"]]:
     """Masks of all `REGION_NAMES`: given masks where there are any, others derived from the model.
 
     Args:
-        template: rest vertices, (verts, 3) metres, y up and z out of the face.
-        faces: vertex indices, (faces, 3).
-        weights: skinning weights, (verts, 5), joints in FLAME's order.
-        given: masks from the file, (verts,) in [0, 1].
+        template: rest vertices, metres, y up and z out of the face.
+        faces: vertex indices.
+        weights: skinning weights, joints in FLAME's order.
+        given: masks from the file, in [0, 1].
 
     Returns:
-        One mask (verts,) per name, float32 in [0, 1].
+        One mask per name, float32 in [0, 1].
     """
     if all(name in given for name in REGION_NAMES):
         return {name: np.asarray(given[name], dtype=np.float32) for name in REGION_NAMES}
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
     eyeballs = weights[:, EYES].sum(-1) > 0.5
     jaw = weights[:, Joint.JAW] > 0.5
     torso = weights[:, Joint.ROOT] > 0.5
-    eye_distance = cKDTree(template[eyeballs]).query(template)[0] if eyeballs.any() else np.full(len(template), 1.0)
+    eye_distance = KDTree(template[eyeballs]).query(template)[0] if eyeballs.any() else np.full(len(template), 1.0)
     regions = {
         "head": ~torso,
         "torso": torso,
@@ -57,7 +61,7 @@ def derive_regions(
 
 def _lips(template: np.ndarray, jaw: np.ndarray, head: np.ndarray) -> np.ndarray:
     """Vertices near the border of jaw and skull at the front of the face, where the mouth opens."""
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
     upper, lower = head & ~jaw, head & jaw
     lips = np.zeros(len(template), dtype=bool)
@@ -65,5 +69,5 @@ def _lips(template: np.ndarray, jaw: np.ndarray, head: np.ndarray) -> np.ndarray
         return lips
     front = template[:, 2] > np.quantile(template[lower, 2], 0.6)
     for side, other in ((upper & front, lower), (lower & front, upper)):
-        lips[side] = cKDTree(template[other]).query(template[side])[0] < _LIP_BAND
+        lips[side] = KDTree(template[other]).query(template[side])[0] < _LIP_BAND
     return lips

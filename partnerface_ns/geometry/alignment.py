@@ -34,6 +34,8 @@ def align_points(points: Float[np.ndarray, "points 3"], targets: Float[np.ndarra
     return Similarity(scale, rotation, targets.mean(0) - scale * rotation @ points.mean(0))
 
 
-def align_vectors(vectors: Float[np.ndarray, "vectors 3"], targets: Float[np.ndarray, "vectors 3"]) -> np.ndarray:
-    """The rotation (3, 3) about the origin that brings vectors nearest to their targets, by least squares."""
+def align_vectors(
+    vectors: Float[np.ndarray, "vectors 3"], targets: Float[np.ndarray, "vectors 3"]
+) -> Float[np.ndarray, "3 3"]:
+    """The rotation about the origin that brings vectors nearest to their targets, by least squares."""
     return Rotation.align_vectors(targets, vectors)[0].as_matrix()

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 class FrequencyEncoding(nn.Module):
     """x -> (x, sin(pi 2^i x), cos(pi 2^i x)) for i below `num_frequencies`. Inputs lie roughly in [-1, 1]."""
 
+    octaves: Tensor
+
     def __init__(self, num_frequencies: int) -> None:
         super().__init__()
         octaves = math.pi * 2.0 ** torch.arange(num_frequencies)

@@ -2,8 +2,8 @@
 
 Screen points are pixels with the origin at the image's top left corner, x right and y down. The sample of row r and
 column c lies at (c + 0.5, r + 0.5). Nearness is any quantity that grows towards the viewer and is linear over a
-triangle on the screen: inverse depth for a perspective camera, height along the light for a parallel projection. Only
-front faces (counter-clockwise seen from outside) are drawn.
+triangle on the screen. For a perspective camera it is the inverse depth, for a parallel projection the height along the
+light. Only front faces (counter-clockwise seen from outside) are drawn.
 """
 
 from __future__ import annotations
@@ -79,10 +79,7 @@ def rasterize(
     corners = [screen[faces[:, i]] for i in range(3)]
     e1, e2 = corners[1] - corners[0], corners[2] - corners[0]
     double_area = e1[:, 0] * e2[:, 1] - e1[:, 1] * e2[:, 0]
-    size = np.array([width, height])
-    low, high = np.minimum.reduce(corners), np.maximum.reduce(corners)
-    first = np.clip(np.ceil(low - 0.5), 0, size).astype(np.int32)
-    last = np.clip(np.floor(high - 0.5), -1, size - 1).astype(np.int32)
+    first, last = _sample_boxes(corners, width, height)
     # The y axis points down, so a counter-clockwise triangle has a negative area.
     drawn = np.flatnonzero((double_area < -_NO_TRIANGLE_AREA) & (last >= first).all(1))
     owner, x, y = _box_samples(first[drawn], last[drawn])
@@ -92,21 +89,34 @@ def rasterize(
     sample = y[inside] * width + x[inside]
     n0, n1, n2 = nearness[faces[drawn]].T
     near = n0[owner] + w1 * (n1 - n0)[owner] + w2 * (n2 - n0)[owner]
-
-    nearest = np.full(width * height, -np.inf, dtype=near.dtype)
-    np.maximum.at(nearest, sample, near)
-    winner = np.full(width * height, -1, dtype=np.int64)
-    wins = np.flatnonzero(near == nearest[sample])
-    winner[sample[wins]] = wins
-    samples = np.flatnonzero(winner >= 0)
-    chosen = winner[samples]
-    triangles, w1, w2 = drawn[owner[chosen]], w1[chosen], w2[chosen]
+    samples, visible = _nearest(sample, near, width * height)
+    triangles, w1, w2 = drawn[owner[visible]], w1[visible], w2[visible]
     corners_seen = faces[triangles]
     weights = np.stack([1 - w1 - w2, w1, w2], -1)
     if perspective:
         weights = weights * nearness[corners_seen]
         weights /= weights.sum(-1, keepdims=True)
-    return Visible(samples, triangles, corners_seen, weights, nearest[samples])
+    return Visible(samples, triangles, corners_seen, weights, near[visible])
+
+
+def _sample_boxes(corners: list[np.ndarray], width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+    """First and last sample (x, y) of the bounding box of each triangle, inside the image."""
+    size = np.array([width, height])
+    low, high = np.minimum.reduce(corners), np.maximum.reduce(corners)
+    first = np.clip(np.ceil(low - 0.5), 0, size).astype(np.int32)
+    last = np.clip(np.floor(high - 0.5), -1, size - 1).astype(np.int32)
+    return first, last
+
+
+def _nearest(sample: np.ndarray, near: np.ndarray, num_samples: int) -> tuple[np.ndarray, np.ndarray]:
+    """Covered samples, ascending, and for each the index of its nearest candidate in `near`."""
+    nearest = np.full(num_samples, -np.inf, dtype=near.dtype)
+    np.maximum.at(nearest, sample, near)
+    winner = np.full(num_samples, -1, dtype=np.int64)
+    wins = np.flatnonzero(near == nearest[sample])
+    winner[sample[wins]] = wins
+    samples = np.flatnonzero(winner >= 0)
+    return samples, winner[samples]
 
 
 def _box_samples(first: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

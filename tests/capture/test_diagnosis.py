@@ -11,7 +11,7 @@ from PIL import Image
 
 from format_writers.layouts import LAYOUTS
 from format_writers.truth import flame_like_arrays, flame_like_head, make_truth
-from partnerface_ns.capture.convention_fixes import CONVENTION_FIXES, fixed
+from partnerface_ns.capture.convention_fixes import CONVENTION_FIXES, apply_fix
 from partnerface_ns.capture.diagnosis import diagnose
 from partnerface_ns.capture.image_crop import move_silhouette
 from partnerface_ns.capture.load import load_capture
@@ -55,7 +55,7 @@ def with_images_of(capture, order):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_every_right_capture_is_let_alone(captures, truth, layout):
+def test_every_correct_capture_fits(captures, truth, layout):
     verdict = diagnose(captures[layout], truth.head)
     if layout == "metrical-tracker":
         assert verdict.fits is None and "no masks" in verdict.cause
@@ -74,12 +74,12 @@ WRONG = {
 
 @pytest.mark.parametrize("wrong", WRONG)
 @pytest.mark.parametrize("layout", MASKED)
-def test_a_wrong_convention_is_named_with_what_fixs_it(captures, truth, layout, wrong):
+def test_a_wrong_convention_is_named_with_its_fix(captures, truth, layout, wrong):
     mistaken = CONVENTION_FIXES[wrong].apply(captures[layout])
     verdict = diagnose(mistaken, truth.head)
     fix, words = WRONG[wrong]
     assert verdict.fits is False and verdict.fix == fix and words in verdict.cause
-    assert diagnose(fixed(mistaken, fix), truth.head).fits is True
+    assert diagnose(apply_fix(mistaken, fix), truth.head).fits is True
 
 
 @pytest.mark.parametrize("wrong", ["camera-axes", "scale-down"])
@@ -109,7 +109,7 @@ def test_a_shift_of_the_images_is_measured(capture, truth, shift, words):
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 @pytest.mark.parametrize("layout", MASKED)
-def test_another_head_is_not_called_right(captures, layout, seed):
+def test_another_head_does_not_fit(captures, layout, seed):
     """Silhouettes cannot tell it from long hair; the face can."""
     verdict = diagnose(captures[layout], flame_like_head(seed))
     assert verdict.fits is not True and "another head" in verdict.cause and verdict.fix is None
@@ -151,14 +151,14 @@ def test_wrong_masks_are_not_taken_for_wrong_poses(capture, truth, tmp_path, pai
     assert verdict.fits is False and verdict.fix is None and words in verdict.cause
 
 
-def test_images_of_several_sizes_are_judged_by_most(capture, truth):
+def test_images_of_several_sizes_are_judged_by_the_most_common_size(capture, truth):
     """The last is a strip that could not be compared with the others."""
     *most, last = capture.frames
     strip = replace(last, camera=replace(last.camera, height=16))
     assert diagnose(replace(capture, frames=(*most, strip)), truth.head).fits is True
 
 
-def test_a_head_that_is_nowhere_is_said(capture, truth):
+def test_a_head_outside_of_all_images_is_reported(capture, truth):
     away = replace(capture.track, translation=capture.track.translation + torch.tensor([5.0, 0, 0]))
     verdict = diagnose(replace(capture, track=away), truth.head)
     assert verdict.fits is False and "not in the images" in verdict.cause
@@ -170,7 +170,7 @@ def test_a_motion_without_images_is_not_judged(capture, truth):
 
 
 def test_a_head_that_hardly_moves_is_not_called_shuffled(capture, truth):
-    """Images of one moment tell nothing of their order."""
+    """Images of one timestep have no order to check."""
     states = [capture.track[0]] * NUM_FRAMES
     frames = [replace(capture.frames[0], timestep=t) for t in range(NUM_FRAMES)]
     still = replace(capture, frames=tuple(frames), track=HeadState.stack(states))
@@ -190,7 +190,7 @@ def test_overlap_counts_down_to_the_chin():
     assert measure_overlap(head, np.zeros_like(mask)).outside == 1
 
 
-def test_nothing_is_seen_from_inside_or_behind(capture, truth):
+def test_a_head_around_or_behind_the_camera_has_no_silhouette(capture, truth):
     frame = capture.frames[0]
     verts, faces = truth.head.template.numpy(), truth.head.faces.numpy()
     for z in (0.0, -1.0):
@@ -200,7 +200,7 @@ def test_nothing_is_seen_from_inside_or_behind(capture, truth):
     assert silhouette(verts, faces, frame.camera).any()
 
 
-def test_small_masks_keep_the_images_shape(capture, truth):
+def test_small_masks_keep_the_aspect_ratio(capture, truth):
     np.testing.assert_array_equal(small_mask(capture.frames[0]), truth.mask[0] > 127)
 
 

@@ -293,7 +293,7 @@ def test_insta_paths_of_windows_are_read(truth, tmp_path, parameters):
     assert_same(load_capture(root), truth)
 
 
-def test_a_turn_that_exif_asks_for_is_said(truth, tmp_path):
+def test_rotation_by_exif_is_noted(truth, tmp_path):
     root = write_vhap_export(tmp_path / "a", truth)
     assert not load_capture(root).notes
     exif = Image.Exif()
@@ -313,7 +313,7 @@ def test_vhap_frames_listed_with_both_slashes_are_the_same(truth, tmp_path):
     assert len(load_capture(root).frames) == truth.num_frames
 
 
-def test_hidden_files_and_folders_are_passed_over(truth, tmp_path):
+def test_hidden_files_and_folders_are_skipped(truth, tmp_path):
     for layout, write in LAYOUTS.items():
         root = write(tmp_path / layout, truth)
         for folder in [root, *(path for path in root.iterdir() if path.is_dir())]:
@@ -337,7 +337,7 @@ def test_imavatar_frames_are_in_the_order_of_their_numbers(tmp_path):
     assert_same(load_capture(root), long)
 
 
-def test_numbers_with_padding_are_read_and_doubles_refused(truth, tmp_path):
+def test_padded_numbers_are_read_and_duplicates_refused(truth, tmp_path):
     root = write_flame_head_tracker(tmp_path / "a", truth, list(range(8)))
     (root / "3.npz").rename(root / "003.npz")
     assert len(load_capture(root).frames) == 8
@@ -346,5 +346,5 @@ def test_numbers_with_padding_are_read_and_doubles_refused(truth, tmp_path):
         load_capture(root)
 
 
-def test_vhap_says_what_the_others_say(truth, tmp_path):
+def test_vhap_equals_the_other_layouts(truth, tmp_path):
     assert_same(load_capture(write_vhap_export(tmp_path / "a", truth)), truth)

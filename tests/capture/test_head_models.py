@@ -20,7 +20,7 @@ def capture_of(head, reference: HeadModelRef, num_expr: int | None = None) -> Ca
     return Capture(Path("person"), "person", reference, torch.zeros(head.num_identity), None, track, (), {})
 
 
-def test_the_given_file_comes_before_the_one_in_the_folder(tiny_head, head_file, tmp_path):
+def test_the_given_head_model_wins_over_the_one_in_the_folder(tiny_head, head_file, tmp_path):
     capture = capture_of(tiny_head, HeadModelRef(path=tmp_path / "missing.npz"))
     assert resolve_head_model(capture, head_file).fingerprint == tiny_head.fingerprint
     with pytest.raises(InputError, match=r"missing\.npz"):
@@ -31,7 +31,7 @@ def test_the_file_in_the_folder_is_used(tiny_head, head_file):
     assert resolve_head_model(capture_of(tiny_head, HeadModelRef(path=head_file))).name == "tiny"
 
 
-def test_the_open_head_is_used_where_the_capture_says_so():
+def test_the_open_head_is_used_if_the_capture_names_it():
     head = load_open_head()
     for reference in (HeadModelRef(OPEN_HEAD_NAME, head.fingerprint), HeadModelRef("renamed", head.fingerprint)):
         assert resolve_head_model(capture_of(head, reference)) is head
@@ -68,7 +68,7 @@ def test_counts_must_match(tiny_head, head_file):
     resolve_head_model(replace(good, static_offset=torch.zeros(tiny_head.num_verts, 3)))
 
 
-def test_another_version_of_flame_is_refused_where_it_can_be_told(tiny_head):
+def test_another_version_of_flame_is_refused_if_recognised(tiny_head):
     flame = replace(tiny_head, name="FLAME 2023 Open")
     capture = capture_of(tiny_head, HeadModelRef("FLAME 2020"))
     with pytest.raises(InputError, match="another version of FLAME") as error:
@@ -78,7 +78,7 @@ def test_another_version_of_flame_is_refused_where_it_can_be_told(tiny_head):
     check_head_model(capture, tiny_head)
 
 
-def test_a_doubt_is_said_where_it_cannot(tiny_head, head_file):
+def test_an_unknown_version_of_flame_gives_a_warning(tiny_head, head_file):
     doubt = lambda reference, name: version_warning(capture_of(tiny_head, reference), replace(tiny_head, name=name))  # noqa: E731
     assert doubt(HeadModelRef("FLAME 2020"), "FLAME 2020") is None
     assert doubt(HeadModelRef(path=head_file), "tiny") is None

@@ -35,14 +35,14 @@ def split_so(capture, train, val, test):
     return replace(capture, splits={"train": tuple(train), "val": tuple(val), "test": tuple(test)})
 
 
-def test_separate_splits_are_let_alone(capture):
+def test_separate_splits_stay_the_same(capture):
     assert separate_splits(capture) == capture and not capture.warnings
 
 
 def test_an_image_that_is_listed_twice_is_held_out_and_named(capture):
-    found = separate_splits(split_so(capture, range(5), (), range(3, 8)))
-    assert found.splits == {"train": (0, 1, 2), "val": (), "test": (3, 4, 5, 6, 7)}
-    assert found.warnings == (
+    result = separate_splits(split_so(capture, range(5), (), range(3, 8)))
+    assert result.splits == {"train": (0, 1, 2), "val": (), "test": (3, 4, 5, 6, 7)}
+    assert result.warnings == (
         "2 of 5 training images are held out for evaluation too (the first: 00003_00.png): they are not trained on",
     )
 
@@ -51,26 +51,26 @@ def test_a_copy_under_another_name_is_the_same_image(root, tmp_path):
     shutil.copytree(root, tmp_path / "person")
     for old, new in ((1, 5), (4, 7)):
         shutil.copy(tmp_path / f"person/images/{old:05d}_00.png", tmp_path / f"person/images/{new:05d}_00.png")
-    found = load_capture(tmp_path / "person")
-    assert [frame.timestep for frame in found.frames_of("train")] == [0, 2, 3]
-    assert len(found.frames_of("test")) == 3
-    assert "2 of 5 training images" in found.warnings[0] and "00001_00.png is 00005_00.png" in found.warnings[0]
+    result = load_capture(tmp_path / "person")
+    assert [frame.timestep for frame in result.frames_of("train")] == [0, 2, 3]
+    assert len(result.frames_of("test")) == 3
+    assert "2 of 5 training images" in result.warnings[0] and "00001_00.png is 00005_00.png" in result.warnings[0]
 
 
 def test_files_of_one_size_are_not_the_same_image(tmp_path):
     """npz files without compression are all of one size."""
-    found = load_capture(write_flame_head_tracker(tmp_path / "a", make_truth(), list(range(8))))
-    assert len({frame.image_path.stat().st_size for frame in found.frames}) < len(found.frames)
-    assert not found.warnings and len(found.splits["train"]) == 6
+    result = load_capture(write_flame_head_tracker(tmp_path / "a", make_truth(), list(range(8))))
+    assert len({frame.image_path.stat().st_size for frame in result.frames}) < len(result.frames)
+    assert not result.warnings and len(result.splits["train"]) == 6
     shutil.copy(tmp_path / "a" / "2.npz", tmp_path / "a" / "7.npz")
     assert "1 of 6 training images" in load_capture(tmp_path / "a").warnings[0]
 
 
 def test_test_images_do_not_validate_and_validation_images_do_not_train(capture):
-    found = separate_splits(split_so(capture, range(5), (4, 5, 6), (6, 7)))
-    assert found.splits == {"train": (0, 1, 2, 3), "val": (4, 5), "test": (6, 7)}
-    assert any("1 of 3 validation images are test images" in note for note in found.notes)
-    assert "1 of 5 training images" in found.warnings[0]
+    result = separate_splits(split_so(capture, range(5), (4, 5, 6), (6, 7)))
+    assert result.splits == {"train": (0, 1, 2, 3), "val": (4, 5), "test": (6, 7)}
+    assert any("1 of 3 validation images are test images" in note for note in result.notes)
+    assert "1 of 5 training images" in result.warnings[0]
 
 
 def test_nothing_left_to_train_on_is_refused(capture):
@@ -78,16 +78,16 @@ def test_nothing_left_to_train_on_is_refused(capture):
         separate_splits(split_so(capture, (5, 6), (), (5, 6, 7)))
 
 
-def test_a_motion_without_images_has_no_doubles(tmp_path):
+def test_a_motion_without_images_has_no_duplicates(tmp_path):
     write_vhap_tracks(tmp_path, make_truth())
-    found = load_capture(tmp_path)
-    assert len(found.splits["train"]) == len(found.splits["test"]) == 8 and not found.warnings
+    result = load_capture(tmp_path)
+    assert len(result.splits["train"]) == len(result.splits["test"]) == 8 and not result.warnings
 
 
 def test_validation_is_the_end_of_training_and_never_test(capture):
-    found = hold_out_validation(capture)
-    assert found.splits == {"train": (0, 1, 2, 3), "val": (4,), "test": (5, 6, 7)}
-    assert found.notes[-1] == "no validation split: the last 1 of 5 training timesteps are held out for it"
+    result = hold_out_validation(capture)
+    assert result.splits == {"train": (0, 1, 2, 3), "val": (4,), "test": (5, 6, 7)}
+    assert result.notes[-1] == "no validation split: the last 1 of 5 training timesteps are held out for it"
     own = split_so(capture, range(4), (4,), range(5, 8))
     assert hold_out_validation(own) is own
 
@@ -95,13 +95,13 @@ def test_validation_is_the_end_of_training_and_never_test(capture):
 def test_validation_takes_a_twentieth_and_all_cameras_of_it(tmp_path):
     many = load_capture(write_vhap_export(tmp_path / "many", make_truth(40), num_train=40 - 3, num_cameras=2))
     merged = replace(many, splits={**many.splits, "val": ()})
-    found = hold_out_validation(merged)
-    steps = [{frame.timestep for frame in found.frames_of(split)} for split in ("train", "val", "test")]
+    result = hold_out_validation(merged)
+    steps = [{frame.timestep for frame in result.frames_of(split)} for split in ("train", "val", "test")]
     assert steps == [set(range(35)), {35, 36}, {37, 38, 39}]
 
 
 @pytest.mark.parametrize(("count", "fine"), [(1, False), (2, True)])
-def test_one_frame_is_no_training(capture, count, fine):
+def test_one_frame_is_not_enough_for_training(capture, count, fine):
     few = split_so(capture, range(count), (), range(5, 8))
     assert f"few training timesteps ({count})" in training_warning(few)
     if fine:
@@ -111,6 +111,6 @@ def test_one_frame_is_no_training(capture, count, fine):
             require_trainable(few)
 
 
-def test_enough_frames_are_not_doubted(tmp_path):
+def test_enough_frames_give_no_warning(tmp_path):
     enough = load_capture(write_vhap_export(tmp_path / "a", make_truth(FEW_TIMESTEPS + 2), num_train=FEW_TIMESTEPS))
     assert training_warning(enough) is None

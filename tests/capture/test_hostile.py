@@ -132,7 +132,7 @@ def head_path(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("layout", [*LAYOUTS, "vhap-tracker"])
-def test_whatever_is_broken_there_is_one_kind_of_error(layout, tmp_path, head_path):
+def test_any_broken_file_raises_input_error(layout, tmp_path, head_path):
     write = write_vhap_tracks if layout == "vhap-tracker" else LAYOUTS[layout]
     root = write(tmp_path / layout, make_truth(6))
     # Meshes are fitted anew each time: a tenth of the cases takes as long.
@@ -142,7 +142,7 @@ def test_whatever_is_broken_there_is_one_kind_of_error(layout, tmp_path, head_pa
 
 
 @pytest.mark.parametrize("name", ["generic_model.pkl", "flame.npz"])
-def test_whatever_is_broken_in_a_head_model_there_is_one_kind_of_error(name, tmp_path, head_arrays):
+def test_any_broken_head_model_raises_input_error(name, tmp_path, head_arrays):
     path = tmp_path / "head" / name
     path.parent.mkdir()
     directions = 0.001 * np.random.default_rng(0).standard_normal((len(head_arrays["v_template"]), 3, 400))

@@ -59,20 +59,20 @@ def test_alpha_composites_and_is_the_mask(make_frame, rgb, half):
     assert found.dtype == mask.dtype == np.uint8
 
 
-def test_a_mask_composites_a_image_without_alpha_unless_that_was_done(make_frame, rgb, half):
+def test_a_mask_composites_an_image_without_alpha_unless_already_composited(make_frame, rgb, half):
     np.testing.assert_array_equal(load_image(make_frame(rgb, half), BLUE)[0], over_blue(rgb, half))
     found, mask = load_image(make_frame(rgb, half, composited=True), BLUE)
     np.testing.assert_array_equal(found, rgb)
     np.testing.assert_array_equal(mask, half)
 
 
-def test_alpha_composites_although_there_is_a_mask(make_frame, rgb, half):
+def test_alpha_wins_over_the_mask_for_compositing(make_frame, rgb, half):
     found, mask = load_image(make_frame(np.dstack([rgb, half]), 255 - half), BLUE)
     np.testing.assert_array_equal(found, over_blue(rgb, half))
     np.testing.assert_array_equal(mask, 255 - half)
 
 
-def test_without_mask_and_alpha_all_is_foreground(make_frame, rgb):
+def test_without_mask_and_alpha_everything_is_foreground(make_frame, rgb):
     found, mask = load_image(make_frame(rgb), BLUE)
     np.testing.assert_array_equal(found, rgb)
     assert mask.min() == 255
@@ -85,7 +85,7 @@ def test_gray_and_palette_images_are_read(make_frame, rgb):
     assert load_image(frame, BLUE)[0].shape == (HEIGHT, WIDTH, 3)
 
 
-def test_jpeg_is_read_and_its_cut_is_found(make_frame, rgb):
+def test_jpeg_is_read_and_truncation_detected(make_frame, rgb):
     frame = make_frame(rgb)
     Image.fromarray(rgb).save(frame.image_path, format="JPEG")
     assert load_image(frame, BLUE)[0].shape == (HEIGHT, WIDTH, 3)
@@ -94,7 +94,7 @@ def test_jpeg_is_read_and_its_cut_is_found(make_frame, rgb):
         read_header(frame.image_path)
 
 
-def test_the_colour_behind_a_person_is_found(make_frame, rgb, half):
+def test_the_background_colour_is_detected(make_frame, rgb, half):
     flat = rgb.copy()
     flat[half == 0] = [255, 0, 51]
     assert detect_background(make_frame(flat, half)) == (1, 0, 0.2)
@@ -123,7 +123,7 @@ def test_sixteen_bits_are_scaled_to_eight(make_frame, rgb, half):
     np.testing.assert_array_equal(found, rgb[..., :1].repeat(3, -1))
 
 
-def test_sixteen_bits_can_hide_one_value(make_frame, rgb):
+def test_sixteen_bit_images_can_have_one_transparent_value(make_frame, rgb):
     frame = make_frame(rgb)
     values = rgb[..., 0].astype(np.uint16) * 257
     Image.fromarray(values).save(frame.image_path, transparency=int(values[2, 3]))
@@ -132,7 +132,7 @@ def test_sixteen_bits_can_hide_one_value(make_frame, rgb):
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
-def test_a_mask_with_transparent_parts_says_the_person_by_alpha(make_frame, rgb, half, mode):
+def test_a_mask_with_transparency_uses_its_alpha(make_frame, rgb, half, mode):
     frame = make_frame(rgb, half)
     white = Image.new(mode[:-1], (WIDTH, HEIGHT), "white")
     white.putalpha(Image.fromarray(half))
@@ -141,7 +141,7 @@ def test_a_mask_with_transparent_parts_says_the_person_by_alpha(make_frame, rgb,
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "RGB", "P", "1"])
-def test_an_opaque_mask_says_the_person_by_its_grey_value(make_frame, rgb, half, mode):
+def test_an_opaque_mask_uses_its_grey_value(make_frame, rgb, half, mode):
     frame = make_frame(rgb, half)
     binary = np.where(half > 127, 255, 0).astype(np.uint8)
     Image.fromarray(binary).convert(mode).save(frame.mask_path)
@@ -163,7 +163,7 @@ def turned(array: np.ndarray, orientation: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("orientation", range(2, 9))
-def test_images_and_masks_are_turned_as_exif_says(make_frame, rgb, half, orientation):
+def test_images_and_masks_are_rotated_by_exif(make_frame, rgb, half, orientation):
     frame = make_frame(rgb, half)
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -175,7 +175,7 @@ def test_images_and_masks_are_turned_as_exif_says(make_frame, rgb, half, orienta
     np.testing.assert_array_equal(mask, half)
 
 
-def test_a_image_of_another_size_after_its_turn_says_so(make_frame, rgb):
+def test_a_wrong_size_after_exif_rotation_is_explained(make_frame, rgb):
     frame = make_frame(rgb)
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -184,19 +184,19 @@ def test_a_image_of_another_size_after_its_turn_says_so(make_frame, rgb):
         load_image(frame, BLUE)
 
 
-def test_inks_are_read_as_colours(make_frame, rgb):
+def test_cmyk_images_are_read(make_frame, rgb):
     frame = make_frame(np.full_like(rgb, (200, 100, 50)))
     Image.open(frame.image_path).convert("CMYK").save(frame.image_path, format="JPEG", quality=95)
     assert np.abs(load_image(frame, BLUE)[0].astype(int) - (200, 100, 50)).max() < 6
 
 
-def test_masks_that_hide_nothing_are_told_of(make_frame, rgb, half):
+def test_white_masks_give_a_warning(make_frame, rgb, half):
     assert mask_warning([make_frame(rgb, half)]) is None
     assert "white everywhere" in mask_warning([make_frame(rgb, np.full_like(half, 255))])
     assert "no masks" in mask_warning([make_frame(rgb)])
 
 
-def test_a_image_that_claims_to_be_huge_is_refused_without_being_unpacked(tmp_path):
+def test_an_image_with_a_huge_declared_size_is_refused_without_decoding(tmp_path):
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 

@@ -31,7 +31,7 @@ def record(tmp_path):
     return JsonObject.read(tmp_path.resolve() / "a.json")
 
 
-def test_values_come_with_their_type(record):
+def test_values_have_their_type(record):
     assert record.number("number") == 2.0 and isinstance(record.number("number"), float)
     assert record.index("number") == 2 and record.text("text") == "a"
     np.testing.assert_array_equal(record.numbers("matrix", 2, 2), [[1, 2.5], [3, 4]])
@@ -61,13 +61,13 @@ def test_values_come_with_their_type(record):
         (lambda r: r.file("number", r.source.parent), "number"),
     ],
 )
-def test_other_values_are_named_by_their_place(record, ask, key):
+def test_wrong_values_are_named_with_their_position(record, ask, key):
     with pytest.raises(InputError) as error:
         ask(record)
     assert str(error.value).startswith(f"{record.source} [{key}]: ")
 
 
-def test_a_document_is_an_object(tmp_path):
+def test_a_document_must_be_an_object(tmp_path):
     (tmp_path / "a.json").write_text("[1]")
     with pytest.raises(InputError, match="an object"):
         JsonObject.read(tmp_path / "a.json")

@@ -25,8 +25,8 @@ def test_an_identity_is_found_although_the_jaw_is_open(truth):
     state = replace(HeadState.neutral(100), jaw=torch.tensor([0.3, 0.0, 0.0]))
     canonical = truth.shaped.pose(state).verts.double().numpy()
     identity = torch.from_numpy(fit_identity(truth.head, canonical))
-    found = truth.head.template + truth.head.identity_dirs @ identity
-    assert (found - truth.shaped.verts_rest).norm(dim=-1).max() < 1e-4
+    result = truth.head.template + truth.head.identity_dirs @ identity
+    assert (result - truth.shaped.verts_rest).norm(dim=-1).max() < 1e-4
 
 
 def test_jaw_and_eyes_are_found_whatever_the_expression(truth):
@@ -55,7 +55,7 @@ def test_bad_meshes_are_named(tmp_path, text, match):
         read_obj_verts(tmp_path / "a.obj", 3)
 
 
-def test_meshes_may_hold_more_than_vertices(tmp_path):
+def test_meshes_may_contain_more_than_vertices(tmp_path):
     (tmp_path / "a.obj").write_text("# a\nvn 0 0 1\nv 0 0 0 1 1 1\r\nvt 0 0\nv 1 2 -3e-1\nf 1 2 1\n")
     np.testing.assert_array_equal(read_obj_verts(tmp_path / "a.obj", 2), [[0, 0, 0], [1, 2, -0.3]])
 

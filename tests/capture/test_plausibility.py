@@ -12,7 +12,7 @@ import torch
 from format_writers.truth import make_truth
 from format_writers.vhap import write_vhap_export
 from partnerface_ns.capture.load import load_capture
-from partnerface_ns.capture.plausibility import MAX_COEFFICIENT, drop_torn_heads, listed, torn_timesteps
+from partnerface_ns.capture.plausibility import MAX_COEFFICIENT, drop_torn_heads, join_names, torn_timesteps
 from partnerface_ns.common.errors import InputError
 
 
@@ -32,7 +32,7 @@ def changed(capture, name, timestep, value):
     return replace(capture, track=replace(capture.track, **{name: values}))
 
 
-def test_right_heads_are_let_alone(capture, truth):
+def test_plausible_heads_are_kept(capture, truth):
     assert drop_torn_heads(capture, truth.head) is capture
 
 
@@ -47,17 +47,17 @@ def test_right_heads_are_let_alone(capture, truth):
     ],
 )
 def test_a_torn_head_is_left_out_of_its_split_and_named(capture, truth, name, value, reason):
-    found = drop_torn_heads(changed(capture, name, 2, value), truth.head)
-    assert [frame.timestep for frame in found.frames] == [0, 1, 3, 4, 5, 6, 7]
-    assert [frame.timestep for frame in found.frames_of("train")] == [0, 1, 3, 4]
-    assert [frame.timestep for frame in found.frames_of("test")] == [5, 6, 7]
-    assert found.num_timesteps == capture.num_timesteps
-    (warning,) = found.warnings
+    result = drop_torn_heads(changed(capture, name, 2, value), truth.head)
+    assert [frame.timestep for frame in result.frames] == [0, 1, 3, 4, 5, 6, 7]
+    assert [frame.timestep for frame in result.frames_of("train")] == [0, 1, 3, 4]
+    assert [frame.timestep for frame in result.frames_of("test")] == [5, 6, 7]
+    assert result.num_timesteps == capture.num_timesteps
+    (warning,) = result.warnings
     assert "1 of 8 frames: 00002_00.png" in warning
     assert re.search(reason, warning)
 
 
-def test_edges_tell_a_surface_that_coefficients_do_not(capture, truth):
+def test_a_torn_surface_is_detected_by_its_edges(capture, truth):
     """Coefficients that are not large one by one, and a surface that they tear."""
     model = truth.head
     model = replace(model, expression_dirs=model.expression_dirs * 20)
@@ -66,7 +66,7 @@ def test_edges_tell_a_surface_that_coefficients_do_not(capture, truth):
     assert torn_timesteps(calm, model).keys() == {3} and "edges change" in torn_timesteps(calm, model)[3]
 
 
-def test_whole_turns_are_no_turn(capture, truth):
+def test_full_turns_count_as_no_rotation(capture, truth):
     assert not torn_timesteps(changed(capture, "neck", 1, torch.tensor([0, 2 * np.pi + 0.1, 0])), truth.head)
 
 
@@ -76,10 +76,10 @@ def test_many_torn_heads_are_refused(capture, truth):
         drop_torn_heads(wrong, truth.head)
 
 
-def test_an_identity_that_is_no_persons_is_refused(capture, truth):
+def test_an_implausible_identity_is_refused(capture, truth):
     with pytest.raises(InputError, match="identity is no person's"):
         drop_torn_heads(replace(capture, identity=capture.identity + 1e3), truth.head)
 
 
-def test_of_many_names_some_are_listed():
-    assert listed(list("abcdefghij")) == "a, b, c, d, e, f, g, h and 2 more" and listed(["a"]) == "a"
+def test_long_lists_of_names_are_shortened():
+    assert join_names(list("abcdefghij")) == "a, b, c, d, e, f, g, h and 2 more" and join_names(["a"]) == "a"

@@ -46,7 +46,7 @@ def test_values_beyond_the_training_range_are_counted(capture, tiny_head):
     assert ranges["expression frown"].test == (0, 4)
 
 
-def test_turns_are_those_before_the_camera(capture, tiny_head):
+def test_head_rotations_are_relative_to_the_camera(capture, tiny_head):
     """A camera that goes round a still head sees it turn the other way."""
     angles = torch.arange(20.0)
     frames = []
@@ -70,7 +70,7 @@ def test_new_expressions_lie_far_from_training_ones(capture, tiny_head):
     assert expression_novelty(capture_of(tiny_head, replace(track, expression=expression), 140)) > 5
 
 
-def test_an_expression_that_training_never_moves_has_no_unit_of_its_own(capture, tiny_head):
+def test_a_coefficient_that_training_never_moves_is_not_amplified(capture, tiny_head):
     rng = torch.Generator().manual_seed(0)
     expression = torch.randn(200, tiny_head.num_expr, generator=rng)
     expression[:140, 0] = 0
@@ -79,6 +79,6 @@ def test_an_expression_that_training_never_moves_has_no_unit_of_its_own(capture,
     assert 2 < novelty < 100
 
 
-def test_too_little_to_compare_is_nothing(capture, tiny_head):
+def test_few_frames_give_no_result(capture, tiny_head):
     assert expression_novelty(capture) is None
     assert split_coverage(replace(capture, splits={"train": (0,), "val": (), "test": ()}), tiny_head) == []

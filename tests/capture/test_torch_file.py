@@ -31,7 +31,7 @@ def write(tmp_path: Path, data: bytes, packing: int = zipfile.ZIP_STORED) -> Pat
 
 
 @pytest.mark.parametrize("core", [b"numpy.core", b"numpy._core"])
-def test_arrays_and_containers_come_back(tmp_path, core):
+def test_arrays_and_containers_round_trip(tmp_path, core):
     content = {
         "flame": {"exp": np.arange(6, dtype=np.float32).reshape(1, 6)},
         "big endian": np.arange(3, dtype=">f8"),
@@ -83,7 +83,7 @@ def test_bad_files_take_neither_memory_nor_time(tmp_path, monkeypatch, name):
     assert not (tmp_path / MARKER).exists()
 
 
-def test_packed_cut_and_foreign_files_are_refused(tmp_path):
+def test_compressed_truncated_and_foreign_files_are_refused(tmp_path):
     good = write(tmp_path, pickle.dumps({"a": np.zeros(100_000)}, 2)).read_bytes()
     for content in (good[: len(good) // 2], b"", b"PK\x03\x04", pickle.dumps({"a": 1}), good[:-30]):
         (tmp_path / "00000.frame").write_bytes(content)
@@ -99,7 +99,7 @@ def test_the_old_format_is_refused(tmp_path):
         read_torch_file(tmp_path / "a.frame")
 
 
-def test_reading_leaves_what_others_allowed(tmp_path):
+def test_reading_keeps_names_that_others_allowed(tmp_path):
     torch.save({"a": {"b": np.zeros(3)}}, tmp_path / "a.frame")
     allowed = type(np.dtype(np.uint8))  # one of those that reading needs
     with torch.serialization.safe_globals([allowed]):

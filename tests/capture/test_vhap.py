@@ -65,7 +65,7 @@ def edit_params(root: Path, **values) -> None:
     np.savez(path, **{key: value for key, value in arrays.items() if value is not None})
 
 
-def test_an_export_is_read_as_it_was_tracked(export, truth):
+def test_an_export_equals_the_tracking(export, truth):
     capture = load_capture(export)
     assert_same(capture, truth)
     assert capture.format == "vhap" and capture.name == "person"
@@ -84,7 +84,7 @@ def test_several_cameras_share_timesteps_and_val_holds_one_out(truth, tmp_path):
     assert len(capture.states_of("train")) == 5
 
 
-def test_teeth_are_cut_off_personal_offsets(truth, tmp_path):
+def test_offsets_of_appended_teeth_are_removed(truth, tmp_path):
     capture = load_capture(write_vhap_export(tmp_path / "teeth", truth, teeth=True))
     assert capture.static_offset.shape == (5023, 3)
     assert_same(capture, truth)
@@ -117,7 +117,7 @@ def test_frames_without_a_face_are_skipped_and_counted(broken, truth):
     assert_same(capture, truth, {t: t + (t >= 2) for t in range(7)})
 
 
-def test_images_on_another_colour_are_recognised_and_those_on_none_composited(broken, truth):
+def test_a_uniform_background_is_detected_and_other_images_are_composited(broken, truth):
     capture = load_capture(broken)
     np.testing.assert_array_equal(load_image(capture.frames[0], (1.0, 1.0, 1.0))[1], truth.mask[0])
     for t in range(8):
@@ -248,24 +248,24 @@ def test_a_background_that_is_no_colour_is_named(broken):
         load_capture(broken)
 
 
-def test_head_models_names_can_be_shown(broken):
+def test_names_of_head_models_are_printable(broken):
     edit(broken / "transforms_train.json", lambda document: document.update(head_model={"name": "a\x1b[2J"}))
     with pytest.raises(InputError, match=r"head_model\.name") as error:
         load_capture(broken)
     assert str(error.value).replace("\n", "").isprintable()
 
 
-def test_what_may_not_be_read_is_named(broken, monkeypatch):
+def test_files_without_permission_are_named(broken, monkeypatch):
     real = os.access
     monkeypatch.setattr(os, "access", lambda path, mode: "00001" not in str(path) and real(path, mode))
-    with pytest.raises(InputError, match="permissions"):
+    with pytest.raises(InputError, match="permission"):
         load_capture(broken)
     monkeypatch.setattr(Path, "is_dir", lambda path: os.stat("x" * 5000))
     with pytest.raises(InputError, match=r"cannot be read(.|\n)*name too long"):
         load_capture(broken)
 
 
-def test_a_pipe_is_not_waited_for(broken):
+def test_a_pipe_is_refused_without_waiting(broken):
     os.mkfifo(broken / "images" / "pipe.png")
     edit_frame(broken, file_path="images/pipe.png")
     with pytest.raises(InputError, match="does not exist"):
@@ -292,7 +292,7 @@ def tiny_capture(head, num: int = 4, background=None) -> tuple[Capture, list[tup
 
 
 @pytest.mark.parametrize("background", [None, (0.5, 0.25, 1.0)])
-def test_what_was_written_is_read_again(tiny_head, tmp_path, background):
+def test_a_written_capture_round_trips(tiny_head, tmp_path, background):
     capture, images = tiny_capture(tiny_head, background=background)
     write_vhap(tmp_path / "out", capture, tiny_head, iter(images))
     read = load_capture(tmp_path / "out")

@@ -40,7 +40,7 @@ def assert_images(capture, truth):
         np.testing.assert_array_equal(rgb[mask > 0], truth.rgb[frame.timestep][mask > 0])
 
 
-def test_imavatar_comes_back(capture, truth, tmp_path):
+def test_imavatar_round_trips(capture, truth, tmp_path):
     write_imavatar(tmp_path / "out", capture, truth.head, images(truth))
     again = load_capture(tmp_path / "out")
     metres, pixels = errors_of(again, truth, {t: (t + 5) % 8 if t >= 3 else t + 5 for t in range(8)})
@@ -49,7 +49,7 @@ def test_imavatar_comes_back(capture, truth, tmp_path):
     assert metres < VERTS_TOLERANCE and pixels < 0.05
 
 
-def test_insta_comes_back(capture, truth, tmp_path):
+def test_insta_round_trips(capture, truth, tmp_path):
     write_insta(tmp_path / "out", capture, truth.head, images(truth))
     again = load_capture(tmp_path / "out")
     metres, pixels = errors_of(again, truth)
@@ -92,7 +92,7 @@ def test_insta_meshes_can_be_fitted_again(capture, truth, tmp_path):
     assert metres < VERTS_TOLERANCE
 
 
-def test_imavatars_limits_are_errors(capture, truth, tiny_head, tmp_path):
+def test_captures_that_imavatar_cannot_store_are_refused(capture, truth, tiny_head, tmp_path):
     with pytest.raises(InputError, match="FLAME's coefficients"):
         write_imavatar(tmp_path / "out", capture, tiny_head, images(truth))
     frames = list(capture.frames)
@@ -102,7 +102,7 @@ def test_imavatars_limits_are_errors(capture, truth, tiny_head, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_the_layouts_facts_are_kept(capture, truth, tmp_path):
+def test_the_layouts_conventions_are_kept(capture, truth, tmp_path):
     write_imavatar(tmp_path / "im", capture, truth.head, images(truth))
     document = json.loads((tmp_path / "im/train/flame_params.json").read_text())
     assert document["intrinsics"][0] < 0 and len(document["shape_params"]) == 100

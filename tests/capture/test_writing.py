@@ -27,12 +27,12 @@ def names_in(root: Path) -> list[str]:
 WRITTEN = ["images", "images/0.png", "transforms.json"]
 
 
-def test_a_new_folder_appears_with_those_above_it(tmp_path):
+def test_a_new_folder_appears_with_its_parents(tmp_path):
     write(tmp_path / "a" / "b")
     assert names_in(tmp_path / "a" / "b") == WRITTEN and names_in(tmp_path)[:2] == ["a", "a/b"]
 
 
-def test_an_error_leaves_nothing_not_even_the_folders_above(tmp_path):
+def test_after_an_error_no_folder_is_left(tmp_path):
     with pytest.raises(RuntimeError), new_folder(tmp_path / "a" / "b"):
         raise RuntimeError("broken")
     assert names_in(tmp_path) == []
@@ -49,7 +49,7 @@ def test_an_existing_folder_stays_the_same_folder(tmp_path, monkeypatch):
     assert tmp_path.stat().st_ino == before == os.stat(".").st_ino
 
 
-def test_unfinished_work_lies_on_the_file_system_of_the_result(tmp_path, monkeypatch):
+def test_unfinished_work_is_on_the_file_system_of_the_result(tmp_path, monkeypatch):
     (tmp_path / "mounted").mkdir()
     with new_folder(tmp_path / "mounted") as inside, new_folder(tmp_path / "new") as beside:
         assert inside.parent == tmp_path / "mounted" and beside.parent == tmp_path
@@ -66,7 +66,7 @@ def test_a_link_to_a_folder_is_followed(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["taken", "file"])
-def test_what_is_there_is_left_alone(tmp_path, name):
+def test_existing_content_is_refused_and_kept(tmp_path, name):
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "letter.txt").write_text("x")
     (tmp_path / "file").write_text("x")
@@ -81,22 +81,22 @@ def test_a_place_inside_a_file_is_refused(tmp_path):
         require_new(tmp_path / "file" / "a" / "b")
 
 
-def test_a_place_that_may_not_be_written_to_is_refused_before_the_work(tmp_path, monkeypatch):
+def test_a_place_without_permission_is_refused_before_the_work(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
-    with pytest.raises(InputError, match=r"cannot be written[\s\S]*may not be written to"):
+    with pytest.raises(InputError, match=r"cannot be written[\s\S]*is not writable"):
         require_new(tmp_path / "a" / "b")
 
 
 @pytest.mark.parametrize(
     "number, hint", [(errno.ENOSPC, "make room or choose another place"), (errno.EIO, "hint: +choose another place")]
 )
-def test_a_failure_while_writing_is_told_with_what_helps(tmp_path, number, hint):
+def test_a_failed_write_gives_advice(tmp_path, number, hint):
     with pytest.raises(InputError, match=f"{os.strerror(number)}[\\s\\S]*{hint}"), new_folder(tmp_path / "a"):
         raise OSError(number, os.strerror(number))
     assert names_in(tmp_path) == []
 
 
-def test_what_was_moved_is_taken_back_if_the_rest_cannot_be(tmp_path, monkeypatch):
+def test_a_partial_move_is_undone(tmp_path, monkeypatch):
     finished, root = tmp_path / "finished", tmp_path / "root"
     for name in ("a", "b"):
         (finished / name).mkdir(parents=True)

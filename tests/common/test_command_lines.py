@@ -23,7 +23,7 @@ def test_arguments_are_quoted(programs, monkeypatch):
     assert command("ns-train", "a b", 10) == "ns-train 'a b' 10"
 
 
-def test_a_program_of_another_environment_is_not_meant(programs, monkeypatch):
+def test_a_program_of_another_environment_is_not_used(programs, monkeypatch):
     (programs / "other").touch()
     monkeypatch.setattr("shutil.which", lambda name: str(programs / "other"))
     assert command("ns-train") == str(programs / "ns-train")
@@ -35,10 +35,10 @@ def test_a_program_that_is_not_on_the_path_is_named_in_full(monkeypatch):
     assert shlex.split(command("ns-eval"))[0] == "/opt/some env/bin/ns-eval"
 
 
-def test_a_capture_with_a_head_model_of_its_own_is_trained_on_with_it():
+def test_the_training_command_keeps_the_head_model_option():
     words = shlex.split(train_command(Path("folder"), Path("flame.pkl"), "insta"))
     assert words[-5:] == ["--head-model", "flame.pkl", "flame-data", "--format", "insta"]
 
 
-def test_all_that_follows_training_names_the_run():
+def test_commands_after_training_name_the_run():
     assert all("runs/one" in line for line in commands_after_training(Path("runs/one")))

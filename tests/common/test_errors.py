@@ -8,7 +8,7 @@ from pathlib import Path
 from partnerface_ns.common.errors import InputError
 
 
-def test_it_is_the_same_from_another_process():
+def test_an_error_survives_pickling():
     sent = InputError(Path("a.json"), "wrong", key="k", expected=(3, 4), found=2.0, hint="fix it")
-    found = pickle.loads(pickle.dumps(sent))
-    assert type(found) is InputError and str(found) == str(sent) and found.key == "k" and found.hint == "fix it"
+    result = pickle.loads(pickle.dumps(sent))
+    assert type(result) is InputError and str(result) == str(sent) and result.key == "k" and result.hint == "fix it"

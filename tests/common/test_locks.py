@@ -15,7 +15,7 @@ HOLD = "import sys; from pathlib import Path; from partnerface_ns.common.locks i
 HOLD += "with lock_folder(Path(sys.argv[1])): print('in', flush=True); sys.stdin.read()"
 
 
-def test_another_process_is_refused_until_the_first_dies(tmp_path):
+def test_another_process_is_refused_until_the_first_ends(tmp_path):
     command = [sys.executable, "-c", HOLD, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout.readline() == "in\n"

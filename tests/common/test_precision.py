@@ -22,7 +22,7 @@ CPU = torch.device("cpu")
         ("amx_bf16 avx512_fp16 amx_tile", True),
     ],
 )
-def test_a_cpu_says_whether_it_multiplies_bfloat16(flags, expected):
+def test_cpu_flags_tell_whether_bfloat16_is_supported(flags, expected):
     assert (
         has_bfloat16_flag(f"processor\t: 0\nmodel name\t: avx512 bf16\nflags\t\t: fpu {flags}\nbogomips\t: 4890.80\n")
         == expected
@@ -30,14 +30,14 @@ def test_a_cpu_says_whether_it_multiplies_bfloat16(flags, expected):
 
 
 @pytest.mark.parametrize(("wanted", "has"), [(True, True), (True, False), (False, True)])
-def test_bfloat16_where_wanted_and_had(wanted, has, monkeypatch):
+def test_bfloat16_is_used_if_wanted_and_supported(wanted, has, monkeypatch):
     monkeypatch.setattr(precision, "supports_bfloat16", lambda device: has)
     a = torch.ones(2, 2)
     with autocast_bfloat16(a.device, wanted):
         assert (a @ a).dtype == (torch.bfloat16 if wanted and has else torch.float32)
 
 
-def test_a_cpu_is_looked_up(monkeypatch, tmp_path):
+def test_cpu_support_is_read_from_cpuinfo(monkeypatch, tmp_path):
     ask = precision.supports_bfloat16.__wrapped__
     listed = tmp_path / "cpuinfo"
     monkeypatch.setattr(precision, "CPU_INFO", listed)
@@ -49,7 +49,7 @@ def test_a_cpu_is_looked_up(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("native", [True, False])
-def test_the_gpu_asked_for_counts_and_only_if_it_takes_no_numbers_apart(native, monkeypatch):
+def test_the_chosen_gpu_counts_and_emulation_does_not(native, monkeypatch):
     current = []
 
     @contextmanager
@@ -64,7 +64,7 @@ def test_the_gpu_asked_for_counts_and_only_if_it_takes_no_numbers_apart(native, 
     assert precision.supports_bfloat16.__wrapped__(torch.device("cuda:1")) == native
 
 
-def test_within_own_precision_no_other_autocast_counts(monkeypatch):
+def test_an_outer_autocast_is_ignored(monkeypatch):
     monkeypatch.setattr(precision, "supports_bfloat16", lambda device: True)
     a = torch.ones(2, 2)
     with torch.autocast("cpu", torch.bfloat16):

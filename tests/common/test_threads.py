@@ -39,7 +39,7 @@ def test_results_come_in_the_order_of_the_items(num_workers):
     assert list(map_threaded(sooner_the_later, (), num_workers)) == []
 
 
-def test_as_many_are_worked_on_at_once_as_there_are_workers():
+def test_work_runs_on_all_workers_at_once():
     together = threading.Barrier(3)  # breaks where fewer than three wait for each other
     assert list(map_threaded(lambda item: together.wait(5) * 0 + item, range(6), 3)) == list(range(6))
 
@@ -50,7 +50,7 @@ def test_workers_share_torchs_threads(num_threads):
 
 
 @pytest.mark.parametrize(("num_workers", "ahead"), [(1, 0), (2, 4)])
-def test_no_more_is_asked_for_than_a_few_ahead(num_workers, ahead):
+def test_items_are_consumed_only_a_few_ahead(num_workers, ahead):
     asked: list[int] = []
     results = map_threaded(sooner_the_later, (asked.append(item) or item for item in range(100)), num_workers)
     for taken in range(1, 4):

@@ -15,9 +15,9 @@ from partnerface_ns.demo.performance import (
     JAW_UNIT,
     TURN_UNIT,
     Performance,
+    frame_features,
     novelty,
     perform,
-    signature,
 )
 from partnerface_ns.demo.subject import assert_unseen
 from partnerface_ns.flame.head_model import HeadModel
@@ -40,18 +40,18 @@ def of(state: HeadState, *names: str) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_no_test_moment_is_near_a_training_moment(seed):
+def test_no_test_frame_is_near_a_training_frame(seed):
     train, test = takes(make(seed))
-    features = signature(train)
+    features = frame_features(train)
     apart = torch.cdist(features, features) + torch.diag(torch.full((len(train),), torch.inf))
     usual = torch.quantile(apart.min(1).values, 0.95)
-    nearest = torch.cdist(signature(test), features).min()
+    nearest = torch.cdist(frame_features(test), features).min()
     assert nearest > 1.2 * usual
     assert_unseen(make(seed))
 
 
 @pytest.mark.parametrize("num_frames", [10, 37, 1000])
-def test_test_moments_are_new_at_any_number_of_frames(num_frames):
+def test_test_frames_are_new_at_any_number_of_frames(num_frames):
     train, _ = takes(make(0, 3000))
     _, test = takes(make(0, num_frames))
     assert novelty(test, train).min() > 1.5
@@ -115,18 +115,18 @@ def test_shoulders_have_a_motion_of_their_own():
 
 
 @pytest.mark.parametrize("num_frames", [10, 11, 13, 40, 300])
-def test_the_cut_is_where_captures_of_this_layout_have_it(num_frames):
+def test_the_cut_is_at_the_layouts_default_share(num_frames):
     performance = make(0, num_frames)
     assert performance.num_train == math.ceil(CUT * num_frames)
     assert len(performance.track) == len(performance.torso_rotation) == len(performance.glasses_slip) == num_frames
 
 
-def test_the_seed_decides():
+def test_the_seed_determines_the_performance():
     first, again, other = make(3), make(3), make(4)
     for f in fields(HeadState):
         assert torch.equal(getattr(first.track, f.name), getattr(again.track, f.name))
     assert np.array_equal(first.torso_rotation, again.torso_rotation)
-    assert (signature(first.track) - signature(other.track)).norm(dim=-1).mean() > 0.5
+    assert (frame_features(first.track) - frame_features(other.track)).norm(dim=-1).mean() > 0.5
 
 
 def test_more_frames_show_the_same_performance():
@@ -156,7 +156,7 @@ def test_novelty_is_a_distance_in_visible_changes():
         np.testing.assert_allclose(novelty(state, zero), 1.0, rtol=1e-5)
 
 
-def test_novelty_leaves_out_the_moment_itself():
+def test_novelty_ignores_the_frame_itself():
     jaw = torch.tensor([[0.0, 0, 0], [JAW_UNIT, 0, 0], [3 * JAW_UNIT, 0, 0]])
     track = replace(HeadState.neutral(2, (3,)), jaw=jaw)
     np.testing.assert_allclose(novelty(track, track), [1, 1, 2], rtol=1e-5)

@@ -25,7 +25,7 @@ def face_normals(mesh: Mesh) -> np.ndarray:
     return np.cross(b - a, c - a)
 
 
-def test_anchors_lie_where_a_face_has_them():
+def test_anchors_are_on_their_features():
     left, right = ANCHORS.eyes
     assert left[0] > 0.02 and right[0] < -0.02 and abs(left[1] - right[1]) < 1e-3
     assert 0.01 < ANCHORS.eye_radius < 0.02
@@ -35,7 +35,7 @@ def test_anchors_lie_where_a_face_has_them():
 
 
 @pytest.mark.parametrize("roundness", [2.0, 2.6, 3.6])
-def test_glasses_sit_before_the_eyes(roundness):
+def test_glasses_are_in_front_of_the_eyes(roundness):
     frame, lenses = props.glasses(ANCHORS, roundness)
     left = lenses.verts[lenses.verts[:, 0] > 0]
     assert (left[:, :2].min(0) < ANCHORS.eyes[0, :2]).all() and (left[:, :2].max(0) > ANCHORS.eyes[0, :2]).all()
@@ -86,7 +86,7 @@ def test_joined_meshes_keep_their_triangles():
     assert joined.faces.tolist() == [[0, 1, 2], [3, 4, 5]] and len(joined.verts) == len(joined.uv) == 6
 
 
-def test_lock_noise_has_the_promised_spread_and_joins_at_the_back():
+def test_lock_noise_has_unit_deviation_and_wraps_around():
     streaks = props.lock_noise(np.random.default_rng(0), (64, 128), 0.7, (9.0, 1.5))
     assert abs(streaks.mean()) < 1e-6 and abs(streaks.std() - 1) < 1e-6
     along, across = np.abs(np.diff(streaks, axis=0)).mean(), np.abs(np.diff(streaks, axis=1)).mean()

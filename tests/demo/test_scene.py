@@ -152,7 +152,7 @@ def test_wrinkles_come_with_the_expression_and_move_no_surface(person):
 
 def test_glasses_slide_on_a_still_face(person):
     _, pose = pose_person(person, state_of(person))
-    slid = person._slid(0.003)
+    slid = person._slide_glasses(0.003)
     before, after = draw(person, pose)[0], draw(person, replace(pose, T_skull_glasses=slid))[0]
     rows = np.flatnonzero(changed(before, after).any(1))
     eyes, mouth = (
@@ -189,7 +189,7 @@ def test_the_neck_follows_the_shoulders_and_the_face_does_not(person):
     assert apart[~face].max() > 0.002
 
 
-def test_images_are_cut_out_of_white_with_soft_edges(person):
+def test_images_are_over_white_with_soft_edges(person):
     rgb, mask = person.image(0)
     assert rgb.shape == (*mask.shape, 3) and rgb.dtype == mask.dtype == np.uint8
     assert (rgb[mask == 0] == 255).all()
@@ -199,7 +199,7 @@ def test_images_are_cut_out_of_white_with_soft_edges(person):
     assert set(np.unique(mask)) == {0, 64, 128, 191, 255}
 
 
-def test_every_part_is_seen_somewhere(person):
+def test_every_part_is_visible_somewhere(person):
     seen = set()
     for state in (
         state_of(person, jaw=0.3),
@@ -213,12 +213,12 @@ def test_every_part_is_seen_somewhere(person):
     assert seen == set(range(SHIRT + 1))
 
 
-def test_the_same_moment_gives_the_same_image(person):
+def test_the_same_pose_gives_the_same_image(person):
     first, again = person.image(3), person.image(3)
     assert np.array_equal(first[0], again[0]) and np.array_equal(first[1], again[1])
 
 
-def test_looks_differ():
+def test_appearances_differ():
     looks = [Appearance.random(np.random.default_rng(seed)) for seed in range(12)]
     assert len({tuple(look.skin.tolist()) for look in looks}) == 12
     assert len({look.hair_style % 4 for look in looks}) > 2

@@ -26,7 +26,7 @@ def facing(normals: np.ndarray, lit: float = 1.0, occlusion: float = 1.0) -> Sur
     return Surface(n, view, np.full(len(n), occlusion, np.float32), np.full(len(n), lit, np.float32))
 
 
-def test_a_plate_keeps_the_lamp_from_what_lies_behind_it():
+def test_a_plate_casts_a_shadow():
     verts, faces = plate(np.zeros(3), 0.05, LAMP)
     shadows = Shadows.cast(verts.astype(np.float32), faces)
     behind, before, beside = -0.05 * LAMP, 0.05 * LAMP, -0.05 * LAMP + [0.15, 0.0, 0.1]
@@ -78,7 +78,7 @@ def test_in_full_shade_only_the_sky_is_left():
     np.testing.assert_allclose(dark, 0, atol=1e-7)
 
 
-def test_light_bleeds_into_skin_in_red_first():
+def test_light_extends_past_the_terminator_of_skin_most_in_red():
     edge = normalize(np.cross(LAMP, [0.0, 1.0, 0.0]))
     colour = np.full((1, 3), 0.5, np.float32)
     surface = facing((edge - 0.1 * LAMP)[None], occlusion=0.0)
@@ -86,7 +86,7 @@ def test_light_bleeds_into_skin_in_red_first():
     assert red > 1.5 * blue
 
 
-def test_the_highlight_lies_where_the_lamp_is_mirrored():
+def test_the_highlight_is_where_the_lamp_is_reflected():
     half = normalize(LAMP + FRONT)
     colour = np.zeros((2, 3), np.float32)
     mirrored, tilted = shading.shade_glossy(
@@ -95,7 +95,7 @@ def test_the_highlight_lies_where_the_lamp_is_mirrored():
     assert mirrored.min() > 10 * tilted.max()
 
 
-def test_lenses_mirror_the_lamp_and_dimly_the_room():
+def test_lenses_reflect_the_lamp_and_dimly_the_room():
     view = np.array([[0.0, 0.0, 1.0]] * 2, dtype=np.float32)
     normals = np.stack([normalize(LAMP + FRONT), [0.0, 0.0, 1.0]]).astype(np.float32)
     at_lamp, at_room = shading.lens_glint(normals, view)

@@ -32,14 +32,14 @@ def test_looking_up_a_plane_gives_the_plane():
     a, y = face_map.coordinates()
     sheet = np.stack([2 * a + 0.1, y - a], -1)
     at = np.random.default_rng(0).uniform([-0.3, -0.15], [0.3, 0.15], (50, 2))
-    found = face_map.look_up(sheet, at)
-    np.testing.assert_allclose(found, np.stack([2 * at[:, 0] + 0.1, at[:, 1] - at[:, 0]], -1), atol=1e-6)
+    result = face_map.look_up(sheet, at)
+    np.testing.assert_allclose(result, np.stack([2 * at[:, 0] + 0.1, at[:, 1] - at[:, 0]], -1), atol=1e-6)
 
 
 def test_looking_up_beyond_the_sheet_gives_its_border():
     sheet = np.broadcast_to(np.arange(SHAPE[0], dtype=np.float32)[:, None, None], (*SHAPE, 1))
-    found = face_map.look_up(sheet, np.array([[0.0, 5.0], [0.0, -5.0]]))
-    np.testing.assert_allclose(found[:, 0], [SHAPE[0] - 1, 0], atol=0.01)
+    result = face_map.look_up(sheet, np.array([[0.0, 5.0], [0.0, -5.0]]))
+    np.testing.assert_allclose(result[:, 0], [SHAPE[0] - 1, 0], atol=0.01)
 
 
 def test_a_line_is_strong_on_itself_and_fades_at_its_width():
@@ -87,7 +87,7 @@ def test_bumps_without_expression_are_the_skins_own_height(skin):
 @pytest.mark.parametrize(
     "name", ["forehead", "frown", "bunny", "chin", "crowLeft", "crowRight", "foldLeft", "foldRight"]
 )
-def test_a_wrinkle_is_a_groove_in_its_place(skin, name):
+def test_a_wrinkle_is_a_groove_at_its_position(skin, name):
     deeper = skin.bumps({name: 1.0})[..., 0] - skin.height
     assert deeper.max() <= 1e-9 and -0.0020 < deeper.min() < -0.0004
     a, y = face_map.coordinates()

@@ -33,7 +33,7 @@ def pixels(folder: Path) -> list[np.ndarray]:
     return [np.asarray(Image.open(path)) for path in sorted(folder.glob("images/*.png"))]
 
 
-def test_the_capture_reads_back_as_it_was_filmed(folder, filmed):
+def test_the_capture_round_trips(folder, filmed):
     capture = make_subject(folder.with_name("again"), frames=12, size=32, seed=1)
     subject = filmed
     for name in vars(HeadState.neutral(1)):
@@ -76,14 +76,14 @@ def test_the_head_stays_in_the_image(person, filmed):
     ("options", "words"),
     [({"frames": 9}, ("--frames", "at least 10", "9")), ({"size": 16}, ("--size", "at least 32", "16"))],
 )
-def test_too_little_to_film_is_refused(tmp_path, options, words):
+def test_too_few_frames_or_pixels_are_refused(tmp_path, options, words):
     with pytest.raises(InputError) as error:
         make_subject(tmp_path / "subject", **options)
     assert all(word in str(error.value) for word in words)
     assert not any(tmp_path.iterdir())
 
 
-def test_a_folder_with_something_in_it_is_refused_at_once(tmp_path, monkeypatch):
+def test_a_folder_that_is_not_empty_is_refused_at_once(tmp_path, monkeypatch):
     monkeypatch.setattr(DemoSubject, "of", lambda *_: pytest.fail("a person was made"))
     (tmp_path / "note.txt").write_text("keep me")
     with pytest.raises(InputError, match="something here already"):
@@ -91,7 +91,7 @@ def test_a_folder_with_something_in_it_is_refused_at_once(tmp_path, monkeypatch)
     assert [path.name for path in tmp_path.iterdir()] == ["note.txt"]
 
 
-def test_the_command_says_what_comes_next(tmp_path, capsys):
+def test_the_command_names_the_next_command(tmp_path, capsys):
     folder = tmp_path / "a subject"
     main(["make-subject", str(folder), "--frames", "10", "--size", "32", "--seed", "4"])
     said = capsys.readouterr().out
@@ -100,7 +100,7 @@ def test_the_command_says_what_comes_next(tmp_path, capsys):
     assert (folder / "transforms_test.json").is_file()
 
 
-def test_the_command_tells_a_mistake_and_exits_with_1(tmp_path, capsys):
+def test_the_command_reports_a_mistake_and_exits_with_1(tmp_path, capsys):
     (tmp_path / "note.txt").write_text("keep me")
     with pytest.raises(SystemExit) as exit_:
         main(["make-subject", str(tmp_path)])

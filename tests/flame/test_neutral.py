@@ -23,7 +23,7 @@ def restless(head, num=40) -> HeadState:
     return track
 
 
-def test_it_is_the_most_frequent_face_not_the_mean_nor_zero(tiny_head):
+def test_the_neutral_is_the_most_frequent_face_not_the_mean_nor_zero(tiny_head):
     neutral = measure_neutral(restless(tiny_head), tiny_head)
     expected = torch.tensor([0.4, 0, 0, 0])
     torch.testing.assert_close(neutral.expression, expected)
@@ -38,7 +38,7 @@ def test_a_held_smile_is_not_neutral(tiny_head):
     assert abs(float(measure_neutral(track, tiny_head).expression[0]) - 0.4) < 0.1
 
 
-def test_the_head_is_where_some_moment_had_it(tiny_head):
+def test_the_head_pose_is_one_of_the_track(tiny_head):
     track = restless(tiny_head)
     # Turned round: the axis-angle vector jumps from one side to the other, and a mean of them would be nonsense.
     flipped = track.rotation + torch.tensor([torch.pi, 0.0, 0.0]) * (1 - 2 * (torch.arange(40) % 2))[:, None]
@@ -46,16 +46,16 @@ def test_the_head_is_where_some_moment_had_it(tiny_head):
     assert bool((flipped == neutral.rotation).all(-1).any())
 
 
-def test_one_moment_is_its_own_neutral(tiny_head):
+def test_the_neutral_of_one_frame_is_that_frame(tiny_head):
     track = restless(tiny_head)[:1]
     assert torch.equal(measure_neutral(track, tiny_head).expression, track.expression[0])
 
 
-def test_a_long_track_is_thinned_out(tiny_head):
+def test_a_long_track_is_subsampled(tiny_head):
     assert measure_neutral(restless(tiny_head, 4001), tiny_head).expression[0] < 0.41
 
 
-def test_sizes_are_metres_a_unit(tiny_head):
+def test_direction_sizes_are_metres_per_unit(tiny_head):
     face = tiny_head.regions["face"] > 0.5
     expected = tiny_head.expression_dirs[face].square().sum(1).mean(0).sqrt()
     torch.testing.assert_close(direction_sizes(tiny_head), expected)

@@ -93,7 +93,7 @@ def test_licence_notice_ships_beside_the_file():
     assert "CC0 1.0 Universal" in notice and "MakeHuman" in notice
 
 
-def test_loading_gives_what_is_stored(head, stored):
+def test_loading_returns_the_stored_arrays(head, stored):
     arrays = unpack(stored)
     directions = torch.cat([head.identity_dirs, head.expression_dirs], dim=-1)
     assert_close(head.template, torch.from_numpy(stored["v_template"]))
@@ -128,7 +128,7 @@ def test_packing_and_unpacking_round_trips(stored):
         np.testing.assert_array_equal(again[key], array, err_msg=key)
 
 
-def test_packing_refuses_what_its_step_cannot_hold(stored):
+def test_packing_refuses_too_large_displacements(stored):
     arrays = unpack(stored)
     arrays["shapedirs"][0, 0, 0] = 0.5
     with pytest.raises(ValueError, match="shapedirs holds a displacement"):
@@ -157,7 +157,7 @@ def test_head_has_a_human_size(head):
     assert 0.13 < width < 0.20 and 0.18 < height < 0.28 and 0.17 < depth < 0.26
 
 
-def test_weights_sum_to_one_and_hold_each_piece_to_its_joint(head):
+def test_weights_sum_to_one_and_rigid_parts_follow_one_joint(head):
     weights = head.skinning_weights
     assert_close(weights.sum(-1), torch.ones(head.num_verts))
     assert weights.min() >= 0
@@ -214,13 +214,13 @@ def test_blink_closes_the_lids_of_its_eye(head, side):
     assert gap(posed(head, **{f"eyeBlink{side}": 1.0}).verts, upper, lower) <= 0
 
 
-def test_blink_of_one_eye_leaves_the_other_alone(head):
+def test_blink_of_one_eye_does_not_move_the_other(head):
     upper, lower = lids(head, "eye_right")
     assert_close(posed(head, eyeBlinkLeft=1.0).verts[upper | lower], posed(head).verts[upper | lower])
 
 
 @pytest.mark.parametrize("person", range(4))
-def test_jaw_parts_the_lips_of_anybody(head, person):
+def test_an_open_jaw_parts_the_lips_of_any_identity(head, person):
     identity = random_people(head)[person]
     upper, lower = lips(head)
     closed = gap(posed(head, identity).verts, upper, lower)
@@ -230,7 +230,7 @@ def test_jaw_parts_the_lips_of_anybody(head, person):
     assert open_ > closed + 0.02
 
 
-def test_open_jaw_leaves_the_upper_face_alone(head):
+def test_open_jaw_does_not_move_the_upper_face(head):
     rest, open_ = posed(head).verts, posed(head, jaw=[0.4, 0, 0]).verts
     upper_face = (head.regions["eyelids"] > 0.5) | (head.regions["eyeballs"] > 0.5) | is_part("teeth_upper")
     assert (open_ - rest)[upper_face].norm(dim=-1).max() < 0.002
@@ -258,7 +258,7 @@ def test_eyeballs_are_spheres_that_turn_in_their_sockets(head, person, eye):
     assert (turned - ball).norm(dim=-1).max() > 0.002
 
 
-def test_expressions_leave_the_eyeballs_alone(head):
+def test_expressions_do_not_move_the_eyeballs(head):
     eyeballs = is_part("eye_left") | is_part("eye_right")
     assert head.expression_dirs[eyeballs].abs().max() == 0
     joints = torch.einsum("jv,vae->jae", head.joint_regressor, head.expression_dirs)

@@ -73,7 +73,7 @@ def test_python_2s_strings_are_read(flame_arrays, expected, tmp_path):
         ("renamed.pkl", False, "renamed"),
     ],
 )
-def test_the_version_is_told_by_content_then_by_name(flame_arrays, tmp_path, file_name, opened, version):
+def test_the_version_is_recognised_by_content_then_by_name(flame_arrays, tmp_path, file_name, opened, version):
     content = pickle.dumps(flame_content(flame_arrays, chumpy=False, opened=opened))
     assert load_head_model(write(tmp_path, content, file_name)).name == version
 
@@ -87,7 +87,7 @@ def test_byte_orders_and_types_are_kept(tmp_path):
 
 @pytest.mark.parametrize("protocol", range(6))
 @pytest.mark.parametrize("call", hostile_calls(MARKER))
-def test_calls_are_refused_before_anything_is_made(flame_arrays, tmp_path, monkeypatch, call, protocol):
+def test_calls_are_refused_before_any_object_exists(flame_arrays, tmp_path, monkeypatch, call, protocol):
     monkeypatch.chdir(tmp_path)
     hostile = hostile_calls(MARKER)[call]
     content = flame_content(flame_arrays, chumpy=False)
@@ -101,7 +101,7 @@ def test_calls_are_refused_before_anything_is_made(flame_arrays, tmp_path, monke
 
 
 @pytest.mark.parametrize("name", hostile_opcodes(MARKER))
-def test_other_ways_to_run_something_are_refused(tmp_path, monkeypatch, name):
+def test_other_ways_to_run_code_are_refused(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="refused"):
         load_head_model(write(tmp_path, hostile_opcodes(MARKER)[name]))
@@ -109,7 +109,7 @@ def test_other_ways_to_run_something_are_refused(tmp_path, monkeypatch, name):
 
 
 @pytest.mark.parametrize("name", bombs())
-def test_bombs_take_neither_memory_nor_time(tmp_path, name):
+def test_malicious_sizes_take_neither_memory_nor_time(tmp_path, name):
     path = write(tmp_path, bombs()[name])
     tracemalloc.start()
     with pytest.raises(InputError):
@@ -119,7 +119,7 @@ def test_bombs_take_neither_memory_nor_time(tmp_path, name):
     assert peak < 100 << 20
 
 
-def test_what_was_pickled_cannot_change_the_reader(flame_arrays, expected, tmp_path):
+def test_a_pickle_cannot_change_the_reader(flame_arrays, expected, tmp_path):
     for content in (*hostile_opcodes(MARKER).values(), *bombs().values()):
         with pytest.raises(InputError):
             load_head_model(write(tmp_path, content))
@@ -132,13 +132,13 @@ def test_what_was_pickled_cannot_change_the_reader(flame_arrays, expected, tmp_p
     [np.array([{}, {}]), np.array(["a"]), np.zeros(3, [("a", "f4")]), 3.0, "text", None, [1, 2], np.float64(1)],
     ids=["objects", "text array", "structure", "number", "text", "nothing", "list", "scalar"],
 )
-def test_what_is_no_array_of_numbers_is_named(flame_arrays, tmp_path, array):
+def test_entries_that_are_not_numeric_arrays_are_named(flame_arrays, tmp_path, array):
     content = flame_content(flame_arrays, chumpy=False) | {"weights": array}
     with pytest.raises(InputError, match=r"refused|weights"):
         load_head_model(write(tmp_path, pickle.dumps(content)))
 
 
-def test_sparse_matrices_must_add_up(flame_arrays, tmp_path):
+def test_inconsistent_sparse_matrices_are_refused(flame_arrays, tmp_path):
     def refused(**changes) -> None:
         content = flame_content(flame_arrays, chumpy=False)
         matrix = content["J_regressor"]
@@ -167,7 +167,7 @@ def test_a_missing_array_is_named(flame_arrays, tmp_path):
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_broken_pickles_are_one_error(flame_arrays, tmp_path, seed):
+def test_broken_pickles_raise_input_error(flame_arrays, tmp_path, seed):
     rng = np.random.default_rng(seed)
     content = bytearray(pickle.dumps({"v_template": np.zeros((2, 3)), "f": [1, {"a": "b"}]}, seed % 6))
     for at in rng.integers(0, len(content), 1 + seed % 4):

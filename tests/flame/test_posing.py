@@ -40,7 +40,7 @@ def random_state(*batch: int, scale: float = 0.3) -> HeadState:
     return HeadState(*(scale * torch.randn_like(getattr(neutral, f.name)) for f in fields(neutral)))
 
 
-def test_vertices_equal_smplxs_own(head, batch):
+def test_vertices_equal_smplx(head, batch):
     state, m = random_state(*batch), head.model
     posed = head.pose(state)
     identity = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
@@ -60,7 +60,7 @@ def test_vertices_equal_smplxs_own(head, batch):
     assert_close(posed.verts, expected.reshape(*batch, -1, 3) + state.translation[..., None, :])
 
 
-def test_one_state_of_many_poses_as_it_does_alone(head):
+def test_batched_states_pose_like_single_ones(head):
     states = random_state(3, 1, 2)
     together, alone = head.pose(states), head.pose(states[2][0])
     for field in fields(together):

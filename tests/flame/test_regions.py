@@ -45,7 +45,7 @@ def test_lips_meet_where_the_jaw_does():
     np.testing.assert_array_equal(lips > 0, np.tile(depth > 0.06, 2))
 
 
-def test_a_head_without_jaw_or_eyes_has_none_of_their_regions(head_arrays):
+def test_a_head_without_jaw_or_eyes_has_empty_regions_for_them(head_arrays):
     weights = np.zeros_like(head_arrays["weights"])
     weights[:, 1] = 1
     regions = derive_regions(head_arrays["v_template"], head_arrays["f"], weights, {})
@@ -53,7 +53,7 @@ def test_a_head_without_jaw_or_eyes_has_none_of_their_regions(head_arrays):
         assert not regions[name].any(), name
 
 
-def test_given_masks_come_first(head_arrays):
+def test_given_masks_are_kept(head_arrays):
     given = {"inside_mouth": np.linspace(0, 1, len(head_arrays["v_template"]))}
     regions = derive_regions(head_arrays["v_template"], head_arrays["f"], head_arrays["weights"], given)
     np.testing.assert_allclose(regions["inside_mouth"], given["inside_mouth"], rtol=1e-6)

@@ -35,7 +35,7 @@ def test_the_full_pose_is_in_flames_order(batch):
         assert torch.equal(part, getattr(state, name))
 
 
-def test_stacked_states_are_found_again():
+def test_stacked_states_can_be_indexed():
     first, second = numbered(), HeadState.neutral(4)
     both = HeadState.stack([first, second])
     assert len(both) == 2
@@ -46,6 +46,6 @@ def test_stacked_states_are_found_again():
     assert both[:1].batch_shape == (1,)
 
 
-def test_a_state_moves_as_a_whole():
+def test_a_state_moves_between_devices():
     moved = numbered(2).to("meta")
     assert {getattr(moved, f.name).device.type for f in fields(moved)} == {"meta"}

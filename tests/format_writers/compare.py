@@ -15,29 +15,29 @@ LANDMARK_TOLERANCE = 0.05
 """Pixels."""
 
 
-def errors_of(capture: Capture, truth: Truth, moments: dict[int, int] | None = None) -> tuple[float, float]:
+def errors_of(capture: Capture, truth: Truth, timesteps: dict[int, int] | None = None) -> tuple[float, float]:
     """Largest errors of a vertex (metres) and of a projected vertex (pixels) over all frames.
 
     Args:
         capture: as a reader gives it.
         truth: the person.
-        moments: for each timestep of the capture the truth's, where they differ.
+        timesteps: for each timestep of the capture the truth's, where they differ.
     """
     head = ShapedHead.of(truth.head, capture.identity, capture.static_offset)
     expected = truth.verts_in_camera()
     metres = pixels = 0.0
     for frame in capture.frames:
-        true = expected[frame.timestep if moments is None else moments[frame.timestep]]
+        true = expected[frame.timestep if timesteps is None else timesteps[frame.timestep]]
         camera = frame.camera
         verts = in_camera(head.pose(capture.track[frame.timestep]).verts.double().numpy(), camera.T_world_camera)
-        found = project(verts, (camera.fl_x, camera.fl_y), (camera.cx, camera.cy))
+        projected = project(verts, (camera.fl_x, camera.fl_y), (camera.cx, camera.cy))
         metres = max(metres, float(np.linalg.norm(verts - true, axis=-1).max()))
-        pixels = max(pixels, float(np.abs(found - project(true, truth.focal, truth.center)).max()))
+        pixels = max(pixels, float(np.abs(projected - project(true, truth.focal, truth.center)).max()))
     return metres, pixels
 
 
-def assert_same(capture: Capture, truth: Truth, moments: dict[int, int] | None = None) -> None:
-    metres, pixels = errors_of(capture, truth, moments)
+def assert_same(capture: Capture, truth: Truth, timesteps: dict[int, int] | None = None) -> None:
+    metres, pixels = errors_of(capture, truth, timesteps)
     assert metres < VERTS_TOLERANCE and pixels < LANDMARK_TOLERANCE, (metres, pixels)
     assert capture.identity.dtype == capture.track.expression.dtype == torch.float32
 

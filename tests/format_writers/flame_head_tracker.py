@@ -12,7 +12,7 @@ from format_writers.truth import Truth
 
 
 def write_flame_head_tracker(root: Path, truth: Truth, numbers: list[int]) -> Path:
-    """Frames of these numbers, one for each moment; the truth's focal lengths are one for both axes."""
+    """Frames of these numbers, one for each timestep; the truth's focal lengths are one for both axes."""
     root.mkdir(parents=True)
     cameras = camera_to_still_head(truth)
     scale = 256 / truth.size

@@ -17,7 +17,7 @@ def write_imavatar(root: Path, truth: Truth, videos: dict[str, range], mirrored:
     Args:
         root: the new folder.
         truth: the person.
-        videos: for each video's name the moments that it shows.
+        videos: for each video's name the timesteps that it shows.
         mirrored: whether the focal length is positive, and x mirrored to make up for it.
     """
     w, h = truth.focal[0] / truth.size, truth.focal[1] / truth.size

@@ -76,7 +76,7 @@ def make_truth(num_frames: int = 8, neck: bool = False, centered: bool = False, 
     """The person.
 
     Args:
-        num_frames: moments.
+        num_frames: number of timesteps.
         neck: whether the neck turns by itself (some layouts have no place for that).
         centered: the principal point lies in the middle.
         square: both focal lengths are the same.

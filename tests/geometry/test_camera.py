@@ -30,7 +30,7 @@ def test_a_camera_at_rest_looks_down_minus_z_with_y_up():
     assert directions[2, 1] > 0 and directions[2, 0] == 0, "pixels above see above"
 
 
-def test_rays_equal_a_pixel_at_a_time(T_world_camera):
+def test_rays_equal_a_loop_over_pixels(T_world_camera):
     origins, directions = rays_through_pixels(PIXELS, INTRINSICS, T_world_camera)
     for (x, y), origin, direction in zip(PIXELS.tolist(), origins, directions, strict=True):
         towards = torch.tensor([(x - 33.0) / 120.0, -(y - 20.5) / 90.0, -1.0], dtype=torch.float64)

@@ -21,7 +21,7 @@ def test_frequencies_are_octaves_of_pi(batch):
         assert_close(found, torch.tensor(expected))
 
 
-def test_no_frequencies_leave_the_position():
+def test_zero_frequencies_return_the_position():
     points = torch.rand(5, 3)
     assert_close(FrequencyEncoding(0)(points), points)
 

@@ -21,27 +21,27 @@ def points() -> torch.Tensor:
 
 
 def test_neighbors_are_the_nearest_in_order(verts, points):
-    found = VertexIndex(verts).query(points, 4)
-    for point, distance, index in zip(points, found.distance, found.index, strict=True):
+    result = VertexIndex(verts).query(points, 4)
+    for point, distance, index in zip(points, result.distance, result.index, strict=True):
         nearest = sorted(range(len(verts)), key=lambda v: float((verts[v] - point).norm()))[:4]
         assert index.tolist() == nearest
         assert_close(distance, (verts[nearest] - point).norm(dim=1))
 
 
-def test_brute_force_in_chunks_finds_the_same(verts, points, monkeypatch):
+def test_brute_force_in_chunks_equals_the_tree(verts, points, monkeypatch):
     monkeypatch.setattr(neighbors, "_PAIRS_AT_ONCE", 7 * len(verts))
     index = VertexIndex(verts)
-    expected, found = index.query(points, 3), index._brute_force(points, 3)
-    assert torch.equal(found.index, expected.index)
-    assert_close(found.distance, expected.distance)
+    expected, result = index.query(points, 3), index._brute_force(points, 3)
+    assert torch.equal(result.index, expected.index)
+    assert_close(result.distance, expected.distance)
 
 
 def test_neighbors_carry_no_gradient_and_points_may_have_one(verts, points):
-    found = VertexIndex(verts.requires_grad_()).query(points.requires_grad_(), 2)
-    assert not found.distance.requires_grad
+    result = VertexIndex(verts.requires_grad_()).query(points.requires_grad_(), 2)
+    assert not result.distance.requires_grad
 
 
 def test_a_point_on_a_vertex_is_at_distance_zero(verts):
-    found = VertexIndex(verts).query(verts, 2)
-    assert_close(found.distance[:, 0], torch.zeros(len(verts)))
-    assert torch.equal(found.index[:, 0], torch.arange(len(verts)))
+    result = VertexIndex(verts).query(verts, 2)
+    assert_close(result.distance[:, 0], torch.zeros(len(verts)))
+    assert torch.equal(result.index[:, 0], torch.arange(len(verts)))

@@ -46,10 +46,10 @@ def test_every_sample_sees_the_nearest_front(seed):
     verts, faces = triangles(seed, 25)
     seen = rasterize(*project(verts, INTRINSICS, np.eye(4)), faces, WIDTH, HEIGHT)
     hit, points = first_hits(verts, faces)
-    found = np.full(WIDTH * HEIGHT, -1)
-    found[seen.samples] = seen.triangles
-    assert (found == hit).mean() > 0.99  # rounding decides samples on an edge
-    same = found[seen.samples] == hit[seen.samples]
+    result = np.full(WIDTH * HEIGHT, -1)
+    result[seen.samples] = seen.triangles
+    assert (result == hit).mean() > 0.99  # rounding decides samples on an edge
+    same = result[seen.samples] == hit[seen.samples]
     np.testing.assert_allclose(seen.interpolate(verts.astype(np.float32))[same], points[seen.samples][same], atol=2e-3)
     np.testing.assert_allclose(seen.nearness[same], -1 / points[seen.samples][same][:, 2], rtol=1e-3)
 
@@ -63,7 +63,7 @@ def test_weights_sum_to_one_and_belong_to_the_corners():
     assert (np.diff(seen.samples) > 0).all()
 
 
-def test_a_parallel_projection_interpolates_straight():
+def test_a_parallel_projection_interpolates_linearly():
     screen = np.array([[0, 0], [0, 10], [10, 0]], dtype=np.float32)
     height = np.array([1.0, 3.0, 5.0], dtype=np.float32)
     seen = rasterize(screen, height, np.array([[0, 1, 2]]), 10, 10, perspective=False)
@@ -72,7 +72,7 @@ def test_a_parallel_projection_interpolates_straight():
     np.testing.assert_allclose(seen.interpolate(height[:, None])[:, 0], seen.nearness, atol=1e-5)
 
 
-def test_backs_thin_triangles_and_what_lies_outside_are_not_drawn():
+def test_back_faces_thin_triangles_and_triangles_outside_are_not_drawn():
     screen = np.array([[2, 2], [2, 8], [8, 2], [5, 5], [30, 30], [30, 40], [40, 30]], dtype=np.float32)
     near = np.ones(7, dtype=np.float32)
     for faces in ([[0, 2, 1]], [[1, 3, 2]], [[4, 5, 6]]):
@@ -93,7 +93,7 @@ def test_triangles_that_share_an_edge_leave_no_gap():
     assert covered[2:14, 2:19].all()
 
 
-def test_some_samples_of_many():
+def test_samples_can_be_indexed():
     verts, faces = triangles(0, 25)
     seen = rasterize(*project(verts, INTRINSICS, np.eye(4)), faces, WIDTH, HEIGHT)
     some = seen[np.array([3, 0])]

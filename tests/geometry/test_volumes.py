@@ -36,13 +36,13 @@ def test_gradients_reach_the_points(threads):
 
 
 @pytest.mark.parametrize("shape", [(8, 6, 10), (9, 7, 11), (4, 3, 5)], ids=str)
-def test_refined_is_interpolated_along_all_axes(shape):
+def test_refine_equals_interpolate(shape):
     volumes = torch.randn(2, 3, 4, 3, 5)
     assert_close(refine(volumes, shape), F.interpolate(volumes, size=shape, mode="trilinear", align_corners=False))
 
 
 @pytest.mark.parametrize("shape", [(5, 4, 6), (1, 2, 3)], ids=str)
-def test_dilated_is_the_largest_of_a_neighbourhood(shape):
+def test_dilate_equals_max_pooling(shape):
     values = torch.randn(shape)
     before = values.clone()
     assert torch.equal(dilate(values), F.max_pool3d(values[None], 3, stride=1, padding=1)[0])
