@@ -17,8 +17,8 @@ import torch
 import tyro
 
 from partnerface_ns.bench.tables import COLUMNS
-from partnerface_ns.bench.training_runs import spread
 from partnerface_ns.capture.capture import Capture
+from partnerface_ns.capture.diagnosis import evenly
 from partnerface_ns.capture.head_models import resolve_head_model
 from partnerface_ns.capture.images import load_image
 from partnerface_ns.capture.load import load_capture
@@ -38,14 +38,14 @@ class Compare:
     avatars: tuple[Path, Path]
     """Avatar files, one trained on each."""
     num_test: int = 40
-    """Frames, spread evenly over the test split."""
+    """Frames, evenly spread over the test split."""
 
 
 def main(options: Compare) -> None:
     captures = [load_capture(folder) for folder in options.subjects]
     if captures[0].splits["test"] != captures[1].splits["test"]:
         raise InputError(options.subjects[1], "holds other frames out than the first capture")
-    chosen = [spread(capture.frames_of("test"), options.num_test) for capture in captures]
+    chosen = [evenly(capture.frames_of("test"), options.num_test) for capture in captures]
     images = []
     for capture, avatar, frames in zip(captures, options.avatars, chosen, strict=True):
         player = load(avatar)
@@ -65,7 +65,7 @@ def main(options: Compare) -> None:
 def _truths_and_regions(capture: Capture, num: int) -> tuple[list[torch.Tensor], list]:
     model = resolve_head_model(capture, None)
     head = ShapedHead.of(model, capture.identity, capture.static_offset)
-    frames = spread(capture.frames_of("test"), num)
+    frames = evenly(capture.frames_of("test"), num)
     truths = [
         torch.from_numpy(load_image(frame, capture.background or (1.0, 1.0, 1.0))[0]).float() / 255 for frame in frames
     ]

@@ -17,8 +17,9 @@ import tyro
 
 from partnerface_ns.avatar.avatar import Avatar
 from partnerface_ns.avatar.file_format import load_avatar
-from partnerface_ns.bench.training_runs import measure, spread
+from partnerface_ns.bench.training_runs import measure
 from partnerface_ns.capture.capture import Capture, Frame
+from partnerface_ns.capture.diagnosis import evenly
 from partnerface_ns.capture.head_models import resolve_head_model
 from partnerface_ns.capture.images import load_image
 from partnerface_ns.capture.load import load_capture
@@ -67,7 +68,7 @@ def main(avatar: Path, folder: Path, num_frames: int = 5) -> None:
     loaded, capture = load_avatar(avatar)[0], load_capture(folder)
     model = resolve_head_model(capture, None)
     head = ShapedHead.of(model, capture.identity, capture.static_offset)
-    frames = spread(capture.frames_of("test"), num_frames)
+    frames = evenly(capture.frames_of("test"), num_frames)
     tracked = [measure(loaded, capture, head, [frame])[0] for frame in frames]
     loaded.correction.config = replace(loaded.correction.config, inner=-1.0, outer=0.0)
     refitted = []

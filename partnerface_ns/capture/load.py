@@ -37,13 +37,16 @@ _NOT_FLAME = {"expression": "NerFace", "exp_ori": "NeRFBlendShape", "aud_id": "A
 """Keys of a frame that mark captures without FLAME parameters."""
 
 
-def load_capture(path: Path, layout: CaptureFormat | None = None, head_model: Path | None = None) -> Capture:
+def load_capture(
+    path: Path, layout: CaptureFormat | None = None, head_model: Path | None = None, as_motion: bool = False
+) -> Capture:
     """Read and check a capture folder.
 
     Args:
         path: the folder.
         layout: its layout; None recognises it by what is in the folder.
         head_model: the head model file, which INSTA exports without parameters need for reading.
+        as_motion: whether the capture only drives an avatar; its splits may then share images.
 
     Raises:
         InputError: no such folder, an unknown layout, or something in it cannot be used.
@@ -53,7 +56,8 @@ def load_capture(path: Path, layout: CaptureFormat | None = None, head_model: Pa
         if not root.is_dir():
             kind = "a file" if root.exists() else "nothing"
             raise InputError(root, "the subject's folder does not exist", expected="a folder", found=kind)
-        return with_separate_splits(_with_turn_note(_read(root.resolve(), layout, head_model)))
+        capture = _with_turn_note(_read(root.resolve(), layout, head_model))
+        return capture if as_motion else with_separate_splits(capture)
     except OSError as error:  # a folder that may not be looked into, a disk that fails
         raise InputError(shortened(error.filename or root), "cannot be read", found=error.strerror) from error
 
