@@ -25,13 +25,14 @@ class Bench:
     output: Path
     """Folder of the results."""
     subjects: tuple[Path, ...] = ()
-    """Capture folders; by default the demo person, made in --output. The suites quick and scaling, and --avatar, take
-    one capture."""
+    """Capture folders; by default the demo person, made in --output.
+    The suites quick and scaling, and --avatar, take one capture."""
     suite: Literal["ablation", "quick", "full", "scaling"] = "ablation"
-    """ablation: runs of --variants. scaling: the cost of a training step, and how it grows with frames, image size and
-    number of parts. quick: scaling, three short runs and the rendering speed, in minutes. full: everything in
-    docs/benchmarks.md, in an hour and more for two captures. Only ablation uses --seconds and --seeds; only ablation
-    and --avatar use --num-test."""
+    """ablation: runs of --variants.
+    scaling: the cost of a training step, and how it grows with frames, image size and number of parts.
+    quick: scaling, three short runs and the rendering speed, in minutes.
+    full: everything in docs/benchmarks.md, in an hour and more for two captures.
+    Only ablation uses --seconds and --seeds; only ablation and --avatar use --num-test."""
     seconds: tuple[float, ...] = (60.0,)
     """Training times. Several show how quality grows with time; each is a run of its own."""
     seeds: int = 3
@@ -39,7 +40,9 @@ class Bench:
     variants: tuple[str, ...] = ()
     """Variants to train; by default those of the parts and their assignment. An unknown name lists all."""
     held_out: Literal["test", "tune", "none"] = "test"
-    """Images to measure. test: the test split. tune: the last fifth of the training frames, for choosing settings.
+    """Images to measure.
+    test: the test split.
+    tune: the last fifth of the training frames, for choosing settings.
     none: the test split after training on it as well, for errors that are not due to generalisation."""
     avatar: Path | None = None
     """Run folder or avatar file whose images are timed and, with its capture in --subjects, measured."""

@@ -35,9 +35,9 @@ class Convert:
     whose head is torn are left out. The head model is not written.
     """
 
-    dir: Annotated[Path, tyro.conf.Positional]
+    dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")]
     """Folder of the capture, in any supported layout."""
-    out: Annotated[Path, tyro.conf.Positional]
+    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
     """New folder to write."""
     to: WrittenFormat = "vhap"
     """Layout to write."""

@@ -18,29 +18,33 @@ class Drive:
     If interrupted, the same command resumes a clip or a folder of images.
     """
 
-    run: Annotated[Path, tyro.conf.Positional]
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run folder, or avatar file."""
-    source: Annotated[Path | None, tyro.conf.Positional] = None
-    """Source of the motion. A capture folder of any layout. A video, which is tracked first and whose sound is kept. A
-    recording of ARKit's blendshapes (table, JSON, or folder of a Live Link Face take). Keyframes (table with a column
-    time, or JSON). Head states over time (.npz, or track.csv of an export)."""
+    source: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[SOURCE]")] = None
+    """Source of the motion, one of
+    - a capture folder of any layout
+    - a video, which is tracked first and whose sound is kept
+    - a recording of ARKit's blendshapes: a table, JSON, or the folder of a Live Link Face take
+    - keyframes: a table with a column time, or JSON
+    - head states over time: an .npz, or track.csv of an export"""
     motion: Literal["talk", "range", "visemes"] | None = None
     """Built-in motion, in place of a source."""
     output: Path = Path("driven.mp4")
     """Clip (.mp4), .npz, or folder of PNGs with alpha."""
     transfer: Literal["relative", "absolute"] = "relative"
-    """relative: changes of the source's face are added to the avatar's neutral face. absolute: head states are used
-    unchanged."""
+    """relative: changes of the source's face are added to the avatar's neutral face.
+    absolute: head states are used unchanged."""
     camera: Literal["captured", "fixed", "orbit"] = "captured"
-    """captured: the source's camera. fixed: the avatar's training camera. orbit: that camera, swinging around the
-    face."""
+    """captured: the source's camera.
+    fixed: the avatar's training camera.
+    orbit: that camera, swinging around the face."""
     side_by_side: bool = False
     """Show the source's image on the left."""
     size: int | None = None
     """Longer side of the images, pixels; by default the camera's own."""
     fps: float | None = None
-    """Images per second; by default the source's rate, or 25. Times do not change. For a source without a clock this is
-    also the rate of the source."""
+    """Images per second; by default the source's rate, or 25. Times do not change.
+    For a source without a clock this is also the rate of the source."""
     smoothing: float = 0.0
     """Seconds over which the motion is smoothed; 0.05 calms a shaky track."""
     exact: bool = False

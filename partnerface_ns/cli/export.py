@@ -23,9 +23,9 @@ class Export:
     and by rendered colour. track: the head states of SOURCE as CSV and npz.
     """
 
-    run: Annotated[Path, tyro.conf.Positional]
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run folder, or avatar file."""
-    source: Annotated[Path | None, tyro.conf.Positional] = None
+    source: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[SOURCE]")] = None
     """Source of the motion for mesh and track, as for `partnerface drive`."""
     motion: Literal["talk", "range", "visemes"] | None = None
     """Built-in motion, in place of a source."""
@@ -34,11 +34,11 @@ class Export:
     output: Path = Path("export")
     """Folder to write to."""
     transfer: Literal["relative", "absolute"] = "relative"
-    """relative: changes of the source's face are added to the avatar's neutral face. absolute: head states are used
-    unchanged."""
+    """relative: changes of the source's face are added to the avatar's neutral face.
+    absolute: head states are used unchanged."""
     fps: float | None = None
-    """Frames per second; by default the source's rate, or 25. Times do not change. For a source without a clock this is
-    also the rate of the source."""
+    """Frames per second; by default the source's rate, or 25. Times do not change.
+    For a source without a clock this is also the rate of the source."""
     head_model: Path | None = None
     """The avatar's head model file, if it was moved since training."""
     source_head_model: Path | None = None

@@ -28,7 +28,7 @@ class ShowHeadModel:
     executed. With --output the command writes a plain .npz that loads faster.
     """
 
-    file: Annotated[Path, tyro.conf.Positional]
+    file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
     """FLAME's .pkl, an .npz, or `open-head` for the built-in one."""
     output: Path | None = None
     """Plain .npz file to write."""

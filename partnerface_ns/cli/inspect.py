@@ -37,7 +37,7 @@ class Inspect:
     trained on.
     """
 
-    dir: Annotated[Path, tyro.conf.Positional]
+    dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")]
     """Folder of the capture, in any supported layout."""
     head_model: Path | None = None
     """Head model file (.npz, or FLAME's .pkl), or `open-head`; by default the one that the folder contains or names."""

@@ -27,9 +27,9 @@ class Live:
     first, which takes a while the first time.
     """
 
-    run: Annotated[Path, tyro.conf.Positional]
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run folder, or avatar file."""
-    source: Annotated[Path | None, tyro.conf.Positional] = None
+    source: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[SOURCE]")] = None
     """Source of the motion, as for `partnerface drive`."""
     motion: Literal["talk", "range", "visemes"] | None = None
     """Built-in motion, in place of a source."""

@@ -18,7 +18,7 @@ class MakeSubject:
     The last 30% of the images are the test split. They show expressions and poses that the training split does not.
     """
 
-    dir: Annotated[Path, tyro.conf.Positional]
+    dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")]
     """New or empty folder to write."""
     frames: int = 300
     """Number of images, at least 10; they always cover the same performance."""

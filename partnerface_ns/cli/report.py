@@ -29,7 +29,7 @@ class Report:
     error and the parts; they are ranked by psnr_head. A run that was not evaluated yet is evaluated first.
     """
 
-    run: Annotated[Path, tyro.conf.Positional]
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run folder, or the config.yml in it."""
     num_images: int | None = None
     """Number of test images to evaluate, evenly spread; by default all. With it, per_image.csv does not change."""

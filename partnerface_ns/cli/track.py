@@ -24,8 +24,8 @@ class Track:
     video: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="VIDEO")]
     """Video in any format that ffmpeg decodes, or a folder of images, ordered by the numbers in their names."""
     dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")]
-    """New or empty folder to write. Unfinished work is kept in a hidden folder beside it (or in it, if it exists), so
-    that an interrupted run continues."""
+    """New or empty folder to write. An interrupted run continues:
+    unfinished work is kept in a hidden folder beside it, or in it if it exists."""
     size: int = 512
     """Side of the square images, pixels: 64 to 4096."""
     fps: float | None = None
@@ -39,8 +39,8 @@ class Track:
     head_model: Path | None = None
     """FLAME file to fit (.npz or .pkl); by default the open head of this package."""
     focal_length: float | None = None
-    """Focal length relative to the longer side of the video (pixels divided by pixels), 0.3 to 10. A phone has about
-    0.8, a portrait lens 1.5 to 2.5. By default it is estimated, which is only roughly possible from a face."""
+    """Focal length in pixels divided by the longer side of the video in pixels, 0.3 to 10.
+    A phone has about 0.8, a portrait lens 1.5 to 2.5. By default it is estimated, which a face allows only roughly."""
     device: str = "cpu"
     """Device of the head model fit: auto, cpu, cuda or cuda:N."""
     matting: bool = True

@@ -64,6 +64,23 @@ def test_a_run_measures_frames_that_it_was_not_trained_on(subject, monkeypatch, 
     assert load(tmp_path / "subject-two-stage-0.5s-0.pt").render()["rgb"].shape == (32, 32, 3)
 
 
+def test_a_run_is_not_trained_on_torn_frames(subject, monkeypatch, tmp_path, small_preset, capsys):
+    folder = shutil.copytree(subject, tmp_path / "torn")
+    path = sorted((folder / "flame_param").iterdir())[2]
+    with np.load(path) as stored:
+        np.savez(path, **{**stored, "expr": np.full_like(stored["expr"], 9e4)})
+    trained, fit = [], training_runs.fit
+    monkeypatch.setitem(variants.VARIANTS, "two-stage", small_preset)
+    monkeypatch.setattr(
+        training_runs, "fit", lambda a, p, *rest, **kw: trained.extend(p.frames) or fit(a, p, *rest, **kw)
+    )
+    train_and_measure(Job(folder, "two-stage", 0, 0.1, 1))
+    assert trained and 2 not in {frame.timestep for frame in trained}
+    monkeypatch.setattr(Benchmark, "train_and_measure", lambda self: 0)
+    Bench(tmp_path / "out", (folder,))()
+    assert "Warning: the head is torn in 1 of 10 frames" in capsys.readouterr().out
+
+
 def test_settings_are_chosen_by_training_frames_alone(subject):
     capture = load_capture(subject)
     of = {name: set(f.timestep for f in capture.frames_of(name)) for name in ("train", "test")}

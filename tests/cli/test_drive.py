@@ -45,9 +45,10 @@ def test_keyframes_drive_an_avatar(avatar_file, keys, tmp_path, capsys):  # noqa
 
 
 def test_a_built_in_motion_needs_no_source(avatar_file, tmp_path):  # noqa: F811
-    arguments = ["--motion", "visemes", "--max-frames", "2", "--fps", "10", "--size", "16"]
-    run(avatar_file, "--output", tmp_path / "out", *arguments)
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["00000.png", "00001.png", "drive.json"]
+    for option in (["--motion", "visemes"], ["--performance", "visemes"], ["--performance=visemes"]):
+        output = tmp_path / "".join(option)
+        run(avatar_file, "--output", output, *option, "--max-frames", "2", "--fps", "10", "--size", "16")
+        assert sorted(p.name for p in output.iterdir()) == ["00000.png", "00001.png", "drive.json"]
 
 
 def test_mistakes_are_told(avatar_file, keys, tmp_path, capsys):  # noqa: F811

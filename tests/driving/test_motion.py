@@ -10,11 +10,14 @@ import pytest
 import torch
 
 from partnerface_ns.capture.capture import HeadModelRef
+from partnerface_ns.capture.load import load_capture
+from partnerface_ns.capture.vhap_writer import write_vhap
 from partnerface_ns.common.errors import InputError
 from partnerface_ns.driving import rig as rig_module
 from partnerface_ns.driving.builtin_motions import BUILTIN_MOTIONS
 from partnerface_ns.driving.capture_motion import motion_of_capture
 from partnerface_ns.driving.expression_fit import fit_expressions
+from partnerface_ns.driving.load import load_motion
 from partnerface_ns.driving.motion import builtin_motion, motion_of_channels
 from partnerface_ns.driving.rig import Rig, arkit_names
 from partnerface_ns.flame.head_model import load_head_model
@@ -154,6 +157,25 @@ def test_timesteps_without_a_frame_take_the_nearest_camera(capture, tiny_head, c
     capture = replace(capture, frames=frames)
     motion = motion_of_capture(capture, tiny_head)
     assert motion.cameras is not None and [c.cx for c in motion.cameras[-3:]] == [8.0, 8.0, 1.0]
+
+
+def test_a_torn_head_shows_the_nearest_frame(capture, tiny_head):
+    expression = capture.track.expression.clone()
+    expression[3] = 9e4
+    torn = replace(capture, track=replace(capture.track, expression=expression))
+    motion = motion_of_capture(torn, tiny_head)
+    expected = capture.track.expression[[0, 1, 2, 2, 4, 5, 6, 7]]
+    torch.testing.assert_close(motion.states.expression, expected)
+    assert len(motion) == len(capture.track) and "torn in 1 of 8 frames" in " ".join(motion.notes)
+
+
+def test_a_capture_whose_images_are_all_equal_drives_but_is_not_trained_on(capture, tiny_head, head_file, tmp_path):
+    images = ((np.zeros((16, 16, 3), np.uint8), np.zeros((16, 16), np.uint8)) for _ in capture.frames)
+    write_vhap(tmp_path / "subject", capture, tiny_head, images)
+    with pytest.raises(InputError, match="all training images are also test"):
+        load_capture(tmp_path / "subject")
+    motion = load_motion(tmp_path / "subject", tiny_head)
+    torch.testing.assert_close(motion.states.jaw, capture.track.jaw)
 
 
 def test_a_capture_of_an_unknown_head_model_is_refused(capture, tiny_head):

@@ -140,7 +140,9 @@ def test_the_clamp_is_soft_and_leaves_what_was_seen(info, capture):
 
 def test_the_excess_names_the_channel(info, tiny_head):
     state = HeadState.stack([info.neutral] * 4)
-    assert str(measure_excess(state, info, tiny_head.expression_names)) == "The motion stays within the range of training."
+    assert (
+        str(measure_excess(state, info, tiny_head.expression_names)) == "The motion stays within the range of training."
+    )
     state.expression[2, 1] = 3.0
     found = measure_excess(state, info, tiny_head.expression_names)
     (frown,) = found.channels
