@@ -38,7 +38,7 @@ class Compare:
     avatars: tuple[Path, Path]
     """Avatar files, one trained on each."""
     num_test: int = 40
-    """Frames, spread evenly over the test split."""
+    """Frames, evenly spread over the test split."""
 
 
 def main(options: Compare) -> None:

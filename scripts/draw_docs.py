@@ -18,7 +18,7 @@ from PIL import Image
 
 import partnerface_ns
 from partnerface_ns.common.atomic import atomic_write
-from partnerface_ns.driving.player import Player, scaled_camera
+from partnerface_ns.driving.player import Player, scale_camera
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.plugin.page import MutedPart, alone, share_of_part
 from partnerface_ns.rendering.figures import sheet, to_image
@@ -39,14 +39,14 @@ CHANNELS = {
 
 def channels(player: Player) -> list[RgbImage]:
     """The face with one channel each, in rows."""
-    camera = scaled_camera(player.camera, SIZE)
+    camera = scale_camera(player.camera, SIZE)
     images = [to_image(player.render(camera, player.face(**values))["rgb"]) for values in CHANNELS.values()]
     return in_two_rows(list(CHANNELS), images)
 
 
 def views(player: Player) -> dict[str, RgbImage]:
     """What a viewer page can show of a smile."""
-    camera, state = scaled_camera(player.camera, SIZE), player.face(mouthSmile=0.8, cheekSquint=0.4)
+    camera, state = scale_camera(player.camera, SIZE), player.face(mouthSmile=0.8, cheekSquint=0.4)
     muted = MutedPart(player.avatar)
     found = player.render(camera, state)
     part = int(np.argmax([float(share_of_part(player.avatar, found, k).sum()) for k in range(_num_parts(player))]))
@@ -72,7 +72,7 @@ def _num_parts(player: Player) -> int:
 
 
 def _mesh(player: Player, state: HeadState, image: RgbImage) -> RgbImage:
-    head, camera = player.person, scaled_camera(player.camera, SIZE)
+    head, camera = player.person, scale_camera(player.camera, SIZE)
     nothing = np.zeros(image.shape[:2], np.uint8)
     return mesh_over_image(image, nothing, head.pose(state).verts.numpy(), head.model.faces.numpy(), camera, SIZE)
 

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 import partnerface_ns
-from partnerface_ns.driving.motion import load_motion
+from partnerface_ns.driving.load import load_motion
 from partnerface_ns.driving.output import write_plan
 from partnerface_ns.driving.plan import PlanConfig, make_plan
 

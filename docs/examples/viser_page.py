@@ -6,11 +6,11 @@ import time
 import viser
 
 import partnerface_ns
-from partnerface_ns.driving.player import scaled_camera
+from partnerface_ns.driving.player import scale_camera
 from partnerface_ns.rendering.figures import to_image
 
 player = partnerface_ns.load(sys.argv[1], fast=True)
-camera = scaled_camera(player.camera, 128)
+camera = scale_camera(player.camera, 128)
 server = viser.ViserServer(port=int(sys.argv[2]) if len(sys.argv) > 2 else 7007, verbose=False)
 
 

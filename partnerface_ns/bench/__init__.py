@@ -1,4 +1,4 @@
-"""Variants of the method, benchmark suites and their tables.
+"""Benchmarks: variants of the method, runs and suites that compare them, and their tables.
 
-It measures and changes nothing. It may import `demo` and everything before that.
+The package measures the others and changes nothing in them. It may import `demo` and every package before it.
 """

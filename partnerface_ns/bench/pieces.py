@@ -1,4 +1,4 @@
-"""Shares of a training step by piece, from the labels that the avatar gives to `torch.profiler`."""
+"""Shares of the pieces of a training step, from the labels that the avatar gives to `torch.profiler`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 STEP = "optimiser and ray batches"
-"""Label of a whole step; its own share is what no other piece takes."""
+"""Label of a whole step. Its share is the time outside all other pieces."""
 PIECES = (
     STEP,
     "posing the head",
@@ -19,11 +19,11 @@ PIECES = (
     "occupancy grid",
     "backward pass",
 )
-"""Labels that count as pieces."""
+"""Labels of the pieces."""
 
 
 def shares_of_pieces(events: Iterable[Any]) -> dict[str, float]:
-    """Share of the time of each piece, the largest first; time within a nested piece counts for that alone.
+    """Share of each piece in the total time, the largest first. Time in a nested piece counts only for that piece.
 
     Args:
         events: events of a `torch.profiler.profile`, each with `name`, `thread` and `time_range` (`start` and `end`).
@@ -35,7 +35,7 @@ def shares_of_pieces(events: Iterable[Any]) -> dict[str, float]:
     times: dict[str, float] = defaultdict(float)
     open_events: list[Any] = []
     for event in labelled:
-        while open_events and not _holds(open_events[-1], event):
+        while open_events and not _contains(open_events[-1], event):
             open_events.pop()
         duration = event.time_range.end - event.time_range.start
         times[event.name] += duration
@@ -46,5 +46,5 @@ def shares_of_pieces(events: Iterable[Any]) -> dict[str, float]:
     return {name: time / total for name, time in sorted(times.items(), key=lambda item: -item[1])}
 
 
-def _holds(outer: Any, inner: Any) -> bool:
+def _contains(outer: Any, inner: Any) -> bool:
     return outer.thread == inner.thread and inner.time_range.end <= outer.time_range.end

@@ -1,4 +1,4 @@
-"""What a benchmark's folder holds: bench.json to go on from, bench.md to read, and a plot."""
+"""The results in a benchmark's folder: bench.json with all figures, bench.md as a page, and a plot."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from partnerface_ns.bench.driving import Driven, Quality, Speed
+from partnerface_ns.bench.rendering import Quality, RenderingResult, Speed
 from partnerface_ns.bench.scaling import StepCost, StepTimes
-from partnerface_ns.bench.tables import COLUMNS, driving_table, runs_table, several_times, steps_table, time_plot
-from partnerface_ns.bench.training_runs import Outcome
+from partnerface_ns.bench.tables import COLUMNS, draw_time_plot, has_time_plot, rendering_table, runs_table, steps_table
+from partnerface_ns.bench.training_runs import RunResult
 from partnerface_ns.bench.variants import VARIANTS
 from partnerface_ns.common.atomic import write_text
 from partnerface_ns.common.errors import InputError
@@ -20,37 +20,43 @@ from partnerface_ns.common.json_file import finite_or_null
 
 _HEAD = """# Benchmarks
 
-Made by `partnerface bench`, which writes this page and the figures behind it (bench.json). Ran on: {machines}.
+Written by `partnerface bench`, with the figures in bench.json. Ran on: {machines}.
 """
-_RUNS = """## Quality on images that training did not show
+_RUNS = """## Quality on images that were not trained on
 
-A row's runs have the same seconds of training steps, of one thread's own time on a CPU and of the clock on a GPU;
-reading images and measuring do not count. The means are over images spread evenly over those held out: *test* is
-the test split, which holds expressions and poses that training does not, *tune* the last fifth of the training frames,
-which that run was then not trained on; *test, trained on* is the test split again, after training on it too. *head,
-trained on* is psnr_head of half as many images that the run was trained on: the gap is what is lost by generalising.
-Deviations are over seeds.
+All runs of a row train for the same time: CPU time of one thread, or wall-clock time on a GPU. Reading images and
+measuring do not count. Metrics are means over evenly spread images, and deviations are over seeds. The images are those
+of one split:
 
-PSNR is that of the mean squared error over a region's pixels, in dB. The head is the convex hull of its vertices
-above the neck, grown by 5% of its height; mouth and eyes are boxes grown by 20%. Memory is a GPU's, or on a CPU the
+- *test*: the test split, with expressions and poses that the training split does not contain
+- *tune*: the last fifth of the training frames, which these runs do not train on
+- *test, trained on*: the test split, after training on it as well
+
+*head, trained on* is psnr_head on half as many training images. Its distance from psnr_head is the generalisation gap.
+
+PSNR follows from the mean squared error over the pixels of a region, in dB. The head is the convex hull of its vertices
+above the neck, grown by 5% of its height; mouth and eyes are boxes grown by 20%. Memory is the GPU's, or on a CPU the
 process's.
 
-`two-stage` is the method (`full` its preset for a GPU, all others the lite one), `hard` and `soft` keep one assignment
-throughout, `global` has one deformation network of as many parameters, `none` no deformation at all (skinning only, as
-INSTA), `no skinning` moves with the skull and tells one network the expression, as NerFace, and `dense` asks every part
-for every point, in single precision, at 64 even samples. Settings and learning rates are the method's but for what
-the name says; other names stand for what they say (bench/variants.py).
-"""
-_DRIVING = """## Images many times as fast
+A variant has the settings and learning rates of the method except for what its name states (bench/variants.py):
 
-Driving, ns-render and ns-viewer show a prepared avatar; evaluation follows every sample. Seconds an image, medians
-of moments of a face that speaks, all ways in turns; *in a sequence* is several at once, as `partnerface drive` draws
-them. The metrics are over the same images of the test split both ways.
+- `two-stage` is the method with the lite preset; `full` is the preset for a GPU
+- `hard` and `soft` keep one way of assigning points to parts throughout
+- `global` has a single deformation network with as many parameters
+- `none` has no deformation network, only skinning, as in INSTA
+- `no skinning` moves rigidly with the skull and conditions one network on the expression, as in NerFace
+- `dense` evaluates every part at every point, in single precision, at 64 evenly spaced samples
 """
-_STEPS = """## What a step takes, and what it grows with
+_RENDERING = """## Rendering speed
 
-The lite preset in its soft stage, all settings in turns on the same machine: the ratios are the result. A capture of
-few frames takes a little less, because its moments come again within these steps and are remembered.
+Driving, ns-render and ns-viewer render the baked avatar (*fast*); evaluation follows every sample (*exact*). Times are
+medians over frames of a talking face, and the ways of rendering alternate. *In a sequence* renders several images in
+parallel, as `partnerface drive` does. The metrics of both ways are over the same test images.
+"""
+_STEPS = """## Cost of a training step
+
+The lite preset in its soft stage. All settings alternate on the same machine, so the ratios are the result. A capture
+with few frames takes slightly less, because its frames repeat within these steps and are cached.
 """
 
 _METRICS = ("metrics", "seen")
@@ -59,93 +65,97 @@ _METRICS = ("metrics", "seen")
 
 @dataclass
 class Results:
-    """Of all that was ever run into one folder."""
+    """All results in one folder."""
 
-    runs: list[Outcome] = field(default_factory=list)
-    driven: list[Driven] = field(default_factory=list)
+    runs: list[RunResult] = field(default_factory=list)
+    renderings: list[RenderingResult] = field(default_factory=list)
     steps: list[StepTimes] = field(default_factory=list)
 
     @classmethod
-    def of(cls, folder: Path) -> Results:
-        """What the folder holds so far; nothing where there is no folder.
+    def read(cls, folder: Path) -> Results:
+        """Read the results in a folder; empty if there is no bench.json.
 
         Raises:
-            InputError: its bench.json is another version's, or none.
+            InputError: bench.json is damaged or of another version.
         """
         path = folder / "bench.json"
         if not path.is_file():
             return cls()
         try:
-            held = json.loads(path.read_text(encoding="utf8"))
-            runs = [Outcome(**row | {key: _measured(row[key]) for key in _METRICS}) for row in held["runs"]]
-            driven = [_driven(row) for row in held["driven"]]
-            steps = [StepTimes(**row | {"costs": [StepCost(**cost) for cost in row["costs"]]}) for row in held["steps"]]
+            content = json.loads(path.read_text(encoding="utf8"))
+            runs = [RunResult(**row | {key: _without_null(row[key]) for key in _METRICS}) for row in content["runs"]]
+            renderings = [_rendering_result(row) for row in content["driven"]]
+            steps = [_step_times(row) for row in content["steps"]]
             for run in runs:
                 _ = VARIANTS[run.variant], [run.metrics[name] for name in COLUMNS], run.seen["psnr_head"]
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InputError(
                 path,
-                "not what this version of the benchmark writes",
-                expected="runs, driven and steps, each with all of its fields",
+                "not written by this version of the benchmark",
+                expected="runs, driven and steps, each with all fields",
                 found=f"{type(error).__name__}: {error}",
-                hint="give another --output",
+                hint="choose another --output",
             ) from error
-        return cls(runs, driven, steps)
+        return cls(runs, renderings, steps)
 
-    def add(self, row: Outcome | Driven | StepTimes) -> None:
-        """In place of the same run, or of the same avatar's or capture's times on the same machine."""
-        rows = {Outcome: self.runs, Driven: self.driven, StepTimes: self.steps}[type(row)]
+    def add(self, row: RunResult | RenderingResult | StepTimes) -> None:
+        """Add a result; it replaces one with the same key."""
+        rows: list[Any] = {RunResult: self.runs, RenderingResult: self.renderings, StepTimes: self.steps}[type(row)]
         rows[:] = [other for other in rows if other.key != row.key] + [row]
 
     def write(self, folder: Path) -> None:
-        """bench.json, bench.md, and bench.png where some variant was run for several times."""
+        """Write bench.json, bench.md, and bench.png if a variant was trained for several times."""
         order = list(VARIANTS)
-        self.runs.sort(key=lambda o: (o.subject, o.seconds, order.index(o.variant), o.seed))
-        kinds = {"runs": self.runs, "driven": self.driven, "steps": self.steps}
-        listed = (f'"{name}": [\n{_lines(rows)}\n]' for name, rows in kinds.items())
-        write_text(folder / "bench.json", "{" + ",\n".join(listed) + "}\n")
+        self.runs.sort(key=lambda run: (run.subject, run.seconds, order.index(run.variant), run.seed))
+        kinds = {"runs": self.runs, "driven": self.renderings, "steps": self.steps}
+        lists = (f'"{name}": [\n{_lines(rows)}\n]' for name, rows in kinds.items())
+        write_text(folder / "bench.json", "{" + ",\n".join(lists) + "}\n")
         write_text(folder / "bench.md", self.report())
-        if several_times(self.runs):
-            time_plot(self.runs, folder / "bench.png")
+        if has_time_plot(self.runs):
+            draw_time_plot(self.runs, folder / "bench.png")
 
     def report(self) -> str:
-        """All of it as one page of markdown."""
-        machines = sorted({row.device for rows in (self.runs, self.driven, self.steps) for row in rows})
+        """All results as one Markdown page."""
+        machines = sorted({row.device for rows in (self.runs, self.renderings, self.steps) for row in rows})
         pages = [_HEAD.format(machines="; ".join(machines))]
         if self.runs:
             pages += [_RUNS, runs_table(self.runs)]
-            if several_times(self.runs):
+            if has_time_plot(self.runs):
                 pages.append("![psnr_head against seconds of training](bench.png)\n")
-        if self.driven:
-            pages.append(_DRIVING)
-            pages += [f"### {_title(d)}\n\n{driving_table(d.speeds, d.quality)}" for d in self.driven]
+        if self.renderings:
+            pages.append(_RENDERING)
+            pages += [f"### {_title(r)}\n\n{rendering_table(r.speeds, r.quality)}" for r in self.renderings]
         if self.steps:
             pages.append(_STEPS)
             pages += [f"### {s.subject}, {s.device}\n\n{steps_table(s.costs, s.pieces)}" for s in self.steps]
         return "\n".join(pages)
 
 
-def _title(driven: Driven) -> str:
-    measured = f"{driven.num_test} images" if driven.quality is not None else ""
-    return ", ".join(word for word in (driven.subject, driven.avatar, measured, driven.device) if word)
+def _title(result: RenderingResult) -> str:
+    images = f"{result.num_test} images" if result.quality is not None else ""
+    return ", ".join(word for word in (result.subject, result.avatar, images, result.device) if word)
 
 
 def _lines(rows: Sequence[Any]) -> str:
     return ",\n".join(json.dumps(finite_or_null(asdict(row)), allow_nan=False) for row in rows)
 
 
-def _measured(metrics: dict[str, float | None]) -> dict[str, float]:
-    """Metrics of a file: null is NaN, for what no image shows."""
+def _without_null(metrics: dict[str, float | None]) -> dict[str, float]:
+    """Metrics of a file with NaN for null, which stands for a region that no image shows."""
     return {name: math.nan if value is None else value for name, value in metrics.items()}
 
 
-def _driven(row: dict[str, Any]) -> Driven:
+def _step_times(row: dict[str, Any]) -> StepTimes:
+    return StepTimes(**row | {"costs": [StepCost(**cost) for cost in row["costs"]]})
+
+
+def _rendering_result(row: dict[str, Any]) -> RenderingResult:
     quality = row["quality"]
-    return Driven(
+    return RenderingResult(
         row["subject"],
         row["avatar"],
         row["device"],
         [Speed(**speed) for speed in row["speeds"]],
-        None if quality is None else Quality(**{way: _measured(metrics) for way, metrics in quality.items()}),
+        None if quality is None else Quality(**{way: _without_null(metrics) for way, metrics in quality.items()}),
         row["num_test"],
     )

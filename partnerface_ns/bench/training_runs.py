@@ -1,4 +1,4 @@
-"""One training run of the benchmark: a variant, a subject and a seed, for a fixed time of one thread or of a GPU."""
+"""One training run of a benchmark: a capture, a variant and a seed, trained for a fixed time and measured."""
 
 from __future__ import annotations
 
@@ -18,12 +18,11 @@ from torch import Tensor
 from partnerface_ns.avatar.avatar import Avatar
 from partnerface_ns.avatar.file_format import AvatarInfo, save_avatar
 from partnerface_ns.avatar.init import Subject
-from partnerface_ns.bench.machine import forget_peak_memory, machine, peak_memory
+from partnerface_ns.bench.machine import describe_machine, peak_memory, reset_peak_memory
 from partnerface_ns.bench.variants import VARIANTS
 from partnerface_ns.capture.capture import Capture, Frame
-from partnerface_ns.capture.head_models import resolve_head_model
 from partnerface_ns.capture.images import load_image
-from partnerface_ns.capture.load import load_capture
+from partnerface_ns.capture.load_with_head_model import load_with_head_model
 from partnerface_ns.common.sequences import pick_evenly
 from partnerface_ns.flame.open_head import OPEN_HEAD_NAME
 from partnerface_ns.flame.posing import ShapedHead
@@ -36,33 +35,40 @@ from partnerface_ns.training.rays import TrainingImages, region_boxes
 from partnerface_ns.training.schedule import ScheduleConfig
 
 HeldOut = Literal["test", "tune", "none"]
-"""What is measured: the test split; the last fifth of the training frames, which settings may be chosen by; or the
-test split that was trained on as well, which shows what is missed for other reasons than that it was never seen."""
+"""What is measured.
+
+- test: the test split, for reporting
+- tune: the last fifth of the training frames, for choosing settings
+- none: the test split after training on it as well, which shows errors that are not due to generalisation
+"""
 _TUNE_SHARE = 5
+"""One in so many training frames is held out for tuning."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What to train and how long."""
+    """One run to train and measure."""
 
     subject: Path
+    """Folder of the capture."""
     variant: str
     seed: int
     seconds: float
+    """Training time."""
     num_test: int
-    """Images to measure, spread evenly over those held out."""
+    """Images to measure at most, evenly spread over the held-out frames."""
     held_out: HeldOut = "test"
     device: str = "cpu"
     head_model: Path | None = None
-    """The head model's file, where the capture has none."""
+    """The head model's file, if the capture does not contain it."""
     images: Path | None = None
-    """Folder for a sheet of the measured images."""
+    """Folder for a sheet of the measured images; None writes none."""
     avatars: Path | None = None
-    """Folder for the trained avatar."""
+    """Folder for the trained avatar; None writes none."""
 
     @property
     def name(self) -> str:
-        """Of the run's files."""
+        """Name of the run's files, without suffix."""
         kind = [] if self.held_out == "test" else [self.held_out]
         kind += ["gpu"] if self.device.startswith("cuda") else []
         words = "-".join([self.subject.resolve().name, self.variant, *kind, f"{self.seconds:g}s", f"{self.seed}"])
@@ -70,53 +76,52 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What came of a job."""
+class RunResult:
+    """The result of a run."""
 
     subject: str
     variant: str
     seed: int
     steps: int
     seconds: float
-    """Seconds that training took, of one thread or of a GPU."""
+    """Training time: CPU time of one thread, or wall-clock time on a GPU."""
     metrics: dict[str, float]
     """Means over the measured images."""
     seen: dict[str, float]
-    """Means over half as many images that it was trained on, the torso predicted as for the others."""
+    """Means over half as many training images, with the torso predicted as for the measured ones."""
     peak_gib: float
-    """Memory that training took at most, GiB: a GPU's, without what recordings keep in reserve, or the process's."""
+    """Peak memory of training in GiB: the GPU's allocated memory, or the memory of the process."""
     held_out: HeldOut = "test"
     device: str = "cpu"
-    """The machine, in words."""
+    """Description of the machine."""
     num_test: int = 15
     """Images measured at most."""
 
     @property
     def key(self) -> tuple[object, ...]:
-        """What tells it from other runs."""
+        """Identifies the run."""
         return run_key(self.subject, self.variant, self.seed, self.seconds, self.held_out, self.device, self.num_test)
 
 
 def run_key(
     subject: str, variant: str, seed: int, seconds: float, held_out: str, device: str, num_test: int
 ) -> tuple[object, ...]:
-    """What tells a run from others; of the device, whether it is a GPU."""
+    """Identifies a run. Of the device only its kind counts: GPU or CPU."""
     return subject, variant, seed, seconds, held_out, device.startswith("cuda"), num_test
 
 
-def run(job: Job) -> Outcome:
-    """Train and measure.
+def train_and_measure(job: Job) -> RunResult:
+    """Train and measure one run.
 
-    On a CPU it is one thread by its own time, so that other work on the machine changes nothing; on a GPU time is the
-    clock's, which is ahead of the GPU's work by 16 steps at most (`StepGuard`).
+    On a CPU training uses one thread and its CPU time, so that other load does not change the result. On a GPU it uses
+    wall-clock time, which is at most 16 steps ahead of the GPU's work (`StepGuard`).
     """
     torch.set_num_threads(1)
     torch.manual_seed(job.seed)
     preset, on_gpu = VARIANTS[job.variant](), torch.device(job.device).type == "cuda"
-    capture = load_capture(job.subject, head_model=job.head_model)
-    model = resolve_head_model(capture, job.head_model)
+    capture, model = load_with_head_model(job.subject, head_model=job.head_model)
     background = capture.background or (1.0, 1.0, 1.0)
-    frames, measured = split(capture, job.held_out)
+    frames, measured = split_frames(capture, job.held_out)
     head = ShapedHead.of(model, capture.identity, capture.static_offset)
     avatar = avatar_for(capture, head, frames, preset).to(job.device)
     images = [load_image(frame, background) for frame in frames]
@@ -124,11 +129,11 @@ def run(job: Job) -> Outcome:
     train = TrainingImages([rgb for rgb, _ in images], [mask for _, mask in images], frames, boxes)
     schedule = ScheduleConfig(max_steps=1_000_000, max_minutes=job.seconds / 60)
     config = FitConfig(schedule, preset.sampler, job.seed)
-    gc.collect()  # of the run before
+    gc.collect()  # frees the previous run of this process
     if on_gpu:
         torch.cuda.reset_peak_memory_stats(job.device)
     else:
-        forget_peak_memory()
+        reset_peak_memory()
     steps = fit(avatar, train, capture.track, config, clock=time.perf_counter if on_gpu else time.process_time)
     peak = torch.cuda.max_memory_allocated(job.device) if on_gpu else peak_memory()
     metrics, rows = measure(avatar, capture, head, pick_evenly(measured, job.num_test))
@@ -139,7 +144,7 @@ def run(job: Job) -> Outcome:
         source = job.head_model or capture.head_model.path or OPEN_HEAD_NAME
         info = AvatarInfo.of(capture, model, source)
         save_avatar(job.avatars / f"{job.name}.pt", avatar, info)
-    return Outcome(
+    return RunResult(
         capture.name,
         job.variant,
         job.seed,
@@ -149,19 +154,19 @@ def run(job: Job) -> Outcome:
         seen,
         peak / 2**30,
         job.held_out,
-        machine(job.device),
+        describe_machine(job.device),
         job.num_test,
     )
 
 
 def avatar_for(capture: Capture, head: ShapedHead, frames: Sequence[Frame], preset: Preset) -> Avatar:
-    """An untrained avatar that may see the head states of some frames and no others."""
+    """An untrained avatar that is initialised from the head states of these frames only."""
     states = capture.track[torch.tensor(sorted({frame.timestep for frame in frames}))]
     return Avatar(preset.avatar, replace(Subject.of(capture, head.model), states=states))
 
 
-def split(capture: Capture, held_out: HeldOut) -> tuple[list[Frame], list[Frame]]:
-    """Frames to train on, and frames to measure."""
+def split_frames(capture: Capture, held_out: HeldOut) -> tuple[list[Frame], list[Frame]]:
+    """The frames to train on, and the frames to measure."""
     train, test = list(capture.frames_of("train")), list(capture.frames_of("test"))
     if held_out == "tune":
         last = max(1, len(train) // _TUNE_SHARE)
@@ -173,21 +178,21 @@ def split(capture: Capture, held_out: HeldOut) -> tuple[list[Frame], list[Frame]
 def measure(
     avatar: Avatar, capture: Capture, head: ShapedHead, frames: Sequence[Frame]
 ) -> tuple[dict[str, float], list[list[UInt8[np.ndarray, "height width 3"]]]]:
-    """Mean metrics of an avatar on frames, and for each frame the true image and ours."""
+    """Mean metrics of an avatar on frames, and for each frame the true and the rendered image."""
     avatar.eval()
-    metrics, shown = [], []
+    metrics, image_rows = [], []
     for frame in frames:
         rgb, _ = load_image(frame, capture.background or (1.0, 1.0, 1.0))
         regions = metric_regions(head.pose(capture.track[frame.timestep]).verts, head.model, frame.camera)
-        ours = render(avatar, capture, frame)
-        metrics.append(image_metrics(ours, torch.from_numpy(rgb).float() / 255, regions))
-        shown.append([rgb, to_image(ours)])
-    return {name: float(np.nanmean([row[name] for row in metrics])) for name in metrics[0]}, shown
+        rendered = render(avatar, capture, frame)
+        metrics.append(image_metrics(rendered, torch.from_numpy(rgb).float() / 255, regions))
+        image_rows.append([rgb, to_image(rendered)])
+    return {name: float(np.nanmean([row[name] for row in metrics])) for name in metrics[0]}, image_rows
 
 
 @torch.no_grad()
 def render(avatar: Avatar, capture: Capture, frame: Frame) -> Float[Tensor, "height width 3"]:
-    """The avatar's image of a frame in [0, 1], on the CPU, its torso predicted from the head's pose."""
+    """The avatar's image of a frame in [0, 1], on the CPU, with the torso predicted from the head's pose."""
     camera, device = frame.camera, avatar.identity.device
     rays = rays_of_image(camera, device)
     rgb = avatar.render(rays, capture.track[torch.tensor([frame.timestep])].to(device)).rgb

@@ -1,4 +1,4 @@
-"""The settings that are compared: the method, and what is left of it when a piece is taken away."""
+"""Variants of the method that benchmarks compare. Each differs from the lite preset in what its name states."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ABLATION: dict[str, Callable[[], Preset]] = {
     "two-stage, K=4": lambda: lite(num_parts=4),
     "two-stage, K=16": lambda: lite(num_parts=16),
 }
-"""What the parts bring."""
+"""Variants of the parts and their assignment."""
 OTHERS: dict[str, Callable[[], Preset]] = {
     "no skinning": lambda: lite(deformation="global", skinning=InverseSkinningConfig(undo_face=False)),
     "dense": lambda: lite(
@@ -30,28 +30,33 @@ OTHERS: dict[str, Callable[[], Preset]] = {
         sampling=SamplingConfig(num_samples=64, uniform_fraction=1.0, proposal_fraction=1.0),
     ),
 }
-"""Built as others are: a field that moves with the head and is told the expression, as NerFace is (skinning without a
-deformation field, as INSTA is, is `none`); and every part for every point, in single precision, at 64 even samples."""
+"""Architectures of other methods.
+
+- no skinning: a field that moves rigidly with the head and is conditioned on the expression, as in NerFace
+- dense: every part at every point, in single precision, at 64 evenly spaced samples
+
+Skinning without a deformation field, as in INSTA, is `none`.
+"""
 SAMPLING: dict[str, Callable[[], Preset]] = {
     "16 samples": lambda: lite(sampling=SamplingConfig(num_samples=16)),
     "32 samples": lambda: lite(sampling=SamplingConfig(num_samples=32)),
     "samples by memory alone": lambda: lite(sampling=SamplingConfig(proposal_fraction=1.0)),
     "16 samples by memory alone": lambda: lite(sampling=SamplingConfig(num_samples=16, proposal_fraction=1.0)),
 }
-"""What it brings to ask the field where samples should go."""
+"""Variants of the ray sampling: number of samples, and proposals from the occupancy grid only."""
 TRACKING: dict[str, Callable[[], Preset]] = {
     "as tracked": lambda: lite(correction=TrackingCorrectionConfig(enabled=False)),
 }
-"""What it brings to correct tracking behind the face."""
+"""No correction of the tracking."""
 PLANES: dict[str, Callable[[], Preset]] = {
     "free planes": lambda: lite(losses=LossConfig(planes_weight=0.0)),
 }
-"""What it brings to keep neighbouring cells of the feature planes alike."""
+"""No smoothness of the feature planes."""
 PRESETS: dict[str, Callable[[], Preset]] = {"full": full}
-"""The preset for a GPU; two-stage is the other one."""
+"""The preset for a GPU."""
 QUICK = ("two-stage", "none", "dense")
-"""What the quick suite trains, the method first."""
+"""Variants of the quick suite, the method first."""
 FULL = ("two-stage", "hard", "soft", "global", "none", "no skinning")
-"""What the full suite trains, the method first."""
+"""Variants of the full suite, the method first."""
 VARIANTS = ABLATION | OTHERS | SAMPLING | TRACKING | PLANES | PRESETS
-"""Each variant's settings; all else is the default, learning rates included."""
+"""All variants by name. Learning rates are the same for all."""

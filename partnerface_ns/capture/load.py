@@ -37,13 +37,16 @@ _NOT_FLAME = {"expression": "NerFace", "exp_ori": "NeRFBlendShape", "aud_id": "A
 """Keys of frames in captures without FLAME parameters, and the project they belong to."""
 
 
-def load_capture(path: Path, layout: CaptureFormat | None = None, head_model: Path | None = None) -> Capture:
+def load_capture(
+    path: Path, layout: CaptureFormat | None = None, head_model: Path | None = None, as_motion: bool = False
+) -> Capture:
     """Read and check a capture folder.
 
     Args:
         path: the folder.
         layout: its layout; None recognises it.
         head_model: the head model file. Only INSTA exports without parameters need it here.
+        as_motion: whether the capture only drives an avatar; its splits may then share images.
 
     Raises:
         InputError: the folder does not exist, has an unknown layout, or contains a file that cannot be used.
@@ -53,7 +56,8 @@ def load_capture(path: Path, layout: CaptureFormat | None = None, head_model: Pa
         if not root.is_dir():
             kind = "a file" if root.exists() else "nothing"
             raise InputError(root, "the subject's folder does not exist", expected="a folder", found=kind)
-        return separate_splits(_add_exif_note(_read(root.resolve(), layout, head_model)))
+        capture = _add_exif_note(_read(root.resolve(), layout, head_model))
+        return capture if as_motion else separate_splits(capture)
     except OSError as error:  # no permission, or a failing disk
         raise InputError(shorten(error.filename or root), "cannot be read", found=error.strerror) from error
 

@@ -1,4 +1,5 @@
-"""The command `partnerface`, one subcommand a file.
+"""The command `partnerface`, with one subcommand per file.
 
-A subcommand parses, calls and prints. It may import everything, and imports heavy modules only when it runs.
+A subcommand parses options, calls the other packages and prints. It may import everything, and imports heavy modules
+only when it runs.
 """

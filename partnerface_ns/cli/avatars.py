@@ -1,4 +1,4 @@
-"""Opening a run's avatar, and what moves it, for commands that need no nerfstudio."""
+"""Opening a run's avatar and reading a motion, for commands that run without nerfstudio."""
 
 from __future__ import annotations
 
@@ -11,31 +11,30 @@ from partnerface_ns.common.errors import InputError
 if TYPE_CHECKING:
     from partnerface_ns.avatar.avatar import Avatar
     from partnerface_ns.avatar.file_format import AvatarInfo
+    from partnerface_ns.driving.builtin_motions import BuiltinMotionName
     from partnerface_ns.driving.motion import Motion
-    from partnerface_ns.driving.performances import PerformanceName
     from partnerface_ns.driving.player import Player
     from partnerface_ns.flame.head_model import HeadModel
 
-_KEPT_KERNELS = "64"
-"""Kernels that the CPU's matrix library keeps: every image has other shapes, and a thousand that it keeps by itself,
-none of them asked for again, take hundreds of megabytes."""
+_KERNEL_CACHE_SIZE = "64"
+"""Kernels that oneDNN caches. Every image has new shapes, so its default of 1024 takes hundreds of megabytes unused."""
 
 
 def open_player(run: Path, head_model: Path | None = None, device: str = "auto", fast: bool = False) -> Player:
-    """The avatar of a run folder, of the `config.yml` in one, or of an avatar file.
+    """Open the avatar of a run folder, of the `config.yml` in one, or of an avatar file.
 
     Args:
-        run: where.
-        head_model: the head model's file, where it is no longer where training found it.
-        device: auto, or as torch names it.
-        fast: many times as fast, nearly the same images.
+        run: the folder or file.
+        head_model: the head model's file, if it was moved since training.
+        device: auto, cpu, cuda or cuda:N.
+        fast: whether to render the baked avatar, which is many times faster and nearly the same.
 
     Raises:
         InputError: there is no avatar, or no such device.
     """
     from partnerface_ns.driving.player import Player, load
 
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", _KEPT_KERNELS)
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", _KERNEL_CACHE_SIZE)
     device = usable_device(device)
     run = run.parent if run.name == "config.yml" else run
     if not (run / "config.yml").is_file() or _has_avatar(run):
@@ -45,7 +44,7 @@ def open_player(run: Path, head_model: Path | None = None, device: str = "auto",
 
 
 def usable_device(device: str) -> str:
-    """The device that an option names: auto takes the GPU where there is one.
+    """The device that an option names. auto is the GPU if there is one, else the CPU.
 
     Raises:
         InputError: there is no such device.
@@ -64,64 +63,71 @@ def usable_device(device: str) -> str:
     return device
 
 
-def motion_for(
+def read_motion(
     source: Path | None,
-    name: PerformanceName | None,
+    name: BuiltinMotionName | None,
     model: HeadModel,
     fps: float | None,
     source_head_model: Path | None,
-    beside: Path,
+    parent: Path,
 ) -> Motion:
-    """What a source or a built-in performance does.
+    """Read the motion of a source, or make a built-in one.
 
     Args:
-        source: a capture or take folder, a video, a recording, keyframes or head states.
-        name: of a performance, in place of a source.
+        source: a capture or take folder, a video, or a motion file.
+        name: a built-in motion, in place of a source.
         model: the avatar's head model.
-        fps: moments a second, and the rate of a source without a clock; None takes the source's own.
-        source_head_model: a capture's head model file, where the capture does not hold it.
-        beside: folder for the subject that a video is tracked into.
+        fps: frames per second, and the rate of a source without a clock; None takes the source's own.
+        source_head_model: the head model file of a source that does not contain it.
+        parent: the folder in which a video's capture is found or written.
 
     Raises:
         InputError: neither or both are given, or the source cannot be used.
     """
-    from partnerface_ns.driving.motion import load_motion, performance
+    from partnerface_ns.driving.load import load_motion
+    from partnerface_ns.driving.motion import builtin_motion
     from partnerface_ns.driving.takes import VIDEO_SUFFIXES
     from partnerface_ns.driving.video import motion_of_video
 
     if (source is None) == (name is None):
-        raise InputError("motion", "needs one source", expected="SOURCE, or --performance talk")
+        given = "neither" if source is None else "both"
+        raise InputError("motion", "needs one source", expected="either SOURCE or --motion talk", found=given)
     if fps is not None and not 0 < fps <= 1000:
         raise InputError("--fps", "out of range", expected="above 0, at most 1000", found=fps)
     if name is not None:
-        return performance(name, model, fps)
+        return builtin_motion(name, model, fps)
     assert source is not None
     if source.suffix.lower() in VIDEO_SUFFIXES and not source.is_dir():
-        return motion_of_video(source, beside, model, fps)
+        return motion_of_video(source, parent, model, fps)
     return load_motion(source, model, fps, source_head_model)
 
 
 def _has_avatar(run: Path) -> bool:
-    """Whether a run's avatar file is there and whole; else it is to be written again, and a line says why."""
+    """Whether a run's avatar file is there and complete; if not, a message says why it is written again.
+
+    Raises:
+        InputError: a folder is in its place.
+    """
     from partnerface_ns.avatar.file_format import AVATAR_NAME
     from partnerface_ns.common.files import require_whole
 
     path = run / AVATAR_NAME
     if path.is_dir():
-        raise InputError(path, "is a folder", expected="an avatar file", hint="move it away: the file is made anew")
+        hint = "move it away: the file is written again"
+        raise InputError(path, "is a folder", expected="an avatar file", found="a folder", hint=hint)
     if not path.exists():
-        print(f"{path} is not there: the avatar is taken from the checkpoint.")
+        print(f"{path} does not exist: the avatar is read from the checkpoint.")
         return False
     try:
         require_whole(path)
     except InputError:
-        print(f"{path} is damaged: the avatar is taken from the checkpoint.")
+        print(f"{path} is damaged: the avatar is read from the checkpoint.")
         return False
     return True
 
 
 def _avatar_of_checkpoint(run: Path, head_model: Path | None) -> tuple[Avatar, AvatarInfo]:
-    """The avatar of a run's newest checkpoint; its file is written where that can be done."""
+    """The avatar of a run's newest checkpoint. Its file is written if the folder is writable."""
     from partnerface_ns.avatar.file_format import AVATAR_NAME, AvatarInfo, save_avatar
     from partnerface_ns.cli.runs import open_run
     from partnerface_ns.plugin.dataparser import head_model_source
@@ -133,5 +139,5 @@ def _avatar_of_checkpoint(run: Path, head_model: Path | None) -> tuple[Avatar, A
     try:
         save_avatar(run / AVATAR_NAME, pipeline.model.avatar, info)
     except OSError as error:
-        print(f"{run / AVATAR_NAME}: not written ({error.strerror}).")
+        print(f"{run / AVATAR_NAME} is not written: {error.strerror}.")
     return pipeline.model.avatar, info

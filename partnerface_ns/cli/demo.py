@@ -1,10 +1,10 @@
-"""`partnerface demo`: the whole way on the built-in synthetic person, from images to an avatar of measured quality.
+"""`partnerface demo`: an avatar of the built-in synthetic person, from images to measured quality.
 
-The folder afterwards:
+The command writes this folder:
 
 - subject/: the person's capture
-- runs/partnerface-lite/demo/: the run, a usual one of nerfstudio
-- test/: every unseen image, with truth beside ours, error, parts and deformation
+- runs/partnerface-lite/demo/: a nerfstudio run
+- test/: every test image beside the rendered one, with error, parts and deformation
 - summary.json, side_by_side.png, parts.png, unseen.mp4
 - demo.json: the options, and the seconds spent so far
 """
@@ -24,32 +24,34 @@ if TYPE_CHECKING:
     import numpy as np
 
     from partnerface_ns.cli.runs import Run
+    from partnerface_ns.plugin.trainer import PartnerfaceTrainerConfig
 
+Device = Literal["cpu", "cuda"]
 NUM_SHOWN = 4
-"""Unseen images in side_by_side.png, spread over the test split."""
+"""Test images in side_by_side.png, evenly spread over the test split."""
 METRICS = ("psnr", "psnr_head", "psnr_mouth", "psnr_eyes", "ssim_head")
 
 
 @dataclass
 class Demo:
-    """Make a synthetic person, train an avatar of it, and measure it on expressions and poses that it never saw.
+    """Train an avatar of a synthetic person and measure it on expressions and poses that it was not trained on.
 
-    Writes a usual nerfstudio run, summary.json, side_by_side.png, parts.png and unseen.mp4. Stopped by Ctrl-C, the same
-    command goes on from what is finished.
+    Writes a nerfstudio run, summary.json, side_by_side.png, parts.png and unseen.mp4. If stopped by Ctrl-C, the same
+    command continues where it stopped.
     """
 
     output: Path
-    """Folder to write: a new or an empty one, or that of a stopped demo."""
+    """Folder to write: new, empty, or that of a stopped demo."""
     minutes: float = 9.5
     """Minutes of training."""
     frames: int = 300
-    """Images of the person, 70% of them for training."""
+    """Images of the person; 70% of them are for training."""
     size: int = 256
     """Width and height of the images, pixels."""
     seed: int = 0
-    """Seed of the person and of training."""
+    """Seed of the person and of the training."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to train; auto takes the GPU where there is one."""
+    """Device to train on; auto takes the GPU if there is one."""
 
     def __call__(self) -> None:
         from partnerface_ns.common.locks import lock_folder
@@ -57,32 +59,38 @@ class Demo:
         began, device = time.monotonic(), self._device()
         self._claim()
         with lock_folder(self.output):
-            self._make(device, began)
-        self._tell()
+            self._complete(device, began)
+        self._print_summary()
 
-    def _make(self, device: str, began: float) -> None:
-        """All that is not finished yet."""
-        spent = self._spent_before()
+    def _complete(self, device: Device, began: float) -> None:
+        """Do what is not finished yet, and record the seconds spent."""
+        spent = self._seconds_spent()
         try:
             if not self._summary_path.exists():
                 self._run(device, lambda: spent + time.monotonic() - began)
         except (KeyboardInterrupt, SystemExit) as stop:
             if isinstance(stop, SystemExit) and stop.code != 130:
                 raise
-            print(f"\nWhat is finished lies in {self.output}; the same command goes on from there.")
+            print(f"\nFinished parts are in {self.output}; the same command continues from there.")
             raise KeyboardInterrupt from None
         finally:
-            self._remember(spent + time.monotonic() - began)
+            self._write_state(spent + time.monotonic() - began)
 
     # -- steps ---------------------------------------------------------------------------------------------------
 
-    def _run(self, device: str, seconds: Callable[[], float]) -> None:
-        config = self._configured(device)
+    def _run(self, device: Device, seconds: Callable[[], float]) -> None:
+        """Run all steps.
+
+        Args:
+            device: the device to train on.
+            seconds: gives the seconds spent so far.
+        """
+        config = self._training_config(device)
         self._make_subject()
         self._train(config)
         from partnerface_ns.cli.runs import open_run
 
-        _say("Evaluating on the unseen test images")
+        _announce("Evaluating on the test images")
         run = open_run(config.get_base_dir())
         images = self.output / "test"
         means = run.evaluate(images)
@@ -99,8 +107,8 @@ class Demo:
 
         write_json(self._summary_path, summary)
 
-    def _configured(self, device: str) -> Any:
-        _say("Starting nerfstudio")
+    def _training_config(self, device: Device) -> PartnerfaceTrainerConfig:
+        _announce("Starting nerfstudio")
         from partnerface_ns.plugin.configs import lite
 
         config = lite()
@@ -115,17 +123,17 @@ class Demo:
 
         folder = self.output / "subject"
         if not folder.exists():
-            _say("Making the synthetic person")
+            _announce("Making the synthetic person")
             make_subject(folder, frames=self.frames, size=self.size, seed=self.seed)
 
-    def _train(self, config: Any) -> None:
+    def _train(self, config: PartnerfaceTrainerConfig) -> None:
         from nerfstudio.scripts.train import train_loop
 
         config.set_timestamp()
         config.save_config()
         if any(config.get_checkpoint_dir().glob("step-*.ckpt")):
             config.load_dir = config.get_checkpoint_dir()
-        _say(f"Training for {self.minutes:g} minutes on {config.machine.device_type}")
+        _announce(f"Training for {self.minutes:g} minutes on {config.machine.device_type}")
         train_loop(local_rank=0, world_size=1, config=config)
 
     def _write_images(self, run: Run, images: Path) -> None:
@@ -133,7 +141,7 @@ class Demo:
         from partnerface_ns.demo.performance import SECONDS
         from partnerface_ns.rendering.figures import save_clip, save_image, sheet
 
-        _say("Writing side_by_side.png, parts.png and unseen.mp4")
+        _announce("Writing side_by_side.png, parts.png and unseen.mp4")
         num = len(run.image_names())
         chosen = sorted({round((i + 0.5) / NUM_SHOWN * num - 0.5) for i in range(NUM_SHOWN)})
         rows = [shown_row(run.show(i)) for i in chosen]
@@ -152,70 +160,73 @@ class Demo:
     def _options(self) -> dict[str, Any]:
         return {name: value for name, value in asdict(self).items() if name != "output"}
 
-    def _device(self) -> str:
+    def _device(self) -> Device:
         import torch
 
         if self.device == "cuda" and not torch.cuda.is_available():
             raise InputError("--device", "this machine has no usable GPU", expected="cpu or auto", found="cuda")
-        return self.device if self.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
+        if self.device == "auto":
+            return "cuda" if torch.cuda.is_available() else "cpu"
+        return self.device
 
     @property
     def _state_path(self) -> Path:
         return self.output / "demo.json"
 
     def _claim(self) -> None:
-        """Make the folder if it is not there.
+        """Create the folder if it does not exist.
 
         Raises:
-            InputError: an option is out of range, or the folder holds something else or cannot be written.
+            InputError: an option is out of range, or the folder holds something else or is not writable.
         """
         from partnerface_ns.capture.writing import is_free
 
         if not self.minutes > 0:
-            raise InputError("--minutes", "no time to train", expected="more than 0", found=self.minutes)
+            raise InputError("--minutes", "out of range", expected="more than 0", found=self.minutes)
         taken = self.output.exists() and (not self.output.is_dir() or not is_free(self.output))
         if taken and not self._state_path.is_file():
-            raise InputError(self.output, "is in use", expected="a new or an empty folder, or a stopped demo's")
+            raise InputError(self.output, "is in use", expected="a new or empty folder, or that of a stopped demo")
         from partnerface_ns.common.files import require_writable
 
         require_writable(self.output)
         self.output.mkdir(parents=True, exist_ok=True)
 
-    def _spent_before(self) -> float:
+    def _seconds_spent(self) -> float:
         """Seconds that a stopped demo in the folder took.
 
         Raises:
-            InputError: the folder holds a demo of other options.
+            InputError: the folder holds a demo with other options.
         """
         from partnerface_ns.capture.json_object import JsonObject
 
         state = self._state_path
         if not state.is_file():
-            self._remember(0.0)
+            self._write_state(0.0)
             return 0.0
-        found = JsonObject.read(state)
-        if found.values.get("options") != self._options() and (self.output / "subject").exists():
+        record = JsonObject.read(state)
+        if record.values.get("options") != self._options() and (self.output / "subject").exists():
             raise InputError(
                 state,
-                "the folder holds a demo of other options",
-                expected=_listed(self._options()),
-                found=_listed(found.values.get("options")),
-                hint="give those, or another --output",
+                "the folder holds a demo with other options",
+                key="options",
+                expected=_command_line(self._options()),
+                found=_command_line(record.values.get("options")),
+                hint="repeat these options, or choose another --output",
             )
-        return found.number("seconds", 0.0, 1e9)
+        return record.number("seconds", 0.0, 1e9)
 
-    def _remember(self, seconds: float) -> None:
+    def _write_state(self, seconds: float) -> None:
         from partnerface_ns.common.json_file import write_json
 
         write_json(self._state_path, {"options": self._options(), "seconds": round(seconds, 1)})
 
-    def _tell(self) -> None:
+    def _print_summary(self) -> None:
         from partnerface_ns.common.command_lines import command, commands_after_training
 
         summary = json.loads(self._summary_path.read_text(encoding="utf8"))
-        print(f"\nOn unseen expressions and poses, in {self.output}:")
+        print(f"\nQuality on unseen expressions and poses ({self.output}):")
         print("".join(f"  {name:14s}{_rounded(value)}\n" for name, value in summary.items()))
-        print("Look at side_by_side.png, parts.png and unseen.mp4. Then:")
+        print("Look at side_by_side.png, parts.png and unseen.mp4. Next:")
         run = self.output / "runs" / "partnerface-lite" / "demo"
         print("".join(f"  {line}\n" for line in commands_after_training(run)), end="")
         print("With your own tracked video (docs/quickstart.md):")
@@ -223,7 +234,7 @@ class Demo:
 
 
 def _read_images(folder: Path, num: int) -> Iterator[np.ndarray]:
-    """The evaluation's images of truth beside ours, in order."""
+    """The evaluation's images in order: the true image beside the rendered one."""
     import numpy as np
     from PIL import Image
 
@@ -236,11 +247,11 @@ def _rounded(value: Any) -> str:
     return "not measured" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
-def _listed(options: object) -> str:
-    """Options as they are given on the command line."""
+def _command_line(options: object) -> str:
+    """Options as written on the command line."""
     pairs = options.items() if isinstance(options, dict) else ()
     return " ".join(f"--{name} {value}" for name, value in pairs)
 
 
-def _say(text: str) -> None:
+def _announce(text: str) -> None:
     print(f"\n== {text}", flush=True)

@@ -1,4 +1,4 @@
-"""`partnerface drive`: an avatar moved by something else than the video it was trained on."""
+"""`partnerface drive`: render an avatar that follows a motion."""
 
 from __future__ import annotations
 
@@ -13,50 +13,55 @@ from partnerface_ns.common.command_lines import command
 
 @dataclass
 class Drive:
-    """Drive a trained avatar by a capture, a recording of blendshapes, keyframes or a built-in performance.
+    """Drive a trained avatar with a capture, a video, a recording of blendshapes, keyframes or a built-in motion.
 
-    Stopped and called again, a clip or a folder of images is gone on with.
+    If interrupted, the same command resumes a clip or a folder of images.
     """
 
-    run: Annotated[Path, tyro.conf.Positional]
-    """The run's folder, or an avatar file."""
-    source: Annotated[Path | None, tyro.conf.Positional] = None
-    """A capture folder of any layout, a video (it is tracked first; a clip keeps its sound), a recording of ARKit's
-    blendshapes (a table, JSON, or a folder of a Live Link Face take), keyframes (a table with a column time, or JSON),
-    or head states over time (.npz, or track.csv of an export)."""
-    performance: Literal["talk", "range", "visemes"] | None = None
-    """A built-in performance in place of a source."""
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Run folder, or avatar file."""
+    source: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[SOURCE]")] = None
+    """Source of the motion, one of
+    - a capture folder of any layout
+    - a video, which is tracked first and whose sound is kept
+    - a recording of ARKit's blendshapes: a table, JSON, or the folder of a Live Link Face take
+    - keyframes: a table with a column time, or JSON
+    - head states over time: an .npz, or track.csv of an export"""
+    motion: Literal["talk", "range", "visemes"] | None = None
+    """Built-in motion, in place of a source."""
     output: Path = Path("driven.mp4")
-    """An .mp4, an .npz, or a folder for PNGs with alpha."""
+    """Clip (.mp4), .npz, or folder of PNGs with alpha."""
     transfer: Literal["relative", "absolute"] = "relative"
-    """relative: what the source's face adds to its own neutral is added to the avatar's; absolute: head states as they
-    are."""
+    """relative: changes of the source's face are added to the avatar's neutral face.
+    absolute: head states are used unchanged."""
     camera: Literal["captured", "fixed", "orbit"] = "captured"
-    """captured: as the source was filmed; fixed: the avatar's training camera; orbit: swinging around the face."""
+    """captured: the source's camera.
+    fixed: the avatar's training camera.
+    orbit: that camera, swinging around the face."""
     side_by_side: bool = False
-    """Show the source's image at the left."""
+    """Show the source's image on the left."""
     size: int | None = None
     """Longer side of the images, pixels; by default the camera's own."""
     fps: float | None = None
-    """Images a second; by default the source's own, or 25. Times stay as they are; for a source without a clock it is
-    the source's rate too."""
+    """Images per second; by default the source's rate, or 25. Times do not change.
+    For a source without a clock this is also the rate of the source."""
     smoothing: float = 0.0
     """Seconds over which the motion is smoothed; 0.05 calms a shaky track."""
     exact: bool = False
-    """Follow every sample, as evaluation does: many times as slow, and hardly to be told apart."""
+    """Follow every sample, as in evaluation; many times slower, with a hardly visible difference."""
     clamp: bool = True
-    """Keep the face softly near what training saw."""
+    """Keep the face close to the range of training."""
     max_frames: int | None = None
-    """Render at most this many moments."""
+    """Frames to render at most."""
     head_model: Path | None = None
-    """The avatar's head model file, where it is no longer where training found it."""
+    """The avatar's head model file, if it was moved since training."""
     source_head_model: Path | None = None
-    """The head model file of a source capture that does not hold its own."""
+    """Head model file of a source that does not contain it."""
     device: str = "auto"
-    """Where to render: auto, cpu, cuda or cuda:N."""
+    """Device to render on: auto, cpu, cuda or cuda:N."""
 
     def __call__(self) -> None:
-        from partnerface_ns.cli.avatars import motion_for, open_player
+        from partnerface_ns.cli.avatars import open_player, read_motion
         from partnerface_ns.driving.output import check_output, write_plan
         from partnerface_ns.driving.plan import PlanConfig, check_ranges, make_plan
 
@@ -66,14 +71,13 @@ class Drive:
         check_ranges(config)
         check_output(self.output)
         player = open_player(self.run, self.head_model, self.device, fast=not self.exact)
-        beside = self.output.parent
-        model, theirs = player.person.model, self.source_head_model
-        motion = motion_for(self.source, self.performance, model, self.fps, theirs, beside)
+        model, folder = player.person.model, self.output.parent
+        motion = read_motion(self.source, self.motion, model, self.fps, self.source_head_model, folder)
         for line in motion.notes:
             print(line, flush=True)
         plan = make_plan(player, motion, config)
         print(plan.excess)
         write_plan(self.output, player, plan)
-        print(f"{len(plan)} images, {plan.fps:g} a second, in {self.output}. In the browser:")
-        driven_by = ("--performance", self.performance) if self.source is None else (self.source,)
-        print(f"  {command('partnerface', 'live', self.run, *driven_by)}")
+        print(f"{len(plan)} images at {plan.fps:g} fps written to {self.output}. To see it in a browser:")
+        source = ("--motion", self.motion) if self.source is None else (self.source,)
+        print(f"  {command('partnerface', 'live', self.run, *source)}")

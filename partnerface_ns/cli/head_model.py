@@ -1,4 +1,4 @@
-"""`partnerface head-model`: what a FLAME file is, and a plain copy of it."""
+"""`partnerface head-model`: check a head model file, describe it, and write a plain copy."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _LICENCES = {
 
 @dataclass
 class ShowHeadModel:
-    """Check a head model file and say what it is.
+    """Check and describe a head model file.
 
-    Reads FLAME 2020, 2023 and 2023 Open as they are given out (.pkl) and this project's .npz, without running anything
-    that is in a pickle. With --output writes a plain .npz that opens at once.
+    Reads FLAME 2020, 2023 and 2023 Open as published (.pkl) and this project's .npz. Code in a pickle is never
+    executed. With --output the command writes a plain .npz that loads faster.
     """
 
-    file: Annotated[Path, tyro.conf.Positional]
+    file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
     """FLAME's .pkl, an .npz, or `open-head` for the built-in one."""
     output: Path | None = None
-    """Plain .npz to write."""
+    """Plain .npz file to write."""
 
     def __call__(self) -> None:
         from partnerface_ns.capture.head_models import load_named_head_model
@@ -43,13 +43,13 @@ class ShowHeadModel:
         print("\n".join(_description(model)))
         if self.output is not None:
             _write(self.output, model)
-            print(f"written     {self.output}; give it as --head-model {self.output}")
+            print(f"written     {self.output}; use it with --head-model {self.output}")
 
 
 def _licence(name: str) -> str:
     if name.startswith("open-head"):
-        return "CC0: free for everything"
-    return _LICENCES.get(name, "unknown: that of where it comes from")
+        return "CC0: free for any use"
+    return _LICENCES.get(name, "unknown: ask the source of the file")
 
 
 def _description(model: HeadModel) -> list[str]:

@@ -1,4 +1,4 @@
-"""`partnerface inspect`: what a capture is, and whether it can be trained on."""
+"""`partnerface inspect`: describe a capture and check whether it can be trained on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from partnerface_ns.capture.names import CaptureFormat
-from partnerface_ns.common.command_lines import command, train_command
+from partnerface_ns.common.command_lines import command
 from partnerface_ns.common.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,28 +21,28 @@ if TYPE_CHECKING:
 
 NUM_SHOWN = 5
 """Frames in inspect.png."""
-NUM_BROKEN = 5
-"""Images that cannot be decoded and are listed."""
-_MANY = 0.1
-"""Share of test frames beyond the training range from which it is pointed out."""
+NUM_LISTED = 5
+"""Images join_names at most of those that cannot be decoded."""
+_EXTRAPOLATION_SHARE = 0.1
+"""Share of test frames beyond the training range above which a row is marked."""
 
 
 @dataclass
 class Inspect:
-    """Look at a capture before training on it.
+    """Check a capture before training on it.
 
-    Prints its layout, frames, cameras and head model, how far the test frames go beyond the training frames, missing
-    and broken files, and a verdict: does the tracked head lie where the images show it, and if not, the likely cause
-    and the command that fixes it. Draws the posed head over some frames. Exits with 1 if something is found that
-    speaks against training.
+    Prints layout, frames, cameras and head model, and how far the test frames exceed the training frames. Reports
+    missing and broken files. Compares the tracked head with the images; if they do not match, the likely cause and the
+    command that fixes it are printed. Draws the posed head over some frames. Exits with 1 if the capture should not be
+    trained on.
     """
 
-    dir: Annotated[Path, tyro.conf.Positional]
-    """The capture's folder, in any layout that is read."""
+    dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")]
+    """Folder of the capture, in any supported layout."""
     head_model: Path | None = None
-    """Head model file (.npz, or FLAME's .pkl), or `open-head`; by default the one in the folder, or that it names."""
+    """Head model file (.npz, or FLAME's .pkl), or `open-head`; by default the one that the folder contains or names."""
     format: CaptureFormat | None = None
-    """Layout of the folder; by default it is recognised."""
+    """Layout of the capture; by default it is recognised by the contents of the folder."""
     output: Path = Path("inspect.png")
     """Image to write."""
 
@@ -63,20 +63,21 @@ class Inspect:
             [f"head model  {model.name} ({model.fingerprint})", *([] if doubt is None else [f"            {doubt}"])]
         )
         capture = drop_torn_heads(capture, model)
-        imaged = any(frame.image_path is not None for frame in capture.frames)
-        doubts = [training_warning(capture)] if imaged else []
+        has_images = any(frame.image_path is not None for frame in capture.frames)
+        doubts = [training_warning(capture)] if has_images else []
         _print([f"warning     {line}" for line in (*capture.warnings, *filter(None, doubts))])
         _print(_range_lines(capture, model))
-        masks = _decoded(capture)
+        masks = _decode_masks(capture)
         _print([f"warning     {line}" for line in filter(None, [_mask_doubt(capture)])])
         _draw(capture, model, self.output)
-        verdict = _looked_at(diagnose(capture, model, lambda frame: masks[_files(frame)]), capture, model)
+        verdict = diagnose(capture, model, lambda frame: masks[_files(frame)])
+        verdict = _check_face(verdict, capture, model)
         _print(_verdict_lines(verdict, capture, self.dir, self.output))
         if verdict.fits is False:
             raise SystemExit(1)
-        if imaged:
+        if has_images:
             require_trainable(hold_out_validation(capture))
-            print(f"next        {train_command(self.dir, self.head_model, self.format)}")
+            print(f"next        {to_train(self.dir, self.head_model, self.format)}")
         else:
             options = () if self.head_model is None else ("--source-head-model", self.head_model)
             print(f"next        {command('partnerface', 'drive', 'RUN', self.dir, *options, '--output', 'OUT.mp4')}")
@@ -93,13 +94,13 @@ def _contents(capture: Capture) -> list[str]:
     focal = [frame.camera.fl_x / max(frame.camera.width, frame.camera.height) for frame in capture.frames]
     splits = ", ".join(f"{len(indices)} {name}" for name, indices in capture.splits.items())
     reference = capture.head_model
-    tracked = reference.name or ("the one in the folder" if reference.path else "a head model that it does not name")
+    tracked = reference.name or ("the one in the folder" if reference.path else "an unnamed head model")
     return [
         f"{capture.root}",
         f"layout      {capture.format}",
         f"frames      {len(capture.frames)} ({splits}), {capture.num_timesteps} timesteps",
         f"images      {', '.join(f'{w} x {h}' for w, h in sizes)}",
-        f"cameras     {len(cameras)}, focal length {_span(min(focal), max(focal))} of the longer side",
+        f"cameras     {len(cameras)}, focal length {_span(min(focal), max(focal))} times the longer side",
         f"tracked     with {tracked}: {capture.identity.shape[-1]} identity, "
         f"{capture.track.expression.shape[-1]} expression coefficients",
         *(f"note        {remark}" for remark in capture.remarks),
@@ -119,11 +120,13 @@ def _range_lines(capture: Capture, model: HeadModel) -> list[str]:
     lines = [f"{'range':<26}{'train':>18}{'test':>18}   test frames beyond"]
     for r in ranges:
         train, test = (f"{low:.3g} to {high:.3g}" for low, high in (r.train, r.test))
-        mark = "  <- extrapolation" if r.beyond > _MANY else ""
+        mark = "  <- extrapolation" if r.beyond > _EXTRAPOLATION_SHARE else ""
         lines.append(f"{f'{r.name} {r.unit}':<26}{train:>18}{test:>18}   {100 * r.beyond:.0f}%{mark}")
     novelty = expression_novelty(capture)
     if novelty is not None:
-        lines.append(f"expressions of test frames are {novelty:.1f} times as far from training as training from itself")
+        lines.append(
+            f"expressions of test frames are {novelty:.1f} times as far from training frames as those from each other"
+        )
     return lines
 
 
@@ -138,8 +141,8 @@ def _files(frame: Frame) -> tuple[Path | None, Path | None]:
     return frame.image_path, frame.mask_path
 
 
-def _decoded(capture: Capture) -> dict[tuple[Path | None, Path | None], np.ndarray]:
-    """Every frame's mask at low resolution, by its files.
+def _decode_masks(capture: Capture) -> dict[tuple[Path | None, Path | None], np.ndarray]:
+    """The mask of every frame at low resolution, by the frame's files.
 
     Raises:
         InputError: an image or mask cannot be decoded; the first are printed.
@@ -156,31 +159,31 @@ def _decoded(capture: Capture) -> dict[tuple[Path | None, Path | None], np.ndarr
         except InputError as error:
             broken.append(f"broken      {str(error).splitlines()[0]}")
     if broken:
-        _print(broken[:NUM_BROKEN])
-        found = f"{len(broken)} of {len(capture.frames)}, the first are listed above"
-        raise InputError(capture.root, "images cannot be decoded", found=found)
+        _print(broken[:NUM_LISTED])
+        count = f"{len(broken)} of {len(capture.frames)} are broken; the first are join_names above"
+        raise InputError(capture.root, "images cannot be decoded", expected="readable images and masks", found=count)
     return masks
 
 
-def _looked_at(verdict: Verdict, capture: Capture, model: HeadModel) -> Verdict:
-    """The verdict after a look at the face, where what that takes is installed."""
+def _check_face(verdict: Verdict, capture: Capture, model: HeadModel) -> Verdict:
+    """The verdict with a comparison of facial landmarks, if the packages for tracking are installed."""
     from importlib.util import find_spec
 
-    from partnerface_ns.tracking.video import INSTALL_HINT
+    from partnerface_ns.tracking.frame import INSTALL_HINT
 
     if find_spec("ai_edge_litert") is None:
-        print(f"note        the face is not looked at: that takes the packages for tracking ({INSTALL_HINT})")
+        print(f"note        facial landmarks are not compared: install the packages for tracking ({INSTALL_HINT})")
         return verdict
     from partnerface_ns.tracking.agreement import after_a_look_at_the_face
 
-    looked_at = after_a_look_at_the_face(verdict, capture, model)
-    if looked_at.face is None and verdict.fits is not False:
-        print("note        no face was recognised in the images or in the head model: silhouettes alone were compared")
-    return looked_at
+    checked = after_a_look_at_the_face(verdict, capture, model)
+    if checked.face is None and verdict.fits is not False:
+        print("note        no face was detected in the images or the rendered head: only silhouettes were compared")
+    return checked
 
 
 def _draw(capture: Capture, model: HeadModel, path: Path) -> None:
-    """The posed head over some frames of training and test."""
+    """Write an image of the posed head over some frames."""
     import numpy as np
 
     from partnerface_ns.capture.images import load_image
@@ -206,27 +209,27 @@ def _draw(capture: Capture, model: HeadModel, path: Path) -> None:
 def _verdict_lines(verdict: Verdict, capture: Capture, root: Path, image: Path) -> list[str]:
     from partnerface_ns.capture.plausibility import join_names
 
-    lines = [f"verdict     {_said(verdict)}"]
+    lines = [f"verdict     {_conclusion(verdict)}"]
     if verdict.overlap is not None:
-        shares = f"{100 * verdict.overlap.union:.0f}% of head and mask in common"
+        shares = f"head and mask share {100 * verdict.overlap.union:.0f}% of their union"
         lines.append(f"overlap     {shares}, {100 * verdict.overlap.outside:.1f}% of the head outside the mask")
     if verdict.face is not None:
         share = f"{100 * verdict.face:.1f}% of the face's height"
-        lines.append(f"face        brows, eyes and lips are {share} from where the images show them")
+        lines.append(f"face        brows, eyes and lips are off by {share}")
     if verdict.cause is not None:
         lines.append(f"{'reason' if verdict.fits is None else 'likely':<12}{verdict.cause}")
     if verdict.fix is not None:
-        lines.append(f"fix         partnerface convert {root} OUT --fix {verdict.fix}")
+        lines.append(f"fix         {command('partnerface', 'convert', root, 'OUT', '--fix', verdict.fix)}")
     if verdict.bad:
         count = f"{len(verdict.bad)} of {len(capture.frames)} frames"
         names = join_names([frame.name for frame in verdict.bad])
-        lines.append(f"warning     the head is elsewhere in {count}: {names}; take them out of the capture")
+        lines.append(f"warning     the head is in another place in {count}: {names}; remove them from the capture")
     return [*lines, f"image       {image}"]
 
 
-def _said(verdict: Verdict) -> str:
+def _conclusion(verdict: Verdict) -> str:
     if verdict.fits is None:
-        return "cannot be told"
+        return "cannot be decided"
     if verdict.fits:
         return "the head lies where the images show it"
     return "the masks do not show the person" if verdict.about == "masks" else "the head does not fit the images"

@@ -1,10 +1,10 @@
-"""`partnerface live`: an avatar that follows a source in real time, in the browser."""
+"""`partnerface live`: an avatar that follows a motion in real time, in the browser."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Protocol
 
 import tyro
 
@@ -21,44 +21,43 @@ if TYPE_CHECKING:
 
 @dataclass
 class Live:
-    """Play a motion in real time on a page, the source's image beside the avatar, over and over.
+    """Play a motion in real time on a web page, repeatedly, with the source's image beside the avatar.
 
-    What there is no time to render is skipped; the page says how many images a second it shows and how far they are
-    behind. A video is tracked first, which takes its time once.
+    Frames that cannot be rendered in time are skipped. The page shows the rate and the latency. A video is tracked
+    first, which takes a while the first time.
     """
 
-    run: Annotated[Path, tyro.conf.Positional]
-    """The run's folder, or an avatar file."""
-    source: Annotated[Path | None, tyro.conf.Positional] = None
-    """The motion: what `partnerface drive` takes."""
-    performance: Literal["talk", "range", "visemes"] | None = None
-    """A built-in performance in place of a source."""
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Run folder, or avatar file."""
+    source: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[SOURCE]")] = None
+    """Source of the motion, as for `partnerface drive`."""
+    motion: Literal["talk", "range", "visemes"] | None = None
+    """Built-in motion, in place of a source."""
     size: int = 256
     """Longer side of the avatar's images, pixels."""
     host: str = "127.0.0.1"
-    """Address that the page is served at; 0.0.0.0 lets other machines see it."""
+    """Address of the page; 0.0.0.0 makes it visible to other machines."""
     port: int = 7007
-    """Port that the page is served at."""
+    """Port of the page; if it is in use, the next free one is taken."""
     head_model: Path | None = None
-    """The avatar's head model file, where it is no longer where training found it."""
+    """The avatar's head model file, if it was moved since training."""
     source_head_model: Path | None = None
-    """The head model file of a source capture that does not hold its own."""
+    """Head model file of a source that does not contain it."""
     device: str = "auto"
-    """Where to render: auto, cpu, cuda or cuda:N."""
+    """Device to render on: auto, cpu, cuda or cuda:N."""
 
     def __call__(self) -> None:
-        from partnerface_ns.cli.avatars import motion_for, open_player
+        from partnerface_ns.cli.avatars import open_player, read_motion
         from partnerface_ns.cli.page_server import free_address
         from partnerface_ns.driving.plan import PlanConfig, check_ranges, make_plan
 
         check_ranges(PlanConfig(size=self.size))
         host, port = free_address(self.host, self.port)
         player = open_player(self.run, self.head_model, self.device, fast=True)
-        motion = motion_for(self.source, self.performance, player.person.model, None, self.source_head_model, Path())
-        beside = motion.images is not None
+        motion = read_motion(self.source, self.motion, player.person.model, None, self.source_head_model, Path())
         for line in motion.notes:
             print(line, flush=True)
-        plan = make_plan(player, motion, PlanConfig(size=self.size, side_by_side=beside))
+        plan = make_plan(player, motion, PlanConfig(size=self.size, side_by_side=motion.images is not None))
         print(plan.excess)
         serve(player, plan, host, port)
 
@@ -69,12 +68,12 @@ def serve(player: Player, plan: Plan, host: str, port: int) -> None:
     from partnerface_ns.driving.live import play
 
     server = PageServer(host, port)
-    say = one_line_panel(server)
-    say("The avatar is being prepared")
-    print(f"Open {server.addresses}; Ctrl-C ends it.", flush=True)
+    set_line = one_line_panel(server)
+    set_line("The avatar is being baked")
+    print(f"Open {server.addresses} in a browser. Ctrl-C ends it.", flush=True)
 
     def show(image: np.ndarray, pace: Pace) -> bool:
-        say(f"{pace.fps:.1f} images a second, {1000 * pace.latency:.0f} ms late")
+        set_line(str(pace))
         server.show(image)
         return True
 
@@ -84,8 +83,14 @@ def serve(player: Player, plan: Plan, host: str, port: int) -> None:
         server.stop()
 
 
-def one_line_panel(server: viser.ViserServer) -> Callable[[str], None]:
-    """Reduce a page's panel to one line, in the corner or at the foot of a narrow page; returns what sets the line."""
+class HasGui(Protocol):
+    """A server with viser's controls."""
+
+    gui: viser.GuiApi
+
+
+def one_line_panel(server: HasGui) -> Callable[[str], None]:
+    """Reduce a page's panel to one line and return the function that sets its text."""
     server.gui.configure_theme(
         control_layout="floating", control_width="large", dark_mode=True, show_share_button=False
     )

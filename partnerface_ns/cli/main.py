@@ -1,7 +1,7 @@
-"""The command `partnerface`: one subcommand a file, each a dataclass that is called once its options are read.
+"""The command `partnerface`: each subcommand is a dataclass of options that is called after parsing.
 
-A subcommand's module imports nothing heavy before it is called, so that help appears at once. One that cannot be
-imported here (a package is missing) stays in the list and says so; the others work.
+A subcommand's module imports heavy packages only when it is called, so that help appears at once. A subcommand whose
+module cannot be imported, because a package is missing, stays in the list and reports the reason.
 """
 
 from __future__ import annotations
@@ -34,7 +34,10 @@ COMMANDS = {
 }
 """Module and class of each subcommand, by its name on the command line."""
 
-USER_MISTAKE, INTERRUPTED, READER_GONE = 1, 130, 141
+USER_ERROR, INTERRUPTED, READER_GONE = 1, 130, 141
+"""Exit codes."""
+_RENAMED_OPTIONS = {"--performance": "--motion"}
+"""Former names of options, which are still accepted."""
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -42,83 +45,94 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run `partnerface`.
 
     Args:
-        arguments: the words after the command's name; None takes the process's own.
+        arguments: the arguments after the command's name; None takes those of the process.
 
     Raises:
-        SystemExit: with code 1 after a user's mistake, whose message alone is printed, with 130 after Ctrl-C, and with
-            141 and no message when nobody reads the output any more.
+        SystemExit: with code 1 after a user error, of which only the message is printed; with 130 after Ctrl-C; with
+            141 and no message when the reader of the output has closed it.
     """
     try:
         try:
             _run(arguments)
         except SystemExit as error:
-            if isinstance(error.__context__, BrokenPipeError):  # rich has turned it into an exit
+            if isinstance(error.__context__, BrokenPipeError):  # rich turns it into an exit
                 raise SystemExit(READER_GONE) from None
             _flush()
             raise
         _flush()
     except BrokenPipeError:
         if not _silence_unread_output():
-            raise  # another pipe: to a program that we started
+            raise  # the pipe of a program that this one started
         raise SystemExit(READER_GONE) from None
 
 
 def _flush() -> None:
-    """Write what is still buffered, while a failure can be handled: Python does it again after `main`."""
+    """Flush the output here, where a failure can be handled; Python would flush it after `main`."""
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()
 
 
 def _silence_unread_output() -> bool:
-    """Send output that nobody reads to the null device; whether there was any."""
-    gone = [stream for stream in (sys.stdout, sys.stderr) if stream is not None and _is_unread(stream)]
-    for stream in gone:
+    """Redirect output streams without a reader to the null device; returns whether there was one."""
+    unread = [stream for stream in (sys.stdout, sys.stderr) if stream is not None and _is_unread(stream)]
+    for stream in unread:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, stream.fileno())
         os.close(null)
-    return bool(gone)
+    return bool(unread)
 
 
 def _is_unread(stream: TextIO) -> bool:
     """Whether a stream is a pipe or socket whose other end is closed."""
     try:
-        waiting = select.poll()
-        waiting.register(stream.fileno(), 0)  # errors are reported unasked
-        return bool(waiting.poll(0))
-    except (OSError, ValueError):  # not a file of the system's
+        poll = select.poll()
+        poll.register(stream.fileno(), 0)  # poll always reports errors
+        return bool(poll.poll(0))
+    except (OSError, ValueError):  # the stream has no file descriptor
         return False
 
 
 def _run(arguments: Sequence[str] | None) -> None:
     try:
         words = sys.argv[1:] if arguments is None else arguments
-        _parse(words or ["--help"])()
+        _parse([_current_option(word) for word in words] or ["--help"])()
     except InputError as error:
         print(f"Error: {error}", file=sys.stderr)
-        raise SystemExit(USER_MISTAKE) from None
-    except OSError as error:  # readers say what is wrong with their files: this is where something is to be written
+        raise SystemExit(USER_ERROR) from None
+    except OSError as error:  # reading raises InputError, so this is an error of writing
         if error.filename is None and error.errno not in _DISK_FULL:
             raise
         print(f"Error: {error.filename or 'the output'}: {error.strerror}", file=sys.stderr)
-        raise SystemExit(USER_MISTAKE) from None
+        raise SystemExit(USER_ERROR) from None
     except KeyboardInterrupt:
         print("\nStopped by Ctrl-C.", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
 
 
+def _current_option(word: str) -> str:
+    """An argument with a former option name replaced."""
+    option, equals, value = word.partition("=")
+    return f"{_RENAMED_OPTIONS.get(option, option)}{equals}{value}"
+
+
 def _parse(arguments: Sequence[str]) -> Callable[[], None]:
-    types = [Annotated[load_command(place), tyro.conf.subcommand(name=name)] for name, place in COMMANDS.items()]
+    """The command of the arguments. The list of all commands shows only the first sentence of each."""
+    types = []
+    for name, place in COMMANDS.items():
+        command = load_command(place)
+        summary = None if name in arguments[:1] else (command.__doc__ or "").partition("\n\n")[0]
+        types.append(Annotated[command, tyro.conf.subcommand(name=name, description=summary)])
     return tyro.cli(
         Union[tuple(types)],  # type: ignore[arg-type]  # noqa: UP007 (made at run time)
         prog="partnerface",
-        description="Animatable faces of local parts over a FLAME head, from one video.",
+        description="Animatable face avatars of local deformation parts over a FLAME head, from one video.",
         args=arguments,
     )
 
 
 def load_command(place: str) -> type:
-    """The class at `module:class`, or a stand-in that says why it cannot be imported."""
+    """The class at `module:class`, or a stand-in that reports why it cannot be imported."""
     module, _, name = place.partition(":")
     try:
         return getattr(import_module(module), name)
@@ -128,6 +142,6 @@ def load_command(place: str) -> type:
 
 def _unavailable(name: str, reason: str) -> type:
     def call(self: object) -> None:
-        raise InputError("partnerface", "this command cannot be loaded here", found=reason)
+        raise InputError("partnerface", "this command cannot be loaded here", expected="its packages", found=reason)
 
     return make_dataclass(name, [], namespace={"__doc__": f"Cannot be loaded here: {reason}", "__call__": call})

@@ -1,4 +1,4 @@
-"""`partnerface make-subject`: a synthetic person's capture, to try everything without footage of one's own."""
+"""`partnerface make-subject`: the capture of a synthetic person, for trying everything without own footage."""
 
 from __future__ import annotations
 
@@ -8,29 +8,27 @@ from typing import Annotated
 
 import tyro
 
-from partnerface_ns.common.command_lines import train_command
-
 
 @dataclass
 class MakeSubject:
-    """Film a synthetic person: head states, images and masks in the layout that real captures come in.
+    """Write the capture of a synthetic person: head states, images and masks in the layout of real captures.
 
-    The last 30% of the images, the test split, show expressions and poses that the others do not come near.
+    The last 30% of the images are the test split. They show expressions and poses that the training split does not.
     """
 
-    dir: Annotated[Path, tyro.conf.Positional]
-    """Folder to write: a new or an empty one."""
+    dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")]
+    """New or empty folder to write."""
     frames: int = 300
-    """Images, at least 10; any number shows the same performance."""
+    """Number of images, at least 10; they always cover the same performance."""
     size: int = 256
     """Width and height of the images, pixels, at least 32."""
     seed: int = 0
-    """Decides the person, the colours and the performance."""
+    """Seed of the person, the colours and the performance."""
 
     def __call__(self) -> None:
         from partnerface_ns.demo.subject import make_subject
 
         capture = make_subject(self.dir, frames=self.frames, size=self.size, seed=self.seed)
         train, test = len(capture.splits["train"]), len(capture.splits["test"])
-        print(f"{self.dir}: {train} images to train on, {test} to test on. Next:")
-        print(f"  {train_command(self.dir)}")
+        print(f"{train} training images and {test} test images written to {self.dir}. Next:")
+        print(f"  {to_train(self.dir)}")

@@ -10,33 +10,35 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from partnerface_ns.common.command_lines import command
 from partnerface_ns.common.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
 
 NUM_WORST, NUM_MEDIAN = 5, 3
+"""Images in worst.png and median.png."""
 Rows = Sequence[dict[str, str]]
 
 
 @dataclass
 class Report:
-    """Show what a trained run does well and badly.
+    """Write a report on the quality of a trained run: its worst and median test images, and tables of metrics.
 
-    Writes to RUN/report: worst.png and median.png (truth, ours, error, parts of the five test images with the lowest
-    psnr_head and of those in the middle), and figures.md. Evaluates the run first if nobody did.
+    Writes worst.png, median.png and figures.md to RUN/report. The images show the true image, the rendered image, the
+    error and the parts; they are ranked by psnr_head. A run that was not evaluated yet is evaluated first.
     """
 
-    run: Annotated[Path, tyro.conf.Positional]
-    """The run's folder, or the config.yml in it."""
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Run folder, or the config.yml in it."""
     num_images: int | None = None
-    """Evaluate so many test images only, evenly chosen; all of them if not given. The run's per_image.csv stays."""
+    """Number of test images to evaluate, evenly spread; by default all. With it, per_image.csv does not change."""
     output: Path | None = None
     """Folder to write to; by default RUN/report."""
     data: Path | None = None
-    """The capture's folder, where it is no longer where training found it."""
+    """Folder of the capture, if it was moved since training."""
     head_model: Path | None = None
-    """The head model's file, where it is no longer where training found it."""
+    """Head model file, if it was moved since training."""
 
     def __call__(self) -> None:
         from partnerface_ns.cli.runs import open_run
@@ -46,37 +48,38 @@ class Report:
         from partnerface_ns.rendering.figures import save_image
 
         if self.num_images is not None and self.num_images < 1:
-            raise InputError("--num-images", "too few", expected="at least 1", found=self.num_images)
+            raise InputError("--num-images", "out of range", expected="1 or more", found=self.num_images)
         folder = self.output or (self.run.parent if self.run.is_file() else self.run) / "report"
-        if folder.parent.is_dir() or self.output is not None:  # else there is no such run
-            require_writable(folder, "--output names another folder")
+        if folder.parent.is_dir() or self.output is not None:  # otherwise the run does not exist
+            require_writable(folder, "choose another folder with --output")
         print(f"Opening {self.run}", flush=True)
         run = open_run(self.run, self.data, self.head_model)
-        indices = evenly(len(run.image_names()), self.num_images)
+        indices = spread_indices(len(run.image_names()), self.num_images)
         rows = run.figures(indices)
         folder.mkdir(parents=True, exist_ok=True)
         worst, median = worst_and_median(rows)
         chosen = list(dict.fromkeys([*worst, *median]))
-        print(f"Rendering {len(chosen)} of them for the sheets", flush=True)
+        print(f"Rendering {len(chosen)} images for the sheets", flush=True)
         images = {row: run.show(indices[row]) for row in progress(chosen, "Rendering")}
         save_image(folder / "worst.png", _sheet(rows, images, worst))
         save_image(folder / "median.png", _sheet(rows, images, median))
         write_text(folder / "figures.md", figures_table(rows, worst, median))
         of_all = "" if self.num_images is None else f" of {len(run.image_names())}"
         print(f"{len(rows)}{of_all} test images. Written to {folder}: worst.png, median.png, figures.md")
+        print(f"Next:\n  {command('partnerface', 'drive', run.folder, '--motion', 'talk', '--output', 'talk.mp4')}")
 
 
-def evenly(total: int, num: int | None) -> list[int]:
-    """Indices of some of `total` images, the first and the last among them; of all where `num` is None."""
+def spread_indices(total: int, num: int | None) -> list[int]:
+    """Evenly spread indices of `num` out of `total` images, including the first and the last; None takes all."""
     if num is None or num >= total:
         return list(range(total))
     return [total // 2] if num == 1 else [i * (total - 1) // (num - 1) for i in range(num)]
 
 
 def worst_and_median(rows: Rows) -> tuple[list[int], list[int]]:
-    """Indices of the rows with the lowest psnr_head, worst first, and of those in the middle.
+    """Indices of the rows with the lowest psnr_head, worst first, and of the rows around the median.
 
-    Images without a head in them count as the best; if none has one, psnr decides.
+    Images without a head rank last. If no image shows a head, psnr decides.
     """
     key = "psnr_head" if any(not math.isnan(_number(row, "psnr_head")) for row in rows) else "psnr"
     value = {i: _number(row, key) for i, row in enumerate(rows)}
@@ -86,7 +89,7 @@ def worst_and_median(rows: Rows) -> tuple[list[int], list[int]]:
 
 
 def figures_table(rows: Rows, worst: Sequence[int], median: Sequence[int]) -> str:
-    """Mean, lowest, median and highest value of every metric, and the images that are shown, as Markdown."""
+    """Mean, lowest, median and highest value of every metric, and a list of the shown images, as Markdown."""
     import numpy as np
 
     from partnerface_ns.plugin.pipeline import NO_METRICS

@@ -1,4 +1,4 @@
-"""Trained runs of nerfstudio: finding one, opening it, its images and every image's figures."""
+"""Trained runs of nerfstudio: opening a run, its evaluation, and the images of its test split."""
 
 from __future__ import annotations
 
@@ -16,30 +16,33 @@ if TYPE_CHECKING:
     from partnerface_ns.plugin.pipeline import PartnerfacePipeline
 
 COLUMNS = ("truth", "ours", "error", "parts")
-"""What a shown frame consists of."""
+"""Columns of a sheet of test images."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A trained run, opened for its test split."""
+    """A trained run, opened on its test split."""
 
     folder: Path
     pipeline: PartnerfacePipeline
 
     def evaluate(self, images: Path | None = None) -> dict[str, float]:
-        """Mean metrics of the test split; every image's go to the run's CSV.
+        """Mean metrics of the test split. The metrics of every image are written to the run's CSV.
 
         Args:
-            images: folder for the rendered images, if they are wanted.
+            images: folder for the rendered images; None writes none.
         """
         means = self.pipeline.get_average_eval_image_metrics(output_path=images)
-        self.pipeline.eval()  # nerfstudio leaves a pipeline that was evaluated in training mode
+        self.pipeline.eval()  # nerfstudio leaves an evaluated pipeline in training mode
         return means
 
     def figures(self, indices: Sequence[int]) -> list[dict[str, str]]:
-        """A row for each of some test images: the last evaluation's, or a new one's where the weights changed since.
+        """Metrics of test images, one row each. The last evaluation is used if the weights have not changed since.
 
-        An evaluation of some images alone is not kept.
+        An evaluation of only some images is not written to the run's CSV.
+
+        Args:
+            indices: the test images.
         """
         from partnerface_ns.plugin.pipeline import PER_IMAGE_NAME
 
@@ -47,38 +50,42 @@ class Run:
         weights = self.pipeline.weights_digest()
         if path.is_file():
             rows = _read_csv(path)
-            shown = [(row.get("image"), row.get("weights")) for row in rows]
-            if shown == [(name, weights) for name in names]:
+            evaluated = [(row.get("image"), row.get("weights")) for row in rows]
+            if evaluated == [(name, weights) for name in names]:
                 return [rows[index] for index in indices]
         print(f"Evaluating {len(indices)} of {len(names)} test images", flush=True)
         some = indices if len(indices) < len(names) else None
         return [{name: str(value) for name, value in row.items()} for row in self.pipeline.evaluate(some)]
 
     def image_names(self) -> list[str]:
+        """File names of the test images."""
         return [path.name for path in self.pipeline.datamanager.eval_dataset.image_filenames]
 
     def show(self, index: int) -> dict[str, Tensor]:
-        """Truth and all outputs of a test image, (height, width, channels) in [0, 1]."""
+        """The true image (`truth`) and all outputs of a test image, (height, width, channels) in [0, 1]."""
         dataset = self.pipeline.datamanager.eval_dataset
         outputs = self.pipeline.model.get_outputs_for_camera(dataset.cameras[index : index + 1], exact=True)
         return {"truth": dataset[index]["image"], **{name: value.cpu() for name, value in outputs.items()}}
 
 
 def open_run(run: Path, data: Path | None = None, head_model: Path | None = None) -> Run:
-    """Load a run's newest whole checkpoint for its test split; nothing that the run's files say is executed.
+    """Load a run's newest complete checkpoint on its test split. No code in the run's files is executed.
 
     Args:
-        run: the run's folder, or the `config.yml` in it.
-        data: the capture's folder, where it is no longer where training found it.
-        head_model: the head model's file, likewise.
+        run: the run folder, or the `config.yml` in it.
+        data: the capture's folder, if it was moved since training.
+        head_model: the head model's file, if it was moved since training.
 
     Raises:
-        InputError: there is no such run, it is another method's, or was stopped before its first checkpoint.
+        InputError: there is no such run, it belongs to another method, or it has no complete checkpoint.
     """
     config_path = run if run.is_file() else run / "config.yml"
     if not config_path.is_file():
-        raise InputError(run, "not a run", expected="a folder with config.yml, or that file", found=_found(run))
-    from partnerface_ns.plugin.config_file import read_config  # the plugin prepares the process for nerfstudio
+        content = "a folder without config.yml" if run.is_dir() else "nothing"
+        raise InputError(run, "not a run", expected="a folder with config.yml, or that file", found=content)
+    from partnerface_ns.plugin.config_file import (
+        read_config,
+    )  # importing the plugin prepares the process for nerfstudio
 
     import torch  # isort: skip
 
@@ -96,7 +103,7 @@ def open_run(run: Path, data: Path | None = None, head_model: Path | None = None
 
 
 def shown_row(images: dict[str, Tensor]) -> list:
-    """A shown frame's images in the order of `COLUMNS`."""
+    """The images of `Run.show` in the order of `COLUMNS`."""
     from partnerface_ns.rendering.figures import heat, tinted, to_image
 
     rgb, truth = images["rgb"], images["truth"]
@@ -107,7 +114,3 @@ def shown_row(images: dict[str, Tensor]) -> list:
 def _read_csv(path: Path) -> list[dict[str, str]]:
     with path.open(newline="", encoding="utf8") as file:
         return list(csv.DictReader(file))
-
-
-def _found(run: Path) -> str:
-    return "a folder without it" if run.is_dir() else "nothing"

@@ -1,4 +1,4 @@
-"""`partnerface track`: from a raw video to a subject that can be trained on."""
+"""`partnerface track`: from a raw video to a capture that can be trained on."""
 
 from __future__ import annotations
 
@@ -13,41 +13,40 @@ from partnerface_ns.common.command_lines import train_command
 
 @dataclass
 class Track:
-    """Track a face video: find the face, cut the person out, fit a head model, write a folder to train on.
+    """Track a face video: detect the face, separate the person, fit a head model, and write a capture to train on.
 
-    How to film: 30 seconds to 2 minutes; camera fixed, at eye level, about a metre away; even, soft light from the
-    front and a plain background; head and shoulders in the image. Turn the head slowly to both sides, up and down;
-    speak, smile, open the mouth wide, close the eyes, raise the brows. Avoid hands and hair before the face, thick
-    glasses' reflections, automatic zoom, motion blur, burnt-out light and other people. Train with
-    `ns-train partnerface-lite --data DIR --max-train-minutes 10`.
+    How to film: 30 seconds to 2 minutes, with a fixed camera at eye level, about a metre away. Use even, soft light
+    from the front and a plain background, and show head and shoulders. Turn the head slowly to both sides, up and down.
+    Speak, smile, open the mouth wide, close the eyes, raise the brows. Avoid hands or hair in front of the face,
+    reflections in glasses, automatic zoom, motion blur, overexposure and other people.
     """
 
     video: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="VIDEO")]
-    """The video (anything that ffmpeg decodes), or a folder of images in order of the numbers in their names."""
+    """Video in any format that ffmpeg decodes, or a folder of images, ordered by the numbers in their names."""
     dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")]
-    """The new or empty folder to write. A hidden folder beside it (in it, if it exists) holds unfinished work, so
-    that a stopped run goes on."""
+    """New or empty folder to write. An interrupted run continues:
+    unfinished work is kept in a hidden folder beside it, or in it if it exists."""
     size: int = 512
     """Side of the square images, pixels: 64 to 4096."""
     fps: float | None = None
-    """Take at most this many frames a second; by default all."""
+    """Frames per second to use at most; by default all."""
     max_frames: int | None = None
-    """Take at most this many frames: 10 or more."""
+    """Frames to use at most, 10 or more; by default all."""
     start: float = 0.0
-    """Seconds of the video to leave out at its beginning."""
+    """Second of the video to start at."""
     end: float | None = None
-    """Second of the video to stop at."""
+    """Second of the video to stop at; by default its end."""
     head_model: Path | None = None
-    """FLAME file to fit (.npz or .pkl); by default the open head that comes with this package."""
+    """FLAME file to fit (.npz or .pkl); by default the open head of this package."""
     focal_length: float | None = None
-    """Focal length in longer sides of the video's frame (pixels divided by width, for a wide frame); by default it
-    is estimated, which a face allows only roughly. 0.3 to 10; a phone has about 0.8, a portrait lens 1.5 to 2.5."""
+    """Focal length in pixels divided by the longer side of the video in pixels, 0.3 to 10.
+    A phone has about 0.8, a portrait lens 1.5 to 2.5. By default it is estimated, which a face allows only roughly."""
     device: str = "cpu"
-    """Where the head is fitted: auto, cpu, cuda or cuda:N."""
+    """Device of the head model fit: auto, cpu, cuda or cuda:N."""
     matting: bool = True
-    """Cut the person out of the background; without, images stay as they are."""
+    """Separate the person from the background."""
     preview: bool = True
-    """Draw preview.mp4: the fitted mesh over the video, beside the cut-out person."""
+    """Write preview.mp4: the fitted mesh over the video, beside the separated person."""
 
     def __call__(self) -> None:
         from rich.console import Console
@@ -67,11 +66,11 @@ class Track:
         for warning in report["warnings"]:
             console.print(f"[yellow]Warning:[/] {warning}")
         silhouette = report["silhouette_px_mean"]
-        measured = [f"landmarks {report['landmark_px_median']} px"]
-        measured += [] if silhouette is None else [f"silhouette {silhouette} px"]
+        errors = [f"landmarks {report['landmark_px_median']} px"]
+        errors += [] if silhouette is None else [f"silhouette {silhouette} px"]
         console.print(
             f"{report['frames_tracked']} of {report['frames_total']} frames tracked in {report['seconds_total']} s: "
-            f"{', '.join(measured)} (at 512 x 512)."
+            f"errors: {', '.join(errors)} (at 512 x 512)."
         )
-        next_is = f"Look at {self.dir / 'preview.mp4'}, then:" if self.preview else "Next:"
-        print(next_is, train_command(self.dir, self.head_model), sep="\n  ")
+        heading = f"Look at {self.dir / 'preview.mp4'}. Next:" if self.preview else "Next:"
+        print(heading, train_command(self.dir, self.head_model), sep="\n  ")

@@ -31,5 +31,5 @@ def commands_after_training(run: Path) -> list[str]:
         command("ns-viewer", "--load-config", config),
         command("ns-eval", "--load-config", config, "--output-path", run / "eval.json"),
         command("partnerface", "report", run),
-        command("partnerface", "drive", run, "--performance", "talk", "--output", run / "talk.mp4"),
+        command("partnerface", "drive", run, "--motion", "talk", "--output", run / "talk.mp4"),
     ]

@@ -1,4 +1,4 @@
-"""Motion sources, retargeting, playing and output.
+"""Motion sources, retargeting, rendering of sequences, and their output.
 
-It opens a trained avatar without nerfstudio. It may import `baked` and everything before that.
+`player.py` opens a trained avatar without nerfstudio. Modules may import `baked` and every package before it.
 """

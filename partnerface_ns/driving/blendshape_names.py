@@ -1,8 +1,8 @@
-"""One spelling for the names that programs give to blendshapes, head angles and clocks.
+"""Normalisation of the names that programs give to blendshapes, head angles and clocks.
 
-`eyeBlink_L`, `blendShapes.EyeBlinkLeft`, `eye_blink_left` and `EYEBLINKLEFT` are one name. A name is cut into words; a
-side is written out and stands last; what stands before the first word of the face is a prefix. A unit may stand last,
-as in `HeadYaw_deg`, `time (ms)` or `Timestamp[us]`.
+`eyeBlink_L`, `blendShapes.EyeBlinkLeft`, `eye_blink_left` and `EYEBLINKLEFT` are the same name. A name is split into
+words. A side is spelled out and moved to the end. Words before the first word of the face are a prefix. A unit may
+follow, as in `HeadYaw_deg`, `time (ms)` or `Timestamp[us]`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import NamedTuple
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|%")
 _SIDES = {"l": "left", "left": "left", "r": "right", "right": "right"}
 _FACE = ("eye", "jaw", "mouth", "brow", "cheek", "nose", "tongue", "head")
-"""What a word begins with from which a name counts."""
+"""Beginnings of the words at which a prefix ends."""
 _UNITS = {
     "s": "s", "sec": "s", "secs": "s", "second": "s", "seconds": "s",
     "ms": "ms", "msec": "ms", "millis": "ms", "milliseconds": "ms",
@@ -28,23 +28,28 @@ _BETWEEN = ("", "rotation", "rot", "pose", "angle")
 
 
 class Name(NamedTuple):
-    """A name in one spelling."""
+    """A normalised name."""
 
     key: str
-    """Its words in lower case without anything between them, a side last."""
+    """The words in lower case without separators, a side last."""
     unit: str | None
-    """s, ms, us, ns, deg, rad or percent, where the name ends in one."""
+    """s, ms, us, ns, deg, rad or percent, if the name ends in a unit."""
 
 
-def spelled(name: str) -> Name:
-    """A name in one spelling, with its prefix."""
+def normalize(name: str) -> Name:
+    """The normalised name, including its prefix."""
     words = _words(name)
     unit = _UNITS.get(words[-1]) if words else None
     return Name(_key(words[:-1] if unit else words), unit)
 
 
-def find(name: str, known: Mapping[str, str]) -> str | None:
-    """What a name stands for among known ones by key, with or without a prefix; None where it is not known."""
+def find_channel(name: str, known: Mapping[str, str]) -> str | None:
+    """The channel that a name refers to, with or without a prefix; None if it is unknown.
+
+    Args:
+        name: any spelling.
+        known: channels by key, as `channel_names` gives them.
+    """
     words = _words(name)
     for end in (len(words), len(words) - 1 if words and words[-1] in _UNITS else 0):
         for start in range(end):
@@ -61,7 +66,7 @@ def find(name: str, known: Mapping[str, str]) -> str | None:
 
 @cache
 def channel_names(arkit: tuple[str, ...]) -> dict[str, str]:
-    """Channels by key: ARKit's blendshapes, those without their side, the head's angles, jaw and gaze."""
+    """Channels by key: ARKit's blendshapes, with and without a side, head angles, jaw and gaze."""
     known = {_key(_words(name)): name for name in arkit}
     for name in arkit:
         both = name.removesuffix("Left")

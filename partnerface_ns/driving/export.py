@@ -1,7 +1,7 @@
-"""What can be taken out of an avatar: meshes of a motion, the coloured canonical mesh, a track of head states.
+"""Export of an avatar: meshes of a motion, the coloured canonical mesh, and a track of head states.
 
-The head model's arrays are not exported: a mesh is one person at one moment. Meshes keep the head model's topology, so
-its licence goes with them.
+The head model's arrays are not exported: each mesh is one person in one head state. Meshes have the head model's
+topology, so its licence is written with them.
 """
 
 from __future__ import annotations
@@ -28,33 +28,33 @@ from partnerface_ns.geometry.normals import vertex_normals
 from partnerface_ns.rendering.rays import Rays
 
 _MESH = re.compile(r"\d{5,}\.obj")
-_OWN = re.compile(r"\d{5,}\.obj|LICENSE_OF_THE_MESH\.txt|(parts|colors)\.ply|(track|neutral)\.csv|track\.npz|\..*")
-"""Names of what an export writes, and of hidden files."""
-_START = 0.05
-"""Metres above the surface from which a vertex is looked at: above hair, inside a room."""
+_EXPORTED = re.compile(r"\d{5,}\.obj|LICENSE_OF_THE_MESH\.txt|(parts|colors)\.ply|(track|neutral)\.csv|track\.npz|\..*")
+"""Names of exported files and of hidden files."""
+_RAY_START = 0.05
+"""Metres above the surface where the ray to a vertex starts: above hair, inside the scene."""
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a folder that cannot be exported to, before anything is opened.
+    """Check that a folder can be exported to.
 
     Raises:
-        InputError: it is a file, holds what no export wrote, or cannot be written to.
+        InputError: it is a file, holds files that no export wrote, or is not writable.
     """
     if folder.is_file() or looks_like_a_file(folder):
         kind = "is a file" if folder.exists() else "is a file's name"
-        raise InputError(folder, kind, expected="a folder's name: an export has several files")
-    others = [path.name for path in folder.iterdir() if not _OWN.fullmatch(path.name)] if folder.is_dir() else []
+        raise InputError(folder, kind, expected="a folder, because an export writes several files")
+    others = [path.name for path in folder.iterdir() if not _EXPORTED.fullmatch(path.name)] if folder.is_dir() else []
     if others:
-        found = f"{min(others)} and {len(others) - 1} more" if len(others) > 1 else others[0]
-        raise InputError(folder, "is in use", expected="a new or an empty folder, or an earlier export", found=found)
+        listed = f"{min(others)} and {len(others) - 1} more" if len(others) > 1 else others[0]
+        raise InputError(folder, "is in use", expected="a new or empty folder, or an earlier export", found=listed)
     require_writable(folder)
 
 
 def export_meshes(folder: Path, player: Player, states: HeadState) -> None:
-    """Write the person's mesh at every moment as `00000.obj` ... (world frame, metres).
+    """Write the person's mesh of every frame as `00000.obj`, `00001.obj` and so on (world frame, metres).
 
     Args:
-        folder: is made; meshes of an earlier export are removed.
+        folder: the folder, which is created. Meshes of an earlier export are removed.
         player: the avatar.
         states: batch axes (timesteps,).
     """
@@ -72,19 +72,19 @@ def export_meshes(folder: Path, player: Player, states: HeadState) -> None:
 
 
 def export_parts(folder: Path, player: Player) -> None:
-    """Write the canonical mesh twice, coloured by part (`parts.ply`) and by what the avatar shows (`colors.ply`)."""
+    """Write the canonical mesh twice: coloured by part (`parts.ply`) and by rendered colour (`colors.ply`)."""
     folder.mkdir(parents=True, exist_ok=True)
     _write_licence(folder, player)
     verts = player.avatar.skinning.canonical.verts.cpu().numpy()
     faces = player.head.model.faces.cpu().numpy()
-    for name, colors in zip(("parts", "colors"), _looked_at(player), strict=True):
+    for name, colors in zip(("parts", "colors"), _vertex_colors(player), strict=True):
         write_ply(folder / f"{name}.ply", verts, faces, colors)
 
 
 def export_track(folder: Path, player: Player, states: HeadState, fps: float) -> None:
-    """Write head states as `track.csv` (a row a moment) and `track.npz` (an array a field), radians and metres.
+    """Write head states as `track.csv` (one row per frame) and `track.npz` (one array per field), radians and metres.
 
-    `neutral.csv`, and `neutral_...` in the npz, hold the avatar's neutral state. Both tracks can drive an avatar again.
+    `neutral.csv`, and the arrays `neutral_...` of the npz, hold the avatar's neutral state. Either can drive an avatar.
     """
     folder.mkdir(parents=True, exist_ok=True)
     neutral = HeadState.stack([player.neutral])
@@ -97,7 +97,7 @@ def export_track(folder: Path, player: Player, states: HeadState, fps: float) ->
 
 
 def _write_table(path: Path, player: Player, states: HeadState, first: dict[str, np.ndarray]) -> None:
-    """Write head states as a CSV, `first` columns before them."""
+    """Write head states as a CSV, after the columns `first`."""
     names, columns = [*first], [values[:, None] for values in first.values()]
     for field in fields(HeadState):
         values = getattr(states, field.name).numpy()
@@ -126,34 +126,34 @@ def write_ply(
         "property list uchar int vertex_indices",
         "end_header\n",
     ]
-    points = np.zeros(len(verts), [("at", "<f4", 3), ("color", "u1", 3)])
-    points["at"], points["color"] = verts, colors
+    points = np.zeros(len(verts), [("position", "<f4", 3), ("color", "u1", 3)])
+    points["position"], points["color"] = verts, colors
     triangles = np.zeros(len(faces), [("count", "u1"), ("index", "<i4", 3)])
     triangles["count"], triangles["index"] = 3, faces
     write_bytes(path, "\n".join(header).encode() + points.tobytes() + triangles.tobytes())
 
 
 @torch.no_grad()
-def _looked_at(player: Player) -> list[UInt8[np.ndarray, "verts 3"]]:
-    """Part colour and colour of each vertex, seen from straight above it while the face is neutral."""
+def _vertex_colors(player: Player) -> list[UInt8[np.ndarray, "verts 3"]]:
+    """Part colour and rendered colour of each vertex, along its normal, with a neutral face."""
     head, state = player.head, HeadState.stack([player.neutral]).to(player.device)
     verts = head.pose(state).verts[0]
     normals = vertex_normals(verts, head.model.faces)
-    rays = Rays((verts + _START * normals)[None], -normals[None])
-    seen = player.avatar.render(rays, state).squeeze_frame()
-    opacity = seen.accumulation.clamp(min=1e-3)
-    rgb = (seen.rgb - (1 - opacity) * player.avatar.get_buffer("background")) / opacity
+    rays = Rays((verts + _RAY_START * normals)[None], -normals[None])
+    output = player.avatar.render(rays, state).squeeze_frame()
+    opacity = output.accumulation.clamp(min=1e-3)
+    rgb = (output.rgb - (1 - opacity) * player.avatar.get_buffer("background")) / opacity
     to_bytes = lambda v: (v.float().clamp(0, 1) * 255).round().byte().cpu().numpy()  # noqa: E731
-    return [to_bytes(seen.images()["parts"] / opacity), to_bytes(rgb)]
+    return [to_bytes(output.images()["parts"] / opacity), to_bytes(rgb)]
 
 
 def _write_licence(folder: Path, player: Player) -> None:
     model = player.head.model
     terms = (
-        "is CC0: do with it what you like."
+        "is CC0: free for any use."
         if model.fingerprint == load_open_head().fingerprint
-        else "has its own licence, which holds for meshes of its topology: FLAME's are for research only unless "
-        "yours says otherwise."
+        else "has its own licence, which also covers meshes of its topology. FLAME's licences allow research only, "
+        "unless yours states otherwise."
     )
     text = f"These meshes have the topology of the head model {model.name}. It {terms}\n"
     write_text(folder / "LICENSE_OF_THE_MESH.txt", text)

@@ -1,4 +1,4 @@
-"""A plan played in real time: what there is no time to render is skipped, and how far behind it runs is measured."""
+"""Real-time playback of a plan: frames that cannot be rendered in time are skipped, and the latency is measured."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import UInt8
 
-from partnerface_ns.driving.plan import Plan, shown
+from partnerface_ns.driving.plan import Plan, render_frame
 from partnerface_ns.driving.player import Player
 
 _WINDOW = 2.0
-"""Seconds over which figures are averaged."""
+"""Seconds over which rate and latency are averaged."""
 _LARGEST_ASPECT = 8.0
-"""Width over height, or height over width, of the most elongated page that images are padded for."""
+"""Largest ratio of the sides of a page that images are padded for."""
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How well rendering keeps up."""
+    """Rate and latency of playback."""
 
     fps: float
-    """Images a second."""
+    """Images per second."""
     latency: float
-    """Mean seconds from a moment of the source to its finished image."""
+    """Mean seconds from the time of a frame to its finished image."""
 
     def __str__(self) -> str:
-        return f"{self.fps:.1f} images a second, {1000 * self.latency:.0f} ms behind the source"
+        return f"{self.fps:.1f} images per second, {1000 * self.latency:.0f} ms latency"
 
 
 def play(
@@ -41,31 +41,31 @@ def play(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Play a plan over and over until `show` says no.
+    """Play a plan repeatedly until `show` returns False.
 
     Args:
         player: the avatar.
-        plan: what to play.
-        show: takes an image (with the source at its left, if the plan has that) and the pace; False ends it.
-        wait: waits until somebody watches; whether it had to. The plan then begins anew.
-        clock: seconds.
-        sleep: waits for so many seconds, zero or more.
+        plan: the plan to play.
+        show: shows an image (with the source on the left, if the plan includes it) and the pace.
+        wait: waits until a page is open and returns whether it had to wait. The plan then starts again.
+        clock: the current time in seconds.
+        sleep: waits for a number of seconds, zero or more.
     """
-    shown(player, plan, 0)  # the first image takes seconds that later ones do not
+    render_frame(player, plan, 0)  # the first image takes seconds longer than the rest
     began, last = clock(), -1
     recent: deque[tuple[float, float]] = deque()
     while True:
         if wait():
             began, last = clock(), -1
             recent.clear()
-        moment = int((clock() - began) * plan.fps)
-        if moment == last:
-            sleep(max(0.0, began + (moment + 1) / plan.fps - clock()))
+        frame = int((clock() - began) * plan.fps)
+        if frame == last:
+            sleep(max(0.0, began + (frame + 1) / plan.fps - clock()))
             continue
-        last = moment
-        image = shown(player, plan, moment % len(plan)).rgb
+        last = frame
+        image = render_frame(player, plan, frame % len(plan)).rgb
         now = clock()
-        recent.append((now, now - began - moment / plan.fps))
+        recent.append((now, now - began - frame / plan.fps))
         while now - recent[0][0] > _WINDOW:
             recent.popleft()
         seconds = max(now - max(began, now - _WINDOW), 1e-6)
@@ -75,14 +75,14 @@ def play(
 
 
 def usable_aspect(aspect: object) -> float | None:
-    """A window's width over height as its page says it; None where that cannot be."""
+    """The aspect ratio (width over height) that a page reports, limited to a usable range; None if it is invalid."""
     if not isinstance(aspect, (int, float)) or not 0 < aspect < math.inf:
         return None
     return min(max(aspect, 1 / _LARGEST_ASPECT), _LARGEST_ASPECT)
 
 
-def padded(image: UInt8[np.ndarray, "height width 3"], aspect: float | None) -> UInt8[np.ndarray, "rows columns 3"]:
-    """The image in the middle of a black one of the given aspect (width over height); None leaves it as it is."""
+def pad(image: UInt8[np.ndarray, "height width 3"], aspect: float | None) -> UInt8[np.ndarray, "rows columns 3"]:
+    """The image padded with black to an aspect ratio (width over height); None returns it unchanged."""
     height, width = image.shape[:2]
     if aspect is None:
         return image

@@ -1,4 +1,4 @@
-"""What is going to be rendered: a head state, a camera and perhaps a source image for every moment."""
+"""The plan of a rendered sequence: a head state, a camera and optionally a source image for each frame."""
 
 from __future__ import annotations
 
@@ -16,19 +16,18 @@ from scipy.spatial.transform import Rotation
 
 from partnerface_ns.capture.images import load_image
 from partnerface_ns.common.errors import InputError
-from partnerface_ns.driving.motion import Motion, Skulls
-from partnerface_ns.driving.player import Player, scaled_camera
+from partnerface_ns.driving.motion import Motion
+from partnerface_ns.driving.player import Player, scale_camera
 from partnerface_ns.driving.retarget import (
     Excess,
     Transfer,
-    clamped,
-    excess,
-    moved_camera,
-    retargeted,
-    skull_at,
-    smoothed,
-    with_skull,
+    clamp,
+    measure_excess,
+    move_camera,
+    retarget,
+    smooth,
 )
+from partnerface_ns.driving.skulls import Skulls, place_skull, skull_poses
 from partnerface_ns.flame.neutral import central_frame
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
@@ -36,106 +35,106 @@ from partnerface_ns.geometry.camera import Camera
 from partnerface_ns.rendering.figures import to_image
 
 View = Literal["captured", "fixed", "orbit"]
-_ORBIT, _ORBIT_SECONDS = 0.45, 8.0
-"""Radians that an orbiting camera swings to either side, and seconds for a whole swing."""
+_ORBIT_ANGLE, _ORBIT_SECONDS = 0.45, 8.0
+"""Radians that an orbiting camera swings to either side, and the period of the swing."""
 
 
 @dataclass
 class PlanConfig:
-    """How a motion becomes images."""
+    """How a motion is rendered."""
 
     transfer: Transfer = "relative"
-    """relative: what the source's face adds to its neutral is added to the avatar's; absolute: head states as they
-    are."""
+    """relative: changes of the source's face are added to the avatar's neutral face; absolute: head states are used
+    unchanged."""
     camera: View = "captured"
-    """captured: as the source was filmed, or the avatar where the source has no camera; fixed: the avatar's training
-    camera; orbit: that camera swinging around the face."""
+    """captured: the source's camera, or the avatar's training camera if the source has none; fixed: the avatar's
+    training camera; orbit: that camera swinging around the face."""
     size: int | None = None
-    """Longer side of the images, pixels; by default the camera's own."""
+    """Longer side of the images, pixels; None keeps the camera's size."""
     smoothing: float = 0.0
-    """Standard deviation in seconds of a Gaussian that smooths the motion over time."""
+    """Standard deviation in seconds of the Gaussian that smooths the motion over time."""
     clamp: bool = True
-    """Whether the face is kept softly near what training saw."""
+    """Whether the face is kept close to the range of training."""
     side_by_side: bool = False
-    """Whether the source's image stands to the left."""
+    """Whether the source's image is shown on the left."""
     max_frames: int | None = None
-    """WarpFrames rendered at most; by default all."""
+    """Frames that are rendered at most; None renders all."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All that is rendered, one entry a moment."""
+    """A sequence to render, with one entry per frame."""
 
     states: HeadState
     """Batch axes (timesteps,)."""
     cameras: tuple[Camera, ...]
     fps: float
     excess: Excess
-    """How far the motion went beyond training before it was clamped."""
+    """How far the motion exceeds the range of training before it is clamped."""
     source: Motion | None
-    """Where images at the left come from; None for none."""
+    """The motion whose images are shown on the left; None shows none."""
     sound: Path | None = None
-    """A video whose sound a clip keeps."""
+    """A video whose sound is added to a clip."""
     sound_start: float = 0.0
-    """Seconds of the sound that are over when the first moment begins."""
+    """Seconds of the sound before the first frame."""
 
     def __len__(self) -> int:
         return len(self.states)
 
 
-class Shown(NamedTuple):
+class RenderedFrame(NamedTuple):
     """A rendered image."""
 
     rgb: UInt8[np.ndarray, "height width 3"]
-    """The source's image at its left, if that was asked for."""
+    """Colours, with the source's image on the left if the plan includes it."""
     alpha: UInt8[np.ndarray, "height width"]
     """Opacity; the source's image is opaque."""
 
 
 def make_plan(player: Player, motion: Motion, config: PlanConfig) -> Plan:
-    """Decide what is rendered.
+    """Plan the rendering of a motion.
 
     Raises:
-        InputError: an option is out of range, or the source has no images to stand at the side.
+        InputError: an option is out of range, or the source has no images to show beside the avatar.
     """
     _check(config, motion)
-    motion = _first(motion, config.max_frames)
+    motion = _first_frames(motion, config.max_frames)
     if config.camera != "captured" and motion.cameras is not None:
-        motion = _seen_from_first_camera(motion)
+        motion = _hold_camera_still(motion)
     head = player.person
-    states, A = retargeted(motion, head, player.neutral, config.transfer)
-    states = smoothed(states, config.smoothing * motion.fps)
-    found = excess(states, player.info, head.model.expression_names)
+    states, A = retarget(motion, head, player.neutral, config.transfer)
+    states = smooth(states, config.smoothing * motion.fps)
+    excess = measure_excess(states, player.info, head.model.expression_names)
     if config.clamp:
-        states = with_skull(head, clamped(states, player.info), skull_at(head, states))
+        states = place_skull(head, clamp(states, player.info), skull_poses(head, states))
     cameras = _cameras(player, head, motion, config, A)
     if config.size is not None:
-        cameras = tuple(scaled_camera(camera, config.size) for camera in cameras)
-    beside = motion if config.side_by_side else None
-    return Plan(states, cameras, motion.fps, found, beside, motion.sound, motion.sound_start)
+        cameras = tuple(scale_camera(camera, config.size) for camera in cameras)
+    source = motion if config.side_by_side else None
+    return Plan(states, cameras, motion.fps, excess, source, motion.sound, motion.sound_start)
 
 
-def shown(player: Player, plan: Plan, index: int) -> Shown:
-    """Render one moment of a plan."""
+def render_frame(player: Player, plan: Plan, index: int) -> RenderedFrame:
+    """Render one frame of a plan."""
     rendered = player.render(plan.cameras[index], plan.states[index])
     rgb = to_image(rendered["rgb"])
     alpha = to_image(rendered["accumulation"].expand(-1, -1, 3))[..., 0]
     if plan.source is not None:
-        beside = _source_image(plan.source, index, rgb.shape[0])
-        rgb = np.concatenate([beside, rgb], 1)
-        alpha = np.concatenate([np.full(beside.shape[:2], 255, np.uint8), alpha], 1)
-    return Shown(rgb, alpha)
+        left = _source_image(plan.source, index, rgb.shape[0])
+        rgb = np.concatenate([left, rgb], 1)
+        alpha = np.concatenate([np.full(left.shape[:2], 255, np.uint8), alpha], 1)
+    return RenderedFrame(rgb, alpha)
 
 
 def digest(player: Player, plan: Plan) -> str:
-    """A hash of all that decides the images: equal plans of equal avatars give equal images."""
-    found = hashlib.sha256(str((plan.fps, plan.source is not None, player.fast)).encode())
-    for block in _blocks(player, plan):
-        found.update(np.ascontiguousarray(block).tobytes())
-    return found.hexdigest()[:16]
+    """A hash of everything that the images depend on: the avatar, the head states, the cameras and the options."""
+    content = hashlib.sha256(str((plan.fps, plan.source is not None, player.fast)).encode())
+    for array in _hashed_arrays(player, plan):
+        content.update(np.ascontiguousarray(array).tobytes())
+    return content.hexdigest()[:16]
 
 
-def _blocks(player: Player, plan: Plan) -> Iterator[np.ndarray]:
+def _hashed_arrays(player: Player, plan: Plan) -> Iterator[np.ndarray]:
     yield from (getattr(plan.states, f.name).numpy() for f in fields(HeadState))
     for camera in plan.cameras:
         yield camera.T_world_camera
@@ -144,10 +143,10 @@ def _blocks(player: Player, plan: Plan) -> Iterator[np.ndarray]:
 
 
 def check_ranges(config: PlanConfig) -> None:
-    """Refuse numbers out of range, before anything is opened.
+    """Check that numbers are in range.
 
     Raises:
-        InputError: names the option.
+        InputError: an option is out of range.
     """
     for name, low, high in (("size", 16, 8192), ("smoothing", 0, 10), ("max_frames", 1, 10**9)):
         value = getattr(config, name)
@@ -158,17 +157,17 @@ def check_ranges(config: PlanConfig) -> None:
 def _check(config: PlanConfig, motion: Motion) -> None:
     check_ranges(config)
     if config.side_by_side and motion.images is None:
-        raise InputError("--side-by-side", "the source has no images to show")
+        raise InputError("--side-by-side", "the source has no images", expected="a capture with images, or a video")
 
 
-def _first(motion: Motion, count: int | None) -> Motion:
+def _first_frames(motion: Motion, count: int | None) -> Motion:
     if count is None or count >= len(motion):
         return motion
-    return motion.at(np.arange(count))
+    return motion.select(np.arange(count))
 
 
-def _seen_from_first_camera(motion: Motion) -> Motion:
-    """The motion as the first camera would have seen it: where a tracker moves the camera, the head moves instead."""
+def _hold_camera_still(motion: Motion) -> Motion:
+    """The same view with the first camera throughout: where a tracker moves the camera, the head moves instead."""
     cameras, skulls = motion.cameras, motion.skulls
     assert cameras is not None and skulls is not None
     first = cameras[0].T_world_camera
@@ -184,17 +183,18 @@ def _cameras(
     player: Player, head: ShapedHead, motion: Motion, config: PlanConfig, A: Float[np.ndarray, "4 4"]
 ) -> tuple[Camera, ...]:
     if config.camera == "captured" and motion.cameras is not None:
-        return tuple(moved_camera(camera, A) for camera in motion.cameras)
+        return tuple(move_camera(camera, A) for camera in motion.cameras)
     if config.camera != "orbit":
         return (player.camera,) * len(motion)
-    center = head.pose(player.neutral).verts[head.model.regions["face"] > 0.5].mean(0).numpy().astype(np.float64)
+    face = head.model.regions["face"] > 0.5
+    center = head.pose(player.neutral).verts[face].mean(0).numpy().astype(np.float64)
     up = player.camera.T_world_camera[:3, 1]
-    angles = _ORBIT * np.sin(2 * np.pi * np.arange(len(motion)) / (motion.fps * _ORBIT_SECONDS))
-    return tuple(moved_camera(player.camera, _about(center, up * angle)) for angle in angles)
+    angles = _ORBIT_ANGLE * np.sin(2 * np.pi * np.arange(len(motion)) / (motion.fps * _ORBIT_SECONDS))
+    return tuple(move_camera(player.camera, _rotation_about(center, up * angle)) for angle in angles)
 
 
-def _about(center: np.ndarray, vector: np.ndarray) -> np.ndarray:
-    """Rotation by a vector about a point, 4x4."""
+def _rotation_about(center: Float[np.ndarray, "3"], vector: Float[np.ndarray, "3"]) -> Float[np.ndarray, "4 4"]:
+    """Rotation by a rotation vector about a point."""
     T = np.eye(4)
     T[:3, :3] = Rotation.from_rotvec(vector).as_matrix()
     T[:3, 3] = center - T[:3, :3] @ center
@@ -202,7 +202,7 @@ def _about(center: np.ndarray, vector: np.ndarray) -> np.ndarray:
 
 
 def _source_image(motion: Motion, index: int, height: int) -> UInt8[np.ndarray, "height width 3"]:
-    """The source's image in the avatar's height, black where it has none."""
+    """The source's image at this height; black for a frame without an image."""
     assert motion.images is not None and motion.cameras is not None
     camera, frame = motion.cameras[index], motion.images[index]
     width = 2 * max(1, round(camera.width * height / camera.height / 2))

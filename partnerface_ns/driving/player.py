@@ -1,6 +1,6 @@
-"""An avatar ready to be shown: `partnerface_ns.load(run).render(camera, state)`.
+"""Rendering of a trained avatar: `partnerface_ns.load(run).render(camera, state)`.
 
-Needs no nerfstudio and no capture: an avatar file holds all but the head model.
+It needs neither nerfstudio nor a capture: an avatar file contains everything except the head model.
 """
 
 from __future__ import annotations
@@ -21,31 +21,33 @@ from partnerface_ns.baked.baked_avatar import BakedAvatar
 from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.threads import map_threaded
 from partnerface_ns.driving.motion import motion_of_channels
-from partnerface_ns.driving.retarget import retargeted
+from partnerface_ns.driving.retarget import retarget
 from partnerface_ns.driving.rig import Rig
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.camera import Camera
 from partnerface_ns.rendering.rays import rays_of_image
 
-_MOST_AT_ONCE = 8
-"""Images drawn at once: each takes hundreds of megabytes. More threads are shared among them."""
+_MAX_PARALLEL = 8
+"""Images rendered in parallel at most; each takes hundreds of megabytes. Further threads are shared among them."""
 Item, Result = TypeVar("Item"), TypeVar("Result")
 
 
 class Player:
-    """Shows an avatar in any state from any camera."""
+    """Renders an avatar in any head state from any camera."""
 
     def __init__(self, avatar: Avatar, info: AvatarInfo, fast: bool = False) -> None:
         """
         Args:
-            fast: whether images are made as `baked/` does, many times as fast and nearly the same.
+            avatar: the avatar.
+            info: what its file states about the person and the training.
+            fast: whether to render the baked avatar, which is many times faster and nearly the same.
         """
         self.avatar, self.info, self.fast = avatar.eval(), info, fast
 
     @cached_property
-    def prepared(self) -> BakedAvatar:
-        """The avatar prepared for driving, which takes seconds once."""
+    def baked(self) -> BakedAvatar:
+        """The baked avatar. Baking takes seconds and happens on first use."""
         return BakedAvatar(self.avatar)
 
     @property
@@ -54,7 +56,7 @@ class Player:
 
     @property
     def camera(self) -> Camera:
-        """The camera of training's first frame: `scaled_camera` makes its images smaller or larger."""
+        """The camera of the first training frame. `scale_camera` changes its resolution."""
         return self.info.camera
 
     @property
@@ -64,12 +66,12 @@ class Player:
 
     @property
     def head(self) -> ShapedHead:
-        """The person's head in the head model's mesh, on the avatar's device."""
+        """The person's head, on the avatar's device."""
         return self.avatar.skinning.head
 
     @property
     def person(self) -> ShapedHead:
-        """The same on the CPU."""
+        """The person's head, on the CPU."""
         return ShapedHead(self.head.model.to("cpu"), self.head.verts_rest.cpu())
 
     @cached_property
@@ -81,13 +83,13 @@ class Player:
         """The neutral state with channels of `rig.py` added, batch axes (): `player.face(mouthSmile=0.8, yaw=0.2)`.
 
         Raises:
-            InputError: a channel that the head model cannot follow.
+            InputError: the head model has no such channel.
         """
         if not channels:
             return self.neutral
         curves = {name: np.array([value], dtype=np.float64) for name, value in channels.items()}
         motion = motion_of_channels(curves, 1.0, self.rig, Path("face"))
-        return retargeted(motion, self.person, self.neutral)[0][0]
+        return retarget(motion, self.person, self.neutral)[0][0]
 
     @torch.no_grad()
     def render(
@@ -100,17 +102,18 @@ class Player:
             state: batch axes (); None takes `self.neutral`.
 
         Returns:
-            On the avatar's device: rgb (h, w, 3) in [0, 1] over the avatar's background, accumulation (h, w, 1) in
-            [0, 1], depth (h, w, 1) in metres along the ray, and as colours (h, w, 3) parts, deformation and canonical.
+            Images on the avatar's device. rgb (h, w, 3) is in [0, 1] over the avatar's background, accumulation
+            (h, w, 1) in [0, 1], and depth (h, w, 1) in metres along the ray. The inspection colours parts, deformation
+            and canonical are (h, w, 3).
 
         Raises:
             InputError: the state has another number of expression coefficients than the head model.
         """
         camera = camera or self.camera
-        state = self._checked(self.neutral if state is None else state)
+        state = self._as_batch(self.neutral if state is None else state)
         rays = rays_of_image(camera, self.device)
         if self.fast:
-            output = self.prepared.render(rays.origins[0, 0], rays.directions[0], state)
+            output = self.baked.render(rays.origins[0, 0], rays.directions[0], state)
         else:
             output = self.avatar.render(rays, state)
         shape = (camera.height, camera.width, -1)
@@ -119,61 +122,63 @@ class Player:
     def render_batch(
         self, cameras: Iterable[Camera], states: HeadState
     ) -> dict[str, Float[Tensor, "frames height width channels"]]:
-        """Render an image for each camera and state, several at once on a CPU.
+        """Render an image for each camera and state, several in parallel on a CPU.
 
         Args:
-            cameras: as many as states, all of one image size.
+            cameras: one camera per state, all of one image size.
             states: batch axes (frames,).
 
         Returns:
-            As `render`, with the frames first.
+            The images of `render`, stacked along a first axis of frames.
         """
-        moments = zip(range(len(states)), cameras, strict=True)
-        images = list(self.drawn(lambda moment: self.render(moment[1], states[moment[0]]), moments))
+        frames = zip(range(len(states)), cameras, strict=True)
+        images = list(self.map_images(lambda frame: self.render(frame[1], states[frame[0]]), frames))
         return {name: torch.stack([image[name] for image in images]) for name in images[0]}
 
     @property
-    def at_once(self) -> int:
-        """How many images of a sequence are drawn at once: on a CPU as many as there are threads, on a GPU one."""
-        return min(torch.get_num_threads(), _MOST_AT_ONCE) if self.device.type == "cpu" else 1
+    def num_parallel(self) -> int:
+        """Images of a sequence that are rendered in parallel: one per thread on a CPU, one on a GPU."""
+        return min(torch.get_num_threads(), _MAX_PARALLEL) if self.device.type == "cpu" else 1
 
-    def drawn(self, draw: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        """What `draw` makes of each item of a sequence, in order; it is called in `at_once` threads."""
-        _ = self.prepared if self.fast else self.avatar.skinning  # once, not by each thread
-        return map_threaded(draw, items, self.at_once)
+    def map_images(self, render: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """The results of `render` for a sequence of items, in order. It is called in `num_parallel` threads."""
+        _ = self.baked if self.fast else self.avatar.skinning  # built here once, not by each thread
+        return map_threaded(render, items, self.num_parallel)
 
-    def _checked(self, state: HeadState) -> HeadState:
-        expected, found = self.head.model.num_expr, state.expression.shape[-1]
-        if state.batch_shape != () or found != expected:
-            raise InputError(
-                "render", "not one head state of this avatar", expected=(expected,), found=tuple(state.expression.shape)
-            )
-        stacked = HeadState.stack([state])
-        return stacked.to(self.device)
+    def _as_batch(self, state: HeadState) -> HeadState:
+        """The state with batch axes (1,), on the avatar's device.
+
+        Raises:
+            InputError: it is not a single state, or has another number of expression coefficients.
+        """
+        shape, num_expr = tuple(state.expression.shape), self.head.model.num_expr
+        if state.batch_shape != () or shape != (num_expr,):
+            raise InputError("render", "not a single head state of this avatar", expected=(num_expr,), found=shape)
+        return HeadState.stack([state]).to(self.device)
 
 
 def load(run: Path | str, head_model: Path | None = None, device: str = "cpu", fast: bool = False) -> Player:
     """Open a trained avatar.
 
     Args:
-        run: a run folder, an avatar file in it, or an avatar file anywhere.
-        head_model: the head model's file, where it is no longer where training found it.
-        device: where to render, as torch names it.
-        fast: many times as fast, nearly the same images.
+        run: a run folder, or an avatar file.
+        head_model: the head model's file, if it was moved since training.
+        device: the device to render on, such as cpu or cuda:0.
+        fast: whether to render the baked avatar, which is many times faster and nearly the same.
 
     Raises:
-        InputError: there is no avatar, or it cannot be used with the head model.
+        InputError: there is no avatar, or it does not fit the head model.
     """
     path = Path(run)
     path = path / AVATAR_NAME if path.is_dir() else path
     if not path.is_file():
-        raise InputError(run, "no avatar here", expected=f"a run folder with {AVATAR_NAME}, or that file")
+        raise InputError(run, "no avatar here", expected=f"a run folder with {AVATAR_NAME}, or an avatar file")
     avatar, info = load_avatar(path, head_model)
     return Player(avatar.to(device), info, fast)
 
 
-def scaled_camera(camera: Camera, longest: int) -> Camera:
-    """The same view in images whose longer side has so many pixels; sizes are rounded to even pixels."""
+def scale_camera(camera: Camera, longest: int) -> Camera:
+    """The same view at a resolution of `longest` pixels on the longer side; both sides are rounded to even numbers."""
     scale = longest / max(camera.width, camera.height)
     width, height = (max(2, 2 * round(side * scale / 2)) for side in (camera.width, camera.height))
     return camera.resize(width, height)

@@ -1,13 +1,14 @@
-"""One person's motion on another person's avatar.
+"""Retargeting: one person's motion on another person's avatar.
 
-Relative (the default): the avatar adds to its own measured neutral face what the source's face adds to the source's.
-Its skull moves as the source's: with T_n and T(t) the source's skull at its neutral and at time t, and A the rigid
-motion from the source's world to the avatar's that takes T_n to the avatar's neutral skull,
+Relative (the default): the avatar's face is its own measured neutral face plus what the source's face adds to the
+source's neutral face. Its skull moves like the source's. Let T_n and T(t) be the source's skull transform at its
+neutral state and at time t. Let A be the rigid motion from the source's world to the avatar's that maps T_n to the
+avatar's neutral skull. Then
 
     T_avatar(t) = A T(t),    camera(t) = A camera_source(t)
 
-so the avatar stands before its camera as the source did before its own, wherever the two were filmed. Absolute: faces,
-skulls and cameras as they are (A = 1). Identity is never taken over: it is no part of a head state.
+so the avatar is placed before its camera as the source was before its own. Absolute: faces, skulls and cameras are
+unchanged (A = 1). Identity is never transferred, because it is not part of a head state.
 
 Torso, gaze and lids follow from the head state. Angles are radians, lengths metres; nothing is differentiable.
 """
@@ -22,171 +23,146 @@ import torch
 from jaxtyping import Float
 from scipy.ndimage import gaussian_filter1d
 from scipy.spatial.transform import Rotation
-from torch import Tensor
 
 from partnerface_ns.avatar.file_format import AvatarInfo
-from partnerface_ns.driving.motion import Motion, Skulls, skull_of
-from partnerface_ns.flame.joints import Joint
+from partnerface_ns.driving.motion import Motion
+from partnerface_ns.driving.rotation_vectors import rotation_from_vector, rotation_to_vector
+from partnerface_ns.driving.skulls import Skulls, place_skull, skull_pose, skull_poses
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.camera import Camera
-from partnerface_ns.geometry.rigid import invert_rigid, rotation_from_axis_angle
+from partnerface_ns.geometry.rigid import invert_rigid
 
-_NAMED = 12
-"""Channels that are named at most, besides the first."""
 Transfer = Literal["relative", "absolute"]
-_FACE = ("expression", "jaw", "eyes", "neck")
-"""Fields that are kept near what training saw; the head may be anywhere."""
-_LEAST_MARGIN = {"expression": 0.25, "jaw": 0.08, "eyes": 0.05, "neck": 0.15}
-"""How far beyond the range of training a channel may go at least: coefficients, radians."""
+_MAX_NAMED = 12
+"""Channels that a message names at most, besides the first."""
+_CLAMPED_FIELDS = ("expression", "jaw", "eyes", "neck")
+"""Fields that are kept near the range of training; the head may be anywhere."""
+_MIN_MARGIN = {"expression": 0.25, "jaw": 0.08, "eyes": 0.05, "neck": 0.15}
+"""Smallest margin beyond the range of training: coefficients, radians."""
 _MARGIN_SHARE = {"expression": 0.5, "jaw": 0.5, "eyes": 0.1, "neck": 0.5}
-"""How far it may go as a share of that range: an iris breaks where it comes under lids as training never saw it."""
+"""Margin as a share of the range of training. Eyes have a small one: an iris renders badly where training hid it."""
 
 
 @dataclass(frozen=True)
-class Beyond:
-    """A channel that goes beyond what training saw."""
+class ChannelExcess:
+    """A channel that exceeds its range in training."""
 
     channel: str
     value: float
-    """Where it goes furthest."""
+    """The value furthest beyond the range."""
     limit: float
-    """The end of its range in training."""
+    """The exceeded end of the range."""
 
     def __str__(self) -> str:
-        return f"{self.channel}: {self.value:.2f}, seen up to {self.limit:.2f}"
+        return f"{self.channel} ({self.value:.2f}, trained up to {self.limit:.2f})"
 
 
 @dataclass(frozen=True)
 class Excess:
-    """How far a motion goes beyond what training saw, before it is clamped."""
+    """How far a motion exceeds the range of training, before it is clamped."""
 
     share: float
-    """Share of moments at which any channel does."""
-    channels: tuple[Beyond, ...]
-    """Those that do, the one that goes furthest by its range in training first."""
+    """Share of frames in which any channel exceeds its range."""
+    channels: tuple[ChannelExcess, ...]
+    """These channels, the furthest relative to its range first."""
 
     def __str__(self) -> str:
         if not self.share:
-            return "The motion stays within what training saw."
+            return "The motion stays within the range of training."
         furthest, *others = self.channels
-        said = f"{100 * self.share:.0f}% of the moments go beyond what training saw, furthest {furthest}"
-        named = ", ".join(other.channel for other in others[:_NAMED])
-        more = f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
-        return f"{said}; then {named}{more}." if others else f"{said}."
+        start = f"{100 * self.share:.0f}% of the frames exceed the range of training, most of all {furthest}"
+        names = ", ".join(other.channel for other in others[:_MAX_NAMED])
+        more = f" and {len(others) - _MAX_NAMED} more" if len(others) > _MAX_NAMED else ""
+        return f"{start}; also {names}{more}." if others else f"{start}."
 
 
-def retargeted(
+def retarget(
     motion: Motion, head: ShapedHead, neutral: HeadState, transfer: Transfer = "relative"
 ) -> tuple[HeadState, Float[np.ndarray, "4 4"]]:
-    """The avatar's head states, batch axes (timesteps,), and A: avatar's world from the source's.
+    """Transfer a motion to an avatar.
 
     Args:
-        motion: with coefficients of the avatar's head model.
+        motion: the motion, with coefficients of the avatar's head model.
         head: the avatar's person, on the CPU.
         neutral: the avatar's neutral state, batch axes ().
-        transfer: relative to both neutrals, or absolute; a source without a head of its own is always placed by A.
+        transfer: relative to both neutral states, or absolute. A source without a head is always placed by A.
+
+    Returns:
+        The avatar's head states, batch axes (timesteps,), and A, which maps the source's world to the avatar's.
     """
-    face = _relative_face(motion, neutral) if transfer == "relative" else motion.states
-    skulls = motion.skulls or Skulls(skull_of(head, motion.states), skull_of(head, motion.neutral))
+    states = _relative_face(motion, neutral) if transfer == "relative" else motion.states
+    skulls = motion.skulls or Skulls(skull_poses(head, motion.states), skull_pose(head, motion.neutral))
     if transfer == "absolute" and motion.skulls is not None:
         A = torch.eye(4, dtype=torch.float64)
     else:
-        A = skull_of(head, neutral) @ invert_rigid(skulls.neutral)
-    return with_skull(head, face, A @ skulls.moving), A.numpy()
+        A = skull_pose(head, neutral) @ invert_rigid(skulls.neutral)
+    return place_skull(head, states, A @ skulls.moving), A.numpy()
 
 
 def _relative_face(motion: Motion, neutral: HeadState) -> HeadState:
-    """Expression, jaw and eyes added to the avatar's, the neck's rotation composed with it."""
+    """The avatar's neutral face plus the source's changes of expression, jaw and eyes; neck rotations are composed."""
     source, rest = motion.states, motion.neutral
     added = {n: getattr(neutral, n) + getattr(source, n) - getattr(rest, n) for n in ("expression", "jaw", "eyes")}
-    turn = _rotation(source.neck) * _rotation(rest.neck).inv() * _rotation(neutral.neck)
-    return replace(source, **added, neck=_vector(turn))
+    source_neck, rest_neck, neutral_neck = (rotation_from_vector(s.neck) for s in (source, rest, neutral))
+    return replace(source, **added, neck=rotation_to_vector(source_neck * rest_neck.inv() * neutral_neck))
 
 
-def with_skull(head: ShapedHead, face: HeadState, T_skull: Float[Tensor, "timesteps 4 4"]) -> HeadState:
-    """The states whose skull is at `T_skull`: the global rotation and translation take what the neck leaves."""
-    R = T_skull[:, :3, :3] @ rotation_from_axis_angle(face.neck.double()).mT
-    translation = T_skull[:, :3, 3] - _skull_origin(head, face, R)
-    return replace(face, rotation=_vector(Rotation.from_matrix(R.numpy())), translation=translation.float())
+def smooth(states: HeadState, deviation: float) -> HeadState:
+    """Smooth states over time with a Gaussian.
 
-
-def skull_at(head: ShapedHead, states: HeadState) -> Float[Tensor, "timesteps 4 4"]:
-    """Where the skull of states is, world from rest, float64: `with_skull` the other way."""
-    R = rotation_from_axis_angle(states.rotation.double())
-    T = torch.eye(4, dtype=torch.float64).repeat(len(states), 1, 1)
-    T[:, :3, :3] = R @ rotation_from_axis_angle(states.neck.double())
-    T[:, :3, 3] = _skull_origin(head, states, R) + states.translation.double()
-    return T
-
-
-def _skull_origin(head: ShapedHead, states: HeadState, R: Float[Tensor, "timesteps 3 3"]) -> Tensor:
-    """Where global rotations R take the skull's origin, without translation, (timesteps, 3).
-
-    T x = R (neck + N (x - neck) - root) + root + translation
+    Args:
+        states: batch axes (timesteps,).
+        deviation: standard deviation in frames; 0 returns the states unchanged.
     """
-    root, neck = _joints(head, states)
-    N = rotation_from_axis_angle(states.neck.double())
-    return torch.einsum("tab,tb->ta", R, neck - torch.einsum("tab,tb->ta", N, neck) - root) + root
-
-
-def _joints(head: ShapedHead, states: HeadState) -> tuple[Tensor, Tensor]:
-    """Places of root and neck joint in the rest frame, (timesteps, 3) float64; expression moves them a little."""
-    rows = head.model.joint_regressor[[Joint.ROOT, Joint.NECK]]
-    moved = torch.einsum("jv,vae->jae", rows, head.model.expression_dirs)
-    at = rows @ head.verts_rest + torch.einsum("jae,te->tja", moved, states.expression)
-    return at[:, 0].double(), at[:, 1].double()
-
-
-def smoothed(states: HeadState, moments: float) -> HeadState:
-    """States averaged over time by a Gaussian of so many moments' standard deviation; 0 leaves them."""
-    if moments == 0:
+    if deviation == 0:
         return states
-    blur = lambda v: gaussian_filter1d(v, moments, axis=0, mode="nearest")  # noqa: E731
-    # Rotations are averaged as turns from one of them: an axis-angle vector jumps at half a turn.
-    middle = _rotation(states.rotation[len(states) // 2])
-    turns = blur((middle.inv() * _rotation(states.rotation)).as_rotvec())
-    rest = {f.name: torch.from_numpy(blur(getattr(states, f.name).numpy())) for f in fields(HeadState)}
-    return HeadState(**(rest | {"rotation": _vector(middle * Rotation.from_rotvec(turns))}))
+    blur = lambda v: gaussian_filter1d(v, deviation, axis=0, mode="nearest")  # noqa: E731
+    # Rotations are smoothed relative to the middle one, because rotation vectors jump at half a turn.
+    middle = rotation_from_vector(states.rotation[len(states) // 2])
+    turns = blur((middle.inv() * rotation_from_vector(states.rotation)).as_rotvec())
+    blurred = {f.name: torch.from_numpy(blur(getattr(states, f.name).numpy())) for f in fields(HeadState)}
+    return HeadState(**(blurred | {"rotation": rotation_to_vector(middle * Rotation.from_rotvec(turns))}))
 
 
-def clamped(states: HeadState, info: AvatarInfo) -> HeadState:
-    """States that approach, but never pass, a share of the range of training beyond it; within it unchanged."""
-    changed = {}
-    for name in _FACE:
+def clamp(states: HeadState, info: AvatarInfo) -> HeadState:
+    """States that stay within a margin around the range of training. Values inside the range are unchanged.
+
+    A value beyond the range approaches the end of the margin asymptotically.
+    """
+    clamped = {}
+    for name in _CLAMPED_FIELDS:
         value, low, high = (getattr(s, name) for s in (states, info.lowest, info.highest))
-        margin = (_MARGIN_SHARE[name] * (high - low)).clamp(min=_LEAST_MARGIN[name])
+        margin = (_MARGIN_SHARE[name] * (high - low)).clamp(min=_MIN_MARGIN[name])
         over, under = (value - high).clamp(min=0), (low - value).clamp(min=0)
-        changed[name] = value - over + margin * torch.tanh(over / margin) + under - margin * torch.tanh(under / margin)
-    return replace(states, **changed)
+        clamped[name] = value - over + margin * torch.tanh(over / margin) + under - margin * torch.tanh(under / margin)
+    return replace(states, **clamped)
 
 
-def excess(states: HeadState, info: AvatarInfo, expression_names: tuple[str, ...]) -> Excess:
-    """How far states, batch axes (timesteps,), go beyond the range of training by more than the least margin."""
-    beyond, names, values, ends = [], [], [], []
-    for name in _FACE:
+def measure_excess(states: HeadState, info: AvatarInfo, expression_names: tuple[str, ...]) -> Excess:
+    """How far states exceed the range of training; values within the smallest margin do not count.
+
+    Args:
+        states: batch axes (timesteps,).
+        info: the avatar's range of training.
+        expression_names: names of the head model's expressions.
+    """
+    relative, names, values, ends = [], [], [], []
+    for name in _CLAMPED_FIELDS:
         value, low, high = (getattr(s, name) for s in (states, info.lowest, info.highest))
-        width = (high - low).clamp(min=2 * _LEAST_MARGIN[name])
-        distance = torch.maximum(value - high, low - value) - _LEAST_MARGIN[name]
-        beyond.append(distance / width)
+        width = (high - low).clamp(min=2 * _MIN_MARGIN[name])
+        distance = torch.maximum(value - high, low - value) - _MIN_MARGIN[name]
+        relative.append(distance / width)
         names += expression_names if name == "expression" else [f"{name}[{i}]" for i in range(value.shape[-1])]
         values.append(value)
         ends.append(torch.where(value > high, high, low))
-    distance, value, end = torch.cat(beyond, -1), torch.cat(values, -1), torch.cat(ends, -1)
-    furthest, moment = distance.max(0)
+    distance, value, end = torch.cat(relative, -1), torch.cat(values, -1), torch.cat(ends, -1)
+    furthest, timestep = distance.max(0)
     order = [i for i in furthest.argsort(descending=True).tolist() if furthest[i] > 0]
-    channels = tuple(Beyond(names[i], float(value[moment[i], i]), float(end[moment[i], i])) for i in order)
+    channels = tuple(ChannelExcess(names[i], float(value[timestep[i], i]), float(end[timestep[i], i])) for i in order)
     return Excess(float((distance > 0).any(1).float().mean()), channels)
 
 
-def moved_camera(camera: Camera, T: Float[np.ndarray, "4 4"]) -> Camera:
+def move_camera(camera: Camera, T: Float[np.ndarray, "4 4"]) -> Camera:
     """The camera after a rigid motion of the world."""
     return replace(camera, T_world_camera=T @ camera.T_world_camera)
-
-
-def _rotation(vector: Tensor) -> Rotation:
-    return Rotation.from_rotvec(vector.numpy().astype(np.float64))
-
-
-def _vector(rotation: Rotation) -> Tensor:
-    return torch.from_numpy(rotation.as_rotvec().astype(np.float32))

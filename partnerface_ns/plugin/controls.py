@@ -22,7 +22,7 @@ from partnerface_ns.avatar.file_format import AvatarInfo
 from partnerface_ns.capture.json_object import JsonObject
 from partnerface_ns.common.atomic import write_text
 from partnerface_ns.driving.motion import motion_of_channels
-from partnerface_ns.driving.retarget import retargeted
+from partnerface_ns.driving.retarget import retarget
 from partnerface_ns.driving.rig import Rig
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.neutral import direction_sizes
@@ -106,7 +106,7 @@ class HeadControls(nn.Module):
         values = {name: np.array([value]) for name, value in channels} or {"jaw": np.zeros(1)}
         motion = motion_of_channels(values, 1.0, self._rig, Path("viewer"))
         head = ShapedHead(self._model, self._verts_rest().cpu())
-        return retargeted(motion, head, self._info.neutral)[0]
+        return retarget(motion, head, self._info.neutral)[0]
 
     def set_channels(self, channels: Mapping[str, float], name: str = UNNAMED) -> None:
         """Move the sliders: what is not given, or has no slider, goes to rest.

@@ -9,26 +9,26 @@ from pathlib import Path
 import pytest
 import torch
 
-from partnerface_ns.bench.driving import Driven, Quality, Speed
-from partnerface_ns.bench.machine import forget_peak_memory, machine, peak_memory
+from partnerface_ns.bench.machine import describe_machine, peak_memory, reset_peak_memory
+from partnerface_ns.bench.rendering import Quality, RenderingResult, Speed
 from partnerface_ns.bench.results import Results
 from partnerface_ns.bench.scaling import StepCost, StepTimes
 from partnerface_ns.bench.tables import COLUMNS
-from partnerface_ns.bench.training_runs import Outcome
+from partnerface_ns.bench.training_runs import RunResult
 from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.json_file import read_json
 
 DOCS = Path(__file__).parents[2] / "docs"
 METRICS = dict.fromkeys(COLUMNS, 20.5)
-RUN = Outcome("demo", "two-stage", 0, 500, 120.0, METRICS, METRICS, 1.5, device="cpu (one)")
-DRIVEN = Driven("demo", "first", "cpu (one)", [Speed(128, 1.0, 0.1, 0.08)], Quality(METRICS, METRICS), 8)
+RUN = RunResult("demo", "two-stage", 0, 500, 120.0, METRICS, METRICS, 1.5, device="cpu (one)")
+DRIVEN = RenderingResult("demo", "first", "cpu (one)", [Speed(128, 1.0, 0.1, 0.08)], Quality(METRICS, METRICS), 8)
 STEPS = StepTimes("demo", "cpu (one)", [StepCost("frames", 100, 12.5, 1.0)], {"parts": 1.0})
 
 
 def test_what_is_written_comes_back(tmp_path):
     results = Results([RUN, replace(RUN, seconds=60.0)], [DRIVEN, replace(DRIVEN, subject="b", quality=None)], [STEPS])
     results.write(tmp_path)
-    assert Results.of(tmp_path) == results
+    assert Results.read(tmp_path) == results
     assert [run.seconds for run in results.runs] == [60.0, 120.0], "rows are in order"
     assert {path.name for path in tmp_path.iterdir()} == {"bench.json", "bench.md", "bench.png"}
 
@@ -38,12 +38,14 @@ def test_what_no_image_shows_is_null_in_the_file_and_nan_again(tmp_path):
     driven = replace(DRIVEN, quality=Quality(unseen, METRICS))
     Results([replace(RUN, metrics=unseen)], [driven]).write(tmp_path)
     assert read_json(tmp_path / "bench.json")["runs"][0]["metrics"]["psnr_mouth"] is None
-    again = Results.of(tmp_path)
-    assert math.isnan(again.runs[0].metrics["psnr_mouth"]) and math.isnan(again.driven[0].quality.exact["psnr_mouth"])
+    again = Results.read(tmp_path)
+    assert math.isnan(again.runs[0].metrics["psnr_mouth"]) and math.isnan(
+        again.renderings[0].quality.exact["psnr_mouth"]
+    )
 
 
 def test_no_folder_holds_nothing(tmp_path):
-    assert Results.of(tmp_path / "none") == Results()
+    assert Results.read(tmp_path / "none") == Results()
 
 
 def test_a_page_has_sections_for_what_was_run():
@@ -52,7 +54,7 @@ def test_a_page_has_sections_for_what_was_run():
     assert [title.split(" ")[0] for title in titles] == ["#", "##", "##", "###", "##", "###"]
     assert "Ran on: cpu (one)." in everything and "12.5" in everything and "| 128 | 1.00 | 0.100 |" in everything
     assert "bench.png" not in everything and "bench.png" in Results([RUN, replace(RUN, seconds=60.0)]).report()
-    assert "What a step takes" not in Results([RUN]).report() and "many times as fast" not in Results([RUN]).report()
+    assert "Cost of a training step" not in Results([RUN]).report() and "Rendering speed" not in Results([RUN]).report()
 
 
 def test_a_run_is_kept_until_another_takes_its_place():
@@ -64,11 +66,11 @@ def test_a_run_is_kept_until_another_takes_its_place():
 
 
 def test_an_avatar_is_timed_anew_on_the_same_machine_alone():
-    results = Results(driven=[DRIVEN, replace(DRIVEN, device="cuda (two)")], steps=[STEPS])
+    results = Results(renderings=[DRIVEN, replace(DRIVEN, device="cuda (two)")], steps=[STEPS])
     again = replace(DRIVEN, quality=None)
     results.add(again)
     results.add(replace(DRIVEN, avatar="second"))
-    assert results.driven == [replace(DRIVEN, device="cuda (two)"), again, replace(DRIVEN, avatar="second")]
+    assert results.renderings == [replace(DRIVEN, device="cuda (two)"), again, replace(DRIVEN, avatar="second")]
     results.add(replace(STEPS, subject="b"))
     assert len(results.steps) == 2
 
@@ -76,8 +78,8 @@ def test_an_avatar_is_timed_anew_on_the_same_machine_alone():
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"runs": [{"subject": "a"}], "driven": [], "steps": []}'])
 def test_a_foreign_file_is_named(tmp_path, text):
     (tmp_path / "bench.json").write_text(text)
-    with pytest.raises(InputError, match=r"bench\.json: not what this version of the benchmark writes"):
-        Results.of(tmp_path)
+    with pytest.raises(InputError, match=r"bench\.json: not written by this version of the benchmark"):
+        Results.read(tmp_path)
 
 
 def test_a_variant_that_is_gone_is_named(tmp_path):
@@ -85,22 +87,24 @@ def test_a_variant_that_is_gone_is_named(tmp_path):
     path = tmp_path / "bench.json"
     path.write_text(path.read_text().replace("two-stage", "three-stage"))
     with pytest.raises(InputError, match="three-stage"):
-        Results.of(tmp_path)
+        Results.read(tmp_path)
 
 
 def test_memory_is_counted_from_when_it_was_forgotten():
     taken = torch.ones(1 << 26)
     with_it = peak_memory()
     del taken
-    forget_peak_memory()
+    reset_peak_memory()
     assert with_it - peak_memory() > 200 << 20
 
 
 def test_the_machine_is_named(monkeypatch):
     for multiplies, networks in ((True, "bfloat16"), (False, "float32")):
-        monkeypatch.setattr("partnerface_ns.bench.machine.supports_bfloat16", lambda _, found=multiplies: found)
-        assert machine("cpu").startswith("cpu (") and f"cores, {networks}, PyTorch 2." in machine("cpu")
+        monkeypatch.setattr("partnerface_ns.bench.machine.multiplies_bfloat16", lambda _, value=multiplies: value)
+        assert describe_machine("cpu").startswith("cpu (") and f"cores, {networks}, PyTorch 2." in describe_machine(
+            "cpu"
+        )
 
 
 def test_the_page_in_docs_is_what_the_benchmark_wrote():
-    assert (DOCS / "benchmarks.md").read_text(encoding="utf8") == Results.of(DOCS).report()
+    assert (DOCS / "benchmarks.md").read_text(encoding="utf8") == Results.read(DOCS).report()

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from partnerface_ns.bench import scaling, variants
+from partnerface_ns.bench.benchmark import Benchmark
 from partnerface_ns.bench.pieces import PIECES, STEP, shares_of_pieces
-from partnerface_ns.bench.scaling import StepCost, pieces_of_a_step, step_costs
+from partnerface_ns.bench.scaling import StepCost, measure_pieces, measure_step_costs
 from partnerface_ns.bench.tables import steps_table
 from partnerface_ns.cli.bench import Bench
 from partnerface_ns.common.errors import InputError
@@ -28,7 +29,7 @@ def small(monkeypatch, small_preset):
     monkeypatch.setattr(scaling, "lite", small_preset)
     for name, values in {"FRAMES": (5, 20), "SIZES": (16, 32), "PARTS": (2, 3)}.items():
         monkeypatch.setattr(scaling, name, values)
-    for name, value in {"_SIZE": 32, "_NUM_PARTS": 2, "_FIRST": 1, "_COUNTED": 2}.items():
+    for name, value in {"_SIZE": 32, "_NUM_PARTS": 2, "_WARM_UP": 1, "_MEASURED": 2}.items():
         monkeypatch.setattr(scaling, name, value)
 
 
@@ -44,7 +45,7 @@ def test_each_setting_is_trained_as_it_says(subject, monkeypatch):
 
     steps = scaling.steps
     monkeypatch.setattr(scaling, "steps", noted)
-    costs = step_costs(subject, "cpu")
+    costs = measure_step_costs(subject, "cpu")
     assert seen == [(5, 32, 2), (20, 32, 2), (5, 16, 2), (5, 32, 2), (5, 32, 2), (5, 32, 3)]
     assert [(c.changed, c.value) for c in costs] == [(k, v) for k in ("frames", "size", "parts") for v in of(k)]
     assert [c.ratio for c in costs[::2]] == [1.0, 1.0, 1.0] and all(c.milliseconds > 0 for c in costs)
@@ -55,7 +56,7 @@ def of(changed: str) -> tuple[int, ...]:
 
 
 def test_pieces_of_a_step_add_up(subject):
-    pieces = pieces_of_a_step(subject)
+    pieces = measure_pieces(subject)
     assert sum(pieces.values()) == pytest.approx(1) and min(pieces.values()) > 0
     assert pieces.keys() == set(PIECES)
 
@@ -82,10 +83,10 @@ def test_time_within_a_nested_piece_counts_for_that_alone():
 def test_the_quick_suite_says_everything_once(subject, monkeypatch, tmp_path):
     done = []
     monkeypatch.setattr(
-        Bench, "_train_and_measure", lambda self: done.append((self.variants, self.seeds, self.num_test)) or 3
+        Benchmark, "train_and_measure", lambda self: done.append((self.variants, self.seeds, self.num_test)) or 3
     )
-    monkeypatch.setattr(Bench, "_time", lambda self, avatar, sizes: done.append((avatar.name, sizes)))
-    monkeypatch.setattr(Bench, "_time_steps", lambda self: done.append("steps"))
+    monkeypatch.setattr(Benchmark, "time_avatar", lambda self, avatar, sizes: done.append((avatar.name, sizes)))
+    monkeypatch.setattr(Benchmark, "time_steps", lambda self: done.append("steps"))
     Bench(tmp_path, (subject,), suite="quick")()
     assert done == [(variants.QUICK, 1, 2), "steps", ("subject-two-stage-60s-0.pt", (128, 256))]
 

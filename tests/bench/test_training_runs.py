@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,14 +18,16 @@ from filelock import FileLock
 from PIL import Image
 
 from partnerface_ns.bench import training_runs, variants
-from partnerface_ns.bench.driving import Driven
-from partnerface_ns.bench.machine import machine
+from partnerface_ns.bench.benchmark import Benchmark
+from partnerface_ns.bench.machine import describe_machine
+from partnerface_ns.bench.rendering import RenderingResult
 from partnerface_ns.bench.results import Results
 from partnerface_ns.bench.scaling import StepTimes
-from partnerface_ns.bench.tables import runs_table, time_plot
-from partnerface_ns.bench.training_runs import Job, Outcome, run
+from partnerface_ns.bench.suites import QUICK_SIZES, SIZES
+from partnerface_ns.bench.tables import draw_time_plot, runs_table
+from partnerface_ns.bench.training_runs import Job, RunResult, train_and_measure
 from partnerface_ns.capture.load import load_capture
-from partnerface_ns.cli.bench import QUICK_SIZES, SIZES, Bench
+from partnerface_ns.cli.bench import Bench
 from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.sequences import pick_evenly
 from partnerface_ns.demo.subject import make_subject
@@ -34,8 +37,8 @@ from partnerface_ns.training.presets import lite
 METRICS = {"psnr": 20.0, "psnr_head": 21.0, "psnr_mouth": 22.0, "psnr_eyes": 23.0, "ssim_head": 0.5}
 
 
-def outcome(variant: str, seed: int, steps: int, seconds: float, held_out: str = "test", **metrics: float) -> Outcome:
-    return Outcome("subject", variant, seed, steps, seconds, METRICS | metrics, METRICS, 1.25, held_out)
+def outcome(variant: str, seed: int, steps: int, seconds: float, held_out: str = "test", **metrics: float) -> RunResult:
+    return RunResult("subject", variant, seed, steps, seconds, METRICS | metrics, METRICS, 1.25, held_out)
 
 
 @pytest.fixture(scope="module")
@@ -51,24 +54,41 @@ def test_a_run_measures_frames_that_it_was_not_trained_on(subject, monkeypatch, 
     fit, render = training_runs.fit, training_runs.render
     monkeypatch.setattr(training_runs, "fit", lambda a, p, *rest, **kw: seen.append(p.frames) or fit(a, p, *rest, **kw))
     monkeypatch.setattr(training_runs, "render", lambda a, c, f: seen.append(f) or render(a, c, f))
-    found = run(Job(subject, "two-stage", 0, 0.5, 2, images=tmp_path, avatars=tmp_path))
+    result = train_and_measure(Job(subject, "two-stage", 0, 0.5, 2, images=tmp_path, avatars=tmp_path))
     trained, *measured, known = seen
     assert len(measured) == 2 and not {f.timestep for f in measured} & {f.timestep for f in trained}
-    assert known in trained and found.seen != found.metrics and found.seen.keys() == found.metrics.keys()
-    assert found.steps >= 1 and np.isfinite(found.metrics["psnr"]) and 0.1 < found.peak_gib < 50
+    assert known in trained and result.seen != result.metrics and result.seen.keys() == result.metrics.keys()
+    assert result.steps >= 1 and np.isfinite(result.metrics["psnr"]) and 0.1 < result.peak_gib < 50
     with Image.open(tmp_path / "subject-two-stage-0.5s-0.png") as shown:
         assert shown.width > 2 * 32 and shown.height > 2 * 32, "two frames, truth beside ours"
     assert load(tmp_path / "subject-two-stage-0.5s-0.pt").render()["rgb"].shape == (32, 32, 3)
+
+
+def test_a_run_is_not_trained_on_torn_frames(subject, monkeypatch, tmp_path, small_preset, capsys):
+    folder = shutil.copytree(subject, tmp_path / "torn")
+    path = sorted((folder / "flame_param").iterdir())[2]
+    with np.load(path) as stored:
+        np.savez(path, **{**stored, "expr": np.full_like(stored["expr"], 9e4)})
+    trained, fit = [], training_runs.fit
+    monkeypatch.setitem(variants.VARIANTS, "two-stage", small_preset)
+    monkeypatch.setattr(
+        training_runs, "fit", lambda a, p, *rest, **kw: trained.extend(p.frames) or fit(a, p, *rest, **kw)
+    )
+    train_and_measure(Job(folder, "two-stage", 0, 0.1, 1))
+    assert trained and 2 not in {frame.timestep for frame in trained}
+    monkeypatch.setattr(Benchmark, "train_and_measure", lambda self: 0)
+    Bench(tmp_path / "out", (folder,))()
+    assert "Warning: the head is torn in 1 of 10 frames" in capsys.readouterr().out
 
 
 def test_settings_are_chosen_by_training_frames_alone(subject):
     capture = load_capture(subject)
     of = {name: set(f.timestep for f in capture.frames_of(name)) for name in ("train", "test")}
     times = lambda frames: {f.timestep for f in frames}  # noqa: E731
-    kept, tuned = map(times, training_runs.split(capture, "tune"))
+    kept, tuned = map(times, training_runs.split_frames(capture, "tune"))
     assert kept | tuned == of["train"] and not kept & tuned and min(tuned) > max(kept)
-    assert tuple(map(times, training_runs.split(capture, "test"))) == (of["train"], of["test"])
-    assert tuple(map(times, training_runs.split(capture, "none"))) == (of["train"] | of["test"], of["test"])
+    assert tuple(map(times, training_runs.split_frames(capture, "test"))) == (of["train"], of["test"])
+    assert tuple(map(times, training_runs.split_frames(capture, "none"))) == (of["train"] | of["test"], of["test"])
 
 
 def test_every_variant_differs_from_the_method_in_one_setting():
@@ -86,7 +106,7 @@ def test_a_gpus_run_has_files_of_its_own(subject):
     assert names == {f"{subject.name}-hard-{kind}5s-0" for kind in ("", "tune-", "gpu-", "tune-gpu-")}
 
 
-def test_spread_takes_both_ends(subject):
+def test_evenly_spread_frames_include_both_ends(subject):
     frames = load_capture(subject).frames_of("train")
     assert pick_evenly(frames, 3) == [frames[0], frames[3], frames[6]]
     assert pick_evenly(frames[:2], 5) == list(frames[:2])
@@ -102,7 +122,7 @@ def test_a_table_gives_mean_and_spread_over_seeds():
 
 def test_several_times_are_drawn(tmp_path):
     rows = [outcome("hard", seed, 10, t, psnr_head=t) for seed in (0, 1) for t in (10.0, 60.0)]
-    time_plot(rows, tmp_path / "bench.png")
+    draw_time_plot(rows, tmp_path / "bench.png")
     with Image.open(tmp_path / "bench.png") as plot:
         assert plot.width > 500
     assert [path.name for path in tmp_path.iterdir()] == ["bench.png"]
@@ -115,9 +135,9 @@ def test_finished_runs_are_not_run_again(subject, tmp_path, capsys):
     Bench(tmp_path, (subject,), seeds=1, variants=("none",))()
     assert "| subject | none | 15 of test | 1 | CPU | 60 | 7 | 1.2 | 20.00 |" in capsys.readouterr().out
     for other in ({"seconds": (5.0,)}, {"held_out": "tune"}, {"num_test": 2}, {"seeds": 2}):
-        bench = Bench(tmp_path, (subject,), **{"seeds": 1, "variants": ("none",)} | other)
-        assert len(bench._missing(bench._results().runs, "cpu")) == 1, "another run"
-    assert len(bench._missing(bench._results().runs, "cuda:0")) == 2, "a GPU's are others"
+        benchmark = Bench(tmp_path, (subject,), **{"seeds": 1, "variants": ("none",)} | other)._benchmark()
+        assert len(replace(benchmark, device="cpu").missing_jobs()) == 1, "another run"
+    assert len(replace(benchmark, device="cuda:0").missing_jobs()) == 2, "a GPU's are others"
 
 
 def test_runs_of_other_options_stay_in_the_folder(subject, tmp_path, capsys):
@@ -125,16 +145,16 @@ def test_runs_of_other_options_stay_in_the_folder(subject, tmp_path, capsys):
     kept, done = outcome("none", 0, 7, 20.0, "tune"), outcome("none", 0, 9, 60.0)
     Results([kept]).write(tmp_path)
     bench = Bench(tmp_path, (subject,), seeds=1, variants=("none",))
-    bench._add(done)
-    assert Results.of(tmp_path).runs == [kept, done]
+    bench._benchmark().add(done)
+    assert Results.read(tmp_path).runs == [kept, done]
     bench()
-    assert Results.of(tmp_path).runs == [kept, done], "nothing was missing"
+    assert Results.read(tmp_path).runs == [kept, done], "nothing was missing"
     said = capsys.readouterr().out
     assert "15 of tune" in said and "15 of test" in said
 
 
 def test_a_folder_that_another_command_writes_to_is_refused(subject, tmp_path, monkeypatch):
-    monkeypatch.setattr(Bench, "_train_and_measure", lambda self: None)
+    monkeypatch.setattr(Benchmark, "train_and_measure", lambda self: None)
     with FileLock(tmp_path / ".lock"), pytest.raises(InputError, match="another"):
         Bench(tmp_path, (subject,))()
     Bench(tmp_path, (subject,))()
@@ -146,7 +166,7 @@ def test_where_nothing_can_be_locked_that_is_said(subject, tmp_path, monkeypatch
         raise OSError(errno.EOPNOTSUPP, "Operation not supported")
 
     monkeypatch.setattr(FileLock, "acquire", refuse)
-    monkeypatch.setattr(Bench, "_train_and_measure", lambda self: None)
+    monkeypatch.setattr(Benchmark, "train_and_measure", lambda self: None)
     with pytest.raises(InputError, match=r"(?s)\.lock: cannot be locked.*not supported"):
         Bench(tmp_path, (subject,))()
 
@@ -164,9 +184,9 @@ def test_where_nothing_can_be_locked_that_is_said(subject, tmp_path, monkeypatch
 def test_the_next_command_drives_what_this_one_trained(subject, tmp_path, monkeypatch, capsys, options, avatar):
     (tmp_path / "avatars").mkdir()
     (tmp_path / "avatars" / "a-two-stage-60s-0.pt").touch()
-    monkeypatch.setattr(Bench, "_train_and_measure", lambda self: 0)
-    monkeypatch.setattr(Bench, "_time", lambda *_: None)
-    monkeypatch.setattr(Bench, "_time_steps", lambda *_: None)
+    monkeypatch.setattr(Benchmark, "train_and_measure", lambda self: 0)
+    monkeypatch.setattr(Benchmark, "time_avatar", lambda *_: None)
+    monkeypatch.setattr(Benchmark, "time_steps", lambda *_: None)
     Bench(tmp_path, (subject,), device="cpu", **options)()
     _, _, command = capsys.readouterr().out.partition("Next:\n")
     if avatar is None:
@@ -176,14 +196,14 @@ def test_the_next_command_drives_what_this_one_trained(subject, tmp_path, monkey
 
 
 def test_suites_leave_what_is_timed_already(subject, tmp_path, monkeypatch):
-    steps = StepTimes(subject.name, machine("cpu"), [], {})
-    driven = Driven(subject.name, f"{subject.name}-two-stage-60s-0", machine("cpu"), [], None, 4)
+    steps = StepTimes(subject.name, describe_machine("cpu"), [], {})
+    driven = RenderingResult(subject.name, f"{subject.name}-two-stage-60s-0", describe_machine("cpu"), [], None, 4)
     Results([], [driven], [steps]).write(tmp_path)
     done = []
-    monkeypatch.setattr(Bench, "_train_and_measure", lambda self: trained)
+    monkeypatch.setattr(Benchmark, "train_and_measure", lambda self: trained)
     trained = 0
-    monkeypatch.setattr(Bench, "_time", lambda self, avatar, sizes: done.append(sizes))
-    monkeypatch.setattr(Bench, "_time_steps", lambda self: done.append("steps"))
+    monkeypatch.setattr(Benchmark, "time_avatar", lambda self, avatar, sizes: done.append(sizes))
+    monkeypatch.setattr(Benchmark, "time_steps", lambda self: done.append("steps"))
     Bench(tmp_path, (subject,), suite="quick", device="cpu")()
     assert not done
     other = shutil.copytree(subject, tmp_path / "other")
@@ -196,12 +216,12 @@ def test_suites_leave_what_is_timed_already(subject, tmp_path, monkeypatch):
 
 def test_the_full_suite_trains_times_and_counts(subject, tmp_path, monkeypatch):
     done = []
-    noted = lambda self: done.append((self.subjects, self.variants, self.seconds, self.seeds)) or 0  # noqa: E731
-    monkeypatch.setattr(Bench, "_train_and_measure", noted)
+    noted = lambda self: done.append((self.captures, self.variants, self.seconds, self.seeds)) or 0  # noqa: E731
+    monkeypatch.setattr(Benchmark, "train_and_measure", noted)
     monkeypatch.setattr(
-        Bench, "_time", lambda self, avatar, sizes: done.append((self.subjects[0].name, avatar.name, sizes))
+        Benchmark, "time_avatar", lambda self, avatar, sizes: done.append((self.captures[0].name, avatar.name, sizes))
     )
-    monkeypatch.setattr(Bench, "_time_steps", lambda self: done.append(self.subjects))
+    monkeypatch.setattr(Benchmark, "time_steps", lambda self: done.append(self.captures))
     other = shutil.copytree(subject, tmp_path / "other")
     Bench(tmp_path, (subject, other), suite="full")()
     runs, longer, steps, *timed = done
@@ -221,7 +241,7 @@ def test_numbers_that_mean_nothing_are_refused_before_anything_is_made(tmp_path,
 
 
 def test_two_subjects_of_one_name_are_refused(subject, tmp_path):
-    with pytest.raises(InputError, match="told apart"):
+    with pytest.raises(InputError, match="the same name"):
         Bench(tmp_path, (subject, subject))()
 
 
@@ -263,4 +283,4 @@ if __name__ == "__main__":
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-    assert [run.seconds for run in Results.of(out).runs] == [2.0]
+    assert [run.seconds for run in Results.read(out).runs] == [2.0]

@@ -49,7 +49,7 @@ def test_inspect_says_what_a_capture_is_and_that_it_fits(folders, head_path, tmp
     said = capsys.readouterr().out
     assert f"layout      {layout.removesuffix('-meshes')}" in said
     assert "64 x 64" in said and "head model  FLAME 2020" in said and "turn left" in said
-    verdict = "cannot be told" if layout == "metrical-tracker" else "the head lies where the images show it"
+    verdict = "cannot be decided" if layout == "metrical-tracker" else "the head lies where the images show it"
     assert f"verdict     {verdict}" in said
     assert "likely" not in said and "fix" not in said
     assert f"ns-train partnerface-lite --data {folders[layout]} --max-train-minutes 10 --head-model {head_path}" in said
@@ -64,7 +64,7 @@ def test_inspect_of_tracks_without_images_proposes_to_drive_by_them(truth, head_
     assert f"partnerface drive RUN {tracks} --source-head-model {head_path}" in said and "ns-train" not in said
 
 
-def test_inspect_names_the_mistake_and_the_command_that_fixs_it(folders, truth, head_path, tmp_path, capsys):
+def test_inspect_names_the_mistake_and_the_command_that_fixes_it(folders, truth, head_path, tmp_path, capsys):
     capture = load_capture(folders["vhap"])
     wrong = tmp_path / "wrong"
     Convert(folders["vhap"], wrong, head_model=head_path, fix="camera-axes")()
@@ -110,6 +110,18 @@ def test_convert_writes_and_measures(folders, head_path, tmp_path, capsys, layou
     assert load_capture(tmp_path / "out").format == to
     with pytest.raises(SystemExit, match="1"):
         main(command)
+
+
+def test_convert_leaves_torn_frames_out(truth, head_path, tmp_path, capsys):
+    folder = LAYOUTS["vhap"](tmp_path / "torn", truth)
+    path = folder / "flame_param" / "00002.npz"
+    with np.load(path) as stored:
+        np.savez(path, **{**stored, "expr": np.full_like(stored["expr"], 9e4)})
+    main(["convert", str(folder), str(tmp_path / "out"), "--head-model", str(head_path)])
+    said = capsys.readouterr().out
+    assert "11 frames written" in said and "Warning: the head is torn in 1 of 12 frames" in said
+    assert "vertices are off by 0.00" in said
+    assert len(load_capture(tmp_path / "out").frames) == 11
 
 
 def test_convert_says_when_the_result_cannot_be_measured(subject, tmp_path, capsys):

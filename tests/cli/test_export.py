@@ -74,12 +74,12 @@ def test_a_place_that_cannot_be_is_refused_before_the_avatar_is_opened(tmp_path,
 
 
 def test_a_motion_that_is_not_used_is_said(avatar_file, tmp_path, capsys):  # noqa: F811
-    main(["export", str(avatar_file), "--performance", "talk", "--output", str(tmp_path / "v1.2")])
+    main(["export", str(avatar_file), "--motion", "talk", "--output", str(tmp_path / "v1.2")])
     assert "talk is not used" in capsys.readouterr().out and (tmp_path / "v1.2" / "parts.ply").is_file()
 
 
 @pytest.mark.parametrize(("option", "value"), [("--size", "0"), ("--max-frames", "0"), ("--smoothing", "-1")])
 def test_numbers_out_of_range_are_refused_before_the_avatar_is_opened(tmp_path, capsys, option, value):
     with pytest.raises(SystemExit):
-        main(["drive", str(tmp_path / "no run"), "--performance", "talk", option, value])
+        main(["drive", str(tmp_path / "no run"), "--motion", "talk", option, value])
     assert capsys.readouterr().err.startswith(f"Error: {option}: out of range")

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from partnerface_ns.cli.main import main
-from partnerface_ns.cli.report import evenly, figures_table, worst_and_median
+from partnerface_ns.cli.report import figures_table, spread_indices, worst_and_median
 
 SIZE = 24
 """Pixels a side of the tiny capture's images."""
@@ -87,7 +87,7 @@ def test_fewer_images_are_evaluated_and_the_runs_figures_stay(run, capsys):
     [(4, None, [0, 1, 2, 3]), (4, 9, [0, 1, 2, 3]), (9, 3, [0, 4, 8]), (9, 1, [4]), (100, 4, [0, 33, 66, 99])],
 )
 def test_some_images_are_chosen_evenly(total, num, indices):
-    assert evenly(total, num) == indices
+    assert spread_indices(total, num) == indices
 
 
 def test_what_is_no_run_is_refused(tmp_path, make_config, capsys):

@@ -22,7 +22,7 @@ SIZE, NUM = 16, 8
 
 
 def filmed(head: HeadModel, camera: Camera, seed: int = 0) -> Capture:
-    """A capture without images: a head that turns and speaks, its last two moments for testing."""
+    """A capture without images: a head that turns and speaks; the last two frames are for testing."""
     rng = torch.Generator().manual_seed(seed)
     noise = lambda size, scale: scale * torch.randn(NUM, size, generator=rng)  # noqa: E731
     track = HeadState(

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from partnerface_ns.driving import live
-from partnerface_ns.driving.live import padded, play, usable_aspect
-from partnerface_ns.driving.motion import motion_of_capture
-from partnerface_ns.driving.plan import PlanConfig, Shown, make_plan
+from partnerface_ns.driving.capture_motion import motion_of_capture
+from partnerface_ns.driving.live import pad, play, usable_aspect
+from partnerface_ns.driving.plan import PlanConfig, RenderedFrame, make_plan
 
 
 class Clock:
@@ -29,11 +29,11 @@ class Clock:
 
 
 @pytest.mark.parametrize(
-    ("render_seconds", "moments", "fps", "latency"),
+    ("render_seconds", "frames", "fps", "latency"),
     [(0.01, [0, 1, 2, 3, 4, 5, 6, 7, 0, 1], 25.0, 0.01), (0.113, [0, 2, 5, 0, 3, 6, 0, 3, 6, 1], 8.85, 0.13)],
 )
 def test_what_there_is_no_time_for_is_skipped(
-    player, capture, tiny_head, monkeypatch, render_seconds, moments, fps, latency
+    player, capture, tiny_head, monkeypatch, render_seconds, frames, fps, latency
 ):
     plan = make_plan(player, motion_of_capture(capture, tiny_head), PlanConfig())
     clock, played, paces = Clock(), [], []
@@ -41,24 +41,26 @@ def test_what_there_is_no_time_for_is_skipped(
     def render(player, plan, index):
         clock.pass_(render_seconds)
         played.append(index)
-        return Shown(np.full((4, 4, 3), index, np.uint8), np.zeros((4, 4), np.uint8))
+        return RenderedFrame(np.full((4, 4, 3), index, np.uint8), np.zeros((4, 4), np.uint8))
 
     def show(image, pace):
         paces.append(pace)
         return len(paces) < 10
 
-    monkeypatch.setattr(live, "shown", render)
+    monkeypatch.setattr(live, "render_frame", render)
     play(player, plan, show, clock=clock, sleep=clock.pass_)
-    assert played == [0, *moments], "the first is drawn before time counts"
+    assert played == [0, *frames], "the first is drawn before time counts"
     assert paces[-1].fps == pytest.approx(fps, rel=0.15)
     assert paces[-1].latency == pytest.approx(latency, abs=0.015)
-    assert "images a second" in str(paces[-1])
+    assert "images per second" in str(paces[-1])
 
 
 def test_a_late_clock_never_sleeps_less_than_nothing(player, capture, tiny_head, monkeypatch):
     plan = make_plan(player, motion_of_capture(capture, tiny_head), PlanConfig())
     clock, times = Clock(reading=0.7 / plan.fps), []
-    monkeypatch.setattr(live, "shown", lambda *_: Shown(np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.uint8)))
+    monkeypatch.setattr(
+        live, "render_frame", lambda *_: RenderedFrame(np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.uint8))
+    )
 
     def show(image, pace):
         times.append(clock.now)
@@ -75,7 +77,7 @@ def test_without_a_page_nothing_is_rendered_and_the_plan_begins_anew(player, cap
     def render(player, plan, index):
         clock.pass_(0.04)
         played.append(index)
-        return Shown(np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.uint8))
+        return RenderedFrame(np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.uint8))
 
     def wait() -> bool:
         waited = next(watched, False)
@@ -84,7 +86,7 @@ def test_without_a_page_nothing_is_rendered_and_the_plan_begins_anew(player, cap
         return waited
 
     paces = []
-    monkeypatch.setattr(live, "shown", render)
+    monkeypatch.setattr(live, "render_frame", render)
     play(player, plan, lambda _, pace: paces.append(pace) or len(paces) < 6, wait, clock, clock.pass_)
     assert played[:2] == [0, 0] and played[4] == 0
     assert max(pace.latency for pace in paces) < 1, "the time without a page is no delay"
@@ -92,9 +94,9 @@ def test_without_a_page_nothing_is_rendered_and_the_plan_begins_anew(player, cap
 
 def test_an_image_is_padded_to_the_pages_shape():
     image = np.full((10, 20, 3), 9, np.uint8)
-    assert padded(image, 1.0).shape == (20, 20, 3) and padded(image, 4.0).shape == (10, 40, 3)
-    assert padded(image, 1.0)[5:15].min() == 9 and padded(image, 1.0)[:5].max() == 0
-    assert padded(image, None) is image
+    assert pad(image, 1.0).shape == (20, 20, 3) and pad(image, 4.0).shape == (10, 40, 3)
+    assert pad(image, 1.0)[5:15].min() == 9 and pad(image, 1.0)[:5].max() == 0
+    assert pad(image, None) is image
 
 
 @pytest.mark.parametrize("aspect", [0, -1, math.nan, math.inf, -math.inf, "wide", None, [1.5]])
@@ -105,4 +107,4 @@ def test_an_aspect_that_cannot_be_counts_as_not_said(aspect):
 @pytest.mark.parametrize("aspect", [1e-300, 1e-4, 0.5, 1.5, 1e9, 10**400])
 def test_memory_is_bounded_whatever_a_page_says(aspect):
     image = np.zeros((100, 200, 3), np.uint8)
-    assert padded(image, usable_aspect(aspect)).size <= 20 * image.size
+    assert pad(image, usable_aspect(aspect)).size <= 20 * image.size

@@ -1,4 +1,4 @@
-"""Where motion comes from: channels, keyframes, recordings, performances and captures."""
+"""Motions of channels, of built-in motions and of captures."""
 
 from __future__ import annotations
 
@@ -10,15 +10,19 @@ import pytest
 import torch
 
 from partnerface_ns.capture.capture import HeadModelRef
+from partnerface_ns.capture.load import load_capture
+from partnerface_ns.capture.vhap_writer import write_vhap
 from partnerface_ns.common.errors import InputError
-from partnerface_ns.driving import motion as motion_module
 from partnerface_ns.driving import rig as rig_module
-from partnerface_ns.driving.fitted_directions import fitted_directions
-from partnerface_ns.driving.motion import motion_of_capture, motion_of_channels, performance
-from partnerface_ns.driving.performances import PERFORMANCES
+from partnerface_ns.driving.builtin_motions import BUILTIN_MOTIONS
+from partnerface_ns.driving.capture_motion import motion_of_capture
+from partnerface_ns.driving.expression_fit import fit_expressions
+from partnerface_ns.driving.load import load_motion
+from partnerface_ns.driving.motion import builtin_motion, motion_of_channels
 from partnerface_ns.driving.rig import Rig, arkit_names
 from partnerface_ns.flame.head_model import load_head_model
 from partnerface_ns.flame.open_head import load_open_head
+from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.geometry.rigid import rotation_from_axis_angle
 
 
@@ -88,7 +92,7 @@ def test_a_head_without_names_gets_the_nearest_expressions(head):
         expression_dirs=larger * head.expression_dirs @ mix,
         expression_names=tuple(f"expr_{i:02d}" for i in range(head.num_expr)),
     )
-    moved = other.expression_dirs @ fitted_directions(head, other).T
+    moved = other.expression_dirs @ fit_expressions(head, other).T
     face = (head.regions["face"] > 0.5) & (head.regions["eyeballs"] < 0.5) & (head.regions["inside_mouth"] < 0.5)
     for name in ("mouthSmileLeft", "browInnerUp", "eyeBlinkRight", "mouthPucker"):
         i = head.expression_names.index(name)
@@ -107,33 +111,33 @@ def test_any_spelling_of_a_channel_is_followed(head):
 
 def test_the_nearest_expressions_are_found_once(head, monkeypatch):
     """A slider is moved many times a second; a head without names takes seconds to be laid over the named one."""
-    calls, fitted = [], rig_module.fitted_directions
+    calls, fitted = [], rig_module.fit_expressions
     unnamed = replace(head, expression_names=tuple(f"expr_{i:02d}" for i in range(head.num_expr)))
-    monkeypatch.setattr(rig_module, "fitted_directions", lambda *given: calls.append(given) or fitted(*given))
+    monkeypatch.setattr(rig_module, "fit_expressions", lambda *given: calls.append(given) or fitted(*given))
     rig = Rig(unnamed)
     for value in (0.1, 0.2, 0.3):
         motion_of_channels({"mouthSmile": np.array([value])}, 1.0, rig, Path("slider"))
     assert len(calls) == 1
 
 
-# -- performances ------------------------------------------------------------------------------------------------
+# -- built-in motions --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", PERFORMANCES)
-def test_performances_move_and_stay_within_reason(head, name):
-    motion = performance(name, head)
+@pytest.mark.parametrize("name", BUILTIN_MOTIONS)
+def test_built_in_motions_move_smoothly_and_within_limits(head, name):
+    motion = builtin_motion(name, head)
     states = motion.states
     assert len(motion) > 100 and motion.fps == 25
     assert 0.3 < states.expression.amax() <= 1.001 and states.expression.amin() >= -1e-6
     assert 0.1 < states.jaw[:, 0].amax() <= 0.36
     assert states.expression.diff(dim=0).abs().amax() < 0.6, "no jumps"
-    fast = performance(name, head, fps=50.0)
+    fast = builtin_motion(name, head, fps=50.0)
     assert len(fast) == 2 * len(motion) - 1
     torch.testing.assert_close(fast.states.expression[::2], states.expression, atol=1e-5, rtol=0)
 
 
 def test_the_range_shows_every_blendshape(head):
-    expression = performance("range", head).states.expression
+    expression = builtin_motion("range", head).states.expression
     assert bool((expression.amax(0) > 0.95).all())
 
 
@@ -147,12 +151,31 @@ def test_a_captures_motion_keeps_its_cameras(capture, tiny_head):
     assert motion.images is None and motion.fps == 25
 
 
-def test_moments_without_a_frame_take_the_nearest_camera(capture, tiny_head, camera):
+def test_timesteps_without_a_frame_take_the_nearest_camera(capture, tiny_head, camera):
     other = replace(camera, cx=1.0)
     frames = tuple(replace(f, camera=other) if f.timestep == 7 else f for f in capture.frames if f.timestep != 6)
     capture = replace(capture, frames=frames)
     motion = motion_of_capture(capture, tiny_head)
     assert motion.cameras is not None and [c.cx for c in motion.cameras[-3:]] == [8.0, 8.0, 1.0]
+
+
+def test_a_torn_head_shows_the_nearest_frame(capture, tiny_head):
+    expression = capture.track.expression.clone()
+    expression[3] = 9e4
+    torn = replace(capture, track=replace(capture.track, expression=expression))
+    motion = motion_of_capture(torn, tiny_head)
+    expected = capture.track.expression[[0, 1, 2, 2, 4, 5, 6, 7]]
+    torch.testing.assert_close(motion.states.expression, expected)
+    assert len(motion) == len(capture.track) and "torn in 1 of 8 frames" in " ".join(motion.notes)
+
+
+def test_a_capture_whose_images_are_all_equal_drives_but_is_not_trained_on(capture, tiny_head, head_file, tmp_path):
+    images = ((np.zeros((16, 16, 3), np.uint8), np.zeros((16, 16), np.uint8)) for _ in capture.frames)
+    write_vhap(tmp_path / "subject", capture, tiny_head, images)
+    with pytest.raises(InputError, match="all training images are also test"):
+        load_capture(tmp_path / "subject")
+    motion = load_motion(tmp_path / "subject", tiny_head)
+    torch.testing.assert_close(motion.states.jaw, capture.track.jaw)
 
 
 def test_a_capture_of_an_unknown_head_model_is_refused(capture, tiny_head):
@@ -179,17 +202,14 @@ def test_expressions_of_another_head_model_are_carried_over_by_name(capture, tin
     torch.testing.assert_close(motion.states.expression, own.states.expression)
     torch.testing.assert_close(motion.neutral.expression, own.neutral.expression)
     torch.testing.assert_close(motion.skulls.moving, own.skulls.moving)
-    assert motion.notes == ("Expressions of other are carried over to tiny.",) and own.notes == ()
+    assert motion.notes == ("expressions of other are mapped to tiny",) and own.notes == ()
 
 
-def test_a_long_motion_is_posed_in_pieces(capture, tiny_head, monkeypatch):
-    """An hour of a whole head's vertices at once would take tens of gigabytes."""
-    expected = motion_of_capture(capture, tiny_head).skulls
-    posed, pose = [], motion_module.ShapedHead.pose
-    monkeypatch.setattr(motion_module, "_AT_ONCE", 3)
-    monkeypatch.setattr(
-        motion_module.ShapedHead, "pose", lambda head, states: posed.append(states.batch_shape) or pose(head, states)
-    )
-    found = motion_of_capture(capture, tiny_head).skulls
-    assert posed == [(3,), (3,), (2,), ()]
-    torch.testing.assert_close(found.moving, expected.moving)
+def test_a_long_motion_is_never_posed_at_once(capture, tiny_head, monkeypatch):
+    """The vertices of an hour of frames would take tens of gigabytes."""
+    posed, pose = [], ShapedHead.pose
+    monkeypatch.setattr(ShapedHead, "pose", lambda head, states: posed.append(states.batch_shape) or pose(head, states))
+    long = replace(capture, track=capture.track[torch.arange(500) % len(capture.track)])
+    long = replace(long, frames=tuple(replace(capture.frames[0], timestep=t) for t in range(500)))
+    assert len(motion_of_capture(long, tiny_head).skulls.moving) == 500
+    assert all(shape == () or shape[0] <= 16 for shape in posed)

@@ -12,7 +12,8 @@ import torch
 from driving.recordings import FPS, HEAD, NAMES, NUM, TIMES, rows, text, timecode, turns, weights, write
 
 from partnerface_ns.common.errors import InputError
-from partnerface_ns.driving.motion import Motion, load_motion
+from partnerface_ns.driving.load import load_motion
+from partnerface_ns.driving.motion import Motion
 from partnerface_ns.flame.open_head import load_open_head
 
 
@@ -136,7 +137,7 @@ def test_other_programs_write_the_same_performance(name, head, plain, tmp_path):
     motion = load_motion(write(tmp_path / "motion.txt", SAME[name]), head)
     assert motion.fps == FPS and len(motion) == NUM, motion.notes
     assert furthest(motion, plain) < 0.01, motion.notes
-    assert f"{NUM} rows, 3.00 s at 30 a second" in motion.notes[0]
+    assert f"{NUM} rows, 3.00 s at 30 fps" in motion.notes[0]
 
 
 def test_rows_are_shown_at_their_own_times(head, plain, tmp_path):
@@ -146,8 +147,8 @@ def test_rows_are_shown_at_their_own_times(head, plain, tmp_path):
     doubled = np.sort(np.concatenate([np.arange(NUM), np.arange(0, NUM, 3)]))
     shuffled = np.random.default_rng(0).permutation(NUM)
     for order, said in (
-        (dropped, "s without rows (13 pauses) are filled"),
-        (doubled, "30 rows repeat the time"),
+        (dropped, "s without rows (13 pauses) are interpolated"),
+        (doubled, "30 rows repeat an earlier time"),
         (shuffled, "rows are not in order of time"),
     ):
         motion = load_motion(write(tmp_path / "t.csv", text(cells=codes[order], body=body[order])), head)
@@ -176,7 +177,7 @@ def test_a_lost_face_is_filled_from_both_sides(lost, head, plain, tmp_path):
     for i in range(40, 50):
         body[i] = [] if lost is None else [lost] * len(body[i])
     motion = load_motion(write(tmp_path / "t.csv", text(body=body)), head)
-    assert "10 rows without a face, from line 42 on" in " ".join(motion.notes)
+    assert "10 rows without a face (the first is line 42) are interpolated" in " ".join(motion.notes)
     between, own = values(motion)[40:50], values(plain)
     assert (between <= np.maximum(own[39], own[50]) + 1e-5).all() and (
         between >= np.minimum(own[39], own[50]) - 1e-5
@@ -194,7 +195,7 @@ def test_a_row_that_counts_no_blendshapes_is_a_lost_face(head, plain, tmp_path):
 def test_a_last_row_that_breaks_off_is_left_out(head, plain, tmp_path):
     motion = load_motion(write(tmp_path / "t.csv", text()[:-200]), head)
     assert len(motion) == NUM - 1 and furthest(motion, plain) < 0.01
-    assert "line 91 breaks off" in " ".join(motion.notes)
+    assert "line 91 is incomplete" in " ".join(motion.notes)
 
 
 @pytest.mark.parametrize(
@@ -222,14 +223,14 @@ def test_a_rate_that_cannot_be_told_is_said(clock, head, tmp_path):
     cells = [timecode(t) if clock == "Timecode" else str(7 + i) for i, t in enumerate(TIMES[:15])]
     file = write(tmp_path / "t.csv", text(clock=clock, cells=cells, body=rows()[:15]))
     motion = load_motion(file, head)
-    assert motion.fps == 60 and len(motion) == 15 and "does not say it, --fps sets it" in motion.notes[0]
+    assert motion.fps == 60 and len(motion) == 15 and "the rate is assumed; --fps sets it" in motion.notes[0]
     slower = load_motion(file, head, fps=24.0)
-    assert slower.fps == 24 and len(slower) == 15 and "--fps says so" in slower.notes[0]
+    assert slower.fps == 24 and len(slower) == 15 and "the rate is set by --fps" in slower.notes[0]
 
 
 def test_a_rate_in_a_comment_is_read(head, tmp_path):
     motion = load_motion(write(tmp_path / "t.csv", "# fps: 24\n" + text(clock=None)), head)
-    assert motion.fps == 24 and len(motion) == NUM and "the file says so" in motion.notes[0]
+    assert motion.fps == 24 and len(motion) == NUM and "the rate is stated by the file" in motion.notes[0]
 
 
 def test_another_rate_changes_no_times(head, plain, tmp_path):
@@ -263,34 +264,34 @@ def one_stray_weight() -> list[list[str]]:
 REFUSED = {
     "255": (text(body=rows(weight=255)), "expected: 0 to 1, or 0 to 100"),
     "a stray weight": (text(body=one_stray_weight()), "line 13, BrowOuterUpLeft"),
-    "an unknown unit": (text(body=rows(weight=5)), "unit of the weights"),
+    "an unknown unit": (text(body=rows(weight=5)), "the unit of the weights is ambiguous"),
     "a column twice": (
         text(names=[*NAMES, *HEAD, "jawOpen"], body=[[*row, "0"] for row in rows()]),
         "columns 26 (JawOpen) and 57 (jawOpen)",
     ),
     "two recordings": (
         text(cells=[timecode(t) for t in TIMES] * 2, body=rows() * 2),
-        "line 92]: the clock begins again",
+        "line 92]: the clock starts again",
     ),
     "a long pause": (
         text(clock="timestamp", cells=[f"{t + 900 * (t > 1):.3f}" for t in TIMES]),
-        "line 32 to line 33]: a pause that is too long",
+        "line 32 to line 33]: a pause is too long",
     ),
     "a row too long": (text().replace("\n10:00:01:00.000,", "\n10:00:01:00.000,0,"), "line 32"),
     "words": (text().replace("\n10:00:01:00.000,0.", "\n10:00:01:00.000,x"), "line 32, BrowDownLeft"),
     "infinity": (text(body=[["inf", *row[1:]] for row in rows()]), "line 2, BrowDownLeft"),
     "no values": (text(body=[["nan"] * 55] * 5), "no values"),
     "nothing": ("", "is empty"),
-    "a header alone": (text(body=[]), "a header of 56 columns alone"),
+    "a header alone": (text(body=[]), "only a header of 56 columns"),
     "other columns": ("a,b\n1,2\n", "0 of them among 2 columns: a, b"),
     "JSON of rows": (json.dumps([[0.1] * 52] * 5), "rows of numbers without names"),
     "JSON of rows under a key": (json.dumps({"BlendShapes": [[0.1] * 55] * 5}), "rows of numbers without names"),
     "another program's text": ("HIERARCHY\nROOT Hips\n{\n}\n", "line 2]: not a table"),
     "JSON of something else": ('{"a": [1, 2]}', "names and rows"),
-    "JSON of short rows": (json.dumps({"names": NAMES, "rows": [[0.1] * 51] * 5}), "row 0]: a row of another length"),
+    "JSON of short rows": (json.dumps({"names": NAMES, "rows": [[0.1] * 51] * 5}), "row 0]: a row has another length"),
     "JSON of an impossible rate": (json.dumps({"fps": 0, "frames": [{"jawOpen": 1}]}), "[fps]"),
-    "broken JSON": ('{"frames": [', "not a JSON file"),
-    "no text": (b"\x00\x01\x02\x03" * 100 + b"\xff" * 8000, "not a motion that can be read"),
+    "broken JSON": ('{"frames": [', "not a readable JSON file"),
+    "no text": (b"\x00\x01\x02\x03" * 100 + b"\xff" * 8000, "not a motion file"),
 }
 
 
@@ -305,12 +306,12 @@ def test_what_cannot_be_read_is_refused(name, head, tmp_path):
 def test_files_of_other_kinds_are_refused(head, tmp_path):
     for name, said in (
         ("talk.mp4", "partnerface track"),
-        ("speech.npy", "save the array's parts by name"),
+        ("speech.npy", "save the arrays by name"),
         ("take.xlsx", "save the sheet as CSV"),
     ):
         with pytest.raises(InputError, match=said):
             load_motion(write(tmp_path / name, b"PK\x03\x04" + b"\0" * 40), head)
-    with pytest.raises(InputError, match="no motion here"):
+    with pytest.raises(InputError, match="the motion does not exist"):
         load_motion(tmp_path / "none.csv", head)
 
 
@@ -337,7 +338,7 @@ def test_keyframes_are_read_however_they_are_written(content, head, tmp_path):
     assert not expected.neutral.expression.any(), "keyframes start from rest"
     motion = load_motion(write(tmp_path / "keys.csv", content), head)
     np.testing.assert_allclose(values(motion), values(expected), atol=1e-5)
-    assert motion.notes[0] == "3 keyframes, the motion lasts 1.00 s: 26 moments at 25 a second"
+    assert motion.notes[0] == "3 keyframes over 1.00 s: 26 frames at 25 fps"
 
 
 def test_keyframes_are_met_smoothly_without_overshoot(head, tmp_path):
@@ -359,24 +360,24 @@ def test_units_of_keyframes_are_inferred_and_said(head, tmp_path):
     assert percent.states.expression.max() == pytest.approx(0.8, abs=1e-5)
     assert "weights up to 80 are read as percent" in percent.notes
     slow = load_motion(write(tmp_path / "k.csv", "time,jaw\n0,0\n800,0.2\n1500,0\n"), head)
-    assert "lasts 1500.00 s" in slow.notes[0] and "up to 800 s apart, name the column time_ms" in slow.notes[0]
+    assert "over 1500.00 s" in slow.notes[0] and "up to 800 s apart, name the column time_ms" in slow.notes[0]
 
 
 @pytest.mark.parametrize(
     ("content", "where"),
     [
-        ("{", "not a JSON file"),
+        ("{", "not a readable JSON file"),
         ('{"keyframes": [{"time": 0, "jaw": "wide"}]}', "keyframes[0].jaw"),
         ('{"keyframes": [{"jaw": 1}]}', "keyframes[0].time"),
         ('{"keyframes": [{"time": 1, "jaw": 1}, {"time": 1, "jaw": 1}]}', "keyframe 1"),
         ('{"keyframes": [{"time": 1e5, "jaw": 1}]}', "time_ms"),
         ('{"keyframes": [{"time": 1}]}', "no keyframes"),
-        ('{"keyframes": [{"time": 0, "yaw": 20, "jaw": 0.2}]}', "keyframe 0, yaw]: an angle beyond"),
+        ('{"keyframes": [{"time": 0, "yaw": 20, "jaw": 0.2}]}', "keyframe 0, yaw]: an angle is beyond"),
         ('{"keyframes": [{"time": 0, "mouthGrin": 0.2}]}', "mouthGrin"),
         ("time,jaw\n0,1\n1,wide\n", "line 3, jaw"),
         ("time,jaw\n0,1\n1\n", "line 3"),
         ("time,jaw\n", "no rows"),
-        ("time,jaw\n,1\n", "line 2]: a keyframe without a time"),
+        ("time,jaw\n,1\n", "line 2]: a keyframe has no time"),
         ("time,yaw\n0,20000\n", "line 2, yaw"),
         ("time,jawOpen,jaw_open\n0,1,1\n", "columns jawOpen and jaw_open"),
     ],

@@ -15,9 +15,9 @@ from partnerface_ns.baked.baked_avatar import BakedAvatar
 from partnerface_ns.baked.config import BakedConfig
 from partnerface_ns.common.errors import InputError
 from partnerface_ns.driving import output as output_module
-from partnerface_ns.driving.motion import motion_of_capture
+from partnerface_ns.driving.capture_motion import motion_of_capture
 from partnerface_ns.driving.output import write_plan
-from partnerface_ns.driving.plan import PlanConfig, make_plan, shown
+from partnerface_ns.driving.plan import PlanConfig, make_plan, render_frame
 from partnerface_ns.driving.player import Player
 
 
@@ -31,7 +31,7 @@ def test_a_folder_of_images_with_alpha(player, plan, tmp_path):
     names = sorted(p.name for p in (tmp_path / "out").iterdir())
     assert names == ["00000.png", "00001.png", "00002.png", "00003.png", "drive.json"]
     image = np.array(Image.open(tmp_path / "out" / "00002.png")).astype(float)
-    expected = shown(player, plan, 2)
+    expected = render_frame(player, plan, 2)
     assert image.shape == (16, 16, 4)
     np.testing.assert_array_equal(image[..., 3], expected.alpha)
     over_white = image[..., :3] * image[..., 3:] / 255 + 255 - image[..., 3:]
@@ -47,27 +47,27 @@ def test_what_was_stopped_is_gone_on_with(player, plan, tmp_path, monkeypatch, n
         if index == 2 and len(rendered) == 2:
             raise KeyboardInterrupt
         rendered.append(index)
-        return shown(player, plan, index)
+        return render_frame(player, plan, index)
 
-    monkeypatch.setattr(output_module, "shown", stopping)
+    monkeypatch.setattr(output_module, "render_frame", stopping)
     with pytest.raises(KeyboardInterrupt):
         write_plan(tmp_path / name, player, plan)
     rendered.append(-1)
     write_plan(tmp_path / name, player, plan)
     assert rendered == [0, 1, -1, 2, 3]
-    assert "Going on: 2 of 4 images are there." in capsys.readouterr().out
+    assert "Resuming: 2 of 4 images are finished." in capsys.readouterr().out
     assert [p.name for p in tmp_path.glob("*out*")] == [name], "nothing of the way is left"
 
 
 @pytest.mark.parametrize("fast", [False, True])
 def test_images_drawn_at_once_are_those_drawn_one_after_the_other(player, capture, tiny_head, tmp_path, fast):
     player.fast = fast
-    player.prepared = BakedAvatar(player.avatar, BakedConfig(resolution=32))
+    player.baked = BakedAvatar(player.avatar, BakedConfig(resolution=32))
     plan = make_plan(player, motion_of_capture(capture, tiny_head), PlanConfig(size=24))
-    one_by_one = np.stack([shown(player, plan, index).rgb for index in range(len(plan))])
-    assert np.ptp(one_by_one.astype(float), axis=0).max() > 20, "moments can be told apart"
+    one_by_one = np.stack([render_frame(player, plan, index).rgb for index in range(len(plan))])
+    assert np.ptp(one_by_one.astype(float), axis=0).max() > 20, "frames differ"
     torch.set_num_threads(4)
-    assert player.at_once == 4
+    assert player.num_parallel == 4
     write_plan(tmp_path / "out.npz", player, plan)
     with np.load(tmp_path / "out.npz", allow_pickle=False) as file:
         rgba = file["rgba"].astype(float)
@@ -83,17 +83,17 @@ def test_an_error_among_images_drawn_at_once_leaves_whole_ones(player, plan, tmp
     def failing(player, plan, index):
         if index == 1:
             raise error
-        return shown(player, plan, index)
+        return render_frame(player, plan, index)
 
     write_plan(tmp_path / "expected", player, plan)
-    monkeypatch.setattr(Player, "at_once", 3)
-    monkeypatch.setattr(output_module, "shown", failing)
+    monkeypatch.setattr(Player, "num_parallel", 3)
+    monkeypatch.setattr(output_module, "render_frame", failing)
     with pytest.raises(error if isinstance(error, type) else type(error)):
         write_plan(tmp_path / "out", player, plan)
     left = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     expected = {path.name: path.read_bytes() for path in (tmp_path / "expected").iterdir()}
     assert "00001.png" not in left and "00000.png" in left and left.items() <= expected.items()
-    monkeypatch.setattr(output_module, "shown", shown)
+    monkeypatch.setattr(output_module, "render_frame", render_frame)
     write_plan(tmp_path / "out", player, plan)
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == expected
 
@@ -151,14 +151,14 @@ def test_a_clip_has_all_images(player, plan, tmp_path):
     decoded = subprocess.run(clip, capture_output=True, check=True).stdout
     frames = np.frombuffer(decoded, np.uint8).reshape(-1, 16, 16, 3)
     assert len(frames) == 4
-    assert np.abs(frames[1].astype(float) - shown(player, plan, 1).rgb).mean() < 20
+    assert np.abs(frames[1].astype(float) - render_frame(player, plan, 1).rgb).mean() < 20
 
 
 def test_an_npz_holds_images_states_and_rate(player, plan, tmp_path):
     write_plan(tmp_path / "out.npz", player, plan)
     with np.load(tmp_path / "out.npz", allow_pickle=False) as file:
         assert file["rgba"].shape == (4, 16, 16, 4) and file["fps"] == 25
-        np.testing.assert_array_equal(file["rgba"][3, ..., 3], shown(player, plan, 3).alpha)
+        np.testing.assert_array_equal(file["rgba"][3, ..., 3], render_frame(player, plan, 3).alpha)
         np.testing.assert_array_equal(file["jaw"], plan.states.jaw.numpy())
 
 
@@ -167,9 +167,9 @@ def test_what_fails_leaves_nothing_under_a_final_name(player, plan, tmp_path, mo
     def failing(player, plan, index):
         if index == 1:
             raise OSError(28, "No space left on device")
-        return shown(player, plan, index)
+        return render_frame(player, plan, index)
 
-    monkeypatch.setattr(output_module, "shown", failing)
+    monkeypatch.setattr(output_module, "render_frame", failing)
     with pytest.raises(InputError, match="No space"):
         write_plan(tmp_path / name, player, plan)
     left = sorted(p.name for p in tmp_path.rglob("*") if p.name.startswith(("out", "0")))
@@ -196,8 +196,8 @@ def test_the_source_stands_at_the_left(player, capture, tiny_head, tmp_path):
     )
     motion = motion_of_capture(replace(capture, frames=frames), tiny_head)
     plan = make_plan(player, motion, PlanConfig(side_by_side=True, size=32))
-    images = [shown(player, plan, t) for t in (2, 3)]
+    images = [render_frame(player, plan, t) for t in (2, 3)]
     assert images[0].rgb.shape == (32, 64, 3)
     assert images[0].rgb[:, :32].max() == 0 and (images[1].rgb[:, :32] == 90).all()
     assert (images[1].alpha[:, :32] == 255).all()
-    np.testing.assert_array_equal(images[1].rgb[:, 32:], shown(player, replace(plan, source=None), 3).rgb)
+    np.testing.assert_array_equal(images[1].rgb[:, 32:], render_frame(player, replace(plan, source=None), 3).rgb)

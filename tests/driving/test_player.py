@@ -16,7 +16,7 @@ from partnerface_ns.avatar.config import AvatarConfig
 from partnerface_ns.avatar.file_format import AvatarInfo, load_avatar, save_avatar
 from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.settings import config_from_dict
-from partnerface_ns.driving.player import Player, scaled_camera
+from partnerface_ns.driving.player import Player, scale_camera
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.camera import rays_through_pixels
 from partnerface_ns.rendering.rays import Rays
@@ -41,7 +41,7 @@ def test_a_fast_player_shows_nearly_the_same(avatar_file, player, capture):
         found, expected = fast.render(state=capture.track[moment]), player.render(state=capture.track[moment])
         assert {name: value.shape for name, value in found.items()} == {n: v.shape for n, v in expected.items()}
         assert (found["rgb"] - expected["rgb"]).abs().mean() < 0.02 < found["rgb"].std()
-    assert fast.prepared is fast.prepared, "made once"
+    assert fast.baked is fast.baked, "made once"
 
 
 def test_the_file_holds_no_head_model(avatar_file, tiny_head):
@@ -55,10 +55,8 @@ def test_pixels_are_the_avatars_rays(player, capture):
     camera, state = player.camera, capture.track[2]
     image = player.render(camera, state)["rgb"]
     row, column = 9, 6
-    center = torch.tensor([[column + 0.5, row + 0.5]])
-    origins, directions = rays_through_pixels(
-        center, camera.intrinsics, torch.from_numpy(camera.T_world_camera).float()
-    )
+    center, T = torch.tensor([[column + 0.5, row + 0.5]]), torch.from_numpy(camera.T_world_camera).float()
+    origins, directions = rays_through_pixels(center, camera.intrinsics, T)
     rays = Rays(origins[None], directions[None])
     with torch.no_grad():
         expected = player.avatar.render(rays, HeadState.stack([state])).rgb[0, 0]
@@ -67,21 +65,21 @@ def test_pixels_are_the_avatars_rays(player, capture):
 
 
 def test_a_batch_is_its_images(player, capture):
-    cameras = [player.camera, scaled_camera(player.camera, 16)]
+    cameras = [player.camera, scale_camera(player.camera, 16)]
     batch = player.render_batch(cameras, capture.track[:2])
     assert batch["rgb"].shape == (2, 16, 16, 3)
     assert torch.equal(batch["rgb"][1], player.render(cameras[1], capture.track[1])["rgb"])
 
 
 def test_wrong_states_are_refused(player, capture):
-    with pytest.raises(InputError, match="not one head state"):
+    with pytest.raises(InputError, match="not a single head state"):
         player.render(state=capture.track)
-    with pytest.raises(InputError, match="not one head state"):
+    with pytest.raises(InputError, match="not a single head state"):
         player.render(state=HeadState.neutral(9))
 
 
 def test_a_camera_of_another_size_sees_the_same(camera):
-    small = scaled_camera(camera, 8)
+    small = scale_camera(camera, 8)
     assert (small.width, small.height, small.fl_x, small.cx) == (8, 8, 14.0, 4.0)
 
 

@@ -12,9 +12,11 @@ from driving.conftest import filmed
 
 from partnerface_ns.common.errors import InputError
 from partnerface_ns.demo.subject import DemoSubject
-from partnerface_ns.driving.motion import Motion, Skulls, motion_of_capture
+from partnerface_ns.driving.capture_motion import motion_of_capture
+from partnerface_ns.driving.motion import Motion
 from partnerface_ns.driving.plan import PlanConfig, digest, make_plan
-from partnerface_ns.driving.retarget import clamped, excess, retargeted, skull_at, smoothed
+from partnerface_ns.driving.retarget import clamp, measure_excess, retarget, smooth
+from partnerface_ns.driving.skulls import Skulls, skull_poses
 from partnerface_ns.flame.neutral import measure_neutral
 from partnerface_ns.flame.state import HeadState
 
@@ -40,7 +42,7 @@ def stranger(tiny_head, camera):
 
 def test_the_avatar_adds_to_its_own_neutral(player, stranger, tiny_head):
     motion = motion_of_capture(stranger, tiny_head)
-    states, _ = retargeted(motion, player.head, player.neutral)
+    states, _ = retarget(motion, player.head, player.neutral)
     for name in ("expression", "jaw", "eyes"):
         added = getattr(states, name) - getattr(player.neutral, name)
         torch.testing.assert_close(added, getattr(motion.states, name) - getattr(motion.neutral, name))
@@ -55,7 +57,7 @@ def test_a_source_at_rest_gives_the_avatar_at_rest(player, stranger, tiny_head):
         Skulls(motion.skulls.neutral[None], motion.skulls.neutral),
         motion.cameras[:1],
     )
-    states, _ = retargeted(still, player.head, player.neutral)
+    states, _ = retarget(still, player.head, player.neutral)
     rest = player.head.pose(player.neutral).verts
     torch.testing.assert_close(player.head.pose(states).verts[0], rest, atol=2e-6, rtol=0)
 
@@ -81,7 +83,7 @@ def test_the_skull_stays_where_the_source_has_it_whatever_the_clamp_does_to_the_
 
 
 def test_a_skull_is_found_where_it_was_put(player, stranger):
-    found = skull_at(player.head, stranger.track).numpy()
+    found = skull_poses(player.head, stranger.track).numpy()
     np.testing.assert_allclose(found, skull(player.head, stranger.track), atol=2e-6)
 
 
@@ -126,28 +128,30 @@ def test_the_clamp_is_soft_and_leaves_what_was_seen(info, capture):
     low, high = info.lowest.expression[0], info.highest.expression[0]
     span = high - low
     state.expression[:, 0] = torch.stack([high, low, (low + high) / 2, high + 0.01 * span, high + 100 * span])
-    kept = clamped(state, info).expression[:, 0]
+    kept = clamp(state, info).expression[:, 0]
     torch.testing.assert_close(kept[:3], state.expression[:3, 0])
     assert high < kept[3] < high + 0.0101 * span
     torch.testing.assert_close(kept[4], high + max(span / 2, torch.tensor(0.25)))
     values = torch.linspace(-3, 3, 100)
     many = HeadState.stack([info.neutral] * 100)
     many.expression[:, 0] = values
-    assert bool((clamped(many, info).expression[:, 0].diff() >= -1e-6).all())
+    assert bool((clamp(many, info).expression[:, 0].diff() >= -1e-6).all())
 
 
 def test_the_excess_names_the_channel(info, tiny_head):
     state = HeadState.stack([info.neutral] * 4)
-    assert str(excess(state, info, tiny_head.expression_names)) == "The motion stays within what training saw."
+    assert (
+        str(measure_excess(state, info, tiny_head.expression_names)) == "The motion stays within the range of training."
+    )
     state.expression[2, 1] = 3.0
-    found = excess(state, info, tiny_head.expression_names)
+    found = measure_excess(state, info, tiny_head.expression_names)
     (frown,) = found.channels
     assert (found.share, frown.channel, frown.value) == (0.25, "frown", 3.0)
     assert frown.limit == pytest.approx(float(info.highest.expression[1]))
-    assert "25% of the moments" in str(found) and "frown: 3.00" in str(found)
+    assert "25% of the frames" in str(found) and "frown (3.00, trained up to" in str(found)
     state.jaw[1, 0] = 1.0
-    both = excess(state, info, tiny_head.expression_names)
-    assert {beyond.channel for beyond in both.channels} == {"frown", "jaw[0]"} and "; then " in str(both)
+    both = measure_excess(state, info, tiny_head.expression_names)
+    assert {beyond.channel for beyond in both.channels} == {"frown", "jaw[0]"} and "; also " in str(both)
 
 
 def test_smoothing_calms_also_across_half_a_turn(capture):
@@ -155,11 +159,11 @@ def test_smoothing_calms_also_across_half_a_turn(capture):
     rotation[:, 1] = torch.pi + 0.05 * torch.randn(40)
     rotation[:, 1] -= 2 * torch.pi * (rotation[:, 1] > torch.pi)
     states = replace(HeadState.neutral(4, (40,)), rotation=rotation, jaw=torch.randn(40, 3))
-    smooth = smoothed(states, 4.0)
-    assert smooth.jaw.std() < 0.5 * states.jaw.std()
-    off = (smooth.rotation[:, 1].abs() - torch.pi).abs()
+    calm = smooth(states, 4.0)
+    assert calm.jaw.std() < 0.5 * states.jaw.std()
+    off = (calm.rotation[:, 1].abs() - torch.pi).abs()
     assert off.max() < 0.05
-    assert smoothed(states, 0.0) is states
+    assert smooth(states, 0.0) is states
 
 
 def test_options_are_checked(player, capture, tiny_head):
@@ -203,11 +207,11 @@ def mouth_opening(head, states) -> np.ndarray:
 
 @pytest.mark.parametrize(("source", "driven"), [(1, 4), (4, 1)])
 def test_another_persons_mouth_follows_and_the_head_keeps_its_shape(source, driven):
-    theirs, ours = (DemoSubject.create(seed, 120, 32) for seed in (source, driven))
+    theirs, ours = (DemoSubject.of(seed, 120, 32) for seed in (source, driven))
     model = theirs.head.model
     motion = motion_of_capture(theirs.capture(Path("source")), model)
     neutral = measure_neutral(ours.performance.track, model)
-    states, _ = retargeted(motion, ours.head, neutral)
+    states, _ = retarget(motion, ours.head, neutral)
     openings = mouth_opening(theirs.head, motion.states), mouth_opening(ours.head, states)
     assert np.corrcoef(*openings)[0, 1] > 0.95
 

@@ -9,7 +9,7 @@ import pytest
 from driving.recordings import NUM, rows, text, write
 
 from partnerface_ns.common.errors import InputError
-from partnerface_ns.driving.motion import load_motion
+from partnerface_ns.driving.load import load_motion
 from partnerface_ns.flame.open_head import load_open_head
 
 
@@ -29,7 +29,7 @@ def test_the_takes_own_recording_is_read_and_named(take):
     write(take / "MySlate_3_iPhone.mov", b"no video")
     motion = load_motion(take, load_open_head())
     assert len(motion) == NUM and motion.sound is None
-    assert motion.notes[0] == "the take's MySlate_3_iPhone.csv is read, without sound: no video here has any"
+    assert motion.notes[0] == "MySlate_3_iPhone.csv of the take is read without sound, because no video here has any"
 
 
 def test_the_sound_is_from_the_takes_video(take):

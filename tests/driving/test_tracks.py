@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from partnerface_ns.common.errors import InputError
+from partnerface_ns.driving.capture_motion import motion_of_capture
 from partnerface_ns.driving.export import export_track
-from partnerface_ns.driving.motion import load_motion, motion_of_capture
+from partnerface_ns.driving.load import load_motion
 from partnerface_ns.driving.output import write_plan
 from partnerface_ns.driving.plan import PlanConfig, make_plan
 from partnerface_ns.flame.head_model import load_head_model
@@ -32,7 +33,7 @@ def plan(player, capture, tiny_head):
 def test_what_was_exported_gives_the_same_head_states(name, player, plan, tiny_head, tmp_path):
     export_track(tmp_path, player, plan.states, plan.fps)
     motion = load_motion(tmp_path / name, tiny_head)
-    assert motion.fps == 30 and motion.notes == ("8 moments, 0.27 s at 30 a second: the file says so",)
+    assert motion.fps == 30 and motion.notes == ("8 frames, 0.27 s at 30 fps (stated by the file)",)
     assert_same(make_plan(player, motion, PlanConfig(clamp=False)).states, plan.states)
     absolute = make_plan(player, motion, PlanConfig(transfer="absolute", clamp=False))
     assert_same(absolute.states, plan.states)
@@ -91,7 +92,7 @@ def test_coefficients_of_a_named_head_model_are_carried_over(capture, tiny_head,
     np.savez(tmp_path / "track.npz", **flame_param(theirs))
     motion = load_motion(tmp_path / "track.npz", tiny_head, source_head_model=tmp_path / "other.npz")
     assert_same(motion.states, capture.track)
-    assert "expressions of other are carried over to tiny" in motion.notes
+    assert "expressions of other are mapped to tiny" in motion.notes
 
 
 @pytest.mark.parametrize(
@@ -101,7 +102,7 @@ def test_coefficients_of_a_named_head_model_are_carried_over(capture, tiny_head,
         ({"expr": np.zeros(8)}, "[expr]: wrong shape"),
         ({"jaw_pose": np.zeros((7, 3))}, "[jaw_pose]: wrong shape"),
         ({"jaw_pose": np.zeros((8, 4))}, "[jaw_pose]: wrong shape"),
-        ({"rotation": np.full((8, 3), 20.0)}, "[rotation]: a rotation of more than a turn"),
+        ({"rotation": np.full((8, 3), 20.0)}, "[rotation]: a rotation exceeds a full turn"),
         ({"expr": np.full((8, 4), np.nan)}, "[expr]"),
         ({"fps": np.array(0.0)}, "[fps]"),
     ],

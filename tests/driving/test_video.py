@@ -13,8 +13,8 @@ import torch
 
 from partnerface_ns.capture.vhap_writer import write_vhap
 from partnerface_ns.common.errors import InputError
-from partnerface_ns.driving import motion as motion_module
-from partnerface_ns.driving.motion import motion_of_capture, nearest_tracked, tracked_at_its_times
+from partnerface_ns.driving import load as load_module
+from partnerface_ns.driving.capture_motion import at_video_times, motion_of_capture, nearest_tracked
 from partnerface_ns.driving.video import motion_of_video
 
 
@@ -30,8 +30,8 @@ def tracked(capture, monkeypatch):
         (root / "tracking.json").write_text(json.dumps({"left_out": {"2": "no face"}, "frame_times": times}))
 
     monkeypatch.setattr("partnerface_ns.tracking.pipeline.track_video", tracking)
-    monkeypatch.setattr(motion_module, "detect_format", lambda root: "vhap")
-    monkeypatch.setattr(motion_module, "load_capture", lambda root, head_model: capture)
+    monkeypatch.setattr(load_module, "detect_format", lambda root: "vhap")
+    monkeypatch.setattr(load_module, "load_capture", lambda root, head_model, as_motion: capture)
     monkeypatch.setattr("partnerface_ns.driving.video._sound_start", lambda video: 0.5)
     return videos
 
@@ -62,10 +62,10 @@ def test_a_video_is_known_by_its_content(tracked, tiny_head, tmp_path, capsys):
         (tmp_path / folder / "IMG_1.mp4").write_bytes(content)
         motion_of_video(tmp_path / folder / "IMG_1.mp4", tmp_path, tiny_head)
     assert [content for _, content in tracked] == [b"one", b"two"]
-    assert "tuesday/IMG_1.mp4 is tracked: IMG_1_tracked_" in capsys.readouterr().out
+    assert "tuesday/IMG_1.mp4: IMG_1_tracked_" in capsys.readouterr().out
     (tmp_path / "monday" / "IMG_1.mp4").write_bytes(b"new")
     motion_of_video(tmp_path / "monday" / "IMG_1.mp4", tmp_path, tiny_head)
-    assert len(tracked) == 3 and "is of another video, version of it, or head model" in capsys.readouterr().out
+    assert len(tracked) == 3 and "belongs to another video, version of it, or head model" in capsys.readouterr().out
     (tmp_path / "copy.mp4").write_bytes(b"two")
     motion = motion_of_video(tmp_path / "copy.mp4", tmp_path, tiny_head)
     assert len(tracked) == 3 and str(tmp_path / "copy.mp4") in motion.notes[-1]
@@ -94,17 +94,17 @@ def test_frames_of_a_variable_rate_are_shown_at_their_times(capture, tiny_head, 
     """Five a second, then 25 a second: the head of a frame is shown as long as the frame."""
     times = [0.0, 0.2, 0.4, 0.6, 0.64, 0.68, 0.72, 0.76]
     (tmp_path / "tracking.json").write_text(json.dumps({"left_out": {}, "frame_times": times}))
-    motion = tracked_at_its_times(motion_of_capture(capture, tiny_head), tmp_path, None)
+    motion = at_video_times(motion_of_capture(capture, tiny_head), tmp_path, None)
     assert motion.fps == 25 and len(motion) == 20
     shown = [int((motion.states.jaw[k] == capture.track.jaw).all(1).nonzero()[0, 0]) for k in range(20)]
     assert shown == [0] * 5 + [1] * 5 + [2] * 5 + [3, 4, 5, 6, 7]
-    fast = tracked_at_its_times(motion_of_capture(capture, tiny_head), tmp_path, 50.0)
+    fast = at_video_times(motion_of_capture(capture, tiny_head), tmp_path, 50.0)
     assert fast.fps == 50 and len(fast) == 39
 
 
 def test_a_capture_that_does_not_say_its_rate_says_so(capture, tiny_head, tmp_path):
-    motion = tracked_at_its_times(motion_of_capture(capture, tiny_head), tmp_path, None)
-    assert motion.fps == 25 and "does not say its rate; --fps sets it" in motion.notes[-1]
+    motion = at_video_times(motion_of_capture(capture, tiny_head), tmp_path, None)
+    assert motion.fps == 25 and "does not state its rate; --fps sets it" in motion.notes[-1]
 
 
 def test_a_folder_that_was_tracked_keeps_the_times_of_its_video(capture, tiny_head, head_file, tmp_path):
@@ -113,7 +113,7 @@ def test_a_folder_that_was_tracked_keeps_the_times_of_its_video(capture, tiny_he
     write_vhap(tmp_path / "subject", capture, tiny_head, images)
     report = {"left_out": {}, "frame_times": [i / 60 for i in range(len(capture.frames))]}
     (tmp_path / "subject" / "tracking.json").write_text(json.dumps(report))
-    motion = motion_module.load_motion(tmp_path / "subject", tiny_head)
+    motion = load_module.load_motion(tmp_path / "subject", tiny_head)
     assert motion.fps == 60 and len(motion) == 8
     torch.testing.assert_close(motion.states.jaw, capture.track.jaw)
 
