@@ -44,8 +44,9 @@ def on_page_markdown(markdown: str, **_: object) -> str:
     for source, target in OUTSIDE.items():
         markdown = re.sub(rf"\]\((?:\.\./)?{re.escape(source)}(?=[)#])", f"]({target}", markdown)
     markdown = markdown.replace("](docs/", "](")
-    markdown = _BLOCK.sub(lambda match: f'<div class="equation">{convert(match[1].strip(), display="block")}</div>', markdown)
-    return _INLINE.sub(lambda match: convert(match[1]), markdown)
+    markdown = _BLOCK.sub(lambda match: _equation(match[1].strip()), markdown)
+    # Python-Markdown takes a bare <math> at the start of a line for a block.
+    return _INLINE.sub(lambda match: f"<span>{convert(match[1])}</span>", markdown)
 
 
 def on_post_build(*, config: MkDocsConfig) -> None:
@@ -57,3 +58,7 @@ def on_post_build(*, config: MkDocsConfig) -> None:
     for page in Path(config.site_dir).rglob("*.html"):
         if loaded := _LOADED.search(page.read_text(encoding="utf8")):
             raise PluginError(f"{page}: a page of the site may load nothing from other hosts: {loaded[0]}")
+
+
+def _equation(tex: str) -> str:
+    return f'<div class="equation">{convert(tex, display="block")}</div>'
