@@ -1,23 +1,24 @@
-"""Draw the images of docs/driving.md and docs/viewer.md from a trained demo run.
+"""Draw the images of README.md, docs/driving.md and docs/viewer.md from a demo run.
 
     partnerface demo --output demo
-    python scripts/draw_docs.py demo/runs/partnerface-lite/demo
+    python scripts/draw_docs.py demo
 
-Writes docs/images/channels.jpg and docs/images/viewer.jpg. The demo's person is synthetic: no image of a real one may
-lie in the repository.
+Writes demo.webp, channels.jpg and viewer.jpg to docs/images/. The subject of the demo is synthetic; the repository
+contains no image of a real person.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
+import imageio_ffmpeg
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
 import partnerface_ns
-from partnerface_ns.common.atomic import atomic_write
 from partnerface_ns.driving.player import Player, scale_camera
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.plugin.page import MutedPart, alone, share_of_part
@@ -26,6 +27,8 @@ from partnerface_ns.rendering.overlay import mesh_over_image
 
 SIZE = 192
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
+CLIP_QUALITY = 60
+"""WebP quality of the README's clip."""
 RgbImage = UInt8[np.ndarray, "height width 3"]
 CHANNELS = {
     "at rest": {},
@@ -37,61 +40,73 @@ CHANNELS = {
 }
 
 
-def channels(player: Player) -> list[RgbImage]:
-    """The face with one channel each, in rows."""
+def draw_channels(player: Player) -> list[RgbImage]:
+    """Rows of images of the face, each with one channel set."""
     camera = scale_camera(player.camera, SIZE)
     images = [to_image(player.render(camera, player.face(**values))["rgb"]) for values in CHANNELS.values()]
-    return in_two_rows(list(CHANNELS), images)
+    return two_rows(list(CHANNELS), images)
 
 
-def views(player: Player) -> dict[str, RgbImage]:
-    """What a viewer page can show of a smile."""
+def draw_viewer(player: Player) -> list[RgbImage]:
+    """Rows of the images that a viewer page can show of a smile."""
     camera, state = scale_camera(player.camera, SIZE), player.face(mouthSmile=0.8, cheekSquint=0.4)
-    muted = MutedPart(player.avatar)
-    found = player.render(camera, state)
-    part = int(np.argmax([float(share_of_part(player.avatar, found, k).sum()) for k in range(_num_parts(player))]))
-    with muted.muted(part):
-        without = player.render(camera, state)["rgb"]
-    return {
-        "rgb": to_image(found["rgb"]),
-        "parts": to_image(found["parts"]),
-        "deformation": to_image(found["deformation"]),
-        f"part {part} solo": to_image(alone(found["rgb"], share_of_part(player.avatar, found, part))),
-        f"part {part} muted": to_image(without),
-        "mesh": _mesh(player, state, to_image(found["rgb"])),
+    outputs = player.render(camera, state)
+    shares = [share_of_part(player.avatar, outputs, k) for k in range(player.avatar.config.num_parts)]
+    part = int(np.argmax([float(share.sum()) for share in shares]))
+    with MutedPart(player.avatar).muted(part):
+        without_part = player.render(camera, state)["rgb"]
+    rgb = to_image(outputs["rgb"])
+    images = {
+        "rgb": rgb,
+        "parts": to_image(outputs["parts"]),
+        "deformation": to_image(outputs["deformation"]),
+        f"part {part} solo": to_image(alone(outputs["rgb"], shares[part])),
+        f"part {part} muted": to_image(without_part),
+        "mesh": draw_mesh(player, state, rgb),
     }
+    return two_rows(list(images), list(images.values()))
 
 
-def in_two_rows(names: list[str], images: list[RgbImage]) -> list[RgbImage]:
-    """Six named images, three in a row."""
+def two_rows(names: list[str], images: list[RgbImage]) -> list[RgbImage]:
+    """Two rows of three named images each."""
     return [sheet([images[start : start + 3]], names[start : start + 3]) for start in (0, 3)]
 
 
-def _num_parts(player: Player) -> int:
-    return player.avatar.config.num_parts
-
-
-def _mesh(player: Player, state: HeadState, image: RgbImage) -> RgbImage:
+def draw_mesh(player: Player, state: HeadState, image: RgbImage) -> RgbImage:
+    """The posed mesh over an image, without a mask."""
     head, camera = player.person, scale_camera(player.camera, SIZE)
-    nothing = np.zeros(image.shape[:2], np.uint8)
-    return mesh_over_image(image, nothing, head.pose(state).verts.numpy(), head.model.faces.numpy(), camera, SIZE)
+    no_mask = np.zeros(image.shape[:2], np.uint8)
+    return mesh_over_image(image, no_mask, head.pose(state).verts.numpy(), head.model.faces.numpy(), camera, SIZE)
 
 
-def save(name: str, rows: list[RgbImage]) -> None:
+def convert_clip(video: Path) -> None:
+    """Write the README's clip, an animated WebP, from a video."""
+    frames = imageio_ffmpeg.read_frames(str(video))
+    properties = next(frames)
+    images = [Image.frombytes("RGB", properties["size"], frame) for frame in frames]
+    partial = IMAGES / "demo.webp.partial"
+    options = {"duration": round(1000 / properties["fps"]), "loop": 0, "quality": CLIP_QUALITY, "method": 6}
+    images[0].save(partial, format="WEBP", save_all=True, append_images=images[1:], **options)
+    os.replace(partial, IMAGES / "demo.webp")
+
+
+def save_rows(name: str, rows: list[RgbImage]) -> None:
     """Write rows below each other as a JPEG."""
-    IMAGES.mkdir(exist_ok=True)
-    with atomic_write(IMAGES / f"{name}.jpg") as partial:
-        Image.fromarray(np.concatenate(rows)).save(partial, format="JPEG", quality=85)
+    partial = IMAGES / f"{name}.partial"
+    Image.fromarray(np.concatenate(rows)).save(partial, format="JPEG", quality=85)
+    os.replace(partial, IMAGES / f"{name}.jpg")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run", type=Path, help="run folder of the demo's person")
-    player = partnerface_ns.load(parser.parse_args().run)
-    save("channels", channels(player))
-    shown = views(player)
-    save("viewer", in_two_rows(list(shown), list(shown.values())))
-    print(f"Drawn in {IMAGES}: channels.jpg, viewer.jpg")
+    parser.add_argument("demo", type=Path, help="output folder of `partnerface demo`")
+    demo = parser.parse_args().demo
+    IMAGES.mkdir(exist_ok=True)
+    convert_clip(demo / "unseen.mp4")
+    player = partnerface_ns.load(demo / "runs" / "partnerface-lite" / "demo")
+    save_rows("channels", draw_channels(player))
+    save_rows("viewer", draw_viewer(player))
+    print(f"Written to {IMAGES}: demo.webp, channels.jpg, viewer.jpg")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""What README and docs/ say of the checkout is so."""
+"""Links, paths, names and imports in README.md and docs/ exist."""
 
 from __future__ import annotations
 
 import ast
+import pkgutil
 import re
 from importlib import import_module
 from importlib.util import find_spec
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*ROOT.glob("*.md"), *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def commands_of_readme() -> list[str]:
@@ -20,7 +21,7 @@ def commands_of_readme() -> list[str]:
     return [line for block in blocks for line in block.splitlines() if not line.startswith("#")]
 
 
-def test_the_readme_has_two_commands_and_the_second_is_what_is_checked():
+def test_ci_runs_the_second_command_of_the_readme():
     run_demo, run_tests = commands_of_readme()
     assert run_demo.endswith("partnerface demo --output demo")
     script = (ROOT / ".ci" / "run").read_text(encoding="utf8")
@@ -31,13 +32,13 @@ def test_the_readme_has_two_commands_and_the_second_is_what_is_checked():
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
-def test_links_lead_somewhere(page):
+def test_link_targets_exist(page):
     for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf8")):
         assert target.startswith("https://") or (page.parent / target).exists(), target
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
-def test_code_that_is_named_exists(page):
+def test_named_code_exists(page):
     """`folder/file.py` and `folder/file.py: name, Class.method` in backticks."""
     for path, names in re.findall(r"`([\w/.]+\.py)(?:: ([\w., ]+))?`", page.read_text(encoding="utf8")):
         file = next((base / path for base in (ROOT, ROOT / "partnerface_ns") if (base / path).is_file()), None)
@@ -47,8 +48,16 @@ def test_code_that_is_named_exists(page):
         assert not missing, f"{path} has no {missing}"
 
 
+@pytest.mark.parametrize("page", sorted((ROOT / "docs" / "api").glob("*.md")), ids=lambda p: p.name)
+def test_names_of_an_api_page_exist(page):
+    names = re.findall(r"^::: ([\w.]+)$", page.read_text(encoding="utf8"), re.MULTILINE)
+    assert names
+    for name in names:
+        assert pkgutil.resolve_name(name), name
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
-def test_python_of_a_page_imports_what_there_is(page):
+def test_imports_of_a_page_exist(page):
     for block in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf8"), re.DOTALL):
         for node in ast.walk(ast.parse(block)):
             if isinstance(node, ast.ImportFrom):

@@ -81,7 +81,7 @@ def at_video_times(motion: Motion, folder: Path, fps: float | None) -> Motion:
         rate = f"{motion.fps:.4g} fps is assumed, because the capture does not state its rate; --fps sets it"
         return motion if fps is not None else replace(motion, notes=(*motion.notes, rate))
     times = record.numbers("frame_times", len(record.values["frame_times"]))
-    tracked = nearest_tracked(len(times), [int(index) for index in record.record("left_out").values])
+    tracked = nearest_tracked(len(times), [int(index) for index in record.child("left_out").values])
     if len(np.unique(tracked)) != len(motion) or (np.diff(times) < 0).any():
         expected = f"times of the {len(motion)} frames in the folder, in order"
         raise InputError(
