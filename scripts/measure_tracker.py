@@ -26,10 +26,10 @@ from partnerface_ns.flame.open_head import load_open_head
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.rigid import move_points
+from partnerface_ns.tracking.options import TrackingOptions
 from partnerface_ns.tracking.pipeline import track_video
-from partnerface_ns.tracking.preview import write_film
-from partnerface_ns.tracking.stages import Options
-from partnerface_ns.tracking.video import Selection
+from partnerface_ns.tracking.report.preview import write_film
+from partnerface_ns.tracking.video.decode.reading import Selection
 
 _FPS = 25
 _STILL_FRAMES = 60
@@ -119,7 +119,7 @@ def _tracked(film: list[np.ndarray], options: Measure, name: str, focal: float |
     write_film(iter(film), options.output / f"{name}.mp4", _FPS)
     folder = options.output / name
     shutil.rmtree(folder, ignore_errors=True)
-    settings = Options(options.size, Selection(), focal)
+    settings = TrackingOptions(options.size, Selection(), focal)
     report = track_video(options.output / f"{name}.mp4", folder, load_open_head(), settings)
     return load_capture(folder), report
 

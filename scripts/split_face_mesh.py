@@ -2,9 +2,9 @@
 
 `face_landmark_with_attention.tflite` looks at the face three times more, at its lips and eyes: it turns landmarks into
 affine maps and samples its own features through them. These operations exist in mediapipe's build of TensorFlow Lite
-alone; `partnerface_ns/tracking/networks/attention.py` does the same in numpy. This script writes the parts before and
-after them as models of their own, weights untouched. It needs the `track` extra and the original model, which is in the
-wheel of mediapipe 0.10.9 under `mediapipe/modules/face_landmark`:
+alone; `partnerface_ns/tracking/video/networks/attention.py` does the same in numpy. This script writes the parts before
+and after them as models of their own, weights untouched. It needs the `track` extra and the original model, which is in
+the wheel of mediapipe 0.10.9 under `mediapipe/modules/face_landmark`:
 
     python scripts/split_face_mesh.py face_landmark_with_attention.tflite
 """
@@ -18,7 +18,7 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert.schema_py_generated import Model, ModelT, OperatorT, SubGraphT
 
-from partnerface_ns.tracking.networks import face_mesh
+from partnerface_ns.tracking.video.networks import face_mesh
 
 PARTS = {
     face_mesh.FACE_MODEL: (["input_1"], ["p_re_lu_3", "output_mesh", "conv_faceflag"]),

@@ -4,7 +4,7 @@ The head's silhouettes are compared with the masks. Where they do not meet, the 
 to see which makes them meet. Where they do, the head's motion must still be the masks' motion: images in another
 order than the poses overlap well and fit badly. Medians over frames decide, so that single bad frames do not; these are
 looked for in all frames. Silhouettes cannot tell long hair from another head: between right and wrong they leave the
-verdict to `tracking/agreement.py`, which looks at the face.
+verdict to `tracking/report/agreement.py`, which looks at the face.
 """
 
 from __future__ import annotations

@@ -166,14 +166,14 @@ def _looked_at(verdict: Verdict, capture: Capture, model: HeadModel) -> Verdict:
     """The verdict after a look at the face, where what that takes is installed."""
     from importlib.util import find_spec
 
-    from partnerface_ns.tracking.video import INSTALL_HINT
+    from partnerface_ns.tracking.video.packages import INSTALL_HINT
 
     if find_spec("ai_edge_litert") is None:
         print(f"note        the face is not looked at: that takes the packages for tracking ({INSTALL_HINT})")
         return verdict
-    from partnerface_ns.tracking.agreement import after_a_look_at_the_face
+    from partnerface_ns.tracking.report.agreement import refine_verdict
 
-    looked_at = after_a_look_at_the_face(verdict, capture, model)
+    looked_at = refine_verdict(verdict, capture, model)
     if looked_at.face is None and verdict.fits is not False:
         print("note        no face was recognised in the images or in the head model: silhouettes alone were compared")
     return looked_at

@@ -34,8 +34,8 @@ def motion_of_video(
     Raises:
         InputError: the video cannot be tracked, or the folder is of something else.
     """
+    from partnerface_ns.tracking.options import TrackingOptions
     from partnerface_ns.tracking.pipeline import track_video
-    from partnerface_ns.tracking.stages import Options
 
     require_file(video)
     key = _key(video, model)
@@ -43,7 +43,7 @@ def motion_of_video(
     if not folder.is_dir():
         for line in _why_anew(video, beside):
             print(line)
-        track_video(video, folder, model, Options(device=device))
+        track_video(video, folder, model, TrackingOptions(device=device))
     elif not (folder / TRACKING_NAME).is_file():
         raise InputError(folder, "not a capture tracked from a video", hint="move it away: the video is tracked to it")
     note = f"The capture tracked from {video} lies in {folder} and is used again next time."
@@ -74,7 +74,7 @@ def _why_anew(video: Path, beside: Path) -> list[str]:
 
 def _sound_start(video: Path) -> float:
     """Seconds from the beginning of the file to its first image: sound that is heard before it."""
-    from partnerface_ns.tracking.video import require
+    from partnerface_ns.tracking.video.packages import require
 
     with require("av").open(str(video)) as container:
         stream = container.streams.video[0]
