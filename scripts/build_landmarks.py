@@ -21,9 +21,13 @@ from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.open_head import load_open_head
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.rasterizer import Visible, project, rasterize
-from partnerface_ns.tracking import embedding, landmarks
+from partnerface_ns.tracking.fit.head_views import draw_views
+from partnerface_ns.tracking.fit.landmark_tracing import construct_irises, most_central, skin_faces, trace_landmarks
+from partnerface_ns.tracking.video import landmark_embedding
+from partnerface_ns.tracking.video.face_topology import NUM_LANDMARKS
+from partnerface_ns.tracking.video.landmarks import FaceMeshDetector
 
-ASSETS = Path(embedding.__file__).parent / "assets"
+ASSETS = Path(landmark_embedding.__file__).parent / "assets"
 PEOPLE, VIEWS, SIZE = 14, 8, 384
 FIRST_SEED = 1000
 """Far from the seeds that people choose for a demo, so that a track of one is no track of these."""
@@ -52,13 +56,13 @@ def images_of(seed: int) -> Iterator[tuple[np.ndarray, Visible]]:
 
 def mirror_of(model: HeadModel) -> np.ndarray:
     """For each landmark the one on the other side: where it is found in mirrored images."""
-    distance = np.zeros((landmarks.NUM_LANDMARKS, landmarks.NUM_LANDMARKS))
-    with landmarks.LandmarkDetector(follow=False, mirrored=False) as detect:
-        for image, _ in embedding.draw_views(model):
-            found, mirrored = detect(image), detect(np.ascontiguousarray(image[:, ::-1]))
-            if found is not None and mirrored is not None:
-                flipped = mirrored[0] * (-1, 1, 1) + (image.shape[1], 0, 0)
-                distance += np.linalg.norm(found[0][:, None] - flipped[None], axis=-1)
+    distance = np.zeros((NUM_LANDMARKS, NUM_LANDMARKS))
+    detector = FaceMeshDetector(follow=False, mirrored=False)
+    for image, _ in draw_views(model):
+        original, mirrored = detector(image), detector(np.ascontiguousarray(image[:, ::-1]))
+        if original is not None and mirrored is not None:
+            flipped = mirrored.points * (-1, 1, 1) + (image.shape[1], 0, 0)
+            distance += np.linalg.norm(original.points[:, None] - flipped[None], axis=-1)
     first, second = linear_sum_assignment(distance)
     mirror = np.empty(len(distance), dtype=np.int16)
     mirror[first] = second
@@ -70,18 +74,18 @@ def mirror_of(model: HeadModel) -> np.ndarray:
 def main() -> None:
     model = load_open_head()
     np.savez(ASSETS / "landmark_mirror.npz", mirror=mirror_of(model))
-    skin, rest = embedding.skin_faces(model), model.template.numpy().astype(np.float64)
+    skin, rest = skin_faces(model), model.template.numpy().astype(np.float64)
     views = []
-    with landmarks.LandmarkDetector(follow=False) as detect:
-        for seed in track(range(FIRST_SEED, FIRST_SEED + PEOPLE), "Looking at people"):
-            for image, visible in images_of(seed):
-                found = detect(image)
-                if found is not None:
-                    views.append(embedding.trace_landmarks(found[0][:, :2], visible, SIZE, skin, rest))
-    found = embedding.most_central(views)
+    detector = FaceMeshDetector(follow=False)
+    for seed in track(range(FIRST_SEED, FIRST_SEED + PEOPLE), "Looking at people"):
+        for image, visible in images_of(seed):
+            detected = detector(image)
+            if detected is not None:
+                views.append(trace_landmarks(detected.points[:, :2], visible, SIZE, skin, rest))
+    embedding = construct_irises(model, most_central(views))
     for old in ASSETS.glob("landmarks_*.npz"):
         old.unlink()
-    embedding.write_embedding(embedding.with_irises(model, found), ASSETS / f"landmarks_{model.fingerprint}.npz")
+    landmark_embedding.write_embedding(embedding, ASSETS / f"landmarks_{model.fingerprint}.npz")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Two trackings of the same video, by the avatars that were trained on them, on the same pixels.
+"""Compares two trackings of the same video by the avatars that were trained on them.
 
-Each avatar shows the test frames of both captures from its own cameras and head states. Both are compared with the same
-images and in the same regions: those of each capture in turn, so that neither tracker chooses the pixels alone.
+Each avatar renders the test frames with the cameras and head states of its own capture. All renderings are compared
+with the images of both captures, in the regions of both, so that neither tracking alone determines the evaluated pixels.
 
     partnerface bench --output runs --subjects A B --variants two-stage --seconds 600 --seeds 1 --keep-avatars
     python scripts/compare_trackings.py --subjects A B --avatars runs/avatars/A-*.pt runs/avatars/B-*.pt
@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 import torch
 import tyro
+from jaxtyping import Float
+from torch import Tensor
 
 from partnerface_ns.bench.tables import COLUMNS
 from partnerface_ns.capture.capture import Capture
@@ -31,38 +33,41 @@ from partnerface_ns.rendering.metrics import image_metrics, metric_regions
 
 @dataclass
 class Compare:
-    """Print a table: whose images and regions, whose avatar, mean metrics."""
+    """Print a table of mean metrics for each pair of evaluated capture and avatar."""
 
     subjects: tuple[Path, Path]
-    """Capture folders of the same images: as many frames, of the same size."""
+    """Two captures of the same images, with equal numbers and sizes of frames."""
     avatars: tuple[Path, Path]
-    """Avatar files, one trained on each."""
+    """Avatar files, one trained on each capture."""
     num_test: int = 40
-    """Frames, evenly spread over the test split."""
+    """Number of evaluated frames, evenly spaced over the test split."""
 
 
 def main(options: Compare) -> None:
     captures = [load_capture(folder) for folder in options.subjects]
     if captures[0].splits["test"] != captures[1].splits["test"]:
-        raise InputError(options.subjects[1], "holds other frames out than the first capture")
-    chosen = [pick_evenly(capture.frames_of("test"), options.num_test) for capture in captures]
-    images = []
-    for capture, avatar, frames in zip(captures, options.avatars, chosen, strict=True):
+        raise InputError(options.subjects[1], "the test frames differ from those of the first capture")
+    test_frames = [pick_evenly(capture.frames_of("test"), options.num_test) for capture in captures]
+    renderings = []
+    for capture, avatar, frames in zip(captures, options.avatars, test_frames, strict=True):
         player = load(avatar)
-        images.append(
+        renderings.append(
             [player.render(f.camera, capture.track[f.timestep])["rgb"] for f in progress(frames, "Rendering")]
         )
     print("| images and regions of | avatar of | " + " | ".join(COLUMNS) + " |")
     print("|---" * (2 + len(COLUMNS)) + "|")
-    for judge, judging in zip(options.subjects, captures, strict=True):
-        truths, regions = _truths_and_regions(judging, options.num_test)
-        for owner, shown in zip(options.subjects, images, strict=True):
-            rows = [image_metrics(*row) for row in zip(shown, truths, regions, strict=True)]
+    for evaluated, capture in zip(options.subjects, captures, strict=True):
+        truths, regions = _truths_and_regions(capture, options.num_test)
+        for owner, images in zip(options.subjects, renderings, strict=True):
+            rows = [image_metrics(*row) for row in zip(images, truths, regions, strict=True)]
             means = [f"{np.nanmean([row[name] for row in rows]):.3f}" for name in COLUMNS]
-            print(f"| {judge.name} | {owner.name} | " + " | ".join(means) + " |")
+            print(f"| {evaluated.name} | {owner.name} | " + " | ".join(means) + " |")
 
 
-def _truths_and_regions(capture: Capture, num: int) -> tuple[list[torch.Tensor], list]:
+def _truths_and_regions(
+    capture: Capture, num: int
+) -> tuple[list[Float[Tensor, "rows columns 3"]], list[dict[str, Tensor]]]:
+    """Images and metric regions of some test frames."""
     model = resolve_head_model(capture, None)
     head = ShapedHead.of(model, capture.identity, capture.static_offset)
     frames = pick_evenly(capture.frames_of("test"), num)

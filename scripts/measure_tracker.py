@@ -1,7 +1,7 @@
-"""How far `partnerface track` is from the truth, on the film of a synthetic person that nothing was tuned on.
+"""Measures the error of `partnerface track` on a video of a synthetic person that was not used for tuning.
 
-Films a person, tracks the film, and compares with the head states that the person was posed with. The tracker gets a
-video file and nothing else. A second film shows one moment with sensor noise, for the trembling of a still head.
+The script renders a person, tracks the video, and compares the result with the true head states. The tracker gets only
+the video file. A second video shows one frame with sensor noise, to measure the jitter of a still head.
 
     python scripts/measure_tracker.py --seed 41 --frames 300 --output measured
 """
@@ -16,8 +16,10 @@ from pathlib import Path
 import numpy as np
 import torch
 import tyro
+from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image
 from scipy.spatial.transform import Rotation
+from torch import Tensor
 
 from partnerface_ns.capture.capture import Capture
 from partnerface_ns.capture.load import load_capture
@@ -26,48 +28,50 @@ from partnerface_ns.flame.open_head import load_open_head
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.rigid import move_points
+from partnerface_ns.tracking.options import TrackingOptions
 from partnerface_ns.tracking.pipeline import track_video
-from partnerface_ns.tracking.preview import write_film
-from partnerface_ns.tracking.stages import Options
-from partnerface_ns.tracking.video import Selection
+from partnerface_ns.tracking.report.preview import write_film
+from partnerface_ns.tracking.video.decode.reading import Selection
 
 _FPS = 25
 _STILL_FRAMES = 60
 _NOISE = 2.0
-"""Deviation of the still film's noise, of 255."""
+"""Standard deviation of the noise in the still video, on a scale of 255."""
 _REFERENCE = 512
 
 
 @dataclass
 class Measure:
-    """Film, track and compare; prints a table."""
+    """Render, track and compare; prints a table."""
 
     output: Path
-    """Folder for films, tracks and figures; people that were filmed into it before are not filmed again."""
+    """Folder for videos, tracks and figures. A person that it already contains is not rendered again."""
     seed: int = 41
-    """Decides who the person is and what they do."""
+    """Determines the person and the motion."""
     frames: int = 300
-    """Images of the film."""
+    """Number of frames."""
     size: int = 512
-    """Pixels a side of the film."""
+    """Side of the frames, pixels."""
     focal_known: bool = False
-    """Tell the tracker the focal length."""
+    """Pass the true focal length to the tracker."""
 
 
 @dataclass
-class Seen:
-    """A person's track as one camera sees it, camera frame (x right, y up, z backwards)."""
+class CameraTrack:
+    """A person's track in the frame of the camera (x right, y up, z backwards)."""
 
-    verts: torch.Tensor
-    """(frames, verts, 3), metres."""
+    verts: Float[Tensor, "frames verts 3"]
+    """Metres."""
     skull: Rotation
-    gaze: np.ndarray
-    """(frames, 2, 3): unit directions of both eyes, frame of the skull."""
-    jaw: np.ndarray
+    """Rotations of the skull."""
+    gaze: Float[np.ndarray, "frames 2 3"]
+    """Unit directions of both eyes, frame of the skull."""
+    jaw: Float[np.ndarray, "frames"]
     """Opening, degrees."""
 
     @staticmethod
-    def of(capture: Capture, timesteps: torch.Tensor) -> Seen:
+    def from_capture(capture: Capture, timesteps: Int[Tensor, "frames"]) -> CameraTrack:
+        """The track of some frames of a capture."""
         model = load_open_head()
         head = ShapedHead.of(model, capture.identity, capture.static_offset)
         state: HeadState = capture.track[timesteps]
@@ -75,17 +79,17 @@ class Seen:
         T_camera_world = torch.from_numpy(np.linalg.inv(capture.frames[0].camera.T_world_camera)).float()
         to_camera = Rotation.from_matrix(T_camera_world[:3, :3].numpy())
         eyes = [Rotation.from_rotvec(state.eyes[:, 3 * i : 3 * i + 3].numpy()).apply([0.0, 0.0, 1.0]) for i in (0, 1)]
-        return Seen(
+        return CameraTrack(
             torch.stack([move_points(T_camera_world, verts) for verts in posed.verts]),
             to_camera * Rotation.from_rotvec(state.rotation.numpy()) * Rotation.from_rotvec(state.neck.numpy()),
             np.stack(eyes, 1),
             np.degrees(state.jaw[:, 0].numpy()),
         )
 
-    def in_image(self, focal: float, region: torch.Tensor) -> torch.Tensor:
-        """Where a region's vertices appear, pixels at 512 from the middle of the film's frame."""
-        picked = self.verts[:, region]
-        return focal * _REFERENCE * picked[..., :2] / -picked[..., 2:]
+    def project(self, focal: float, region: Bool[Tensor, "verts"]) -> Float[Tensor, "frames region 2"]:
+        """Project a region's vertices to pixels at 512, relative to the middle of the frame."""
+        verts = self.verts[:, region]
+        return focal * _REFERENCE * verts[..., :2] / -verts[..., 2:]
 
 
 def main(options: Measure) -> None:
@@ -93,59 +97,66 @@ def main(options: Measure) -> None:
     if not folder.is_dir():
         make_subject(folder, frames=options.frames, size=options.size, seed=options.seed)
     truth = load_capture(folder)
-    film = [np.asarray(Image.open(frame.image_path).convert("RGB")) for frame in truth.frames]
+    paths = [frame.image_path for frame in truth.frames if frame.image_path is not None]
+    images = [np.asarray(Image.open(path).convert("RGB")) for path in paths]
     focal = truth.frames[0].camera.fl_x / options.size
-    known = focal if options.focal_known else None
-    tracked, report = _tracked(film, options, "moving", known)
+    known_focal = focal if options.focal_known else None
+    tracked, report = _track(images, options, "moving", known_focal)
     kept = np.setdiff1d(np.arange(report["frames_total"]), [int(index) for index in report["left_out"]])
-    ours, theirs = Seen.of(tracked, torch.arange(len(kept))), Seen.of(truth, torch.from_numpy(kept))
+    ours = CameraTrack.from_capture(tracked, torch.arange(len(kept)))
+    theirs = CameraTrack.from_capture(truth, torch.from_numpy(kept))
     figures = {f"{key} (tracking.json)": report[key] for key in report if key.endswith(("_mean", "_median"))}
     figures |= {"frames_tracked": report["frames_tracked"], "focal_length": (report["focal_length"], focal)}
     figures |= _differences(ours, theirs, report["focal_length"], focal)
-
-    noise = np.random.default_rng(options.seed)
-    still = [
-        np.clip(film[0] + noise.normal(0, _NOISE, film[0].shape), 0, 255).astype(np.uint8) for _ in range(_STILL_FRAMES)
-    ]
-    held, report = _tracked(still, options, "still", known)
-    at = Seen.of(held, torch.arange(report["frames_tracked"])).in_image(report["focal_length"], _face())
-    figures["trembling of a still head, px at 512"] = float((at - at.mean(0)).square().sum(-1).mean().sqrt())
+    figures["jitter of a still head, px at 512"] = _still_jitter(images[0], options, known_focal)
     (options.output / "figures.json").write_text(json.dumps(figures, indent=1), encoding="utf8")
     for name, value in figures.items():
         print(f"{name:45}", value if isinstance(value, int | tuple) else round(value, 3))
 
 
-def _tracked(film: list[np.ndarray], options: Measure, name: str, focal: float | None) -> tuple[Capture, dict]:
-    write_film(iter(film), options.output / f"{name}.mp4", _FPS)
+def _track(images: list[np.ndarray], options: Measure, name: str, focal: float | None) -> tuple[Capture, dict]:
+    write_film(iter(images), options.output / f"{name}.mp4", _FPS)
     folder = options.output / name
     shutil.rmtree(folder, ignore_errors=True)
-    settings = Options(options.size, Selection(), focal)
+    settings = TrackingOptions(options.size, Selection(), focal)
     report = track_video(options.output / f"{name}.mp4", folder, load_open_head(), settings)
     return load_capture(folder), report
 
 
-def _differences(ours: Seen, theirs: Seen, our_focal: float, focal: float) -> dict[str, float]:
-    """Medians, and nine tenths of the frames, of what the two differ by."""
+def _still_jitter(image: UInt8[np.ndarray, "rows columns 3"], options: Measure, focal: float | None) -> float:
+    """Standard deviation of the tracked face in a video that repeats one image with noise, pixels at 512."""
+    generator = np.random.default_rng(options.seed)
+    noise = (generator.normal(0, _NOISE, image.shape) for _ in range(_STILL_FRAMES))
+    still = [np.clip(image + values, 0, 255).astype(np.uint8) for values in noise]
+    capture, report = _track(still, options, "still", focal)
+    track = CameraTrack.from_capture(capture, torch.arange(report["frames_tracked"]))
+    pixels = track.project(report["focal_length"], _face())
+    return float((pixels - pixels.mean(0)).square().sum(-1).mean().sqrt())
+
+
+def _differences(ours: CameraTrack, theirs: CameraTrack, our_focal: float, focal: float) -> dict[str, float]:
+    """Medians and 90% quantiles of the differences between two tracks."""
     rotation = np.degrees((ours.skull * theirs.skull.inv()).magnitude())
-    place = ours.verts[:, _face()].mean(1), theirs.verts[:, _face()].mean(1)
-    # A face says little of the focal length: one that is longer shows the same head from farther away.
+    centres = ours.verts[:, _face()].mean(1), theirs.verts[:, _face()].mean(1)
+    # A longer focal length shows the same head from a larger distance, and a face hardly determines it.
     scale = torch.tensor([1.0, 1.0, focal / our_focal])
-    translation = 100 * (place[0] * scale - place[1]).norm(dim=-1) / place[1].norm(dim=-1)
+    translation = 100 * (centres[0] * scale - centres[1]).norm(dim=-1) / centres[1].norm(dim=-1)
     gaze = np.degrees(np.arccos((ours.gaze * theirs.gaze).sum(-1).clip(-1, 1))).max(-1)
     lips = load_open_head().regions["lips"] > 0.5
-    away = (ours.in_image(our_focal, lips) - theirs.in_image(focal, lips)).norm(dim=-1).mean(-1)
+    lip_errors = (ours.project(our_focal, lips) - theirs.project(focal, lips)).norm(dim=-1).mean(-1)
     rows = {
         "rotation, degrees": rotation,
         "translation, % of the distance": translation.numpy(),
         "jaw, degrees": np.abs(ours.jaw - theirs.jaw),
         "gaze, degrees, the worse eye": gaze,
-        "lips reprojected, px at 512": away.numpy(),
+        "lips reprojected, px at 512": lip_errors.numpy(),
     }
     medians = {f"{name}: median": float(np.median(row)) for name, row in rows.items()}
     return medians | {f"{name}: 90%": float(np.quantile(row, 0.9)) for name, row in rows.items()}
 
 
-def _face() -> torch.Tensor:
+def _face() -> Bool[Tensor, "verts"]:
+    """Mask of the face's vertices."""
     return load_open_head().regions["face"] > 0.5
 
 

@@ -2,7 +2,7 @@
 
 `face_landmark_with_attention.tflite` refines lips and eyes: it converts landmarks into affine maps and samples its own
 features through them. These operations exist only in mediapipe's build of TensorFlow Lite;
-`partnerface_ns/tracking/networks/attention.py` implements them in numpy. This script writes the parts before and after
+`partnerface_ns/tracking/video/networks/attention.py` implements them in numpy. This script writes the parts before and after
 them as two models with unchanged weights. It needs the `track` extra and the original model, which is in the wheel of
 mediapipe 0.10.9 under `mediapipe/modules/face_landmark`:
 
@@ -18,7 +18,7 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert.schema_py_generated import Model, ModelT, OperatorT, SubGraphT
 
-from partnerface_ns.tracking.networks import face_mesh
+from partnerface_ns.tracking.video.networks import face_mesh
 
 PARTS = {
     face_mesh.FACE_MODEL: (["input_1"], ["p_re_lu_3", "output_mesh", "conv_faceflag"]),

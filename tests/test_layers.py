@@ -31,6 +31,11 @@ LAYERS = (
 )
 """Packages in the order in which a sample passes them. A package imports only itself and those before it."""
 LEVEL = {name: level for level, name in enumerate(("__init__", *LAYERS))}
+PARTS = {
+    "tracking": ("video", "options", "fit", "report", "pipeline"),
+    "tracking.video": ("packages", "face_topology", "decode", "networks"),
+}
+"""Parts of a package, which import only themselves and those before them. Parts that are not listed come last."""
 FRAMEWORK = {"nerfstudio", "nerfacc", "viser"}
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 
@@ -63,6 +68,22 @@ def test_imports_point_upward(module):
             imported = rest.split(".")[0]
             # `from partnerface_ns import __version__` names no module.
             assert LEVEL.get(imported, 0) <= LEVEL[layer], f"{module} imports {name}"
+
+
+@pytest.mark.parametrize("package", PARTS)
+def test_parts_of_a_package_import_only_earlier_parts(module, package):
+    prefix = f"partnerface_ns.{package}."
+    name = ".".join(("partnerface_ns", *module.with_suffix("").parts))
+    if not name.startswith(prefix):
+        return
+
+    def level(full_name: str) -> int:
+        part = full_name.removeprefix(prefix).split(".")[0]
+        return PARTS[package].index(part) if part in PARTS[package] else len(PARTS[package])
+
+    for imported in imports_in(ast.parse((PACKAGE / module).read_text(encoding="utf8"))):
+        if imported.startswith(prefix):
+            assert level(imported) <= level(name), f"{module} imports {imported}"
 
 
 def test_only_the_plugin_and_the_command_line_know_nerfstudio(module):

@@ -169,14 +169,14 @@ def _check_face(verdict: Verdict, capture: Capture, model: HeadModel) -> Verdict
     """The verdict with a comparison of facial landmarks, if the packages for tracking are installed."""
     from importlib.util import find_spec
 
-    from partnerface_ns.tracking.frame import INSTALL_HINT
+    from partnerface_ns.tracking.video.packages import INSTALL_HINT
 
     if find_spec("ai_edge_litert") is None:
         print(f"note        facial landmarks are not compared: install the packages for tracking ({INSTALL_HINT})")
         return verdict
-    from partnerface_ns.tracking.agreement import after_a_look_at_the_face
+    from partnerface_ns.tracking.report.agreement import refine_verdict
 
-    checked = after_a_look_at_the_face(verdict, capture, model)
+    checked = refine_verdict(verdict, capture, model)
     if checked.face is None and verdict.fits is not False:
         print("note        no face was detected in the images or the rendered head: only silhouettes were compared")
     return checked

@@ -36,8 +36,8 @@ def motion_of_video(
     Raises:
         InputError: the video cannot be tracked, or the capture's folder holds something else.
     """
+    from partnerface_ns.tracking.options import TrackingOptions
     from partnerface_ns.tracking.pipeline import track_video
-    from partnerface_ns.tracking.stages import Options
 
     require_file(video)
     key = _key(video, model)
@@ -45,7 +45,7 @@ def motion_of_video(
     if not folder.is_dir():
         for line in _outdated_folders(video, parent):
             print(line)
-        track_video(video, folder, model, Options(device=device))
+        track_video(video, folder, model, TrackingOptions(device=device))
     elif not (folder / TRACKING_NAME).is_file():
         raise InputError(
             folder, "not a capture tracked from a video", hint="move it away: the video is tracked into it"
@@ -78,7 +78,7 @@ def _outdated_folders(video: Path, parent: Path) -> list[str]:
 
 def _sound_start(video: Path) -> float:
     """Seconds of sound before the first image of a video file."""
-    from partnerface_ns.tracking.frame import require
+    from partnerface_ns.tracking.video.packages import require
 
     with require("av").open(str(video)) as container:
         stream = container.streams.video[0]

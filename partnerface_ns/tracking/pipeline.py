@@ -1,7 +1,8 @@
-"""From a video to a subject: look, fit, measure, write.
+"""Tracks a video: finds faces, landmarks and mattes, fits the head model, measures the fit, and writes the capture.
 
-The work folder is hidden, on the file system of the result, and removed at the end; the result appears whole or not at
-all. Frames that are kept are counted anew from 0; the first 70% of them are for training, the rest for testing.
+Unfinished work is in a hidden folder on the file system of the result, and is removed at the end. The result appears
+only when it is complete. The frames that are kept are numbered from 0; the first 70% are for training, the rest for
+testing.
 """
 
 from __future__ import annotations
@@ -9,12 +10,13 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Int
 
 from partnerface_ns.capture.vhap_writer import write_vhap
 from partnerface_ns.capture.writing import make_folder, publish, remove_empty, require_new, unfinished_folder
@@ -25,36 +27,35 @@ from partnerface_ns.common.locks import lock_folder
 from partnerface_ns.common.progress import progress
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.state import HeadState
-from partnerface_ns.tracking import quality, report
-from partnerface_ns.tracking.embedding import landmark_embedding
-from partnerface_ns.tracking.fit_head import reduce_head
-from partnerface_ns.tracking.fitting import Schedule, fit_track
-from partnerface_ns.tracking.observations import Fit, Observations
-from partnerface_ns.tracking.stages import (
-    Faces,
-    Images,
-    Options,
-    cut_images,
-    cut_mattes,
-    find_faces,
-    read_image,
-    read_matte,
-    reasons_to_leave_out,
-    require_enough,
-)
-from partnerface_ns.tracking.tracked import Tracked
-from partnerface_ns.tracking.video import length_of, require_selection
-from partnerface_ns.tracking.workfolder import WorkFolder
+from partnerface_ns.tracking.fit.embedding import landmark_embedding
+from partnerface_ns.tracking.fit.fit_head import reduce_head
+from partnerface_ns.tracking.fit.fitting import FitSchedule, fit_track
+from partnerface_ns.tracking.fit.observations import Fit, Observations
+from partnerface_ns.tracking.fit.tracked import TrackedVideo
+from partnerface_ns.tracking.options import TrackingOptions, require_options
+from partnerface_ns.tracking.report.footage import left_out_warnings
+from partnerface_ns.tracking.report.measure import compose_on_white, measure_track
+from partnerface_ns.tracking.video.face_pass import FaceTrack, find_faces
+from partnerface_ns.tracking.video.image_pass import ImageMeasurements, cut_images
+from partnerface_ns.tracking.video.left_out import reasons_to_leave_out, require_enough
+from partnerface_ns.tracking.video.matte_pass import cut_mattes
+from partnerface_ns.tracking.video.vision_models import VisionModels
+from partnerface_ns.tracking.video.work_folder import WorkFolder
+from partnerface_ns.tracking.video.work_images import read_image, read_matte
 
-MIN_SIZE, MAX_SIZE = 64, 4096
-"""Pixels of an image's side: the landmark detector needs as many; memory and time allow as many."""
-FOCAL_RANGE = (0.3, 10.0)
-EXPECTED_FOCAL = 1.6
-"""Focal length in longer sides of the frame, where nothing is known: between a phone's and a portrait lens."""
+_EXPECTED_FOCAL = 1.6
+"""Expected focal length if none is given, in longer sides of the frame: between a phone and a portrait lens."""
 
 
-def track_video(video: Path, root: Path, model: HeadModel, options: Options, preview: bool = True) -> dict[str, Any]:
-    """Track a video and write the subject; gives what `tracking.json` says.
+def track_video(
+    video: Path,
+    root: Path,
+    model: HeadModel,
+    options: TrackingOptions,
+    preview: bool = True,
+    models: VisionModels | None = None,
+) -> dict[str, Any]:
+    """Track a video, write the capture, and return the content of its `tracking.json`.
 
     Args:
         video: a file that ffmpeg decodes, or a folder of images.
@@ -62,144 +63,132 @@ def track_video(video: Path, root: Path, model: HeadModel, options: Options, pre
         model: the head model to fit.
         options: how to track.
         preview: whether to draw `preview.mp4`.
+        models: detectors and matting; None uses MediaPipe's networks.
 
     Raises:
-        InputError: an option is out of range, the video cannot be read or shows no face in most frames, or the
-            folder exists, is being written by another process, or cannot be written.
+        InputError: an option is out of range; the video cannot be read, or most frames show no usable face; the
+            folder exists, cannot be written, or another process is writing to it.
     """
     start = time.monotonic()
     video, root = Path(video), Path(root)
+    models = models or VisionModels()
     require_new(root)
     require_options(options, video)
-    folder, made = unfinished_folder(root, "tracking"), list[Path]()
+    folder, new_parents = unfinished_folder(root, "tracking"), list[Path]()
     try:
-        made = make_folder(folder)
+        new_parents = make_folder(folder)
         with lock_folder(folder, root):
-            made_from = {**{f.name: getattr(options, f.name) for f in fields(options)}, "head_model": model.fingerprint}
-            work = WorkFolder(folder, video, made_from)
+            settings = {f.name: getattr(options, f.name) for f in fields(options)}
+            settings |= {"head_model": model.fingerprint, **models.names()}
+            work = WorkFolder(folder, video, settings)
             try:
                 require_new(root)  # another process may just have finished it
-                return _track(video, root.resolve(), model, options, preview, work, start)
+                return _Run(video, root.resolve(), model, options, models, work).track(preview, start)
             except InputError:
-                # The same video would be refused again: there is nothing to go on from.
+                # The same video would be refused again, so there is nothing to resume.
                 work.remove()
                 raise
     except OSError as error:
-        hint = f"what is finished lies in {folder}: the same command goes on from there"
+        hint = f"finished stages are kept in {folder}: run the same command again to resume"
         raise write_failure(root, error, hint) from error
     finally:
-        remove_empty(made)
+        remove_empty(new_parents)
 
 
-def require_options(options: Options, video: Path) -> None:
-    """Check the options for a video, before anything is decoded.
+@dataclass(frozen=True)
+class _Run:
+    """One tracking run, stage by stage."""
 
-    Raises:
-        InputError: an option is out of range, or there is no video; names the option and what it takes.
-    """
-    if not MIN_SIZE <= options.size <= MAX_SIZE:
-        expected = f"{MIN_SIZE} to {MAX_SIZE} pixels"
-        raise InputError("--size", "out of range", expected=expected, found=options.size)
-    require_selection(options.selection, video)
-    low, high = FOCAL_RANGE
-    focal = options.focal_length
-    if focal is not None and not low <= focal <= high:
-        longer_side = length_of(video).longer_side
-        looks_like_pixels = longer_side is not None and low <= focal / longer_side <= high
-        raise InputError(
-            "--focal-length",
-            "out of range",
-            expected=f"{low:g} to {high:g}, in longer sides of the video's frame",
-            found=f"{focal:g}",
-            hint=f"for {focal:g} pixels give {focal / longer_side:.3g}" if looks_like_pixels else None,
+    video: Path
+    root: Path
+    model: HeadModel
+    options: TrackingOptions
+    models: VisionModels
+    work: WorkFolder
+
+    def track(self, preview: bool, start: float) -> dict[str, Any]:
+        """Run all stages and write the capture; `start` is the time at which the run began, `time.monotonic()`."""
+        selection, work = self.options.selection, self.work
+        faces = find_faces(self.video, selection, work, self.models.faces, self.models.matting)
+        images = cut_images(self.video, selection, self.options.size, faces, work, self.models.landmarks)
+        reasons = reasons_to_leave_out(faces, images)
+        require_enough(self.video, len(faces.times), reasons)
+        tracked = self.fit(faces, images, reasons)
+        require_enough(self.video, len(faces.times), reasons)
+
+        capture = tracked.to_capture(self.root, reasons)
+        staged = work.root / "subject"
+        shutil.rmtree(staged, ignore_errors=True)
+        write_vhap(staged, capture, self.model, _images_on_white(work, tracked.indices))
+        report = measure_track(staged, work, capture, tracked, faces, images, preview)
+        report["warnings"] += left_out_warnings(reasons)
+        seconds = time.monotonic() - start
+        report |= {
+            "seconds_total": round(seconds, 1),
+            "seconds_per_frame": round(seconds / len(faces.times), 3),
+            "left_out": {str(index): reason for index, reason in sorted(reasons.items())},
+            "frame_times": [round(float(frame_time), 6) for frame_time in faces.times],
+        }
+        write_json(staged / "tracking.json", report)
+        publish(staged, self.root)
+        work.remove()
+        return report
+
+    def fit(self, faces: FaceTrack, images: ImageMeasurements, reasons: dict[int, str]) -> TrackedVideo:
+        """Fit the frames that are not left out; frames with a bad fit are added to `reasons`."""
+        embedding = landmark_embedding(self.model)
+        head = reduce_head(self.model, embedding)
+        indices = np.array([i for i in range(len(faces.times)) if i not in reasons])
+        observations = self.observe(faces, images, indices)
+
+        def compute() -> dict[str, np.ndarray]:
+            schedule = FitSchedule()
+            steps = progress(range(schedule.total), "Fitting the head", schedule.total)
+            fixed_focal = self.options.focal_length is not None
+
+            def on_step() -> None:
+                next(steps, None)
+
+            fit = fit_track(head, observations, embedding.spread, on_step, schedule, fixed_focal, self.options.device)
+            on_step()  # ends the progress bar
+            return _fit_to_arrays(fit)
+
+        tracked = TrackedVideo(indices, head, observations, _fit_from_arrays(self.work.stage("fit", compute)))
+        good = tracked.drop_bad_fits()
+        reasons |= {int(index): "the landmarks fit no face" for index in set(indices) - set(good.indices)}
+        return good
+
+    def observe(self, faces: FaceTrack, images: ImageMeasurements, indices: Int[np.ndarray, "frames"]) -> Observations:
+        """Collect the observations of some frames, and make their mattes."""
+        outlines = np.full((len(indices), 1, 4), np.nan, dtype=np.float32)
+        if self.options.matting:
+            outlines = cut_mattes(indices, images.landmarks, self.work, self.models.matting)
+        scale = images.crop.scale(self.options.size)
+        centre = np.array([faces.shape[1] / 2, faces.shape[0] / 2])
+        return Observations(
+            size=self.options.size,
+            landmarks=torch.from_numpy(images.landmarks[indices]),
+            outline=torch.from_numpy(outlines),
+            principal=torch.from_numpy((centre - images.crop.corners[indices]) * scale).float(),
+            times=torch.from_numpy(faces.times[indices]).float(),
+            focal=(self.options.focal_length or _EXPECTED_FOCAL) * max(faces.shape) * scale,
         )
 
 
-def _track(
-    video: Path, root: Path, model: HeadModel, options: Options, preview: bool, work: WorkFolder, start: float
-) -> dict[str, Any]:
-    faces = find_faces(video, options, work)
-    images = cut_images(video, options, faces, work)
-    reasons = reasons_to_leave_out(faces, images)
-    require_enough(video, len(faces.times), reasons)
-    tracked = _fit(model, options, faces, images, reasons, work)
-    require_enough(video, len(faces.times), reasons)
-
-    capture = tracked.capture(root, reasons)
-    staged = work.root / "subject"
-    shutil.rmtree(staged, ignore_errors=True)
-    write_vhap(staged, capture, model, _images_on_white(work, tracked.indices))
-    result = report.check(staged, work, capture, tracked, faces, images, preview)
-    result["warnings"] += quality.warnings_about_left_out(reasons)
-    seconds = time.monotonic() - start
-    result |= {
-        "seconds_total": round(seconds, 1),
-        "seconds_per_frame": round(seconds / len(faces.times), 3),
-        "left_out": {str(index): reason for index, reason in sorted(reasons.items())},
-        "frame_times": [round(float(time), 6) for time in faces.times],
-    }
-    write_json(staged / "tracking.json", result)
-    publish(staged, root)
-    work.remove()
-    return result
-
-
-def _fit(
-    model: HeadModel, options: Options, faces: Faces, images: Images, reasons: dict[int, str], work: WorkFolder
-) -> Tracked:
-    """Fit the frames that are not left out; those that do not fit are added to `reasons`."""
-    embedding = landmark_embedding(model)
-    head = reduce_head(model, embedding)
-    indices = np.array([i for i in range(len(faces.times)) if i not in reasons])
-    seen = _observations(options, faces, images, indices, work)
-
-    def make() -> dict[str, np.ndarray]:
-        schedule = Schedule()
-        steps = progress(range(schedule.total), "Fitting the head", schedule.total)
-        known = options.focal_length is not None
-        fit = fit_track(head, seen, embedding.spread, lambda: next(steps, None), schedule, known, options.device)
-        next(steps, None)
-        return _pack(fit)
-
-    tracked = Tracked(indices, head, seen, _unpack(work.stage("fit", make)))
-    good = tracked.without_bad_fits()
-    reasons |= {int(index): "the landmarks fit no face" for index in set(indices) - set(good.indices)}
-    return good
-
-
-def _observations(
-    options: Options, faces: Faces, images: Images, indices: np.ndarray, work: WorkFolder
-) -> Observations:
-    outlines = np.full((len(indices), 1, 4), np.nan, dtype=np.float32)
-    if options.matting:
-        outlines = cut_mattes(indices, images, work)
-    scale = images.crop.scale(options.size)
-    centre = np.array([faces.shape[1] / 2, faces.shape[0] / 2])
-    return Observations(
-        size=options.size,
-        landmarks=torch.from_numpy(images.landmarks[indices]),
-        outline=torch.from_numpy(outlines),
-        principal=torch.from_numpy((centre - images.crop.corners[indices]) * scale).float(),
-        times=torch.from_numpy(faces.times[indices]).float(),
-        focal=(options.focal_length or EXPECTED_FOCAL) * max(faces.shape) * scale,
-    )
-
-
-def _pack(fit: Fit) -> dict[str, np.ndarray]:
-    """A fit as arrays of a stage."""
+def _fit_to_arrays(fit: Fit) -> dict[str, np.ndarray]:
     states = {f"track_{f.name}": getattr(fit.track, f.name).numpy() for f in fields(HeadState)}
     once = {"identity": fit.identity.numpy(), "focal": np.array(fit.focal), "bias": fit.landmark_bias.numpy()}
     return {**once, **states}
 
 
-def _unpack(arrays: dict[str, np.ndarray]) -> Fit:
+def _fit_from_arrays(arrays: dict[str, np.ndarray]) -> Fit:
     tensors = {key: torch.from_numpy(np.asarray(value)) for key, value in arrays.items()}
     track = HeadState(*(tensors[f"track_{f.name}"] for f in fields(HeadState)))
     return Fit(tensors["identity"], track, float(tensors["focal"]), tensors["bias"])
 
 
-def _images_on_white(work: WorkFolder, indices: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Images on white, with their mattes."""
+def _images_on_white(work: WorkFolder, indices: Int[np.ndarray, "frames"]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the images on white, with their mattes."""
     for index in indices.tolist():
         matte = read_matte(work, index)
-        yield report.on_white(read_image(work, index), matte), matte
+        yield compose_on_white(read_image(work, index), matte), matte
