@@ -3,8 +3,8 @@
 The head's silhouettes are compared with the masks. If they do not overlap, the usual convention mistakes are fixed one
 at a time to see which fix makes them overlap. If they do, the order of the frames is checked too. The verdict uses
 medians over frames, so that single bad frames do not matter; bad frames are searched for afterwards. Silhouettes cannot
-tell long hair from another head. Between right and wrong they leave the verdict to `tracking/report/agreement.py`, which
-compares the face.
+tell long hair from another head. Between right and wrong they leave the verdict to `tracking/report/agreement.py`,
+which compares the face.
 """
 
 from __future__ import annotations
