@@ -1,4 +1,4 @@
-"""Files that torch wrote: plain arrays are read, all else is refused and nothing runs."""
+"""Torch files: plain arrays are read, everything else is refused and no code runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The VHAP layout: reading, what is refused, and writing."""
+"""The VHAP layout: reading, refusals and writing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The capture of the synthetic person: what is written, and what is refused."""
+"""The capture of the synthetic person."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def filmed() -> DemoSubject:
-    """Who is in `folder`."""
+    """The person in `folder`."""
     return DemoSubject.create(1, 12, 32)
 
 
