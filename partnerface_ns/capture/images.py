@@ -118,8 +118,8 @@ def load_image(frame: Frame, background: tuple[float, float, float]) -> tuple[np
     """
     check_images(frame)
     assert frame.image_path is not None
-    rgb, alpha = _npz_image(frame.image_path) or _decode(frame.image_path, _split)
-    mask = alpha if frame.mask_path is None else _decode(frame.mask_path, _mask)
+    rgb, alpha = _npz_image(frame.image_path) or _decode(frame.image_path, _split_alpha)
+    mask = alpha if frame.mask_path is None else _decode(frame.mask_path, _foreground)
     if mask is None:
         mask = np.full(rgb.shape[:2], 255, np.uint8)
     cover = alpha if alpha is not None else (None if frame.composited else mask)
@@ -147,10 +147,10 @@ def detect_background(frame: Frame) -> tuple[float, float, float] | None:
     None if the colour is not uniform, if the image has alpha, or if no background is visible.
     """
     assert frame.image_path is not None
-    rgb, alpha = _decode(frame.image_path, _split)
+    rgb, alpha = _decode(frame.image_path, _split_alpha)
     if frame.mask_path is None or (alpha is not None and alpha.min() < 255):
         return None
-    outside = rgb[_decode(frame.mask_path, _mask) == 0].astype(np.int16)
+    outside = rgb[_decode(frame.mask_path, _foreground) == 0].astype(np.int16)
     if len(outside) < _MIN_BACKGROUND:
         return None
     color = np.median(outside, 0)
@@ -197,7 +197,7 @@ def _composite(rgb: np.ndarray, alpha: np.ndarray, background: tuple[float, floa
     return (blended + 0.5).astype(np.uint8)
 
 
-def _split(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
+def _split_alpha(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
     """Colours, and alpha if any pixel is transparent."""
     if not _has_alpha(image):
         return np.array(image.convert("RGB")), None
@@ -206,9 +206,9 @@ def _split(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
     return rgba[..., :3].copy(), None if alpha.min() == 255 else alpha
 
 
-def _mask(image: Image.Image) -> np.ndarray:
+def _foreground(image: Image.Image) -> np.ndarray:
     """The foreground: alpha if any pixel is transparent, else the grey value."""
-    alpha = _split(image)[1] if _has_alpha(image) else None
+    alpha = _split_alpha(image)[1] if _has_alpha(image) else None
     return np.array(image.convert("L")) if alpha is None else alpha
 
 
@@ -234,7 +234,7 @@ def _scale_to_8_bits(values: np.ndarray) -> np.ndarray:
     return ((values.astype(np.int64) + 128) // 257).clip(0, 255).astype(np.uint8)
 
 
-def _plain(image: Image.Image) -> Image.Image:
+def _to_upright_8_bits(image: Image.Image) -> Image.Image:
     """The image upright with 8 bits per channel. Pillow itself would clip 16-bit values to white."""
     if not image.mode.startswith("I"):
         return ImageOps.exif_transpose(image)
@@ -250,7 +250,7 @@ def _decode(path: Path, convert: Callable[[Image.Image], Result]) -> Result:
     """Open an image and apply `convert` to it, upright and with 8 bits per channel."""
     with _open_image(path) as image:
         try:
-            return convert(_plain(image))
+            return convert(_to_upright_8_bits(image))
         except Exception as error:  # a broken file can make the decoder raise anything
             raise InputError(path, "the image cannot be decoded", found=shorten(error)) from error
 

@@ -72,7 +72,7 @@ def fit_identity(head: HeadModel, canonical: Float[np.ndarray, "verts 3"]) -> Fl
     for _ in range(_ROUNDS):
         shaped = ShapedHead.of(head, torch.from_numpy(identity.astype(np.float32)))
         state = _JointFit(shaped).fit(neutral, canonical)
-        before, identity = identity, everywhere.coefficients(_unposed(shaped, state, canonical) - template)
+        before, identity = identity, everywhere.coefficients(_unpose(shaped, state, canonical) - template)
         if np.abs(identity - before).max() < _TOLERANCE:
             break
     return identity.astype(np.float32)
@@ -130,7 +130,7 @@ class _JointFit:
         return replace(state, jaw=jaw, eyes=torch.cat(eyes))
 
 
-def _unposed(shaped: ShapedHead, state: HeadState, verts: Float[np.ndarray, "verts 3"]) -> Float[np.ndarray, "verts 3"]:
+def _unpose(shaped: ShapedHead, state: HeadState, verts: Float[np.ndarray, "verts 3"]) -> Float[np.ndarray, "verts 3"]:
     """Vertices in the rest pose without expression and correctives: the inverse of skinning."""
     posed = shaped.pose(state)
     T_rest_world = np.linalg.inv(posed.skinning(shaped.model.skinning_weights).double().numpy())

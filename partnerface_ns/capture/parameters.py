@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -91,7 +90,7 @@ def join_states(states: Sequence[HeadState], sources: Sequence[Path]) -> HeadSta
                 expected=count,
                 found=state.expression.shape[-1],
             )
-    return HeadState(*(torch.stack([getattr(s, f.name) for s in states]) for f in fields(HeadState)))
+    return HeadState.stack(states)
 
 
 def pad_zeros(values: Float[np.ndarray, "stored"], count: int) -> Float[np.ndarray, "count"]:

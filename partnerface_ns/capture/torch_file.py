@@ -66,8 +66,8 @@ def array_group(content: dict[str, Any], key: str, source: Path) -> dict[str, np
     """
     group = content.get(key)
     if not isinstance(group, dict):
-        found = f"keys {shorten(', '.join(map(str, content)))}" if group is None else type(group).__name__
-        raise InputError(source, "a group of arrays is missing", key=key, expected="a dictionary", found=found)
+        actual = f"keys {shorten(', '.join(map(str, content)))}" if group is None else type(group).__name__
+        raise InputError(source, "a group of arrays is missing", key=key, expected="a dictionary", found=actual)
     return {str(name): value for name, value in group.items()}
 
 

@@ -21,10 +21,12 @@ def progress(items: Iterable[Item], label: str, total: int | None = None) -> Gen
     if console.is_terminal:
         yield from track(items, label, total=total, console=console, transient=True)
     else:
-        yield from _logged(items, label, total if total is not None or not isinstance(items, Sized) else len(items))
+        yield from _log_progress(
+            items, label, total if total is not None or not isinstance(items, Sized) else len(items)
+        )
 
 
-def _logged(items: Iterable[Item], label: str, total: int | None) -> Generator[Item, None, None]:
+def _log_progress(items: Iterable[Item], label: str, total: int | None) -> Generator[Item, None, None]:
     start = last_line = time.monotonic()
     for done, item in enumerate(items):
         now = time.monotonic()

@@ -29,15 +29,15 @@ def config_from_dict(default: Config, values: object, source: Path, where: str =
         InputError: an unknown field, or a value of the wrong type.
     """
     hints, changes = get_type_hints(type(default), include_extras=True), {}
-    for written, value in _mapping(values, source, where).items():
+    for written, value in _require_mapping(values, source, where).items():
         name = _current_name(default, written)
-        now = _known(vars(default), name, source, where)
+        now = _lookup(vars(default), name, source, where)
         if is_dataclass(now) and value is not None:
             changes[name] = config_from_dict(now, value, source, f"{where}{name}.")
         elif isinstance(now, dict) and now:
             changes[name] = _entries(now, value, source, f"{where}{name}.")
         else:
-            changes[name] = _checked(value, hints[name], source, where + name)
+            changes[name] = _check_value(value, hints[name], source, where + name)
     config = copy(default)
     vars(config).update(changes)
     return config
@@ -89,7 +89,7 @@ def _all_fit(values: Sequence[object], inner: tuple[Any, ...]) -> bool:
     return len(values) == len(inner) and all(map(fits, values, inner))
 
 
-def _mapping(values: object, source: Path, where: str) -> Mapping[str, Any]:
+def _require_mapping(values: object, source: Path, where: str) -> Mapping[str, Any]:
     if not isinstance(values, Mapping):
         raise InputError(
             source, "wrong kind of setting", key=where.rstrip("."), expected="settings", found=shorten(values)
@@ -97,7 +97,7 @@ def _mapping(values: object, source: Path, where: str) -> Mapping[str, Any]:
     return values
 
 
-def _known(known: Mapping[str, Any], name: object, source: Path, where: str) -> Any:
+def _lookup(known: Mapping[str, Any], name: object, source: Path, where: str) -> Any:
     if name not in known:
         raise InputError(source, "an unknown setting: the file is of another version", key=f"{where}{name}")
     return known[name]  # type: ignore[index]
@@ -106,8 +106,8 @@ def _known(known: Mapping[str, Any], name: object, source: Path, where: str) -> 
 def _entries(now: Mapping[str, Any], values: object, source: Path, where: str) -> dict[str, Any]:
     """A dictionary of settings with changed values; its keys stay the same."""
     changed = dict(now)
-    for name, value in _mapping(values, source, where).items():
-        entry = _known(now, name, source, where)
+    for name, value in _require_mapping(values, source, where).items():
+        entry = _lookup(now, name, source, where)
         if is_dataclass(entry) and value is not None:
             changed[name] = config_from_dict(entry, value, source, f"{where}{name}.")
         elif isinstance(entry, dict) and entry:
@@ -117,7 +117,7 @@ def _entries(now: Mapping[str, Any], values: object, source: Path, where: str) -
     return changed
 
 
-def _checked(value: object, hint: Any, source: Path, where: str) -> object:
+def _check_value(value: object, hint: Any, source: Path, where: str) -> object:
     if not fits(value, hint):
         expected = getattr(hint, "__name__", None) if get_origin(hint) is None else str(hint).replace("typing.", "")
         raise InputError(source, "wrong kind of setting", key=where, expected=expected, found=shorten(value))

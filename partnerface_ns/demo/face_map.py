@@ -1,9 +1,9 @@
 """A texture sheet for the skin: the head's rest surface unwrapped around a vertical axis, and functions to draw on it.
 
-A rest point of the head model (x to the subject's left, y up, z out of the face, metres) is at (a, y) on the sheet,
-where a is the angle about an axis between the ears times a fixed radius. Both coordinates are metres, so lines roughly
-keep their width on the face. The texture depends on the rest position only, so it moves with the skin. Sheets are
-arrays (rows, columns) with row 0 at the lowest y and column 0 at the lowest a.
+Rest points are in the frame of the head model: x to the subject's left, y up, z out of the face, metres. A point is at
+(a, y) on the sheet, where a is the angle about an axis between the ears times a fixed radius. Both coordinates are
+metres, so lines roughly keep their width on the face. The texture depends on the rest position only, so it moves with
+the skin. Sheets are arrays (rows, columns) with row 0 at the lowest y and column 0 at the lowest a.
 """
 
 from __future__ import annotations

@@ -74,12 +74,14 @@ class Skin:
             colour = colour + mask[:, None] * (target - colour)
         gloss = (painted[:, 3] + 0.55 * lips) * (1 - 0.7 * rim) * (1 - 0.8 * inside)
         open_ = 1 - inside * (1 - _mouth_light(rest, self.lips_z))
-        normals = _bumped(surface.normals, at[:, 0] / face_map.RADIUS, slopes, pose.T_world_skull)
+        normals = _tilt_normals(surface.normals, at[:, 0] / face_map.RADIUS, slopes, pose.T_world_skull)
         bent = Surface(normals, surface.view, surface.occlusion * open_, surface.lit * open_)
         return shading.shade_skin(bent, colour, gloss)
 
 
-def _bumped(normals: np.ndarray, turn: np.ndarray, slopes: list[np.ndarray], T_world_skull: np.ndarray) -> np.ndarray:
+def _tilt_normals(
+    normals: np.ndarray, turn: np.ndarray, slopes: list[np.ndarray], T_world_skull: np.ndarray
+) -> np.ndarray:
     """Bump mapping: normals tilted by the slopes of the height along the sheet's a and y axes."""
     R = T_world_skull[:3, :3].astype(np.float32)
     sideways = np.stack([np.cos(turn), np.zeros_like(turn), -np.sin(turn)], -1) @ R.T

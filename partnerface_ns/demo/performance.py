@@ -1,9 +1,9 @@
 """The motion of the demo person: two takes of talking, turning the head and making faces.
 
-The first take is for training. The second take is far from the first: the head is tilted and raised beyond the first
-take's range, with an open smile, and a pucker, a sneer and puffed cheeks that the first take does not contain. Time
-runs from 0 to 1 over both takes, so any number of frames covers all of it. The first take ends at `CUT`. Angles are
-radians, lengths metres, in the frames of `HeadState`.
+The first take is for training, and the second take is far from it. In the second take the head is tilted and raised
+beyond the first take's range, with an open smile. Only the second take contains a pucker, a sneer and puffed cheeks.
+Time runs from 0 to 1 over both takes, so any number of frames covers all of it. The first take ends at `CUT`. Angles
+are radians, lengths metres, in the frames of `HeadState`.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ class DemoScene:
         shirt = props.shirt(head.verts_rest.numpy(), root_weights, rng)
         worn = (frame, hair, shirt)
         faces, parts = _triangles(head, worn)
-        open_mouth = _jaw_dropped(head)
+        open_mouth = _open_jaw(head)
         still = np.concatenate([open_mouth, *(mesh.verts for mesh in worn)])
         return DemoScene(
             worn=worn,
@@ -194,7 +194,7 @@ def _skin_masks(head: ShapedHead, anchors: Anchors) -> np.ndarray:
     return np.stack(masks, -1).astype(np.float32)
 
 
-def _jaw_dropped(head: ShapedHead) -> np.ndarray:
+def _open_jaw(head: ShapedHead) -> np.ndarray:
     """Vertices in the rest pose with a slightly open jaw, so that light enters the mouth."""
     neutral = HeadState.neutral(head.model.num_expr)
     return head.pose(replace(neutral, jaw=torch.tensor([0.22, 0.0, 0.0]))).verts.numpy()

@@ -1,4 +1,4 @@
-"""Wrong conventions are found and named, right ones are let alone."""
+"""Wrong conventions are detected and named, correct captures fit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from partnerface_ns.flame.state import HeadState
 
 NUM_FRAMES = 20
 MASKED = [layout for layout in LAYOUTS if layout != "metrical-tracker"]
-"""Without masks only a head out of the image is told."""
+"""Without masks only a head outside of the image is detected."""
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +110,7 @@ def test_a_shift_of_the_images_is_measured(capture, truth, shift, words):
 @pytest.mark.parametrize("seed", [1, 2, 3])
 @pytest.mark.parametrize("layout", MASKED)
 def test_another_head_does_not_fit(captures, layout, seed):
-    """Silhouettes cannot tell it from long hair; the face can."""
+    """Silhouettes cannot distinguish it from long hair; the face can."""
     verdict = diagnose(captures[layout], flame_like_head(seed))
     assert verdict.fits is not True and "another head" in verdict.cause and verdict.fix is None
 
@@ -128,7 +128,7 @@ def test_a_crop_is_found(capture, truth):
 
 
 def repainted(capture, folder, paint):
-    """The capture with other masks, made of its own."""
+    """The capture with changed masks."""
     frames = []
     for frame in capture.frames:
         with Image.open(frame.mask_path) as mask:

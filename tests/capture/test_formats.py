@@ -47,7 +47,7 @@ def counts(capture):
 
 
 def assert_images(capture, truth, masked=True):
-    """Every frame's image is the truth's, over green where the layout has masks."""
+    """Check every frame's image, composited on green if the layout has masks."""
     for frame in capture.frames:
         rgb, mask = load_image(frame, GREEN)
         expected = truth.mask[frame.timestep] if masked else np.full_like(mask, 255)

@@ -1,4 +1,4 @@
-"""Which head model belongs to a capture."""
+"""The head model of a capture."""
 
 from __future__ import annotations
 

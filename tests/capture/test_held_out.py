@@ -1,4 +1,4 @@
-"""No image trains and is measured, and training is watched on images of its own."""
+"""No image is in two splits, and validation is held out from training."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_copy_under_another_name_is_the_same_image(root, tmp_path):
 
 
 def test_files_of_one_size_are_not_the_same_image(tmp_path):
-    """npz files without compression are all of one size."""
+    """Uncompressed npz files have equal sizes."""
     result = load_capture(write_flame_head_tracker(tmp_path / "a", make_truth(), list(range(8))))
     assert len({frame.image_path.stat().st_size for frame in result.frames}) < len(result.frames)
     assert not result.warnings and len(result.splits["train"]) == 6

@@ -33,7 +33,7 @@ NUM_CASES = int(os.environ.get("PARTNERFACE_HOSTILE_CASES", "100"))
 SECONDS, MEMORY_MB = 20, 400
 """Limits of one case."""
 IMPORTED = (Path(partnerface_ns.__file__).parent, sys.prefix, sys.base_prefix)
-"""Where modules lie, which may be imported at any time."""
+"""Folders of modules, which may be imported at any time."""
 _RUNS = ("os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.Popen", "ctypes.dlopen", "socket.connect")
 _events: list[tuple[str, str]] | None = None
 
@@ -60,7 +60,7 @@ def _stop(*_: object) -> None:
 
 @contextmanager
 def watched() -> Iterator[list[tuple[str, str]]]:
-    """What is opened or run meanwhile; time, waiting included, and memory are bounded."""
+    """Records opened files and run code, and bounds time (waiting included) and memory."""
     global _events
     Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here
     memory = peak_mb()
@@ -77,7 +77,7 @@ def watched() -> Iterator[list[tuple[str, str]]]:
 
 
 def peak_mb() -> float:
-    """Most memory that this process held at once, in MiB."""
+    """Peak memory of this process in MiB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
 
@@ -90,7 +90,7 @@ def read_capture(root: Path, head_path: Path) -> None:
 
 
 def assert_one_kind_of_error(root: Path, read: Callable[[], object], cases: int, allowed: tuple[Path, ...] = ()) -> int:
-    """Break the folder in as many ways, and read each.
+    """Break the folder in this many ways and read each.
 
     Args:
         root: holds what is read.

@@ -1,4 +1,4 @@
-"""Values out of JSON."""
+"""Checked values of JSON."""
 
 from __future__ import annotations
 

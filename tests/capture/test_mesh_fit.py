@@ -1,4 +1,4 @@
-"""Parameters from meshes, and the rotations of other trackers."""
+"""Parameters fitted to meshes, and conversion of rotations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Heads that no face can have are named and left out."""
+"""Implausible heads are named and left out."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_torn_head_is_left_out_of_its_split_and_named(capture, truth, name, va
 
 
 def test_a_torn_surface_is_detected_by_its_edges(capture, truth):
-    """Coefficients that are not large one by one, and a surface that they tear."""
+    """Coefficients that are small individually but tear the surface."""
     model = truth.head
     model = replace(model, expression_dirs=model.expression_dirs * 20)
     torn = changed(capture, "expression", 3, 0.9 * MAX_COEFFICIENT)

@@ -1,4 +1,4 @@
-"""How far test frames go beyond training frames."""
+"""Split coverage."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_values_beyond_the_training_range_are_counted(capture, tiny_head):
 
 
 def test_head_rotations_are_relative_to_the_camera(capture, tiny_head):
-    """A camera that goes round a still head sees it turn the other way."""
+    """A camera that moves around a still head sees it turn the other way."""
     angles = torch.arange(20.0)
     frames = []
     for frame, angle in zip(capture.frames, angles, strict=True):

@@ -1,4 +1,4 @@
-"""The VHAP layout: reading, what is refused, and writing."""
+"""The VHAP layout: reading, refusals and writing."""
 
 from __future__ import annotations
 
@@ -327,7 +327,7 @@ def test_a_writer_that_fails_leaves_nothing_and_never_overwrites(tiny_head, tmp_
     capture, images = tiny_capture(tiny_head)
     with pytest.raises(ValueError, match="shorter"):
         write_vhap(tmp_path / "out", capture, tiny_head, images[:-1])
-    with pytest.raises(InputError, match="cannot be written"):
+    with pytest.raises(InputError, match="wrong shape or type"):
         write_vhap(tmp_path / "out", capture, tiny_head, [(rgb[1:], mask) for rgb, mask in images])
     assert [p.name for p in tmp_path.iterdir()] == ["tiny_head.npz"]
     write_vhap(tmp_path / "out", capture, tiny_head, images)

@@ -1,4 +1,4 @@
-"""A folder appears whole or not at all, wherever it is to appear."""
+"""A folder appears complete or not at all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A GPU's work is waited for before the clock is read."""
+"""The clock waits for queued GPU work."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from partnerface_ns.common.command_lines import command, commands_after_training
 
 @pytest.fixture
 def programs(tmp_path, monkeypatch):
-    """This environment's folder of programs, with one of ours in it."""
+    """This environment's folder of programs, with one test program in it."""
     (tmp_path / "ns-train").touch()
     monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
     return tmp_path

@@ -1,4 +1,4 @@
-"""The one error for a user's data, as another process sends it."""
+"""The error for user data, pickled by another process."""
 
 from __future__ import annotations
 

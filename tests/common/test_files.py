@@ -1,4 +1,4 @@
-"""Opening what cannot be trusted: paths, JSON, arrays."""
+"""Reading untrusted paths, JSON and arrays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One process at a time in a folder: others are refused, the dead are no obstacle."""
+"""Locks of folders: other processes are refused, ended ones do not block."""
 
 from __future__ import annotations
 

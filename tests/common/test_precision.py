@@ -1,4 +1,4 @@
-"""Where networks compute in bfloat16."""
+"""When networks compute in bfloat16."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Progress where no terminal watches."""
+"""Progress lines in a log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Work on many things at once, on threads."""
+"""Parallel work on threads."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from partnerface_ns.common.threads import map_threaded
 
 @pytest.fixture(autouse=True, params=[1, 4])
 def num_threads(request):
-    """Torch's threads of the caller, which stay its own."""
+    """The caller's number of torch threads, which must not change."""
     before = torch.get_num_threads()
     torch.set_num_threads(request.param)
     yield request.param

@@ -1,4 +1,4 @@
-"""One synthetic person, made once for all tests."""
+"""One synthetic person, shared by all tests."""
 
 from __future__ import annotations
 

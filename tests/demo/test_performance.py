@@ -1,4 +1,4 @@
-"""The two takes: the second is new, both are natural, and the seed decides them."""
+"""The two takes: the second is new, both are natural, and the seed determines them."""
 
 from __future__ import annotations
 

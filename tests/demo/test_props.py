@@ -1,4 +1,4 @@
-"""Meshes of what the person wears: closed where they must be, turned outwards, and clear of the face."""
+"""Meshes of glasses, hair and shirt: closed, outward and clear of the face."""
 
 from __future__ import annotations
 

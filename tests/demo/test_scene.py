@@ -1,4 +1,4 @@
-"""The image agrees with the posed head model, and shows what no head model explains."""
+"""The image agrees with the posed head model and shows what the head model lacks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def state_of(person: DemoSubject, jaw: float = 0.0, turn: float = 0.0, **express
 
 
 def pose_person(person: DemoSubject, state: HeadState) -> tuple[PosedHead, PosedPerson]:
-    """A head model's pose, and the person in it, with the shoulders where the head's root is."""
+    """The posed head model, and the person in this pose with shoulders at the root joint."""
     posed = person.head.pose(state)
     T = posed.T_world_rest.numpy().astype(float)
     expression = dict(zip(person.head.model.expression_names, state.expression.tolist(), strict=True))
@@ -78,7 +78,7 @@ def test_the_silhouette_is_that_of_the_posed_head(person, turn):
 
 
 def seen_verts(person: DemoSubject, posed: PosedHead) -> np.ndarray:
-    """For each pixel the head model's vertex that it sees, -1 where it sees none."""
+    """The visible vertex of the head model at each pixel; -1 without one."""
     c = person.camera
     screen, near = project(posed.verts.numpy(), c.intrinsics, c.T_world_camera)
     seen = rasterize(screen, near, person.head.model.faces.numpy(), c.width, c.height)

@@ -1,4 +1,4 @@
-"""Light: shadows, occlusion and the answers of materials."""
+"""Lighting: shadows, occlusion and shading of materials."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The skin's sheet: where points lie on it, what is drawn there, and wrinkles."""
+"""The skin's sheet: coordinates, textures and wrinkles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The capture of the synthetic person: what is written, and what is refused."""
+"""The capture of the synthetic person."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def filmed() -> DemoSubject:
-    """Who is in `folder`."""
+    """The person in `folder`."""
     return DemoSubject.create(1, 12, 32)
 
 
@@ -84,7 +84,7 @@ def test_too_few_frames_or_pixels_are_refused(tmp_path, options, words):
 
 
 def test_a_folder_that_is_not_empty_is_refused_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(DemoSubject, "of", lambda *_: pytest.fail("a person was made"))
+    monkeypatch.setattr(DemoSubject, "create", lambda *_: pytest.fail("a person was made"))
     (tmp_path / "note.txt").write_text("keep me")
     with pytest.raises(InputError, match="something here already"):
         make_subject(tmp_path, frames=12, size=32)

@@ -1,4 +1,4 @@
-"""Reading head models, and refusing what is none."""
+"""Reading head models and refusing malformed ones."""
 
 from __future__ import annotations
 

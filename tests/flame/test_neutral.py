@@ -11,7 +11,7 @@ from partnerface_ns.flame.state import HeadState
 
 
 def restless(head, num=40) -> HeadState:
-    """A face that is mostly at a rest of its own, and else far from it, to one side."""
+    """A face that is mostly at its own rest, and otherwise far from it in one direction."""
     track = HeadState.neutral(head.num_expr, (num,))
     track.expression[:, 0] = 0.4
     track.jaw[:, 0] = 0.05

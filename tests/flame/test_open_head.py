@@ -1,4 +1,4 @@
-"""The open head: what its file holds, and that the face does what its joints and expressions are named after."""
+"""The open head: its file, and that joints and expressions move the face as their names say."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from partnerface_ns.flame.regions import REGION_NAMES
 from partnerface_ns.flame.state import HeadState
 
 FINGERPRINT = "1729ea9b894d60b3"
-"""Changes only with a new head, which needs a new name: captures and checkpoints refer to it."""
+"""A new fingerprint means a new head, which needs a new name, because captures and checkpoints refer to it."""
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def is_part(name: str) -> torch.Tensor:
 
 
 def posed(head: HeadModel, identity: torch.Tensor | None = None, **motion: float | list[float]) -> PosedHead:
-    """The head with joints (axis-angle) and expressions (amount) given by name, all else at rest."""
+    """The head with joints (axis-angle) and expressions by name, all others at rest."""
     state = HeadState.neutral(head.num_expr)
     for name, value in motion.items():
         if name in head.expression_names:
@@ -55,7 +55,7 @@ def posed(head: HeadModel, identity: torch.Tensor | None = None, **motion: float
 
 
 def distances(points: torch.Tensor) -> torch.Tensor:
-    """Between all pairs; equal before and after a rigid motion."""
+    """Distances between all pairs of points; a rigid motion keeps them."""
     return torch.cdist(points.double(), points.double())
 
 
@@ -179,7 +179,7 @@ def test_template_is_symmetric(head):
 
 
 def test_faces_look_outwards(head):
-    """The divergence theorem: a surface that looks outwards has a positive volume; eyeballs and tongue are closed."""
+    """By the divergence theorem an outward surface has positive volume. Eyeballs and tongue are closed."""
     for part in ("eye_left", "eye_right", "tongue"):
         inside = is_part(part)[head.faces].all(-1)
         a, b, c = (head.template - head.template[is_part(part)].mean(0))[head.faces[inside]].unbind(1)

@@ -1,4 +1,4 @@
-"""FLAME pickles: all that were given out are read, and nothing in any is run."""
+"""FLAME pickles: all published kinds are read, and no code in them runs."""
 
 from __future__ import annotations
 

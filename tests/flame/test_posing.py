@@ -1,4 +1,4 @@
-"""Posing against smplx's own skinning, and what must hold of any pose."""
+"""Posing against smplx's skinning, and invariants of poses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Regions that a head model's own weights and shape give."""
+"""Regions derived from a head model's weights and shape."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_regions_lie_where_their_names_say(regions, head_arrays):
 
 
 def test_lips_meet_where_the_jaw_does():
-    """A flat face of two rows: above the skull's, below the jaw's, 8 mm apart at the front only."""
+    """A flat face of two rows: skull above, jaw below, 8 mm apart at the front only."""
     depth = np.linspace(0, 0.1, 11)
     gap = np.where(depth > 0.06, 0.008, 0.05)
     upper = np.stack([np.zeros(11), gap / 2, depth], -1)

@@ -1,4 +1,4 @@
-"""Head states along any axes."""
+"""Head states with any batch axes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from partnerface_ns.flame.state import HeadState
 
 
 def numbered(*batch: int) -> HeadState:
-    """A state whose every value differs."""
+    """A state with distinct values."""
     state, start, filled = HeadState.neutral(4, batch), 0, []
     for field in fields(HeadState):
         shape = getattr(state, field.name).shape

@@ -1,1 +1,1 @@
-"""Writers of other trackers' layouts, for tests: written from the layouts' facts alone, beside the readers."""
+"""Writers of other trackers' layouts for tests, implemented independently of the readers."""

@@ -1,4 +1,4 @@
-"""Whether a capture shows the same as the truth: vertices and landmarks as its cameras see them."""
+"""Comparison of a capture with the truth: vertices in camera coordinates and their projections."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""flame-head-tracker's output: an npz a frame with the image in it."""
+"""Writer of flame-head-tracker's output: one npz per frame with the image in it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from format_writers.truth import Truth
 
 
 def write_flame_head_tracker(root: Path, truth: Truth, numbers: list[int]) -> Path:
-    """Frames of these numbers, one for each timestep; the truth's focal lengths are one for both axes."""
+    """Write one file for each timestep, with these numbers. The truth's focal lengths must be equal."""
     root.mkdir(parents=True)
     cameras = camera_to_still_head(truth)
     scale = 256 / truth.size

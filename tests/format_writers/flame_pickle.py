@@ -1,4 +1,4 @@
-"""FLAME pickles as they are given out: arrays of numpy, chumpy and scipy under old and new names, and hostile ones."""
+"""FLAME pickles with arrays of numpy, chumpy and scipy under old and new names, and hostile pickles."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from scipy.sparse import csc_matrix
 
 
 class Ch:
-    """chumpy's array as far as a pickle shows it."""
+    """A chumpy array as it appears in a pickle."""
 
     def __init__(self, x: np.ndarray) -> None:
         self.x, self._dirty_vars, self._itr, self._depends_on_deps = x, {"x"}, None, {}
 
 
 def write_pickle(content: object, protocol: int, old_names: bool) -> bytes:
-    """Pickle with chumpy's arrays under their own name, and numpy's and scipy's under old or new ones."""
+    """Pickle with chumpy's real names, and with old or new names of numpy and scipy."""
     module = ModuleType("chumpy.ch")
     module.Ch, Ch.__module__, Ch.__qualname__ = Ch, "chumpy.ch", "Ch"
     sys.modules |= {"chumpy": ModuleType("chumpy"), "chumpy.ch": module}
@@ -37,7 +37,7 @@ def write_pickle(content: object, protocol: int, old_names: bool) -> bytes:
 
 
 def flame_content(arrays: dict[str, np.ndarray], chumpy: bool, opened: bool = False) -> dict:
-    """A FLAME file's dictionary."""
+    """The dictionary in a FLAME file."""
     wrap = Ch if chumpy else lambda array: array
     content = {
         "J_regressor": csc_matrix(arrays["J_regressor"]),
@@ -55,7 +55,7 @@ def flame_content(arrays: dict[str, np.ndarray], chumpy: bool, opened: bool = Fa
 
 
 def as_python2_wrote_it(content: object) -> bytes:
-    """Protocol 2 with text and raw bytes alike as Python 2's strings."""
+    """Pickle with protocol 2, with text and bytes as Python 2 strings."""
 
     class Pickler(pickle._Pickler):
         dispatch: ClassVar = dict(pickle._Pickler.dispatch)
@@ -80,7 +80,7 @@ class _Call:
 
 
 def hostile_calls(marker: str) -> dict[str, object]:
-    """Objects that run something when they are unpickled; each would make the marker file."""
+    """Objects that run code when they are unpickled. Each would create the marker file."""
     import functools
     import os
     import subprocess
@@ -99,7 +99,7 @@ def hostile_calls(marker: str) -> dict[str, object]:
 
 
 def hostile_opcodes(marker: str) -> dict[str, bytes]:
-    """The same by opcodes that `pickle.dumps` does not write."""
+    """The same with opcodes that `pickle.dumps` does not write."""
     command = f"touch {marker}"
     text = command.encode()
     return {
@@ -125,7 +125,7 @@ def _stack_global(module: bytes, name: bytes) -> bytes:
 
 
 def bombs() -> dict[str, bytes]:
-    """Small pickles that would take all memory or time."""
+    """Small pickles that would use up memory or time."""
     nested = b")" + b"2\x86" * 64  # a pair of the last value twice, again and again
     return {
         "bytes that are not there": b"\x80\x04\x8e" + struct.pack("<Q", 1 << 40) + b".",

@@ -1,4 +1,4 @@
-"""Ways to break a capture's folder, chosen by a seed; each gives back what undoes it."""
+"""Ways to break a capture's folder, chosen by a seed. Each returns a function that undoes it."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ VALUES: tuple[Any, ...] = (
     [[1, 0], [0, 1]],
     {"a": 1},
 )
-"""What a JSON value is replaced by."""
+"""Replacements of a JSON value."""
 
 
 def paths_out(secret: Path) -> tuple[str, ...]:
-    """File names that lead out of the folder, and ones that are no names."""
+    """File names that lead out of the folder, and invalid names."""
     outside = f"../{secret.parent.name}/{secret.name}"
     return (
         str(secret),
@@ -171,7 +171,7 @@ def _break_json(path: Path, content: bytes, secret: Path, marker: str, rng: np.r
 
 
 def _somewhere(document: Any, rng: np.random.Generator) -> tuple[Any, Any]:
-    """A container in the document and one of its keys."""
+    """A random container in the document and one of its keys."""
     holder = document
     while True:
         keys = list(holder) if isinstance(holder, dict) else list(range(len(holder)))
@@ -212,7 +212,7 @@ def _break_npz(path: Path, content: bytes, secret: Path, marker: str, rng: np.ra
 
 
 class Hostile:
-    """Makes a file when it is unpickled."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, marker: str) -> None:
         self.marker = marker
@@ -222,7 +222,7 @@ class Hostile:
 
 
 def _break_frame(path: Path, content: bytes, secret: Path, marker: str, rng: np.random.Generator) -> None:
-    """Another pickle in a torch file, or bytes of its own flipped without the checksum telling."""
+    """Replace the pickle in a torch file, or flip some of its bytes and keep the checksum valid."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     name = next(name for name in members if name.endswith("data.pkl"))
@@ -250,7 +250,7 @@ def _hostile_pickle(marker: str, rng: np.random.Generator) -> bytes:
 
 @cache
 def zip_bomb(size: int) -> bytes:
-    """A small npz that unpacks to so many bytes, under a key that every reader wants."""
+    """A small npz that decompresses to this many bytes, under a key that every reader reads."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("shape.npy", bytes(size))

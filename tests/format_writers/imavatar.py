@@ -1,4 +1,4 @@
-"""IMAvatar's layout: a head four times its size that turns, a camera with OpenGL axes, images counted from 1."""
+"""Writer of IMAvatar's layout: FLAME scaled by four, OpenGL axes, images counted from 1."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def write_imavatar(root: Path, truth: Truth, videos: dict[str, range], mirrored:
 
 
 def _frame(truth: Truth, t: int, number: int, mirrored: bool) -> dict:
-    """FLAME's translation goes to the camera, which then sees the head from its place times four."""
+    """The head's translation moves to the camera, whose position is then scaled by four."""
     state = truth.track[t]
     T_world_camera = truth.T_world_camera.copy()
     T_world_camera[:3, 3] -= state.translation.numpy()

@@ -1,4 +1,4 @@
-"""INSTA's export: RGBA images, posed meshes, OpenCV camera-to-world matrices."""
+"""Writer of INSTA's export: RGBA images, posed meshes, OpenCV camera-to-world matrices."""
 
 from __future__ import annotations
 

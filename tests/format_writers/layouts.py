@@ -27,4 +27,4 @@ LAYOUTS: dict[str, Callable[[Path, Truth], Path]] = {
     "imavatar": _videos,
     "flame-head-tracker": lambda root, truth: write_flame_head_tracker(root, truth, list(range(truth.num_frames))),
 }
-"""Writers: (new folder, person) to the folder. Of INSTA with parameter files, and with meshes alone."""
+"""Writers by name; each takes a new folder and a person. INSTA is written with parameter files and with meshes only."""

@@ -1,4 +1,4 @@
-"""metrical-tracker's output: torch files of numpy arrays, a head that stands still, a camera that moves."""
+"""Writer of metrical-tracker's output: torch files of numpy arrays, a still head, a moving camera."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def write_flashavatar(root: Path, truth: Truth) -> Path:
 
 
 def camera_to_still_head(truth: Truth) -> np.ndarray:
-    """For each frame the camera-to-world matrix, OpenGL, in the world in which the head does not move."""
+    """Camera-to-world matrix of each frame relative to the still head, OpenGL axes."""
     return np.linalg.inv(truth.local()[1]) @ truth.T_world_camera
 
 
@@ -60,7 +60,7 @@ def frame_content(truth: Truth, t: int, T_world_camera: np.ndarray, eyelids: flo
 
 
 def sixes(vectors: np.ndarray) -> np.ndarray:
-    """The first two rows of each rotation, scaled and skewed as an optimiser leaves them."""
+    """The first two rows of each rotation, scaled and skewed like an optimiser's result."""
     rows = Rotation.from_rotvec(vectors.reshape(-1, 3)).as_matrix()[:, :2].copy()
     rows[:, 1] = 1.3 * (rows[:, 1] + 0.2 * rows[:, 0])
     return (0.8 * rows[:, :1].repeat(2, 1) * [[1], [0]] + rows * [[0], [1]]).reshape(-1).astype(np.float32)

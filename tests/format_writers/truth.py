@@ -1,4 +1,4 @@
-"""The synthetic person that every layout is written of: a head model of FLAME's size, a motion, images."""
+"""A synthetic person for all layouts: a head model of FLAME's size, a motion and images."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
 
 SIZE = 64
-"""Pixels a side."""
+"""Side of the images in pixels."""
 NUM_VERTS = 5023
 USED_IDENTITY, USED_EXPR = 100, 50
-"""Coefficients beyond these are zero, as the layouts that store fewest demand."""
+"""Coefficients beyond these are zero, because some layouts store no more."""
 
 
 @dataclass(frozen=True)
 class Truth:
-    """What a reader must give back."""
+    """The data that a reader must return."""
 
     head: HeadModel
     identity: torch.Tensor
@@ -30,14 +30,14 @@ class Truth:
     focal: tuple[float, float]
     center: tuple[float, float]
     T_world_camera: np.ndarray
-    """The one camera, camera-to-world, OpenGL axes."""
+    """Camera-to-world of the camera, OpenGL axes."""
     rgb: tuple[np.ndarray, ...]
-    """Images, with a background of their own."""
+    """Images with their original background."""
     mask: tuple[np.ndarray, ...]
 
     @property
     def size(self) -> int:
-        """Pixels a side of the images."""
+        """Side of the images in pixels."""
         return len(self.rgb[0])
 
     @property
@@ -53,7 +53,7 @@ class Truth:
         return in_camera(self.shaped.pose(self.track).verts.numpy(), self.T_world_camera)
 
     def local(self) -> tuple[HeadState, np.ndarray]:
-        """The motion without the global one, and for each frame the rigid transform world from then (frames, 4, 4)."""
+        """The track without global motion, and the transform from that world to this one, (frames, 4, 4)."""
         zero = torch.zeros_like(self.track.rotation)
         still = HeadState(self.track.expression, zero, self.track.neck, self.track.jaw, self.track.eyes, zero)
         moved, rest = self.shaped.pose(self.track).T_world_rest[:, 0], self.shaped.pose(still).T_world_rest[:, 0]
@@ -102,7 +102,7 @@ def make_truth(num_frames: int = 8, neck: bool = False, centered: bool = False, 
 
 
 def _render(verts: np.ndarray, faces: np.ndarray, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Flat shaded triangles, far ones first, over a checkered background; and the mask."""
+    """Flat-shaded triangles, far to near, over a checkered background, and the mask."""
     corners = verts[faces]
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     normals /= np.linalg.norm(normals, axis=-1, keepdims=True) + 1e-12
@@ -128,7 +128,7 @@ def flame_like_head(seed: int = 0) -> HeadModel:
 
 
 def flame_like_arrays(seed: int = 0) -> dict[str, np.ndarray]:
-    """Arrays in FLAME's structure and sizes; another seed has other directions and another template."""
+    """Arrays with FLAME's structure and sizes. The seed determines directions and template."""
     rng = np.random.default_rng(seed)
     skull, skull_faces = _ball((0, 0, 0), (0.075, 0.11, 0.095), 62, 50)
     skull[:, 2] += 0.02 * np.exp(-np.square(skull / [0.015, 0.02, 1.0]).sum(-1)) * (skull[:, 2] > 0)

@@ -1,4 +1,4 @@
-"""A VHAP export: composited images, masks, a parameter file a timestep, split files."""
+"""Writer of a VHAP export: composited images, masks, one parameter file per timestep, split files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TEETH_VERTS = 120
 
 
 def write_vhap_export(root: Path, truth: Truth, num_train: int = 5, num_cameras: int = 1, teeth: bool = False) -> Path:
-    """A capture of one or several cameras (all in one place); val holds the last of several out of training."""
+    """A capture of one or several cameras at the same place. With several, the last is the val split."""
     for folder in ("images", "fg_masks", "flame_param"):
         (root / folder).mkdir(parents=True)
     for t in range(truth.num_frames):
@@ -42,7 +42,7 @@ def write_vhap_export(root: Path, truth: Truth, num_train: int = 5, num_cameras:
 
 
 def write_vhap_tracks(root: Path, truth: Truth) -> Path:
-    """The tracker's own output after two epochs, of which the first is of no use any more."""
+    """The tracker's own output after two epochs; only the last is valid."""
     root.mkdir(parents=True, exist_ok=True)
     track = truth.track
     arrays = {

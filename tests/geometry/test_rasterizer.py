@@ -1,4 +1,4 @@
-"""The z-buffer against one ray a sample."""
+"""The z-buffer against one ray per sample."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ INTRINSICS = Intrinsics(20.0, 22.0, 11.0, 9.0)
 
 
 def triangles(seed: int, num: int) -> tuple[np.ndarray, np.ndarray]:
-    """A soup of triangles before a camera at the origin that looks down -z."""
+    """Random triangles in front of a camera at the origin that looks down -z."""
     rng = np.random.default_rng(seed)
     middle = rng.uniform([-0.8, -0.6, -3.0], [0.8, 0.6, -1.2], (num, 1, 3))
     verts = (middle + rng.uniform(-0.4, 0.4, (num, 3, 3))).reshape(-1, 3)
@@ -21,7 +21,7 @@ def triangles(seed: int, num: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def first_hits(verts: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each sample the nearest front-facing triangle (or -1) and the point seen: one ray after another."""
+    """The nearest front-facing triangle (or -1) and the visible point of each sample, one ray at a time."""
     hit, points = np.full(WIDTH * HEIGHT, -1), np.zeros((WIDTH * HEIGHT, 3))
     for i in range(WIDTH * HEIGHT):
         row, column = divmod(i, WIDTH)

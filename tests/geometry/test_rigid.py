@@ -11,7 +11,7 @@ from torch.testing import assert_close
 from partnerface_ns.geometry.rigid import invert_rigid, rigid, rotation_from_axis_angle, transform_points
 
 ANGLES = [0.0, 1e-12, 1e-6, 0.99e-4, 1.01e-4, 1e-3, 0.5, math.pi - 1e-4, math.pi, 3 * math.pi]
-"""Radians; the series near zero gives way to the closed form at 1e-4."""
+"""Radians; the Taylor series is used below 1e-4."""
 
 
 def random_axis_angle(*batch: int) -> torch.Tensor:

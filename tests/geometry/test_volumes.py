@@ -1,4 +1,4 @@
-"""Reading and refining volumes: the same as torch's own ways, whatever the number of threads."""
+"""Interpolating, refining and dilating volumes: equal to torch's functions for any number of threads."""
 
 from __future__ import annotations
 
