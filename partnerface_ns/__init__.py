@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> object:
-    # Loaded when asked for: importing the package must cost the command line nothing.
+    # Loaded on first use, so that importing the package stays fast for the command line.
     if name == "load":
         return import_module("partnerface_ns.driving.player").load
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""The scripts of docs/examples run as they are, on a tiny person."""
+"""The scripts in docs/examples run unchanged, on a tiny person."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(EXAMPLES.
 
 
 def run(name: str, *arguments: object) -> str:
-    """What an example prints."""
+    """Run an example and return its output."""
     command = [sys.executable, str(EXAMPLES / name), *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr

@@ -1,7 +1,7 @@
 """Write a reader for a new capture layout: python read_new_layout.py FOLDER OUT.
 
-The layout here is invented: `expression.csv` with a row of coefficients per frame, `pose.csv` with global rotation, jaw
-(axis-angle, radians) and translation (metres) per row, and images `0001.png` and so on with alpha, seen by one camera.
+This layout is an example. `expression.csv` has a row of coefficients per frame. `pose.csv` has global rotation and jaw
+(rotation vectors, radians) and translation (metres) in each row. Images `0001.png` and so on have alpha and one camera.
 """
 
 import sys
@@ -18,7 +18,7 @@ from partnerface_ns.geometry.camera import Camera
 
 
 def read_capture(folder: Path) -> Capture:
-    """Read the layout; convert units, axes and orders here, so that nothing inside converts again."""
+    """Read the layout. Units, axes and orders are converted here, so that no other code has to."""
     expression = torch.from_numpy(np.loadtxt(folder / "expression.csv", np.float32, delimiter=",", ndmin=2))
     rotation, jaw, translation = torch.from_numpy(
         np.loadtxt(folder / "pose.csv", np.float32, delimiter=",", ndmin=2)

@@ -6,17 +6,15 @@ from pathlib import Path
 from partnerface_ns.avatar.avatar import Avatar
 from partnerface_ns.avatar.file_format import AvatarInfo, save_avatar
 from partnerface_ns.avatar.init import Subject
-from partnerface_ns.capture.head_models import resolve_head_model
 from partnerface_ns.capture.images import load_image
-from partnerface_ns.capture.load import load_capture
+from partnerface_ns.capture.load_with_head_model import load_with_head_model
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.training.loop import FitConfig, fit
 from partnerface_ns.training.presets import lite
 from partnerface_ns.training.rays import TrainingImages, region_boxes
 
 folder, output = Path(sys.argv[1]), Path(sys.argv[2])
-capture = load_capture(folder)
-model = resolve_head_model(capture)
+capture, model = load_with_head_model(folder)
 preset = lite()
 avatar = Avatar(preset.avatar, Subject.of(capture, model))
 

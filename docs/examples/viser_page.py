@@ -16,7 +16,7 @@ server = viser.ViserServer(port=int(sys.argv[2]) if len(sys.argv) > 2 else 7007,
 
 @server.on_client_connect
 def add_sliders(client: viser.ClientHandle) -> None:
-    """Give a new client sliders of its own; moving one renders that client's image."""
+    """Add sliders for a new client. Moving one renders an image for that client only."""
     sliders = {
         "jaw": client.gui.add_slider("jaw (rad)", 0.0, 0.4, 0.01, 0.0),
         "yaw": client.gui.add_slider("yaw (rad)", -0.5, 0.5, 0.01, 0.0),

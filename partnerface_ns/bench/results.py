@@ -45,7 +45,7 @@ A variant has the settings and learning rates of the method except for what its 
 - `global` has a single deformation network with as many parameters
 - `none` has no deformation network, only skinning, as in INSTA
 - `no skinning` moves rigidly with the skull and conditions one network on the expression, as in NerFace
-- `dense` evaluates every part at every point, in single precision, at 64 evenly spaced samples
+- `dense` evaluates every part at every point, in single precision, at 64 uniform samples
 """
 _RENDERING = """## Rendering speed
 
@@ -146,7 +146,8 @@ def _without_null(metrics: dict[str, float | None]) -> dict[str, float]:
 
 
 def _step_times(row: dict[str, Any]) -> StepTimes:
-    return StepTimes(**row | {"costs": [StepCost(**cost) for cost in row["costs"]]})
+    values: dict[str, Any] = row | {"costs": [StepCost(**cost) for cost in row["costs"]]}
+    return StepTimes(**values)
 
 
 def _rendering_result(row: dict[str, Any]) -> RenderingResult:

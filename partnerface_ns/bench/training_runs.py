@@ -120,13 +120,10 @@ def train_and_measure(job: Job) -> RunResult:
     torch.manual_seed(job.seed)
     preset, on_gpu = VARIANTS[job.variant](), torch.device(job.device).type == "cuda"
     capture, model = load_with_head_model(job.subject, head_model=job.head_model)
-    background = capture.background or (1.0, 1.0, 1.0)
     frames, measured = split_frames(capture, job.held_out)
     head = ShapedHead.of(model, capture.identity, capture.static_offset)
     avatar = avatar_for(capture, head, frames, preset).to(job.device)
-    images = [load_image(frame, background) for frame in frames]
-    boxes = region_boxes(head, capture.track, frames)
-    train = TrainingImages([rgb for rgb, _ in images], [mask for _, mask in images], frames, boxes)
+    train = _training_images(capture, head, frames)
     schedule = ScheduleConfig(max_steps=1_000_000, max_minutes=job.seconds / 60)
     config = FitConfig(schedule, preset.sampler, job.seed)
     gc.collect()  # frees the previous run of this process
@@ -157,6 +154,13 @@ def train_and_measure(job: Job) -> RunResult:
         describe_machine(job.device),
         job.num_test,
     )
+
+
+def _training_images(capture: Capture, head: ShapedHead, frames: list[Frame]) -> TrainingImages:
+    background = capture.background or (1.0, 1.0, 1.0)
+    images = [load_image(frame, background) for frame in frames]
+    boxes = region_boxes(head, capture.track, frames)
+    return TrainingImages([rgb for rgb, _ in images], [mask for _, mask in images], frames, boxes)
 
 
 def avatar_for(capture: Capture, head: ShapedHead, frames: Sequence[Frame], preset: Preset) -> Avatar:

@@ -33,7 +33,7 @@ OTHERS: dict[str, Callable[[], Preset]] = {
 """Architectures of other methods.
 
 - no skinning: a field that moves rigidly with the head and is conditioned on the expression, as in NerFace
-- dense: every part at every point, in single precision, at 64 evenly spaced samples
+- dense: every part at every point, in single precision, at 64 uniform samples
 
 Skinning without a deformation field, as in INSTA, is `none`.
 """

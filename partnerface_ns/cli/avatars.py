@@ -116,12 +116,12 @@ def _has_avatar(run: Path) -> bool:
         hint = "move it away: the file is written again"
         raise InputError(path, "is a folder", expected="an avatar file", found="a folder", hint=hint)
     if not path.exists():
-        print(f"{path} does not exist: the avatar is read from the checkpoint.")
+        print(f"{path} does not exist: the avatar is taken from the checkpoint.")
         return False
     try:
         require_whole(path)
     except InputError:
-        print(f"{path} is damaged: the avatar is read from the checkpoint.")
+        print(f"{path} is damaged: the avatar is taken from the checkpoint.")
         return False
     return True
 

@@ -134,7 +134,8 @@ class Bench:
         from partnerface_ns.capture.load_with_head_model import load_with_head_model
 
         if len(self.subjects) > 1 and (self.avatar is not None or self.suite in ("quick", "scaling")):
-            raise InputError("--subjects", "too many captures", expected="one capture", found=len(self.subjects))
+            problem = "takes one capture with --avatar and in the suites quick and scaling"
+            raise InputError("--subjects", problem, expected=1, found=len(self.subjects))
         if len({folder.resolve().name for folder in self.subjects}) < len(self.subjects):
             given = ", ".join(str(folder) for folder in self.subjects)
             problem = "two captures have the same name, which identifies their results"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -68,7 +68,7 @@ def serve(player: Player, plan: Plan, host: str, port: int) -> None:
     from partnerface_ns.driving.live import play
 
     server = PageServer(host, port)
-    set_line = one_line_panel(server)
+    set_line = one_line_panel(server.gui)
     set_line("The avatar is being baked")
     print(f"Open {server.addresses} in a browser. Ctrl-C ends it.", flush=True)
 
@@ -83,16 +83,8 @@ def serve(player: Player, plan: Plan, host: str, port: int) -> None:
         server.stop()
 
 
-class HasGui(Protocol):
-    """A server with viser's controls."""
-
-    gui: viser.GuiApi
-
-
-def one_line_panel(server: HasGui) -> Callable[[str], None]:
+def one_line_panel(gui: viser.GuiApi) -> Callable[[str], None]:
     """Reduce a page's panel to one line and return the function that sets its text."""
-    server.gui.configure_theme(
-        control_layout="floating", control_width="large", dark_mode=True, show_share_button=False
-    )
-    server.gui.add_markdown("", visible=False)  # a page without any control shows viser's connection settings
-    return server.gui.set_panel_label
+    gui.configure_theme(control_layout="floating", control_width="large", dark_mode=True, show_share_button=False)
+    gui.add_markdown("", visible=False)  # a page without any control shows viser's connection settings
+    return gui.set_panel_label

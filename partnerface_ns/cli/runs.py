@@ -83,9 +83,9 @@ def open_run(run: Path, data: Path | None = None, head_model: Path | None = None
     if not config_path.is_file():
         content = "a folder without config.yml" if run.is_dir() else "nothing"
         raise InputError(run, "not a run", expected="a folder with config.yml, or that file", found=content)
-    from partnerface_ns.plugin.config_file import (
-        read_config,
-    )  # importing the plugin prepares the process for nerfstudio
+    # Importing the plugin prepares the process for nerfstudio, so it comes before torch.
+    from partnerface_ns.plugin.config_file import read_config
+    from partnerface_ns.plugin.dataparser import FlameDataParserConfig
 
     import torch  # isort: skip
 
@@ -94,7 +94,9 @@ def open_run(run: Path, data: Path | None = None, head_model: Path | None = None
     if data is not None:
         config.pipeline.datamanager.data = data.resolve()
     if head_model is not None:
-        config.pipeline.datamanager.dataparser.head_model = head_model.resolve()
+        dataparser = config.pipeline.datamanager.dataparser
+        assert isinstance(dataparser, FlameDataParserConfig)
+        dataparser.head_model = head_model.resolve()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     pipeline = config.pipeline.setup(device=device, test_mode="test")
     pipeline.eval()

@@ -45,7 +45,7 @@ def fit_expressions(named: HeadModel, model: HeadModel) -> Float[Tensor, "shapes
     aligned = scale * named.template.numpy().astype(np.float64) @ rotation.T + shift
     here, there = _face(named), _face(model)
     tree = KDTree(_matching_points(aligned, named)[here])
-    distance, nearest = tree.query(_matching_points(model.template.numpy(), model)[there])
+    distance, nearest = map(np.asarray, tree.query(_matching_points(model.template.numpy(), model)[there]))
     kept = distance < _MAX_DISTANCE
     moved = named.expression_dirs.numpy()[here][nearest[kept]].astype(np.float64)
     target = scale * np.einsum("ab,vbs->vas", rotation, moved).reshape(-1, moved.shape[-1])

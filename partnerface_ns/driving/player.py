@@ -30,7 +30,8 @@ from partnerface_ns.rendering.rays import rays_of_image
 
 _MAX_PARALLEL = 8
 """Images rendered in parallel at most; each takes hundreds of megabytes. Further threads are shared among them."""
-Item, Result = TypeVar("Item"), TypeVar("Result")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class Player:

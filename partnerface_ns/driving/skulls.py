@@ -1,11 +1,11 @@
 """The rigid transform of a person's skull, and the head states that place it.
 
-The skull follows the neck joint. With root and neck the places of these joints at rest, R the global rotation, N the
-neck's rotation and t the translation, a point x of the skull at rest is posed to
+The skull follows the neck joint. A point x of the skull at rest is posed to
 
     T x = R (neck + N (x - neck) - root) + root + t
 
-Transforms are float64, world from the head model's rest frame. Nothing here is differentiable.
+where root and neck are the positions of these joints at rest, R is the global rotation, N the neck's rotation and t the
+translation. Transforms are float64, world from the head model's rest frame. Nothing here is differentiable.
 """
 
 from __future__ import annotations

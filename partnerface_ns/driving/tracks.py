@@ -173,18 +173,8 @@ def _track(
     """
     source_model = source_head_model or model
     count = values["expression"].shape[1]
-    own_names = source_model.expression_names
-    if count != source_model.num_expr or (names is not None and set(names) != set(own_names)):
-        given = "the given head model" if source_head_model else "the avatar's head model"
-        raise InputError(
-            path,
-            "the head states belong to another head model",
-            key="expression",
-            expected=f"{source_model.num_expr} coefficients, as {given} ({source_model.name}) has",
-            found=f"{count} coefficients" + (f" with other names, {', '.join(names[:4])} ..." if names else ""),
-            hint="give their head model with --source-head-model FILE",
-        )
-    order = list(range(count)) if names is None else [names.index(name) for name in own_names]
+    _check_expressions(path, count, names, source_model, "given" if source_head_model else "avatar's")
+    order = list(range(count)) if names is None else [names.index(name) for name in source_model.expression_names]
     states = _states(values, order)
     rest = measure_neutral(states, source_model) if neutral is None else _states(neutral, order)[0]
     if names is None:
@@ -196,6 +186,23 @@ def _track(
         states, rest = (replace(s, expression=s.expression @ mapping) for s in (states, rest))
         notes += (f"expressions of {source_model.name} are mapped to {model.name}",)
     return Track(states, rest, times, notes)
+
+
+def _check_expressions(path: Path, count: int, names: tuple[str, ...] | None, model: HeadModel, whose: str) -> None:
+    """Check that the expressions of a file are those of a head model.
+
+    Raises:
+        InputError: their number or names differ.
+    """
+    if count != model.num_expr or (names is not None and set(names) != set(model.expression_names)):
+        raise InputError(
+            path,
+            "the head states belong to another head model",
+            key="expression",
+            expected=f"{model.num_expr} coefficients, as the {whose} head model ({model.name}) has",
+            found=f"{count} coefficients" + (f" with other names, {', '.join(names[:4])} ..." if names else ""),
+            hint="give their head model with --source-head-model FILE",
+        )
 
 
 def _states(values: Mapping[str, np.ndarray], order: list[int]) -> HeadState:

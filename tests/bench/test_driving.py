@@ -73,8 +73,8 @@ def test_a_sequence_is_timed_as_drive_draws_it(player, monkeypatch):
     player.baked = BakedAvatar(player.avatar, BakedConfig(resolution=32))
     drawn = []
 
-    def in_a_second(player, plan, moment):
-        drawn.append(moment)
+    def in_a_second(player, plan, frame):
+        drawn.append(frame)
 
     monkeypatch.setattr("partnerface_ns.bench.rendering.render_frame", in_a_second)
     monkeypatch.setattr("partnerface_ns.common.clock.time.perf_counter", lambda: float(len(drawn)))

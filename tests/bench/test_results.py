@@ -25,7 +25,7 @@ DRIVEN = RenderingResult("demo", "first", "cpu (one)", [Speed(128, 1.0, 0.1, 0.0
 STEPS = StepTimes("demo", "cpu (one)", [StepCost("frames", 100, 12.5, 1.0)], {"parts": 1.0})
 
 
-def test_what_is_written_comes_back(tmp_path):
+def test_results_survive_writing_and_reading(tmp_path):
     results = Results([RUN, replace(RUN, seconds=60.0)], [DRIVEN, replace(DRIVEN, subject="b", quality=None)], [STEPS])
     results.write(tmp_path)
     assert Results.read(tmp_path) == results
@@ -33,7 +33,7 @@ def test_what_is_written_comes_back(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"bench.json", "bench.md", "bench.png"}
 
 
-def test_what_no_image_shows_is_null_in_the_file_and_nan_again(tmp_path):
+def test_nan_metrics_are_null_in_the_file(tmp_path):
     unseen = METRICS | {"psnr_mouth": float("nan")}
     driven = replace(DRIVEN, quality=Quality(unseen, METRICS))
     Results([replace(RUN, metrics=unseen)], [driven]).write(tmp_path)
@@ -48,7 +48,7 @@ def test_no_folder_holds_nothing(tmp_path):
     assert Results.read(tmp_path / "none") == Results()
 
 
-def test_a_page_has_sections_for_what_was_run():
+def test_the_page_has_a_section_for_each_kind_of_result():
     everything = Results([RUN], [DRIVEN], [STEPS]).report()
     titles = [line for line in everything.splitlines() if line.startswith("#")]
     assert [title.split(" ")[0] for title in titles] == ["#", "##", "##", "###", "##", "###"]
@@ -65,7 +65,7 @@ def test_a_run_is_kept_until_another_takes_its_place():
     assert len(results.runs) == 3
 
 
-def test_an_avatar_is_timed_anew_on_the_same_machine_alone():
+def test_a_timing_replaces_only_one_of_the_same_machine():
     results = Results(renderings=[DRIVEN, replace(DRIVEN, device="cuda (two)")], steps=[STEPS])
     again = replace(DRIVEN, quality=None)
     results.add(again)
@@ -106,5 +106,5 @@ def test_the_machine_is_named(monkeypatch):
         )
 
 
-def test_the_page_in_docs_is_what_the_benchmark_wrote():
+def test_the_page_in_docs_equals_the_report_of_its_figures():
     assert (DOCS / "benchmarks.md").read_text(encoding="utf8") == Results.read(DOCS).report()

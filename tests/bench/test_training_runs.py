@@ -48,7 +48,7 @@ def subject(tmp_path_factory):
     return folder
 
 
-def test_a_run_measures_frames_that_it_was_not_trained_on(subject, monkeypatch, tmp_path, small_preset):
+def test_a_run_measures_frames_outside_its_training_set(subject, monkeypatch, tmp_path, small_preset):
     seen = []
     monkeypatch.setitem(variants.VARIANTS, "two-stage", small_preset)
     fit, render = training_runs.fit, training_runs.render
@@ -161,7 +161,7 @@ def test_a_folder_that_another_command_writes_to_is_refused(subject, tmp_path, m
     Bench(tmp_path, (subject,))()
 
 
-def test_where_nothing_can_be_locked_that_is_said(subject, tmp_path, monkeypatch):
+def test_a_failing_lock_is_reported(subject, tmp_path, monkeypatch):
     def refuse(lock):
         raise OSError(errno.EOPNOTSUPP, "Operation not supported")
 
@@ -181,7 +181,7 @@ def test_where_nothing_can_be_locked_that_is_said(subject, tmp_path, monkeypatch
         ({"keep_avatars": True, "variants": ("hard", "none"), "seconds": (2.0, 9.0, 5.0)}, "hard-9s-0"),
     ],
 )
-def test_the_next_command_drives_what_this_one_trained(subject, tmp_path, monkeypatch, capsys, options, avatar):
+def test_the_next_command_drives_the_kept_avatar(subject, tmp_path, monkeypatch, capsys, options, avatar):
     (tmp_path / "avatars").mkdir()
     (tmp_path / "avatars" / "a-two-stage-60s-0.pt").touch()
     monkeypatch.setattr(Benchmark, "train_and_measure", lambda self: 0)
@@ -195,7 +195,7 @@ def test_the_next_command_drives_what_this_one_trained(subject, tmp_path, monkey
         assert f"partnerface drive {tmp_path}/avatars/{subject.name}-{avatar}.pt " in command
 
 
-def test_suites_leave_what_is_timed_already(subject, tmp_path, monkeypatch):
+def test_suites_do_not_repeat_timings(subject, tmp_path, monkeypatch):
     steps = StepTimes(subject.name, describe_machine("cpu"), [], {})
     driven = RenderingResult(subject.name, f"{subject.name}-two-stage-60s-0", describe_machine("cpu"), [], None, 4)
     Results([], [driven], [steps]).write(tmp_path)
@@ -234,7 +234,7 @@ def test_the_full_suite_trains_times_and_counts(subject, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "changes", [{"seconds": (0.0,)}, {"seconds": (-3.0,)}, {"seconds": ()}, {"jobs": 0}, {"num_test": 0}, {"seeds": 0}]
 )
-def test_numbers_that_mean_nothing_are_refused_before_anything_is_made(tmp_path, changes):
+def test_numbers_out_of_range_are_refused_before_anything_is_written(tmp_path, changes):
     with pytest.raises(InputError, match="out of range"):
         Bench(tmp_path / "out", **changes)()
     assert not (tmp_path / "out").exists()
@@ -259,7 +259,7 @@ def test_a_capture_without_head_model_is_refused_before_anything_is_trained(subj
         Bench(tmp_path / "out", (nameless,), seeds=1, variants=("none",))()
 
 
-def test_interrupted_it_ends_and_keeps_what_is_finished(subject, tmp_path):
+def test_an_interrupted_benchmark_keeps_finished_runs(subject, tmp_path):
     out = tmp_path / "out"
     a_short_one_and_long_ones = ("--variants", "none", "--seeds", "1", "--seconds", "2", "600", "1200", "--jobs", "1")
     words = ["bench", "--output", str(out), "--subjects", str(subject), "--num-test", "1", *a_short_one_and_long_ones]

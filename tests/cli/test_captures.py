@@ -43,7 +43,7 @@ def folders(truth, tmp_path_factory):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_inspect_says_what_a_capture_is_and_that_it_fits(folders, head_path, tmp_path, capsys, layout):
+def test_inspect_describes_a_capture_and_its_verdict(folders, head_path, tmp_path, capsys, layout):
     image = tmp_path / "inspect.png"
     Inspect(folders[layout], head_path, output=image)()
     said = capsys.readouterr().out
@@ -92,7 +92,7 @@ def test_inspect_lists_broken_images(truth, head_path, tmp_path, capsys):
     assert "broken" in capsys.readouterr().out
 
 
-def test_inspect_without_a_head_model_says_what_there_is_first(folders, tmp_path, capsys):
+def test_inspect_without_a_head_model_describes_the_capture_first(folders, tmp_path, capsys):
     with pytest.raises(SystemExit, match="1"):
         main(["inspect", str(folders["imavatar"]), "--output", str(tmp_path / "a.png")])
     said = capsys.readouterr()

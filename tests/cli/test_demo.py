@@ -43,7 +43,7 @@ def test_a_stopped_demo_goes_on_and_writes_everything(tmp_path, monkeypatch, cap
     with monkeypatch.context() as patch:
         patch.setattr(Demo, "_train", stopped)
         assert exit_code("--output", output, *OPTIONS) == 130
-    assert f"What is finished lies in {output}" in capsys.readouterr().out
+    assert f"Finished parts are in {output}" in capsys.readouterr().out
     assert sorted(p.name for p in output.glob("[!.]*")) == ["demo.json", "subject"]
     filmed = (output / "subject" / "transforms_train.json").stat().st_mtime_ns
     state = json.loads((output / "demo.json").read_text())
@@ -80,21 +80,21 @@ def test_a_stopped_demo_goes_on_and_writes_everything(tmp_path, monkeypatch, cap
     assert not (output / "unseen.mp4").exists(), "a demo that is done only shows its figures again"
 
     assert exit_code("--output", output, *OPTIONS[:-4], "--seed", "4") == 1
-    assert "demo of other options" in capsys.readouterr().err
+    assert "demo with other options" in capsys.readouterr().err
 
 
 def test_a_killed_demo_goes_on_too(tmp_path, monkeypatch, capsys):
-    output, remember, claimed = tmp_path / "demo", Demo._remember, []
+    output, write_state, claimed = tmp_path / "demo", Demo._write_state, []
 
     def die(self: Demo, *_: object) -> None:
         claimed.append((output / "demo.json").is_file())
         (output / "subject").mkdir(exist_ok=True)
-        monkeypatch.setattr(Demo, "_remember", lambda *_: None)  # a killed process writes nothing more
+        monkeypatch.setattr(Demo, "_write_state", lambda *_: None)  # a killed process writes nothing more
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Demo, "_run", die)
     assert exit_code("--output", output, *OPTIONS) == 130
-    monkeypatch.setattr(Demo, "_remember", remember)
+    monkeypatch.setattr(Demo, "_write_state", write_state)
     assert exit_code("--output", output, *OPTIONS) == 130
     assert claimed == [True, True] and "is in use" not in capsys.readouterr().err
 

@@ -51,7 +51,7 @@ def test_a_built_in_motion_needs_no_source(avatar_file, tmp_path):  # noqa: F811
         assert sorted(p.name for p in output.iterdir()) == ["00000.png", "00001.png", "drive.json"]
 
 
-def test_mistakes_are_told(avatar_file, keys, tmp_path, capsys):  # noqa: F811
+def test_user_errors_are_reported(avatar_file, keys, tmp_path, capsys):  # noqa: F811
     output = ["--output", tmp_path / "out.mp4"]
     assert "needs one source" in error_of(capsys, avatar_file, *output)
     assert "needs one source" in error_of(capsys, avatar_file, keys, "--motion", "talk", *output)

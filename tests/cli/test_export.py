@@ -27,7 +27,7 @@ def test_each_kind_is_written(avatar_file, tmp_path, capsys):  # noqa: F811
     assert "track.csv" in capsys.readouterr().out
 
 
-def test_mistakes_are_told(avatar_file, tmp_path, capsys):  # noqa: F811
+def test_user_errors_are_reported(avatar_file, tmp_path, capsys):  # noqa: F811
     for arguments in (["--what", "mesh"], ["--output", str(avatar_file)]):
         with pytest.raises(SystemExit) as exit_:
             main(["export", str(avatar_file), *arguments])
@@ -61,7 +61,7 @@ def test_fewer_meshes_leave_none_of_an_earlier_export(meshes):
 
 
 @pytest.mark.parametrize("output", ["notes", "mesh.ply", "thesis.txt", "thesis.txt/below"])
-def test_a_place_that_cannot_be_is_refused_before_the_avatar_is_opened(tmp_path, capsys, output):
+def test_an_unusable_folder_is_refused_before_the_avatar_is_opened(tmp_path, capsys, output):
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "thesis.txt").write_text("not to be touched")
     (tmp_path / "thesis.txt").write_text("nor this")
@@ -73,7 +73,7 @@ def test_a_place_that_cannot_be_is_refused_before_the_avatar_is_opened(tmp_path,
     assert "no avatar" not in told and sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_motion_that_is_not_used_is_said(avatar_file, tmp_path, capsys):  # noqa: F811
+def test_an_unused_motion_is_reported(avatar_file, tmp_path, capsys):  # noqa: F811
     main(["export", str(avatar_file), "--motion", "talk", "--output", str(tmp_path / "v1.2")])
     assert "talk is not used" in capsys.readouterr().out and (tmp_path / "v1.2" / "parts.ply").is_file()
 

@@ -49,7 +49,7 @@ def test_a_command_is_called_with_its_options(add_command):
     assert said == ["yes"]
 
 
-def test_a_users_mistake_is_told_alone_and_exits_with_1(add_command, capsys):
+def test_a_user_error_prints_only_its_message_and_exits_with_1(add_command, capsys):
     error = InputError("folder", "is missing", key="train", expected="a list", found="nothing")
 
     def fail(word: str) -> None:
@@ -63,7 +63,7 @@ def test_a_users_mistake_is_told_alone_and_exits_with_1(add_command, capsys):
     assert out == "" and err == f"Error: {error}\n"
 
 
-def test_a_place_that_cannot_be_written_to_is_told_alone_and_exits_with_1(add_command, tmp_path, capsys):
+def test_an_unwritable_path_prints_only_its_message_and_exits_with_1(add_command, tmp_path, capsys):
     place = tmp_path / "nowhere" / "a.png"
     add_command(lambda word: place.write_text("a"))
     with pytest.raises(SystemExit) as exit_:
@@ -81,7 +81,7 @@ def test_an_error_of_ours_is_not_hidden(add_command):
         main(["probe"])
 
 
-def test_an_interruption_is_told_and_exits_with_130(add_command, capsys):
+def test_an_interruption_is_reported_and_exits_with_130(add_command, capsys):
     def interrupted(word: str) -> None:
         raise KeyboardInterrupt
 

@@ -26,7 +26,7 @@ def taken():
         yield listening.getsockname()[1]
 
 
-def test_a_port_in_use_is_said_and_the_next_one_taken(taken, capsys):
+def test_a_port_in_use_is_reported_and_the_next_one_taken(taken, capsys):
     assert free_address(HERE, taken)[1] > taken
     assert f"Port {taken} is in use" in capsys.readouterr().out
     host, port = free_address(HERE, 0)
@@ -51,7 +51,7 @@ def test_an_address_that_cannot_be_is_refused(host, port, option):
     assert error.value.source == option
 
 
-def test_what_is_printed_can_be_opened():
+def test_printed_addresses_can_be_opened():
     assert addresses(HERE, 7007) == "http://127.0.0.1:7007"
     assert addresses("::1", 7007) == "http://[::1]:7007"
     for host in ("0.0.0.0", ""):
@@ -75,7 +75,7 @@ def images_for(page, server: PageServer) -> int:
     return found
 
 
-def test_pages_that_say_nonsense_or_close_leave_the_others_alone(capsys):
+def test_pages_that_report_nonsense_or_close_do_not_disturb_others(capsys):
     host, port = free_address(HERE, 0)
     server = PageServer(host, port)
     try:

@@ -1,4 +1,4 @@
-"""What is taken out of an avatar."""
+"""Exports of an avatar."""
 
 from __future__ import annotations
 

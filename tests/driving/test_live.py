@@ -32,9 +32,7 @@ class Clock:
     ("render_seconds", "frames", "fps", "latency"),
     [(0.01, [0, 1, 2, 3, 4, 5, 6, 7, 0, 1], 25.0, 0.01), (0.113, [0, 2, 5, 0, 3, 6, 0, 3, 6, 1], 8.85, 0.13)],
 )
-def test_what_there_is_no_time_for_is_skipped(
-    player, capture, tiny_head, monkeypatch, render_seconds, frames, fps, latency
-):
+def test_late_frames_are_skipped(player, capture, tiny_head, monkeypatch, render_seconds, frames, fps, latency):
     plan = make_plan(player, motion_of_capture(capture, tiny_head), PlanConfig())
     clock, played, paces = Clock(), [], []
 
@@ -70,7 +68,7 @@ def test_a_late_clock_never_sleeps_less_than_nothing(player, capture, tiny_head,
     assert len(times) == 20
 
 
-def test_without_a_page_nothing_is_rendered_and_the_plan_begins_anew(player, capture, tiny_head, monkeypatch):
+def test_without_a_page_nothing_is_rendered_and_the_plan_starts_again(player, capture, tiny_head, monkeypatch):
     plan = make_plan(player, motion_of_capture(capture, tiny_head), PlanConfig())
     clock, played, watched = Clock(), [], iter([True, False, False, True, False, False])
 

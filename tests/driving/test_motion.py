@@ -38,7 +38,7 @@ def head():
 # -- channels ----------------------------------------------------------------------------------------------------
 
 
-def test_names_move_what_they_say(head):
+def test_channels_move_the_named_parts(head):
     rig, names = Rig(head), head.expression_names
     states = rig.states(one(mouthSmile=0.8, EyeBlinkLeft=1.0, jaw=0.2, jawOpen=0.5, gaze_yaw=0.1), "test")
     moved = {names[i]: float(v) for i, v in enumerate(states.expression[1]) if v}

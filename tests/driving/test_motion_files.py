@@ -1,4 +1,4 @@
-"""Motion files as programs write them: each is read as the same performance at the same times, or refused in words."""
+"""Motion files of many programs: each is read as the same motion at the same times, or refused with a message."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ SAME = {
 
 
 @pytest.mark.parametrize("name", SAME)
-def test_other_programs_write_the_same_performance(name, head, plain, tmp_path):
+def test_files_of_other_programs_give_the_same_motion(name, head, plain, tmp_path):
     motion = load_motion(write(tmp_path / "motion.txt", SAME[name]), head)
     assert motion.fps == FPS and len(motion) == NUM, motion.notes
     assert furthest(motion, plain) < 0.01, motion.notes
@@ -218,7 +218,7 @@ def test_the_rate_of_timecodes(times, fps, head, tmp_path):
 
 
 @pytest.mark.parametrize("clock", ["Timecode", "Frame", None])
-def test_a_rate_that_cannot_be_told_is_said(clock, head, tmp_path):
+def test_an_unknown_rate_is_reported(clock, head, tmp_path):
     """Frame numbers, also within one second of a timecode, do not say how long a frame lasts."""
     cells = [timecode(t) if clock == "Timecode" else str(7 + i) for i, t in enumerate(TIMES[:15])]
     file = write(tmp_path / "t.csv", text(clock=clock, cells=cells, body=rows()[:15]))
@@ -296,7 +296,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_cannot_be_read_is_refused(name, head, tmp_path):
+def test_unreadable_files_are_refused(name, head, tmp_path):
     content, where = REFUSED[name]
     with pytest.raises(InputError) as error:
         load_motion(write(tmp_path / "take.csv", content), head)
@@ -388,7 +388,7 @@ def test_wrong_keyframes_are_refused(content, where, head, tmp_path):
     assert where in str(error.value)
 
 
-def test_the_number_that_was_perhaps_meant_is_named(head, tmp_path):
+def test_the_hint_names_the_angle_in_radians(head, tmp_path):
     with pytest.raises(InputError, match=r"20 degrees are 0\.35 radians"):
         load_motion(write(tmp_path / "k.csv", "time,yaw,jaw\n0,20,0.2\n"), head)
 
@@ -397,7 +397,7 @@ def test_a_recordings_neutral_is_measured(plain):
     assert plain.neutral.expression.any()
 
 
-def test_the_recording_is_what_it_says(head, plain):
+def test_the_recording_has_the_written_values(head, plain):
     pucker = plain.states.expression[:, head.expression_names.index("mouthPucker")]
     np.testing.assert_allclose(pucker, weights()[:, NAMES.index("MouthPucker")], atol=1e-5)
     assert float(plain.states.neck[:, 1].abs().max()) == pytest.approx(0.3 * np.abs(turns()[:, 0]).max(), rel=0.1)

@@ -40,7 +40,7 @@ def test_a_folder_of_images_with_alpha(player, plan, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["out", "out.mp4"])
-def test_what_was_stopped_is_gone_on_with(player, plan, tmp_path, monkeypatch, name, capsys):
+def test_an_interrupted_output_is_resumed(player, plan, tmp_path, monkeypatch, name, capsys):
     rendered = []
 
     def stopping(player, plan, index):
@@ -163,7 +163,7 @@ def test_an_npz_holds_images_states_and_rate(player, plan, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["out.mp4", "out.npz", "out"])
-def test_what_fails_leaves_nothing_under_a_final_name(player, plan, tmp_path, monkeypatch, name):
+def test_a_failed_output_leaves_no_file_under_its_final_name(player, plan, tmp_path, monkeypatch, name):
     def failing(player, plan, index):
         if index == 1:
             raise OSError(28, "No space left on device")

@@ -22,7 +22,7 @@ from partnerface_ns.geometry.camera import rays_through_pixels
 from partnerface_ns.rendering.rays import Rays
 
 
-def test_a_loaded_avatar_shows_what_the_saved_one_did(avatar_file, player, capture):
+def test_a_loaded_avatar_renders_like_the_saved_one(avatar_file, player, capture):
     loaded = partnerface_ns.load(avatar_file.parent)
     state = capture.track[3]
     ours, theirs = loaded.render(state=state), player.render(state=state)
@@ -37,8 +37,8 @@ def test_a_loaded_avatar_shows_what_the_saved_one_did(avatar_file, player, captu
 
 def test_a_fast_player_shows_nearly_the_same(avatar_file, player, capture):
     fast = partnerface_ns.load(avatar_file, fast=True)
-    for moment in (0, 3):
-        found, expected = fast.render(state=capture.track[moment]), player.render(state=capture.track[moment])
+    for timestep in (0, 3):
+        found, expected = fast.render(state=capture.track[timestep]), player.render(state=capture.track[timestep])
         assert {name: value.shape for name, value in found.items()} == {n: v.shape for n, v in expected.items()}
         assert (found["rgb"] - expected["rgb"]).abs().mean() < 0.02 < found["rgb"].std()
     assert fast.baked is fast.baked, "made once"
@@ -104,7 +104,7 @@ def test_a_head_model_that_moved_is_named_again(avatar_file, head_file, tmp_path
 
 
 @pytest.mark.parametrize("damage", ["text", "list", "no info", "no state", "config", "cut"])
-def test_what_is_no_avatar_is_refused(avatar_file, damage):
+def test_a_file_that_is_no_avatar_is_refused(avatar_file, damage):
     content = torch.load(avatar_file, weights_only=True)
     if damage == "text":
         avatar_file.write_text("avatar")
@@ -155,7 +155,7 @@ def test_an_opened_avatar_makes_its_skinning_once(avatar_file, monkeypatch):
     assert avatar.skinning is not None and len(made) == 2, "another person's is made anew"
 
 
-def test_no_run_is_told(tmp_path):
+def test_a_missing_run_is_reported(tmp_path):
     for place in (tmp_path, tmp_path / "nothing"):
         with pytest.raises(InputError, match="no avatar here"):
             partnerface_ns.load(place)

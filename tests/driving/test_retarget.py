@@ -74,7 +74,7 @@ def test_the_skull_moves_before_the_camera_as_the_sources(player, stranger, tiny
     assert plan.cameras[0].fl_x == 30.0
 
 
-def test_the_skull_stays_where_the_source_has_it_whatever_the_clamp_does_to_the_neck(player, stranger, tiny_head):
+def test_the_clamp_of_the_neck_does_not_move_the_skull(player, stranger, tiny_head):
     turned = replace(stranger, track=replace(stranger.track, neck=5 * stranger.track.neck + 0.3))
     motion = motion_of_capture(turned, tiny_head)
     free, kept = (make_plan(player, motion, PlanConfig(clamp=clamp, smoothing=0.05)).states for clamp in (False, True))
@@ -82,7 +82,7 @@ def test_the_skull_stays_where_the_source_has_it_whatever_the_clamp_does_to_the_
     np.testing.assert_allclose(skull(player.head, kept), skull(player.head, free), atol=5e-6)
 
 
-def test_a_skull_is_found_where_it_was_put(player, stranger):
+def test_skull_poses_equal_those_of_skinning(player, stranger):
     found = skull_poses(player.head, stranger.track).numpy()
     np.testing.assert_allclose(found, skull(player.head, stranger.track), atol=2e-6)
 
@@ -123,7 +123,7 @@ def test_curves_without_a_person_turn_the_avatars_head(player, tiny_head):
     torch.testing.assert_close(plan.states.jaw[1], player.neutral.jaw + torch.tensor([0.2, 0, 0]))
 
 
-def test_the_clamp_is_soft_and_leaves_what_was_seen(info, capture):
+def test_the_clamp_is_soft_and_keeps_the_trained_range(info, capture):
     state = HeadState.stack([info.neutral] * 5)
     low, high = info.lowest.expression[0], info.highest.expression[0]
     span = high - low
@@ -199,7 +199,7 @@ def test_the_digest_tells_plans_apart(player, capture, tiny_head):
 
 
 def mouth_opening(head, states) -> np.ndarray:
-    """How far the lips reach from top to bottom before the skull, metres, a number a moment."""
+    """How far the lips reach from top to bottom before the skull, metres, for each frame."""
     still = replace(states, rotation=0 * states.rotation, neck=0 * states.neck, translation=0 * states.translation)
     lips = head.pose(still).verts[:, head.model.regions["lips"] > 0.5, 1]
     return (lips.amax(1) - lips.amin(1)).numpy()

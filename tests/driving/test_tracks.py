@@ -30,7 +30,7 @@ def plan(player, capture, tiny_head):
 
 
 @pytest.mark.parametrize("name", ["track.csv", "track.npz"])
-def test_what_was_exported_gives_the_same_head_states(name, player, plan, tiny_head, tmp_path):
+def test_an_exported_track_gives_the_same_head_states(name, player, plan, tiny_head, tmp_path):
     export_track(tmp_path, player, plan.states, plan.fps)
     motion = load_motion(tmp_path / name, tiny_head)
     assert motion.fps == 30 and motion.notes == ("8 frames, 0.27 s at 30 fps (stated by the file)",)
@@ -47,7 +47,7 @@ def test_a_table_without_its_neutral_is_read_by_a_measured_one(player, plan, tin
     torch.testing.assert_close(motion.states.jaw, plan.states.jaw, atol=1e-5, rtol=1e-5)
 
 
-def test_what_drive_wrote_can_drive_again(player, plan, tiny_head, tmp_path):
+def test_an_npz_of_drive_can_drive_again(player, plan, tiny_head, tmp_path):
     write_plan(tmp_path / "out.npz", player, plan)
     motion = load_motion(tmp_path / "out.npz", tiny_head)
     assert motion.fps == 30

@@ -119,7 +119,7 @@ def test_a_folder_that_was_tracked_keeps_the_times_of_its_video(capture, tiny_he
 
 
 def test_sound_before_the_first_image_is_not_delayed(tmp_path):
-    """Images begin half a second after the sound: that half second belongs to no moment."""
+    """Images begin half a second after the sound: that half second belongs to no frame."""
     from partnerface_ns.driving.video import _sound_start
 
     ffmpeg = imageio_ffmpeg.get_ffmpeg_exe()
