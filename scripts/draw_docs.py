@@ -10,7 +10,6 @@ contains no image of a real person.
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -19,7 +18,8 @@ from jaxtyping import UInt8
 from PIL import Image
 
 import partnerface_ns
-from partnerface_ns.driving.player import Player, scaled_camera
+from partnerface_ns.common.atomic import atomic_write
+from partnerface_ns.driving.player import Player, scale_camera
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.plugin.page import MutedPart, alone, share_of_part
 from partnerface_ns.rendering.figures import sheet, to_image
@@ -42,14 +42,14 @@ CHANNELS = {
 
 def draw_channels(player: Player) -> list[RgbImage]:
     """Rows of images of the face, each with one channel set."""
-    camera = scaled_camera(player.camera, SIZE)
+    camera = scale_camera(player.camera, SIZE)
     images = [to_image(player.render(camera, player.face(**values))["rgb"]) for values in CHANNELS.values()]
     return two_rows(list(CHANNELS), images)
 
 
 def draw_viewer(player: Player) -> list[RgbImage]:
     """Rows of the images that a viewer page can show of a smile."""
-    camera, state = scaled_camera(player.camera, SIZE), player.face(mouthSmile=0.8, cheekSquint=0.4)
+    camera, state = scale_camera(player.camera, SIZE), player.face(mouthSmile=0.8, cheekSquint=0.4)
     outputs = player.render(camera, state)
     shares = [share_of_part(player.avatar, outputs, k) for k in range(player.avatar.config.num_parts)]
     part = int(np.argmax([float(share.sum()) for share in shares]))
@@ -74,7 +74,7 @@ def two_rows(names: list[str], images: list[RgbImage]) -> list[RgbImage]:
 
 def draw_mesh(player: Player, state: HeadState, image: RgbImage) -> RgbImage:
     """The posed mesh over an image, without a mask."""
-    head, camera = player.person, scaled_camera(player.camera, SIZE)
+    head, camera = player.person, scale_camera(player.camera, SIZE)
     no_mask = np.zeros(image.shape[:2], np.uint8)
     return mesh_over_image(image, no_mask, head.pose(state).verts.numpy(), head.model.faces.numpy(), camera, SIZE)
 
@@ -84,17 +84,15 @@ def convert_clip(video: Path) -> None:
     frames = imageio_ffmpeg.read_frames(str(video))
     properties = next(frames)
     images = [Image.frombytes("RGB", properties["size"], frame) for frame in frames]
-    partial = IMAGES / "demo.webp.partial"
     options = {"duration": round(1000 / properties["fps"]), "loop": 0, "quality": CLIP_QUALITY, "method": 6}
-    images[0].save(partial, format="WEBP", save_all=True, append_images=images[1:], **options)
-    os.replace(partial, IMAGES / "demo.webp")
+    with atomic_write(IMAGES / "demo.webp") as partial:
+        images[0].save(partial, format="WEBP", save_all=True, append_images=images[1:], **options)
 
 
 def save_rows(name: str, rows: list[RgbImage]) -> None:
     """Write rows below each other as a JPEG."""
-    partial = IMAGES / f"{name}.partial"
-    Image.fromarray(np.concatenate(rows)).save(partial, format="JPEG", quality=85)
-    os.replace(partial, IMAGES / f"{name}.jpg")
+    with atomic_write(IMAGES / f"{name}.jpg") as partial:
+        Image.fromarray(np.concatenate(rows)).save(partial, format="JPEG", quality=85)
 
 
 def main() -> None:
