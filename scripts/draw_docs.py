@@ -10,7 +10,6 @@ contains no image of a real person.
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -19,6 +18,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 import partnerface_ns
+from partnerface_ns.common.atomic import atomic_write
 from partnerface_ns.driving.player import Player, scale_camera
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.plugin.page import MutedPart, alone, share_of_part
@@ -84,17 +84,15 @@ def convert_clip(video: Path) -> None:
     frames = imageio_ffmpeg.read_frames(str(video))
     properties = next(frames)
     images = [Image.frombytes("RGB", properties["size"], frame) for frame in frames]
-    partial = IMAGES / "demo.webp.partial"
     options = {"duration": round(1000 / properties["fps"]), "loop": 0, "quality": CLIP_QUALITY, "method": 6}
-    images[0].save(partial, format="WEBP", save_all=True, append_images=images[1:], **options)
-    os.replace(partial, IMAGES / "demo.webp")
+    with atomic_write(IMAGES / "demo.webp") as partial:
+        images[0].save(partial, format="WEBP", save_all=True, append_images=images[1:], **options)
 
 
 def save_rows(name: str, rows: list[RgbImage]) -> None:
     """Write rows below each other as a JPEG."""
-    partial = IMAGES / f"{name}.partial"
-    Image.fromarray(np.concatenate(rows)).save(partial, format="JPEG", quality=85)
-    os.replace(partial, IMAGES / f"{name}.jpg")
+    with atomic_write(IMAGES / f"{name}.jpg") as partial:
+        Image.fromarray(np.concatenate(rows)).save(partial, format="JPEG", quality=85)
 
 
 def main() -> None:
