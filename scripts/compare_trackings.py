@@ -1,7 +1,7 @@
 """Compares two trackings of the same video by the avatars that were trained on them.
 
 Each avatar renders the test frames with the cameras and head states of its own capture. All renderings are compared
-with the images of both captures, in the regions of both, so that neither tracking alone determines the evaluated pixels.
+with the images of both captures, in the regions of both, so that neither tracking alone chooses the evaluated pixels.
 
     partnerface bench --output runs --subjects A B --variants two-stage --seconds 600 --seeds 1 --keep-avatars
     python scripts/compare_trackings.py --subjects A B --avatars runs/avatars/A-*.pt runs/avatars/B-*.pt

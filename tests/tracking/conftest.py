@@ -72,3 +72,14 @@ def wide_video(tmp_path_factory: pytest.TempPathFactory, images: list[tuple[np.n
         frame[:, 48:-48] = rgb
         frames.append(frame.copy())
     return write_film(tmp_path_factory.mktemp("videos") / "wide.mp4", frames)
+
+
+@pytest.fixture(scope="session")
+def disc() -> Callable[..., np.ndarray]:
+    """Makes a matte (size x size) of a disc with a centre and a radius in pixels."""
+
+    def make(size: int, centre: tuple[float, float], radius: float) -> np.ndarray:
+        y, x = np.mgrid[:size, :size] + 0.5
+        return np.clip(radius + 0.5 - np.hypot(x - centre[0], y - centre[1]), 0, 1).astype(np.float32)
+
+    return make

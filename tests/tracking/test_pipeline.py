@@ -46,7 +46,7 @@ def tracked(wide_video, tmp_path_factory):
     return root
 
 
-def test_the_result_is_a_subject_that_can_be_read(tracked, person):
+def test_the_result_is_a_readable_capture(tracked, person):
     capture = load_capture(tracked)
     model = load_open_head()
     assert capture.head_model.fingerprint == model.fingerprint
@@ -75,7 +75,7 @@ def test_images_are_on_white_by_their_mattes(tracked, images):
     assert (person & true).sum() / (person | true).sum() > 0.93
 
 
-def test_the_report_says_all(tracked):
+def test_the_report_is_complete(tracked):
     report = json.loads((tracked / "tracking.json").read_text())
     assert report["frames_total"] == report["frames_tracked"] == 20
     assert len(report["frame_times"]) == report["frames_total"] and report["frame_times"][0] == 0
@@ -105,7 +105,7 @@ def unused(constructor: Callable[[], object]) -> Callable[[], Any]:
     return fail
 
 
-def test_frames_without_face_are_left_out_with_a_reason_and_a_stopped_run_goes_on(tmp_path, images, film, monkeypatch):
+def test_frames_without_face_are_left_out_and_an_interrupted_run_resumes(tmp_path, images, film, monkeypatch):
     video, root = with_gaps(images, film, tmp_path / "gaps.mp4"), tmp_path / "subject"
     track = partial(pipeline.track_video, video, root, load_open_head(), TrackingOptions(size=128))
 
@@ -128,7 +128,7 @@ def test_frames_without_face_are_left_out_with_a_reason_and_a_stopped_run_goes_o
     assert names_beside(root) == ["gaps.mp4", "subject"] and not (root / "preview.mp4").exists()
 
 
-def test_a_full_disk_while_writing_leaves_no_subject(tmp_path, wide_video, monkeypatch):
+def test_a_full_disk_leaves_no_capture(tmp_path, wide_video, monkeypatch):
     root = tmp_path / "subject"
 
     def full(*args: object, **kwargs: object) -> None:
@@ -215,7 +215,7 @@ def instant(monkeypatch):
     return works
 
 
-def test_the_folder_one_stands_in_and_a_mount_point_can_be_written(tmp_path, wide_video, instant, monkeypatch):
+def test_the_working_directory_and_a_mount_point_can_be_written(tmp_path, wide_video, instant, monkeypatch):
     before = tmp_path.stat().st_ino
     (tmp_path / "lost+found").mkdir()
     monkeypatch.chdir(tmp_path)
@@ -224,7 +224,7 @@ def test_the_folder_one_stands_in_and_a_mount_point_can_be_written(tmp_path, wid
     assert tmp_path.stat().st_ino == before, "a mount point cannot be replaced"
 
 
-def test_a_folder_inside_the_images_is_no_part_of_them(tmp_path, instant, monkeypatch):
+def test_a_result_inside_the_image_folder_is_not_read_as_input(tmp_path, instant, monkeypatch):
     for index in range(12):
         Image.fromarray(np.full((64, 64, 3), index, np.uint8)).save(tmp_path / f"{index}.png")
     track = partial(pipeline.track_video, tmp_path, tmp_path / "out", load_open_head(), TrackingOptions())
@@ -247,7 +247,7 @@ def test_a_second_command_is_refused_while_the_first_one_writes(tmp_path, wide_v
     assert names_beside(tmp_path / "subject") == ["subject"]
 
 
-def test_a_refusal_leaves_no_folders(tmp_path, images, film):
+def test_a_refused_video_leaves_no_folders(tmp_path, images, film):
     video = film(tmp_path / "film.mp4", [np.full((96, 96, 3), 120, np.uint8)] * 12)
     with pytest.raises(InputError, match="no face was found"):
         pipeline.track_video(video, tmp_path / "a" / "b" / "subject", load_open_head(), TrackingOptions(size=128))

@@ -1,8 +1,8 @@
 """A head model reduced to the points that a fit needs.
 
-The points are the landmarks, a sample of the outer surface that can lie on the outline, and the five joints, so that
-`ShapedHead.pose` poses a thousand points instead of all vertices. The joint regressor only selects the joint rows. The
-result is exact up to the interpolation of skinning weights inside a triangle.
+The points are the landmarks, a sample of the outer surface that can lie on the outline, and the five joints. The joint
+regressor only selects the joint rows, so `ShapedHead.pose` poses a thousand points instead of all vertices. The result
+is exact up to the interpolation of skinning weights inside a triangle.
 
 The identity has additional directions: smooth displacements of hair, neck and shoulders along the normal. They become
 the capture's `static_offset`.
@@ -107,7 +107,7 @@ def _restrict_to_points(
 ) -> HeadModel:
     """A head model whose vertices are weighted sums of another model's vertices; the last five are its joints."""
 
-    def interpolate(values: Tensor) -> Tensor:
+    def interpolate(values: Float[Tensor, "verts *channels"]) -> Float[Tensor, "points *channels"]:
         return torch.einsum("rv,v...->r...", rows, values)
 
     num, correctives, num_joints = len(rows), len(model.pose_dirs), model.joint_regressor.shape[0]

@@ -84,7 +84,7 @@ class FitProblem:
         self.pairs = torch.tensor(_GAP_PAIRS, device=device)
 
     @property
-    def focal(self) -> Tensor:
+    def focal(self) -> Float[Tensor, ""]:
         """Focal length, pixels."""
         return self.observations.focal * self.unknowns.log_focal.exp()
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 _SIDE_IN_FACES = 3.4
 """Side of the square in heights of the face's box (brows to chin); leaves space for hair and shoulders."""
@@ -76,21 +76,30 @@ def plan_crop(
     boxes_filled = _fill_gaps(boxes)
     centres = boxes_filled[:, :2] + boxes_filled[:, 2:] / 2
     low, high = _head_corners(boxes_filled, centres, heads)
-    shorter = min(shape)
-    head = np.quantile(high - low, 0.9, axis=0).max() * (1 + 2 * _MARGIN)
-    side = float(np.round(max(_SIDE_IN_FACES * np.nanquantile(boxes[:, 3], 0.9), head)))
-    side = float(shorter) if side > _FULL_SHARE * shorter else side
+    side = _square_side(boxes, low, high, min(shape))
     middle = (np.quantile(centres, 0.02, 0) + np.quantile(centres, 0.98, 0)) / 2
     still = bool((np.abs(centres - middle) < _STILL_SHARE * side).all(-1).mean() > 0.98)
-    path = np.broadcast_to(middle, centres.shape) if still else _smooth(centres, _SMOOTHING_SECONDS * fps)
     if still:
+        path = np.broadcast_to(middle, centres.shape)
         held_low, held_high = np.quantile(low, 0.02, axis=0), np.quantile(high, 0.98, axis=0)
     else:
-        held_low, held_high = (_smooth(edge, _SMOOTHING_SECONDS * fps) for edge in (low, high))
+        path, held_low, held_high = (_smooth(values, _SMOOTHING_SECONDS * fps) for values in (centres, low, high))
     corners = _shift_to_contain(path - side * np.array([0.5, _FACE_HEIGHT]), side, held_low, held_high)
     frame = np.array([shape[1], shape[0]])
     corners = np.round(np.clip(corners, 0, frame - side))
     return CropPath(side, corners, still, _cut_off(corners, side, low, high, frame))
+
+
+def _square_side(
+    boxes: Float[np.ndarray, "frames 4"],
+    low: Float[np.ndarray, "frames 2"],
+    high: Float[np.ndarray, "frames 2"],
+    shorter: int,
+) -> float:
+    """Side of the square for a face and its head, in a frame with a given shorter side; whole pixels."""
+    head = np.quantile(high - low, 0.9, axis=0).max() * (1 + 2 * _MARGIN)
+    side = float(np.round(max(_SIDE_IN_FACES * np.nanquantile(boxes[:, 3], 0.9), head)))
+    return float(shorter) if side > _FULL_SHARE * shorter else side
 
 
 def _head_corners(
@@ -119,7 +128,13 @@ def _shift_to_contain(
     return np.where(lowest <= highest, clipped, (lowest + highest) / 2)
 
 
-def _cut_off(corners: np.ndarray, side: float, low: np.ndarray, high: np.ndarray, frame: np.ndarray) -> np.ndarray:
+def _cut_off(
+    corners: Float[np.ndarray, "frames 2"],
+    side: float,
+    low: Float[np.ndarray, "frames 2"],
+    high: Float[np.ndarray, "frames 2"],
+    frame: Int[np.ndarray, "2"],
+) -> Bool[np.ndarray, "frames"]:
     """Whether square or frame cut off the head. The frame's lower border does not count: it cuts the chest."""
     tolerance = _TOLERANCE * side
     beyond = (low < corners - tolerance) | (high > corners + side + tolerance)

@@ -118,7 +118,9 @@ def _measure_head(matting: Matting, frame: VideoFrame, box: Box) -> Float[np.nda
     return head_extent(person, np.concatenate([box[:2] - corner, box[2:]])) + np.tile(corner, 2)
 
 
-def _heads_of(boxes: np.ndarray, measured: np.ndarray) -> Float[np.ndarray, "frames 4"]:
+def _heads_of(
+    boxes: Float[np.ndarray, "frames 4"], measured: Float[np.ndarray, "frames 8"]
+) -> Float[np.ndarray, "frames 4"]:
     """The extents of those frames in which the measured face is the main face."""
     same = (np.abs(measured[:, :4] - boxes) < 1).all(1)
     return np.where(same[:, None], measured[:, 4:], np.nan)

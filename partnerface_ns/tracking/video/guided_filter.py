@@ -41,7 +41,7 @@ def _coefficients(
     cv2 = require("cv2")
     window = (2 * radius + 1, 2 * radius + 1)
 
-    def mean(image: np.ndarray) -> np.ndarray:
+    def mean(image: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
         return cv2.blur(image, window, borderType=cv2.BORDER_REPLICATE)
 
     mean_guide, mean_values = mean(guide), mean(values)

@@ -56,7 +56,7 @@ class FaceSignatures:
     def __len__(self) -> int:
         return len(self.turns)
 
-    def __getitem__(self, frames: np.ndarray) -> FaceSignatures:
+    def __getitem__(self, frames: Int[np.ndarray, "selected"]) -> FaceSignatures:
         return FaceSignatures(self.upper[frames], self.lower[frames], self.turns[frames])
 
     def thin(self) -> FaceSignatures:

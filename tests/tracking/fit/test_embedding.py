@@ -48,7 +48,7 @@ def test_the_open_heads_landmarks_ship_with_the_package(model, no_cache, monkeyp
     assert not no_cache.exists()
 
 
-def test_landmarks_lie_on_triangles_at_the_right_places(model, stored):
+def test_landmarks_lie_on_triangles_at_the_right_positions(model, stored):
     np.testing.assert_allclose(stored.weights.sum(1), 1, atol=1e-5)
     assert stored.weights.min() > -1e-3
     triangles = {tuple(sorted(face)) for face in model.faces.tolist()}
@@ -77,16 +77,18 @@ def test_irises_sit_on_the_front_of_the_eyeballs(model, stored):
         assert right[0] > 0.004 and left[0] < -0.004 and top[1] > 0.004 and bottom[1] < -0.004
 
 
-def test_another_head_is_looked_at_once(model, stored, no_cache, monkeypatch):
+def test_another_head_is_processed_once(model, stored, no_cache, monkeypatch):
     """A changed open head: its landmarks are found near those of the open head, and then kept."""
     changed = replace(model, template=model.template * torch.tensor([1.04, 1.0, 1.0]))
     assert changed.fingerprint != model.fingerprint
-    found = landmark_embedding(changed)
-    distance = np.linalg.norm(found.points(model.template.numpy()) - stored.points(model.template.numpy()), axis=1)
+    embedding_changed = landmark_embedding(changed)
+    distance = np.linalg.norm(
+        embedding_changed.points(model.template.numpy()) - stored.points(model.template.numpy()), axis=1
+    )
     assert np.median(distance) < 0.006
     assert [p.name for p in no_cache.iterdir()] == [f"landmarks_{changed.fingerprint}.npz"]
     monkeypatch.setattr(embedding, "embed_landmarks", None)
-    np.testing.assert_allclose(landmark_embedding(changed).weights, found.weights)
+    np.testing.assert_allclose(landmark_embedding(changed).weights, embedding_changed.weights)
 
 
 def test_a_head_without_face_is_refused(head_file, monkeypatch):

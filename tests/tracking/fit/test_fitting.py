@@ -11,13 +11,11 @@ from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.open_head import load_open_head
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
-from partnerface_ns.tracking.fit import energy
 from partnerface_ns.tracking.fit.embedding import landmark_embedding
 from partnerface_ns.tracking.fit.fit_head import FitHead, border_vertices, cut_mask, reduce_head
 from partnerface_ns.tracking.fit.fitting import FitSchedule, fit_track
 from partnerface_ns.tracking.fit.initial_guess import guess_unknowns, poses_from_landmarks
 from partnerface_ns.tracking.fit.observations import Observations
-from partnerface_ns.tracking.video.face_topology import IRIS_LEFT, LIPS
 from partnerface_ns.tracking.video.landmark_embedding import LandmarkEmbedding
 
 SIZE, FOCAL, NUM = 512, 1100.0, 24
@@ -82,7 +80,7 @@ def observations(model, embedding, identity, truth) -> Observations:
     )
 
 
-def test_reduced_head_is_the_head(model, head, embedding, truth):
+def test_the_reduced_head_equals_the_full_head(model, head, embedding, truth):
     """Outline points and joints exactly, landmarks up to blending inside a triangle; displacements are offsets."""
     coefficients = torch.cat([0.5 * torch.randn(model.num_identity), 0.004 * torch.randn(head.displacements.shape[-1])])
     state = truth[::6]
@@ -106,12 +104,12 @@ def test_displacements_leave_face_and_ears_alone(model, head):
     assert strength[crown] > 0.5
 
 
-def test_border_of_a_square_is_its_border():
+def test_border_vertices_of_a_square():
     faces = np.array([[0, 1, 4], [1, 2, 4], [2, 3, 4], [3, 0, 4]])
     assert border_vertices(faces).tolist() == [0, 1, 2, 3]
 
 
-def test_the_outline_keeps_away_from_where_the_bust_is_cut(model, head):
+def test_outline_points_are_away_from_the_cut_of_the_bust(model, head):
     cut = cut_mask(model)
     assert 0 < cut.mean() < 0.3 and cut[head.outline_vertices.numpy()].max() == 0
 
@@ -130,7 +128,7 @@ def test_pose_from_landmarks_is_exact_for_a_similarity(head, observations):
     torch.testing.assert_close(pose.scale, torch.tensor([900.0, 700.0]), rtol=1e-4, atol=0)
 
 
-def test_first_guess_projects_the_landmarks_centre_where_it_was_seen(head, observations):
+def test_the_initial_guess_projects_the_landmarks_to_their_detected_centre(head, observations):
     start = guess_unknowns(head, observations)
     verts = ShapedHead.of(head.landmark_model, start.coefficients).pose(start.states(FOCAL)).verts
     centre = observations.project(verts[:, : head.num_landmarks], FOCAL).mean(1)
@@ -150,7 +148,7 @@ def skull(state: HeadState) -> Rotation:
     return Rotation.from_rotvec(state.rotation.numpy()) * Rotation.from_rotvec(state.neck.numpy())
 
 
-def test_a_known_head_is_found_again(head, model, identity, truth, observations, fit):
+def test_the_fit_recovers_a_known_head(head, model, identity, truth, observations, fit):
     assert fit.focal == pytest.approx(FOCAL)
     difference = skull(fit.track) * skull(truth).inv()
     assert np.degrees(np.median(difference.magnitude())) < 3.0, "a constant nod trades with the shape of the face"
@@ -175,38 +173,3 @@ def test_blinks_and_speech_are_not_smoothed_away(model, truth, fit):
     assert blink[11] - blink[6] > 0.5 and blink[11] - blink[16] > 0.5
     opening = fit.track.jaw[:, 0]
     assert (opening.max() - opening.min()) > 0.7 * (truth.jaw[:, 0].max() - truth.jaw[:, 0].min())
-
-
-@pytest.mark.parametrize("function", [energy.geman_mcclure, energy.pseudo_huber])
-def test_robust_functions_are_the_square_near_zero(function):
-    small = torch.tensor([0.0, 1e-3])
-    torch.testing.assert_close(function(small), 0.5 * small, rtol=1e-3, atol=1e-7)
-
-
-def test_far_residuals_count_no_more_or_by_their_distance():
-    far = torch.tensor([1e6, 4e6])
-    near_limit, limit = energy.geman_mcclure(far)
-    assert limit == pytest.approx(float(near_limit), rel=1e-3)
-    once, twice = energy.pseudo_huber(far)
-    assert twice == pytest.approx(2 * float(once), rel=1e-2)
-
-
-def test_landmark_sigmas_tell_lips_from_the_faces_outline():
-    sigmas = energy.landmark_sigmas(np.zeros(478))
-    assert sigmas[list(LIPS)].max() < sigmas[234] and sigmas[IRIS_LEFT].max() < sigmas[234]
-    assert (energy.landmark_sigmas(np.full(478, 9.0)) > sigmas).all()
-
-
-def test_steadiness_is_zero_for_even_motion_and_across_gaps():
-    even = torch.arange(6.0)[:, None] * torch.tensor([0.3, -0.2])
-    everywhere = torch.tensor([0.0, 1, 1, 1, 1, 0])
-    assert energy.steadiness_energy(even, 0.1, everywhere) < 1e-8
-    jump = even.clone()
-    jump[3:] += 1
-    assert energy.steadiness_energy(jump, 0.1, everywhere) > 10
-    assert energy.steadiness_energy(jump, 0.1, torch.tensor([0.0, 1, 0, 0, 1, 0])) < 1e-8
-
-
-def test_bounds_cost_nothing_inside():
-    assert energy.bounds_energy(torch.tensor([[0.0, 0.5, 1.0]]), 0.0, 1.0, 0.1) == 0
-    assert energy.bounds_energy(torch.tensor([[-0.1, 1.2]]), 0.0, 1.0, 0.1) == pytest.approx(0.5 * (1 + 4))

@@ -66,11 +66,11 @@ def test_a_turned_face_is_not_compared_with_one_from_the_front():
     assert np.isnan(agreement(face_signatures(*film(1, 20)), face_signatures(*film(1, 20, turn=SIDE))))
 
 
-def test_people_are_told_apart_by_the_poses_that_both_show():
+def test_people_are_compared_in_poses_that_both_show():
     assert others_in(film(1, 40), film(1, 10, turn=SIDE), film(2, 20, turn=SIDE), film(2, 10)) == [0, 0, 1, 1]
 
 
-def test_frames_that_fade_from_one_person_to_the_other_go_with_the_other():
+def test_frames_of_a_fade_count_as_the_other_person():
     (a, facing), (b, _) = film(1, 25), film(2, 25)
     share = np.linspace(0, 1, 25)[:, None, None]
     fade = (a * (1 - share) + b * share).astype(np.uint8), facing

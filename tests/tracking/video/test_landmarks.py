@@ -16,7 +16,7 @@ from partnerface_ns.tracking.video.face_topology import (
 from partnerface_ns.tracking.video.landmarks import FaceMeshDetector
 
 
-def test_mirroring_twice_is_nothing_and_swaps_the_eyes():
+def test_mirroring_swaps_the_eyes_and_is_its_own_inverse():
     mirror = mirror_indices()
     np.testing.assert_array_equal(mirror[mirror], np.arange(NUM_LANDMARKS))
     assert set(mirror[list(EYE_LEFT)]) == set(EYE_RIGHT)
@@ -41,7 +41,7 @@ def test_landmarks_lie_on_the_face(looks, images):
     assert np.abs(points - single)[:, :2].max() < 6
 
 
-def test_the_mean_of_both_looks_has_no_side(looks, images):
+def test_the_mean_of_both_detections_is_symmetric(looks, images):
     (points, _), _, (mirrored, _) = looks
     width = images[0][0].shape[1]
     back = mirrored[mirror_indices()] * (-1, 1, 1) + (width, 0, 0)

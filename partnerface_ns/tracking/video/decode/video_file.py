@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 
 from partnerface_ns.common.errors import InputError, shorten
 from partnerface_ns.tracking.video.decode.decoder import Decoder
@@ -89,7 +90,7 @@ class _Orienter:
     def __init__(self, note: Note) -> None:
         self._note, self._is_noted = note, False
 
-    def __call__(self, frame: Any) -> np.ndarray:
+    def __call__(self, frame: Any) -> UInt8[np.ndarray, "rows columns channels"]:
         matrix = display_matrix(frame)
         turn = nearest_quarter_turn(matrix)
         if not self._is_noted:

@@ -65,14 +65,16 @@ class FaceMesh:
             self._next = None if landmarks is None else region_around(landmarks)
         return landmarks
 
-    def _detect(self, rgb: np.ndarray) -> ImageRegion | None:
+    def _detect(self, rgb: UInt8[np.ndarray, "rows columns 3"]) -> ImageRegion | None:
         faces = self._detector(rgb)
         if not len(faces.scores):
             return None
         box = faces.boxes[0].reshape(2, 2)
         return ImageRegion.around(box[0], box[1], faces.points[0, :2], _SCALE)
 
-    def _find_landmarks(self, rgb: np.ndarray, region: ImageRegion) -> np.ndarray | None:
+    def _find_landmarks(
+        self, rgb: UInt8[np.ndarray, "rows columns 3"], region: ImageRegion
+    ) -> Float[np.ndarray, "478 3"] | None:
         image = region.cut(rgb, _SIDE, repeat_border=True).astype(np.float32) / 255
         features, mesh, presence = self._face(image)
         if 1 / (1 + np.exp(-float(presence.item()))) <= self._min_presence:

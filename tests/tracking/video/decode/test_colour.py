@@ -24,7 +24,7 @@ def test_diffuse_white_is_one_and_half_as_much_light_is_half(transfer, white):
 
 
 @pytest.mark.parametrize("transfer", [HLG, PQ])
-def test_greys_rise_to_the_peak_and_dark_ones_keep_their_light(transfer):
+def test_greys_increase_to_the_peak_and_dark_ones_are_unchanged(transfer):
     conversion = conversion_from_tags(transfer, BT2020)
     signals = np.linspace(0, 1, 200)
     shown = np.array([grey(conversion, s) for s in signals])
@@ -42,13 +42,13 @@ def test_bt2020_goes_to_bt709_by_the_published_matrix():
     np.testing.assert_allclose(shown**GAMMA, published @ light, atol=2e-4)
 
 
-def test_display_p3_red_of_srgb_is_pure_red():
+def test_srgb_red_in_display_p3_becomes_pure_red():
     # The red of sRGB has the Display P3 coordinates (234, 51, 35).
     shown = conversion_from_tags(BT709, DISPLAY_P3)(np.array([234, 51, 35]) / 255)
     np.testing.assert_allclose(shown, [1, 0, 0], atol=0.05)
 
 
-def test_hue_stays_where_light_is_compressed():
+def test_compression_preserves_the_hue():
     conversion = conversion_from_tags(PQ, BT709)
     bright = conversion.to_light(np.array([0.75, 0.7, 0.65]))
     shown = conversion(np.array([0.75, 0.7, 0.65])) ** GAMMA

@@ -35,7 +35,7 @@ def test_frames_come_in_order_of_their_numbers(tmp_path):
     assert brightness_of(tmp_path) == [1, 2, 9, 10, 11, 100]
 
 
-def test_hidden_files_are_passed_over(tmp_path):
+def test_hidden_files_are_ignored(tmp_path):
     Image.fromarray(image(7)).save(tmp_path / "00000.png")
     (tmp_path / "._00000.png").write_bytes(b"\0\5\26\7 no image")
     (tmp_path / ".DS_Store").write_bytes(b"x")
@@ -74,7 +74,7 @@ def test_alpha_is_kept_and_hidden_colours_are_dropped(tmp_path, suffix, mode):
     assert (frame.rgb[:2] == 255).all()
 
 
-def test_alpha_that_says_nothing_is_none(tmp_path):
+def test_constant_alpha_is_dropped(tmp_path):
     opaque = np.full((ROWS, COLUMNS), 255, dtype=np.uint8)
     Image.fromarray(np.dstack([image(90), opaque])).save(tmp_path / "0.png")
     assert frames_of(tmp_path)[0].alpha is None
@@ -91,7 +91,7 @@ def test_floating_point_images_are_refused(tmp_path):
         frames_of(tmp_path)
 
 
-def test_a_broken_image_is_named(tmp_path):
+def test_the_error_names_a_broken_image(tmp_path):
     Image.fromarray(image(90)).save(tmp_path / "0.jpg")
     (tmp_path / "0.jpg").write_bytes((tmp_path / "0.jpg").read_bytes()[:-40])
     with pytest.raises(InputError, match=r"0\.jpg: the image cannot be read"):
@@ -99,7 +99,7 @@ def test_a_broken_image_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientations_are_undone(tmp_path, orientation):
+def test_exif_orientations_are_applied(tmp_path, orientation):
     upright = np.arange(ROWS * COLUMNS * 3, dtype=np.uint8).reshape(ROWS, COLUMNS, 3)
     stored = {
         1: upright,
@@ -142,7 +142,7 @@ def matrix_profile(name: str, columns: tuple[tuple[float, float, float], ...], g
     return bytes(header) + table + content
 
 
-def test_colours_of_another_profile_become_srgb_and_that_is_said_once(tmp_path):
+def test_another_colour_profile_is_converted_with_one_note(tmp_path):
     # Display P3; the red of sRGB has the coordinates (234, 51, 35) there.
     columns = ((0.51512, 0.2412, -0.00105), (0.29198, 0.69225, 0.04189), (0.1571, 0.06657, 0.78407))
     profile = matrix_profile("Display P3", columns, 2.2)
@@ -155,6 +155,6 @@ def test_colours_of_another_profile_become_srgb_and_that_is_said_once(tmp_path):
     assert notes == ["The images' colours are Display P3: they were converted to sRGB."]
 
 
-def test_a_profile_that_makes_no_sense_is_ignored(tmp_path):
+def test_an_invalid_profile_is_ignored(tmp_path):
     Image.fromarray(image(90)).save(tmp_path / "0.png", icc_profile=b"no profile")
     np.testing.assert_array_equal(frames_of(tmp_path)[0].rgb, image(90))

@@ -97,7 +97,7 @@ def corners(rows: int = 64, columns: int = 96) -> np.ndarray:
 
 
 @pytest.mark.parametrize("matrix", MATRICES)
-def test_every_display_matrix_is_followed(film, tmp_path, matrix):
+def test_every_display_matrix_is_applied(film, tmp_path, matrix):
     path = film(tmp_path / "video.mp4", [np.ascontiguousarray(MATRICES[matrix](corners()))] * 3)
     content = bytearray(path.read_bytes())
     at = content.index(b"tkhd") + 4 + 40
@@ -150,7 +150,7 @@ def pq_signal(light: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("transfer, signal_of, name", [(18, hlg_signal, "HLG"), (16, pq_signal, "PQ")])
-def test_high_dynamic_range_is_shown_as_its_standard_twin(tmp_path, transfer, signal_of, name):
+def test_high_dynamic_range_is_converted_to_standard_range(tmp_path, transfer, signal_of, name):
     colours = np.array([[128, 128, 128], [200, 150, 125], [70, 45, 38], [40, 80, 160]])
     rgb = colours.repeat(24, 0)[None].repeat(64, 0)  # four upright stripes
     to_2020 = np.array([[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.0880, 0.8956]])
@@ -182,7 +182,7 @@ def test_high_dynamic_range_is_shown_as_its_standard_twin(tmp_path, transfer, si
         (64, {"colorspace": 5, "color_range": 2}, 126 + 1.402 * 40),
     ],
 )
-def test_yuv_is_read_by_its_tags_and_without_them_by_its_size(tmp_path, rows, tags, red):
+def test_the_yuv_matrix_follows_the_tags_or_else_the_size(tmp_path, rows, tags, red):
     shape = (rows, rows * 16 // 9 // 2 * 2)
     values = (126, 128, 168)
     planes = [np.full(shape, value, dtype=np.uint8) for value in values]
@@ -210,7 +210,7 @@ def bars(shift: int) -> np.ndarray:
     return np.roll(np.repeat(np.where(np.arange(96) // 12 % 2, 200, 50)[None, :, None], 64, 0), shift, 1)
 
 
-def test_fields_of_two_moments_are_taken_apart(film, tmp_path):
+def test_interlaced_fields_are_separated(film, tmp_path):
     frames = []
     for index in range(8):
         frame = bars(6 * index).astype(np.uint8).repeat(3, 2)
@@ -224,7 +224,7 @@ def test_fields_of_two_moments_are_taken_apart(film, tmp_path):
     for index in (2, 4, 6):
         rows = shown[index].rgb[16:48, :, 0].astype(int)
         assert np.abs(np.diff(rows, axis=0)).mean() < 4, "no combs"
-        assert np.abs(rows - bars(6 * index)[16:48, :, 0]).mean() < 12, "the first of both moments"
+        assert np.abs(rows - bars(6 * index)[16:48, :, 0]).mean() < 12, "the first of both fields"
     assert len(notes) == 1 and "interlaced" in notes[0]
 
 
@@ -243,7 +243,7 @@ def test_alpha_of_a_video_is_kept(tmp_path):
 
 
 @pytest.mark.parametrize("size_of_still", [(32, 48), (640, 960)])
-def test_a_still_image_beside_the_video_is_not_taken(tmp_path, size_of_still):
+def test_a_still_image_stream_is_ignored(tmp_path, size_of_still):
     path = tmp_path / "video.mkv"
     with av.open(str(path), "w") as container:
         streams = []
@@ -279,7 +279,7 @@ def test_images_of_different_sizes_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("suffix, container", [("mkv", {}), ("mp4", {"movflags": "faststart"}), ("webm", {})])
-def test_a_file_that_breaks_off_gives_the_frames_before_and_says_so(film, tmp_path, suffix, container):
+def test_a_truncated_file_gives_its_intact_frames_and_a_note(film, tmp_path, suffix, container):
     codec = "libvpx" if suffix == "webm" else "libx264"
     path = film(tmp_path / f"whole.{suffix}", textured(30), codec=codec, container=container, options={"g": "10"})
     content, broken = path.read_bytes(), tmp_path / f"broken.{suffix}"
@@ -302,7 +302,7 @@ def textured(num: int) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("options", [{"g": "6", "bf": "0"}, {"g": "6", "bf": "2", "x264-params": "open-gop=1"}])
-def test_damaged_frames_are_left_out_and_reading_goes_on(film, tmp_path, options):
+def test_damaged_frames_are_left_out_and_reading_continues(film, tmp_path, options):
     whole = film(tmp_path / "whole.mp4", textured(36), options={"crf": "10", "keyint_min": "6", **options})
     content, rng = bytearray(whole.read_bytes()), np.random.default_rng(3)
     start = content.index(b"mdat") + 4
@@ -321,7 +321,7 @@ def test_damaged_frames_are_left_out_and_reading_goes_on(film, tmp_path, options
     assert [f.time for f in read_frames(path, Selection())] == [f.time for f in frames], "every pass gives the same"
 
 
-def test_a_video_that_begins_late_does_not_break_off(tmp_path):
+def test_a_video_that_begins_late_is_not_truncated(tmp_path):
     # Matroska counts its duration from 0, where the first frame does not lie.
     with av.open(str(tmp_path / "late.mkv"), "w") as container:
         stream = container.add_stream("libx264", rate=25)
@@ -342,7 +342,7 @@ def test_a_stream_without_times_is_read_at_its_rate(film, tmp_path):
     np.testing.assert_allclose([f.time for f in frames], np.arange(6) / 25, atol=1e-6)
 
 
-def test_a_frame_shape_that_changes_is_refused_and_a_size_is_scaled(film, tmp_path):
+def test_frames_of_another_size_are_scaled_and_of_another_shape_refused(film, tmp_path):
     parts = {"first": numbered(5), "small": numbered(5, 32, 48), "turned": numbered(5, 96, 64)}
     for name, images in parts.items():
         film(tmp_path / f"{name}.ts", images, options={"crf": "12", "bf": "0"})
@@ -377,14 +377,14 @@ def write_sound(path: Path) -> None:
         ("empty", lambda p: p.mkdir(), "no image in this folder"),
     ],
 )
-def test_what_is_no_video_is_refused(tmp_path, name, make, message):
+def test_files_that_are_not_videos_are_refused(tmp_path, name, make, message):
     make(tmp_path / name)
     with pytest.raises(InputError, match=message) as refusal:
         list(read_frames(tmp_path / name, Selection()))
     assert name in str(refusal.value)
 
 
-def test_a_part_without_frames_is_refused(video):
+def test_an_empty_selection_is_refused(video):
     with pytest.raises(InputError, match=r"no frame in the chosen part[\s\S]*1\.20 s\s+found: +100 s to the end"):
         list(read_frames(video, Selection(start=100.0)))
 

@@ -32,7 +32,7 @@ def slow_sample(features: np.ndarray, grid_map: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("angle", [0.0, 0.7])
-def test_features_are_sampled_as_the_slow_way_does(angle):
+def test_sampling_agrees_with_the_slow_implementation(angle):
     features = np.random.default_rng(0).normal(size=(12, 9, 3)).astype(np.float32)
     cos, sin = np.cos(angle), np.sin(angle)
     grid_map = np.array([[0.6 * cos, -0.8 * sin, 1.3], [0.6 * sin, 0.8 * cos, -0.7]])

@@ -25,9 +25,9 @@ def test_anchors_of_two_grids():
         for row in range(cells):
             for column in range(cells):
                 centres += [((column + 0.5) / cells, (row + 0.5) / cells)] * anchors
-    found = anchor_centres(SHORT_RANGE.grids)
-    assert found.shape == (896, 2) and len(anchor_centres(FULL_RANGE.grids)) == 2304
-    np.testing.assert_allclose(found, centres)
+    result = anchor_centres(SHORT_RANGE.grids)
+    assert result.shape == (896, 2) and len(anchor_centres(FULL_RANGE.grids)) == 2304
+    np.testing.assert_allclose(result, centres)
 
 
 def test_a_box_is_relative_to_its_anchor():
@@ -92,7 +92,7 @@ def test_a_face_is_where_mediapipe_finds_it(name, mediapipe_says):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_faces_that_are_not_sure_enough_are_left_out(name, mediapipe_says):
+def test_faces_with_a_low_score_are_left_out(name, mediapipe_says):
     score = float(mediapipe_says[f"{name}_score"])
     faces = BlazeFace(MODELS[name][0], score + 0.01)(mediapipe_says["images"][0])
     assert faces.boxes.shape == (0, 4) and faces.points.shape == (0, 6, 2) and faces.scores.shape == (0,)

@@ -74,7 +74,7 @@ def test_landmarks_turn_with_the_image(mediapipe_says, angle):
     assert np.median(distance) < 1.5 and distance.max() < 8
 
 
-def test_the_next_look_holds_the_face_upright():
+def test_the_next_input_region_shows_the_face_upright():
     rng = np.random.default_rng(0)
     places = rng.uniform((50, 20), (90, 80), (NUM_LANDMARKS, 2))
     landmarks = np.column_stack([places, np.zeros(NUM_LANDMARKS)])
@@ -86,7 +86,7 @@ def test_the_next_look_holds_the_face_upright():
     assert region.angle == pytest.approx(np.pi / 4)
 
 
-def test_regions_replace_places_and_keep_depths():
+def test_regions_replace_positions_and_keep_depths():
     rng = np.random.default_rng(0)
     mesh = rng.uniform(40, 150, (468, 3)).astype(np.float32)
     features = np.zeros((48, 48, 32), dtype=np.float32)

@@ -19,9 +19,9 @@ def test_the_notice_names_every_network_its_card_and_its_source():
     notice = (ASSETS / "NOTICE").read_text(encoding="utf8")
     assert "mediapipe 0.10.9" in notice and "Apache" in notice
     for path in MODELS:
-        _, found, rest = notice.partition(f"{path.name}\n")
+        _, separator, rest = notice.partition(f"{path.name}\n")
         entry = rest.partition("\n\n")[0]
-        assert found and "Model card: https://" in entry, path.name
+        assert separator and "Model card: https://" in entry, path.name
         if "Unchanged" in entry:
             assert hashlib.sha256(path.read_bytes()).hexdigest() in entry, path.name
 
