@@ -21,8 +21,8 @@ from partnerface_ns.common.atomic import atomic_write
 from partnerface_ns.driving.player import Player, scaled_camera
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.plugin.page import MutedPart, alone, share_of_part
-from partnerface_ns.rendering.figures import sheet, to_image
-from partnerface_ns.rendering.overlay import mesh_over_image
+from partnerface_ns.rendering.figures import arrange_sheet, to_image
+from partnerface_ns.rendering.overlay import draw_mesh_overlay
 
 SIZE = 192
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
@@ -64,7 +64,7 @@ def views(player: Player) -> dict[str, RgbImage]:
 
 def in_two_rows(names: list[str], images: list[RgbImage]) -> list[RgbImage]:
     """Six named images, three in a row."""
-    return [sheet([images[start : start + 3]], names[start : start + 3]) for start in (0, 3)]
+    return [arrange_sheet([images[start : start + 3]], names[start : start + 3]) for start in (0, 3)]
 
 
 def _num_parts(player: Player) -> int:
@@ -74,7 +74,7 @@ def _num_parts(player: Player) -> int:
 def _mesh(player: Player, state: HeadState, image: RgbImage) -> RgbImage:
     head, camera = player.person, scaled_camera(player.camera, SIZE)
     nothing = np.zeros(image.shape[:2], np.uint8)
-    return mesh_over_image(image, nothing, head.pose(state).verts.numpy(), head.model.faces.numpy(), camera, SIZE)
+    return draw_mesh_overlay(image, nothing, head.pose(state).verts.numpy(), head.model.faces.numpy(), camera, SIZE)
 
 
 def save(name: str, rows: list[RgbImage]) -> None:

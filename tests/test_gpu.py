@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from partnerface_ns.avatar.init import Subject
+from partnerface_ns.avatar.init import AvatarInit
 from partnerface_ns.baked.baked_avatar import BakedAvatar
 from partnerface_ns.baked.config import BakedConfig
 from partnerface_ns.capture.load import load_capture
@@ -27,7 +27,7 @@ def capture(tmp_path_factory):
 @pytest.fixture
 def avatar(make_avatar, capture):
     """An avatar of the demo person whose networks do something."""
-    made = make_avatar(Subject.of(capture, load_open_head()))
+    made = make_avatar(AvatarInit.of(capture, load_open_head()))
     for name, parameter in made.named_parameters():
         if not name.endswith("residual"):
             parameter.data += 0.05 * torch.randn_like(parameter)
@@ -43,7 +43,7 @@ def test_images_are_the_same(avatar, capture, stage):
         avatar.to(device)
         state = capture.track[torch.tensor([frame.timestep])].to(device)
         with torch.no_grad():
-            images.append(avatar.render(rays_of_image(frame.camera, torch.device(device)), state).images())
+            images.append(avatar.render(rays_of_image(frame.camera, torch.device(device)), state).channels())
     for name, ours in images[0].items():
         difference = (ours - images[1][name].cpu()).abs()
         assert difference.mean() < 1e-3 and difference.quantile(0.999) < 0.05, name
@@ -92,7 +92,7 @@ def test_training_lowers_the_loss(make_avatar, capture):
     train = TrainingImages([rgb for rgb, _ in images], [mask for _, mask in images], frames, boxes)
     losses: list[float] = []
     fit(
-        make_avatar(Subject.of(capture, model)).cuda(),
+        make_avatar(AvatarInit.of(capture, model)).cuda(),
         train,
         capture.track,
         FitConfig(ScheduleConfig(max_steps=300, warmup_steps=5)),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from partnerface_ns.avatar.avatar import Avatar
 from partnerface_ns.avatar.file_format import AvatarInfo, save_avatar
-from partnerface_ns.avatar.init import Subject
+from partnerface_ns.avatar.init import AvatarInit
 from partnerface_ns.capture.head_models import resolve_head_model
 from partnerface_ns.capture.images import load_image
 from partnerface_ns.capture.load import load_capture
@@ -18,7 +18,7 @@ folder, output = Path(sys.argv[1]), Path(sys.argv[2])
 capture = load_capture(folder)
 model = resolve_head_model(capture)
 preset = lite()
-avatar = Avatar(preset.avatar, Subject.of(capture, model))
+avatar = Avatar(preset.avatar, AvatarInit.of(capture, model))
 
 frames = capture.frames_of("train")
 images = [load_image(frame, capture.background or (1.0, 1.0, 1.0)) for frame in frames]

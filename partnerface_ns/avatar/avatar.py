@@ -19,7 +19,7 @@ from torch.profiler import record_function
 
 from partnerface_ns.avatar.canonical_warp import CanonicalWarp, WarpFrames
 from partnerface_ns.avatar.config import AvatarConfig
-from partnerface_ns.avatar.init import Subject
+from partnerface_ns.avatar.init import AvatarInit
 from partnerface_ns.avatar.proposal_sampler import ProposalSampler
 from partnerface_ns.avatar.render_output import RenderOutput
 from partnerface_ns.avatar.shading import Shading, canonical_density
@@ -53,27 +53,27 @@ class Avatar(nn.Module):
     background: Tensor
     deformation: PartDeformation | GlobalDeformation
 
-    def __init__(self, config: AvatarConfig, subject: Subject) -> None:
+    def __init__(self, config: AvatarConfig, init: AvatarInit) -> None:
         super().__init__()
         self.config = config
-        self._model = subject.model
+        self._model = init.model
         self._skinning: InverseSkinning | None = None
-        self.register_buffer("identity", subject.identity.clone())
-        self.register_buffer("static_offset", subject.static_offset.clone())
-        self.register_buffer("background", torch.tensor(subject.background))
+        self.register_buffer("identity", init.identity.clone())
+        self.register_buffer("static_offset", init.static_offset.clone())
+        self.register_buffer("background", torch.tensor(init.background))
         self.register_buffer("stage", torch.tensor(SOFT if config.schedule == "soft" else HARD))
         self.register_buffer("step", torch.tensor(0))
-        fingerprint = list(bytes.fromhex(subject.model.fingerprint))
+        fingerprint = list(bytes.fromhex(init.model.fingerprint))
         self.register_buffer("fingerprint", torch.tensor(fingerprint, dtype=torch.uint8))
         self.register_load_state_dict_post_hook(lambda module, _: module._rebuild_for_identity())
 
         head, canonical = self.skinning.head, self.skinning.canonical.verts
         lower, upper = self.skinning.space.lower, self.skinning.space.upper
         root = (head.model.joint_regressor @ head.verts_rest)[0]
-        self.torso = TorsoMotion(subject.states, root, subject.num_timesteps)
+        self.torso = TorsoMotion(init.states, root, init.num_timesteps)
         face_center = canonical[head.model.regions["face"] > 0.5].mean(0)
-        self.correction = TrackingCorrection(config.correction, subject.states, face_center, subject.num_timesteps)
-        self.code = DrivingCode(subject.states)
+        self.correction = TrackingCorrection(config.correction, init.states, face_center, init.num_timesteps)
+        self.code = DrivingCode(init.states)
         if config.deformation == "parts":
             seeds = seed_parts(head.model, canonical, config.num_parts)
             visibility = code_visibility(self.code, head, canonical, seeds)
@@ -164,7 +164,7 @@ class Avatar(nn.Module):
                 of torso and tracking correction. None predicts both from the head's pose.
             rays_at_once: rays that share memory, in evaluation; None takes what suits the device.
         """
-        frames = self.warp.frames(states, timesteps)
+        frames = self.warp.pose_frames(states, timesteps)
         if self.training:
             output = self.render_frames(rays, frames, timesteps)
             self.end_step()

@@ -77,7 +77,7 @@ class CanonicalWarp:
     fixed_shapes: bool = False
     """Whether no shape may depend on values (`geometry/rows.py`), as in a CUDA graph."""
 
-    def frames(
+    def pose_frames(
         self, states: HeadState, timesteps: Int[Tensor, "frames"] | None = None, posed: PosedFrames | None = None
     ) -> WarpFrames:
         """Pose a few frames.
@@ -91,7 +91,7 @@ class CanonicalWarp:
         with record_function("posing the head"), ignore_outer_autocast():
             T_world_torso = None if self.torso is None else self.torso(states, timesteps)
             T_correction = None if self.correction is None else self.correction(states, timesteps)
-            skinned = self.skinning.frames(posed or self.skinning.posed(states), T_world_torso)
+            skinned = self.skinning.skin_frames(posed or self.skinning.pose(states), T_world_torso)
             return WarpFrames(states, skinned, T_correction)
 
     def to_canonical(
@@ -102,7 +102,7 @@ class CanonicalWarp:
         Args:
             points: world frame, metres.
             frame: index into `frames` of each point, ascending.
-            frames: from `frames`.
+            frames: from `pose_frames`.
         """
         with record_function("inverse skinning"), ignore_outer_autocast():
             canonical = self.skinning(points, frame, frames.skinned, self.fixed_shapes)

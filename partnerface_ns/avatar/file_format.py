@@ -17,7 +17,7 @@ from torch import Tensor
 
 from partnerface_ns.avatar.avatar import Avatar
 from partnerface_ns.avatar.config import AvatarConfig
-from partnerface_ns.avatar.init import Subject
+from partnerface_ns.avatar.init import AvatarInit
 from partnerface_ns.capture.capture import Capture
 from partnerface_ns.capture.head_models import load_named_head_model
 from partnerface_ns.common.atomic import atomic_write
@@ -129,7 +129,7 @@ def _assembled(
     path: Path, config: AvatarConfig, state: dict[str, Tensor], model: HeadModel, neutral: HeadState
 ) -> Avatar:
     try:
-        subject = Subject(
+        init = AvatarInit(
             model=model,
             identity=state["identity"],
             static_offset=state["static_offset"],
@@ -137,7 +137,7 @@ def _assembled(
             num_timesteps=1,
             background=tuple(state["background"].tolist()),  # type: ignore[arg-type]
         )
-        avatar = Avatar(config, subject)
+        avatar = Avatar(config, init)
         avatar.load_state_dict(state, strict=True)
     except (KeyError, RuntimeError) as error:
         raise InputError(path, "settings and weights do not fit each other", found=shorten(error)) from error

@@ -14,7 +14,7 @@ from partnerface_ns.flame.state import HeadState
 
 
 @dataclass(frozen=True)
-class Subject:
+class AvatarInit:
     """What an avatar needs to know of a person before training."""
 
     model: HeadModel
@@ -29,10 +29,10 @@ class Subject:
     """Colour behind the person, in [0, 1]."""
 
     @staticmethod
-    def of(capture: Capture, model: HeadModel, background: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> Subject:
+    def of(capture: Capture, model: HeadModel, background: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> AvatarInit:
         """The person of a capture; `background` counts where the capture's images do not bring their own."""
         offset = capture.static_offset
-        return Subject(
+        return AvatarInit(
             model=model,
             identity=capture.identity,
             static_offset=torch.zeros_like(model.template) if offset is None else offset,

@@ -55,7 +55,7 @@ class RenderOutput(NamedTuple):
     samples: TrainingSamples | None = None
     """In training."""
 
-    def images(self) -> dict[str, Float[Tensor, "*rays channels"]]:
+    def channels(self) -> dict[str, Float[Tensor, "*rays channels"]]:
         """All channels by name, rgb first."""
         channels = {"rgb": self.rgb, "accumulation": self.accumulation, "depth": self.depth}
         return channels | ({} if self.inspection is None else self.inspection._asdict())

@@ -42,7 +42,7 @@ class SurfaceFeatures(NamedTuple):
 
 def surface_features(space: CanonicalSpace, points: Float[Tensor, "points 3"]) -> SurfaceFeatures:
     """Features and expected density of points in the canonical frame, metres."""
-    distance, clearance = space.height_and_room(points)
+    distance, clearance = space.distance_and_clearance(points)
     features = torch.stack([distance / _HAIR, clearance / _HAIR], -1).clamp(-1.5, 3)
     expected = (_LOG_DENSITY_INSIDE - _SLOPE * distance).clamp(*_LOG_DENSITY_RANGE)
     return SurfaceFeatures(features, torch.where(clearance > 0, expected, -torch.inf))
@@ -50,5 +50,5 @@ def surface_features(space: CanonicalSpace, points: Float[Tensor, "points 3"]) -
 
 def can_be_occupied(space: CanonicalSpace, points: Float[Tensor, "points 3"]) -> Bool[Tensor, "points"]:
     """Points within reach of the mesh and not deep inside it."""
-    distance, clearance = space.height_and_room(points)
+    distance, clearance = space.distance_and_clearance(points)
     return (clearance > 0) & (distance > -_DEEP)

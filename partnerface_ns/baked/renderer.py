@@ -66,7 +66,7 @@ class BakedRenderer:
         """Render an image; with a capacity no shape depends on the view."""
         avatar, num = self._avatar, RAYS_ON_GPU if view.directions.is_cuda else RAYS_ON_CPU
         warp = replace(avatar.warp, fixed_shapes=capacity is not None)
-        frames = warp.frames(view.state, view.timesteps, avatar.skinning.posed(view.state, view.head))
+        frames = warp.pose_frames(view.state, view.timesteps, avatar.skinning.pose(view.state, view.head))
         volume = self._builder.build(view.origin, view.directions, warp, frames, capacity)
         chunks = [
             self._render_chunk(view.origin, chunk, warp, frames, volume, capacity)

@@ -29,7 +29,7 @@ from partnerface_ns.driving.player import scaled_camera
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.geometry.camera import Camera
-from partnerface_ns.training.loop import FitConfig, steps
+from partnerface_ns.training.loop import FitConfig, run_steps
 from partnerface_ns.training.presets import lite
 from partnerface_ns.training.rays import TrainingImages, region_boxes
 
@@ -140,7 +140,7 @@ def _steps(capture: Capture, model: HeadModel, setting: _Setting, device: str) -
     images = TrainingImages([seen[i][0] for i in index], [seen[i][1] for i in index], frames, boxes)
     preset = lite(schedule="soft", num_parts=setting.parts)
     avatar = avatar_for(longer, head, frames, preset).to(device)
-    return steps(avatar, images, track, FitConfig(sampler=preset.sampler))
+    return run_steps(avatar, images, track, FitConfig(sampler=preset.sampler))
 
 
 def _resized(image: tuple[np.ndarray, np.ndarray], camera: Camera) -> tuple[np.ndarray, np.ndarray]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from partnerface_ns.common.atomic import atomic_write
 
-FULL_HEAT = 0.25
+WHITE_ERROR = 0.25
 """Mean absolute error (colours in [0, 1]) that heat shows as white."""
 _GAP, _LABEL, _TEXT_SIZE = 4, 20, 13
 """Pixels between images, for a line of text, and of its letters."""
@@ -27,15 +27,15 @@ def to_image(image: Float[Tensor, "height width 3"]) -> UInt8[np.ndarray, "heigh
     return (image.detach().cpu().clamp(0, 1) * 255).round().byte().numpy()
 
 
-def heat(
+def show_error(
     rgb: Float[Tensor, "height width 3"], truth: Float[Tensor, "height width 3"]
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """Mean absolute error of each pixel: black, red, yellow, and white from `FULL_HEAT` on."""
-    level = 3 * ((rgb - truth).abs().mean(-1, keepdim=True) / FULL_HEAT).clamp(0, 1)
+    """Mean absolute error of each pixel: black, red, yellow, and white from `WHITE_ERROR` on."""
+    level = 3 * ((rgb - truth).abs().mean(-1, keepdim=True) / WHITE_ERROR).clamp(0, 1)
     return to_image((level - level.new_tensor([0.0, 1.0, 2.0])).clamp(0, 1))
 
 
-def tinted(
+def tint_gray(
     rgb: Float[Tensor, "height width 3"],
     tint: Float[Tensor, "height width 3"],
     accumulation: Float[Tensor, "height width 1"],
@@ -46,7 +46,7 @@ def tinted(
     return to_image(gray * (1 - share * accumulation) + share * tint)
 
 
-def sheet(
+def arrange_sheet(
     rows: Sequence[Sequence[UInt8[np.ndarray, "height width 3"]]],
     columns: Sequence[str],
     captions: Sequence[str] = (),

@@ -106,7 +106,7 @@ def ssim_map(
 
 
 @cache
-def lpips_or_reason() -> tuple[
+def load_lpips() -> tuple[
     Callable[[Float[Tensor, "height width 3"], Float[Tensor, "height width 3"]], float] | None, str | None
 ]:
     """LPIPS (AlexNet) of two images, or one line that says why there is none; tried once in a process.

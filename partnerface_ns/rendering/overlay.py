@@ -16,7 +16,7 @@ _NEAREST = 0.02
 """Metres before the camera from which the head can be drawn."""
 
 
-def mesh_over_image(
+def draw_mesh_overlay(
     rgb: UInt8[np.ndarray, "height width 3"],
     mask: UInt8[np.ndarray, "height width"],
     verts: Float[np.ndarray, "verts 3"],

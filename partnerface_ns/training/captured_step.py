@@ -119,7 +119,7 @@ class CapturedStep:
         found = []
         for t in timesteps.tolist():
             if t not in self._posed:
-                posed = self._avatar.skinning.posed(self._track[t : t + 1])
+                posed = self._avatar.skinning.pose(self._track[t : t + 1])
                 kept = {name: value.half() if name == "displacement" else value for name, value in vars(posed).items()}
                 self._posed[t] = PosedFrames(**kept)
             self._posed.move_to_end(t)
@@ -134,7 +134,7 @@ class CapturedStep:
 def _gradients(avatar: Avatar, given: _Inputs) -> tuple[StepResult, list[tuple[Tensor, Tensor]]]:
     """What a step was about, and the parameters that it concerns with their gradients."""
     avatar.zero_grad(set_to_none=True)
-    frames = avatar.warp.frames(given.states, given.timesteps, given.posed)
+    frames = avatar.warp.pose_frames(given.states, given.timesteps, given.posed)
     output = avatar.render_frames(given.rays, frames, given.timesteps, fixed_shapes=True)
     result = backward(avatar, output, given.rgb, given.mask)
     return result, [(p, p.grad) for p in avatar.parameters() if p.grad is not None]

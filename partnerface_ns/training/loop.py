@@ -43,14 +43,14 @@ class PlainStep:
         """As `CapturedStep`."""
         avatar, timesteps = self._avatar, batch.timesteps
         avatar.zero_grad(set_to_none=True)
-        frames = avatar.warp.frames(self._track[timesteps], timesteps)
+        frames = avatar.warp.pose_frames(self._track[timesteps], timesteps)
         output = avatar.render_frames(batch.rays, frames, timesteps)
         result = backward(avatar, output, batch.rgb, batch.mask)
         avatar.end_step(result.finite)
         return result
 
 
-def steps(
+def run_steps(
     avatar: Avatar,
     images: TrainingImages,
     track: HeadState,
@@ -102,7 +102,7 @@ def fit(
     on_step: Callable[[int, float, dict[str, float]], None] | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> int:
-    """Train an avatar on images to the end; arguments as for `steps`.
+    """Train an avatar on images to the end; arguments as for `run_steps`.
 
     Args:
         on_step: called after each step with the number of steps taken, the progress and the loss terms.
@@ -111,7 +111,7 @@ def fit(
         The number of steps taken.
     """
     taken = 0
-    for progress, result in steps(avatar, images, track, config, clock):
+    for progress, result in run_steps(avatar, images, track, config, clock):
         taken += 1
         if on_step is not None:
             on_step(taken, progress, {name: float(value) for name, value in result.terms.items()})

@@ -61,10 +61,10 @@ class Schedule:
         return min(1.0, max(by_steps, self.elapsed_seconds / (60 * self.config.max_minutes)))
 
     def learning_rate_factor(self, step: int, group: str) -> float:
-        """Factor on a group's learning rate: zero before its share in `STARTS`; a warm-up, then a cosine down to
+        """Factor on a group's learning rate: zero before its share in `START_PROGRESS`; a warm-up, then a cosine down to
         `final_factor`.
         """
-        if self.progress(step) < STARTS.get(group, 0.0):
+        if self.progress(step) < START_PROGRESS.get(group, 0.0):
             return 0.0
         warmup = min(1.0, (step + 1) / self.config.warmup_steps)
         cosine = 0.5 * (1 + math.cos(math.pi * self.progress(step)))
@@ -81,6 +81,6 @@ LEARNING_RATES = {
 }
 """Learning rate of each of the avatar's parameter groups, for Adam."""
 
-STARTS = {"correction": 0.3}
+START_PROGRESS = {"correction": 0.3}
 """Share of training, 0 to 1, before which a group stays as it is. While the field has no shape yet, a correction of
 tracking fits anything: begun at once it moved the hair of an exactly tracked head by 5 mm."""

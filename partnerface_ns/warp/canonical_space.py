@@ -54,7 +54,7 @@ class CanonicalSpace:
         nodes = torch.stack([x, y, z], -1).reshape(-1, 3).to(verts.device)
 
         # Eyeballs are balls of their own: inside them the skin of the sockets, a millimetre off, says "outside".
-        loose, eyeballs = has_own_joint(model), model.regions["eyeballs"] > 0.5
+        loose, eyeballs = is_articulated(model), model.regions["eyeballs"] > 0.5
         height, mean = self._heights(nodes, verts, model, ~eyeballs)
         if eyeballs.any():
             height = torch.minimum(height, self._heights(nodes, verts, model, eyeballs)[0])
@@ -73,10 +73,10 @@ class CanonicalSpace:
         index = layer.nonzero()[:, 0][index]
         closeness = 1 / (distance + 1e-4)
         weights = closeness / closeness.sum(1, keepdim=True)
-        height = signed_height(nodes, verts, model.faces, distance, index, weights)
+        height = signed_distance(nodes, verts, model.faces, distance, index, weights)
         return height, lambda values: (weights * values[index]).sum(1)
 
-    def height_and_room(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, "2 points"]:
+    def distance_and_clearance(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, "2 points"]:
         """Signed height above the surface (m), and room left above it (m, negative where nothing may be)."""
         return self._read(slice(0, 2), points)
 
@@ -84,7 +84,7 @@ class CanonicalSpace:
         """Share in [0, 1] in which each point moves with the torso."""
         return self._read(slice(2, 3), points)[0]
 
-    def height_above_layer(self, layer: int, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points"]:
+    def layer_distance(self, layer: int, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points"]:
         """Signed height (m) above the part of the surface that moves with the skull (0) or a joint of its own (1)."""
         return self._read(slice(3 + layer, 4 + layer), points)[0]
 
@@ -93,12 +93,12 @@ class CanonicalSpace:
         return read_volume(self._grid[channels], at, "border")
 
 
-def has_own_joint(model: HeadModel) -> Bool[Tensor, "verts"]:
+def is_articulated(model: HeadModel) -> Bool[Tensor, "verts"]:
     """Which vertices move mostly with a joint below the skull: lower face and lower teeth, and the eyeballs."""
     return model.skinning_weights[:, Joint.JAW :].sum(1) > 0.5
 
 
-def signed_height(
+def signed_distance(
     points: Float[Tensor, "points 3"],
     verts: Float[Tensor, "verts 3"],
     faces: Int[Tensor, "faces 3"],

@@ -26,7 +26,7 @@ from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.joints import Joint
 from partnerface_ns.geometry.encodings import asinh
 from partnerface_ns.geometry.volumes import read_volume, refine
-from partnerface_ns.warp.canonical_space import has_own_joint
+from partnerface_ns.warp.canonical_space import is_articulated
 
 _SAMPLE_SPACING = 0.003
 """Metres between the surface samples that are splatted."""
@@ -60,7 +60,7 @@ class DisplacementGrid:
         self._center = (front.amin(0) + front.amax(0)) / 2
         low, high = head.amin(0) - config.padding, head.amax(0) + config.padding
         self._low, self._high = self._stretch(low), self._stretch(high)
-        loose = has_own_joint(model)
+        loose = is_articulated(model)
         layers = []
         for layer in (on_head & ~loose, on_head & loose):
             inside = layer[model.faces].sum(1) >= 2

@@ -34,7 +34,7 @@ from partnerface_ns.flame.posing import PosedHead, ShapedHead
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.rigid import invert_rigid, move_points, transform_points
 from partnerface_ns.geometry.rows import Rows, run_lengths
-from partnerface_ns.warp.canonical_space import CanonicalSpace, CanonicalSpaceConfig, has_own_joint
+from partnerface_ns.warp.canonical_space import CanonicalSpace, CanonicalSpaceConfig, is_articulated
 from partnerface_ns.warp.displacement_grid import DisplacementGrid, DisplacementGridConfig
 
 _MARGIN = 0.03
@@ -111,14 +111,14 @@ class InverseSkinning:
         regions = head.model.regions
         self.verts_in_mouth = self.canonical.verts[(regions["inside_mouth"] > 0.5) & (regions["lips"] < 0.5)]
         """Canonical vertices of teeth, tongue and the mouth's walls, as far as the head model has them; metres."""
-        on_torso, loose = head.model.skinning_weights[:, Joint.ROOT] > 0.01, has_own_joint(head.model)
+        on_torso, loose = head.model.skinning_weights[:, Joint.ROOT] > 0.01, is_articulated(head.model)
         verts = self.canonical.verts
         self._torso_top = verts[on_torso, 1].amax() + _MARGIN if on_torso.any() else -torch.inf
         self._loose_box = (verts[loose].amin(0) - _MARGIN, verts[loose].amax(0) + _MARGIN)
         self._cache: OrderedDict[bytes, Tensor] = OrderedDict()
         self._latest: dict[bytes, Tensor] = {}
 
-    def posed(self, states: HeadState, head: PosedHead | None = None) -> PosedFrames:
+    def pose(self, states: HeadState, head: PosedHead | None = None) -> PosedFrames:
         """Pose the head; nothing of it is differentiable.
 
         Args:
@@ -132,17 +132,17 @@ class InverseSkinning:
             displacement = self._displacement(states, posed, T_canonical_skull, again)
         return PosedFrames(displacement, T_canonical_skull, posed.T_world_rest[:, Joint.ROOT], posed.verts)
 
-    def frames(
+    def skin_frames(
         self, posed: PosedFrames | HeadState, T_world_torso: Float[Tensor, "frames 4 4"] | None = None
     ) -> SkinnedFrames:
         """Prepare frames.
 
         Args:
-            posed: from `posed`, or the head states themselves, batch axes (frames,).
+            posed: from `pose`, or the head states themselves, batch axes (frames,).
             T_world_torso: pose of the torso bone, which then replaces the head model's root joint; its
                 gradient flows through `__call__`.
         """
-        posed = self.posed(posed) if isinstance(posed, HeadState) else posed
+        posed = self.pose(posed) if isinstance(posed, HeadState) else posed
         T_canonical_torso = invert_rigid(posed.T_world_root if T_world_torso is None else T_world_torso)
         return SkinnedFrames(**vars(posed), T_canonical_torso=T_canonical_torso)
 
@@ -187,7 +187,7 @@ class InverseSkinning:
 
         Depth counts less than height: just under the skin of one of two lips that touch, the other's is as near.
         """
-        height = torch.stack([self.space.height_above_layer(i, c) for i, c in enumerate(candidates)])
+        height = torch.stack([self.space.layer_distance(i, c) for i, c in enumerate(candidates)])
         off = torch.where(height > 0, height, -_DEPTH_COUNTS * height)
         return torch.where((off[1] < off[0])[:, None], candidates[1], candidates[0])
 

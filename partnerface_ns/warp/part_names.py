@@ -11,7 +11,7 @@ from torch import Tensor
 from partnerface_ns.flame.head_model import HeadModel
 
 
-def part_names(
+def name_parts(
     model: HeadModel, verts_canonical: Float[Tensor, "verts 3"], seeds: Float[Tensor, "parts 3"]
 ) -> list[str]:
     """One name a part, all different: `mouth`, `left eye`, `crown 1`, `crown 2`.

@@ -35,21 +35,21 @@ def rays():
 def losses_and_gradients(avatar, rays, states, fixed_shapes=False):
     avatar.zero_grad()
     timesteps = torch.arange(NUM_FRAMES)
-    rendered = avatar.render_frames(rays, avatar.warp.frames(states, timesteps), timesteps, fixed_shapes)
+    rendered = avatar.render_frames(rays, avatar.warp.pose_frames(states, timesteps), timesteps, fixed_shapes)
     terms = training_loss(avatar, rendered, torch.full_like(rendered.rgb, 0.3), torch.ones_like(rendered.accumulation))
     sum(terms.values()).backward()
     return terms, {name: p.grad for name, p in avatar.named_parameters() if p.grad is not None}
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_results_are_the_same(avatar, rays, tiny_subject, monkeypatch, training):
+def test_results_are_the_same(avatar, rays, avatar_init, monkeypatch, training):
     if training:  # what is drawn at random depends on how much is drawn
         monkeypatch.setattr(torch, "rand", lambda *size, device=None: torch.full(size, 0.4))
         monkeypatch.setattr(torch, "randn_like", lambda like: torch.full_like(like, 0.3))
         monkeypatch.setattr(torch, "randint", lambda high, size, device=None: torch.arange(size[0]) % high)
     avatar.train(training)
-    terms, gradients = losses_and_gradients(avatar, rays, tiny_subject.states)
-    fixed_terms, fixed_gradients = losses_and_gradients(avatar, rays, tiny_subject.states, fixed_shapes=True)
+    terms, gradients = losses_and_gradients(avatar, rays, avatar_init.states)
+    fixed_terms, fixed_gradients = losses_and_gradients(avatar, rays, avatar_init.states, fixed_shapes=True)
     assert terms.keys() == fixed_terms.keys()
     for name in terms:
         torch.testing.assert_close(fixed_terms[name], terms[name], rtol=1e-4, atol=1e-7, msg=name)
@@ -59,14 +59,14 @@ def test_results_are_the_same(avatar, rays, tiny_subject, monkeypatch, training)
         assert difference <= 1e-3 * gradients[name].norm() + 1e-8, name
 
 
-def test_no_shape_depends_on_what_rays_see(avatar, rays, tiny_subject):
+def test_no_shape_depends_on_what_rays_see(avatar, rays, avatar_init):
     """Shapes of all that autograd keeps are the same for rays at the face and for rays past it."""
     away = Rays(rays.origins, rays.directions * torch.tensor([1.0, 1.0, -1.0]))
     seen = []
     for given in (rays, away):
         shapes: list[torch.Size] = []
         with torch.autograd.graph.saved_tensors_hooks(lambda t, s=shapes: s.append(t.shape) or t, lambda t: t):
-            losses_and_gradients(avatar.train(), given, tiny_subject.states, fixed_shapes=True)
+            losses_and_gradients(avatar.train(), given, avatar_init.states, fixed_shapes=True)
         seen.append(shapes)
     assert seen[0] == seen[1] and len(seen[0]) > 20
 

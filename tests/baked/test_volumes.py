@@ -31,9 +31,9 @@ def offsets(avatar: Avatar, points: torch.Tensor, state: HeadState) -> torch.Ten
 
 @torch.no_grad()
 @pytest.mark.parametrize("timestep", [0, 1])
-def test_finer_nodes_come_nearer(avatar, tiny_subject, timestep):
+def test_finer_nodes_come_nearer(avatar, avatar_init, timestep):
     points = LOWER + torch.rand(500, 3) * (UPPER - LOWER)
-    contracted, state = avatar.field.contract(points), tiny_subject.states[timestep : timestep + 1]
+    contracted, state = avatar.field.contract(points), avatar_init.states[timestep : timestep + 1]
     expected = offsets(avatar, points, state)
     errors = []
     for spacing in (0.02, 0.005):
@@ -44,8 +44,8 @@ def test_finer_nodes_come_nearer(avatar, tiny_subject, timestep):
 
 
 @torch.no_grad()
-def test_nodes_hold_the_deformation_itself(avatar, tiny_subject):
-    baked, state = BakedDeformation(avatar, LOWER, UPPER, 0.02), tiny_subject.states[1:2]
+def test_nodes_hold_the_deformation_itself(avatar, avatar_init):
+    baked, state = BakedDeformation(avatar, LOWER, UPPER, 0.02), avatar_init.states[1:2]
     corners = torch.stack([LOWER, UPPER])
     contracted = avatar.field.contract(corners)
     found = baked.deform(baked.offsets(avatar.warp, state), contracted) - contracted

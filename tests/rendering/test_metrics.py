@@ -13,7 +13,7 @@ from torchmetrics.functional.image import peak_signal_noise_ratio, structural_si
 
 from partnerface_ns.geometry.camera import Camera, project_points
 from partnerface_ns.rendering import metrics
-from partnerface_ns.rendering.metrics import above_neck, image_metrics, lpips_or_reason, metric_regions
+from partnerface_ns.rendering.metrics import above_neck, image_metrics, load_lpips, metric_regions
 
 HEIGHT, WIDTH = 60, 80
 
@@ -129,13 +129,13 @@ def test_lpips_says_in_a_line_why_it_is_not_there(monkeypatch):
             raise OSError("<urlopen error\nno network>")
 
     monkeypatch.setattr(module, "LearnedPerceptualImagePatchSimilarity", Offline)
-    lpips_or_reason.cache_clear()
-    lpips, reason = lpips_or_reason()
+    load_lpips.cache_clear()
+    lpips, reason = load_lpips()
     assert lpips is None and "no network" in reason and "\n" not in reason
     monkeypatch.setitem(sys.modules, "torchmetrics.image.lpip", None)
-    lpips_or_reason.cache_clear()
-    assert lpips_or_reason()[0] is None
-    lpips_or_reason.cache_clear()
+    load_lpips.cache_clear()
+    assert load_lpips()[0] is None
+    load_lpips.cache_clear()
 
 
 def test_lpips_is_made_once_and_takes_images(monkeypatch):
@@ -152,13 +152,13 @@ def test_lpips_is_made_once_and_takes_images(monkeypatch):
             return (a - b).abs().mean()
 
     monkeypatch.setattr(module, "LearnedPerceptualImagePatchSimilarity", Network)
-    lpips_or_reason.cache_clear()
-    lpips, reason = lpips_or_reason()
-    assert lpips_or_reason()[0] is lpips and made == [{"net_type": "alex", "normalize": True}] and reason is None
+    load_lpips.cache_clear()
+    lpips, reason = load_lpips()
+    assert load_lpips()[0] is lpips and made == [{"net_type": "alex", "normalize": True}] and reason is None
     rgb, truth = torch.zeros(64, 70, 3), torch.full((64, 70, 3), 1.25)
     assert lpips(rgb, truth) == pytest.approx(1)
     assert math.isnan(lpips(rgb[:8], truth[:8]))
-    lpips_or_reason.cache_clear()
+    load_lpips.cache_clear()
 
 
 def test_psnr_of_no_pixels_is_nan():

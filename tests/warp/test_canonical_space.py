@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from partnerface_ns.geometry.neighbors import VertexIndex
 from partnerface_ns.geometry.normals import vertex_normals
-from partnerface_ns.warp.canonical_space import CanonicalSpace, CanonicalSpaceConfig, signed_height
+from partnerface_ns.warp.canonical_space import CanonicalSpace, CanonicalSpaceConfig, signed_distance
 
 RADIUS = 0.1
 
@@ -38,7 +38,7 @@ def height_above(ball: tuple[torch.Tensor, torch.Tensor], points: torch.Tensor) 
     verts, faces = ball
     distance, index = VertexIndex(verts).query(points, 4)
     weights = torch.full_like(distance, 0.25)
-    return signed_height(points, verts, faces, distance, index, weights)
+    return signed_distance(points, verts, faces, distance, index, weights)
 
 
 def test_normals_of_a_ball_point_outward(ball):
@@ -79,7 +79,7 @@ def test_height_changes_sign_at_the_skin_and_room_ends_at_the_reach(space, tiny_
     """On the tiny head's ball of 10 cm, seen from its back, where there is hair."""
     up = torch.tensor([0.0, 0.0, -1.0])
     heights = torch.tensor([-0.02, -0.01, 0.01, 0.02, 0.04])
-    height, room = space.height_and_room(up * (RADIUS + heights)[:, None])
+    height, room = space.distance_and_clearance(up * (RADIUS + heights)[:, None])
     assert (height.sign() == heights.sign()).all()
     assert (height.diff() > 0).all()
     assert_close(height, heights, atol=0.013, rtol=0)
@@ -101,12 +101,12 @@ def test_heights_above_layers_are_small_on_their_own_surface_alone(space, tiny_h
     chin = (tiny_head.skinning_weights[:, 2] > 0.9) & (tiny_head.template[:, 1] < -0.04)
     assert skull.sum() > 3 and chin.sum() > 3
     verts = tiny_shaped.verts_rest
-    assert space.height_above_layer(0, verts[skull]).abs().max() < 0.012
-    assert space.height_above_layer(1, verts[chin & own_joint]).abs().max() < 0.012
+    assert space.layer_distance(0, verts[skull]).abs().max() < 0.012
+    assert space.layer_distance(1, verts[chin & own_joint]).abs().max() < 0.012
     back = skull & (tiny_head.template[:, 2] < -0.05)
-    assert space.height_above_layer(1, verts[back]).abs().min() > 0.03
+    assert space.layer_distance(1, verts[back]).abs().min() > 0.03
 
 
 def test_outside_the_box_the_border_counts(space):
     outside = space.upper + torch.tensor([[1.0, 1.0, 1.0]])
-    assert_close(space.height_and_room(outside), space.height_and_room(space.upper[None]))
+    assert_close(space.distance_and_clearance(outside), space.distance_and_clearance(space.upper[None]))
