@@ -10,7 +10,6 @@ import math
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
@@ -143,7 +142,7 @@ def _read_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, key
         raise InputError(path, "the array cannot be read", key=key, found=shorten(error)) from error
 
 
-def _read_npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+def _read_npy_header(stream: io.BufferedIOBase) -> tuple[tuple[int, ...], bool, np.dtype]:
     """Shape, whether the order is Fortran's, and dtype. Afterwards the stream is at the first number."""
     version = np.lib.format.read_magic(stream)
     if version == (1, 0):
