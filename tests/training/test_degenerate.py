@@ -13,7 +13,7 @@ from partnerface_ns.geometry.normals import vertex_normals
 from partnerface_ns.geometry.rigid import rotation_from_axis_angle
 from partnerface_ns.rendering.rays import Rays
 from partnerface_ns.training.captured_step import backward
-from partnerface_ns.warp.displacement_grid import surface_samples
+from partnerface_ns.warp.displacement_grid import sample_surface
 
 
 def rays_at_the_head(side: int = 8) -> Rays:
@@ -45,7 +45,7 @@ def test_triangles_without_area(make_avatar, avatar_init):
     points = model.faces[::5, :1].expand(-1, 3)
     odd = replace(model, faces=torch.cat([model.faces, flat, points]))
     assert torch.allclose(vertex_normals(model.template, odd.faces), vertex_normals(model.template, model.faces))
-    samples = surface_samples(model.template, odd.faces, 0.003)
+    samples = sample_surface(model.template, odd.faces, 0.003)
     assert samples.share.isfinite().all() and samples.area.isfinite().all() and (samples.area >= 0).all()
     check_a_step(make_avatar(replace(avatar_init, model=odd), schedule="soft"), avatar_init.states[:1])
 

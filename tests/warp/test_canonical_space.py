@@ -55,7 +55,7 @@ def test_a_vertex_without_faces_has_no_normal_but_a_number(ball):
     assert not normals[-1].any()
 
 
-def test_heights_above_a_ball_are_those_of_its_radius(ball):
+def test_signed_distance_to_a_ball(ball):
     direction = torch.nn.functional.normalize(torch.randn(300, 3), dim=1)
     direction = direction[direction[:, 1].abs() < 0.95]  # it has holes at its poles
     for exact in (-0.02, -0.005, -0.001, 0.001, 0.005, 0.02):
@@ -95,7 +95,7 @@ def test_the_torso_share_is_that_of_the_nearest_skin(space, tiny_head, tiny_shap
     assert share[face].max() < 1e-6
 
 
-def test_heights_above_layers_are_small_on_their_own_surface_alone(space, tiny_head, tiny_shaped):
+def test_layer_distance_is_small_on_its_own_surface_only(space, tiny_head, tiny_shaped):
     own_joint = tiny_head.skinning_weights[:, 2:].sum(1) > 0.5
     skull = (tiny_head.skinning_weights[:, 1] > 0.9) & (tiny_head.template[:, 1] > 0.04)
     chin = (tiny_head.skinning_weights[:, 2] > 0.9) & (tiny_head.template[:, 1] < -0.04)

@@ -383,8 +383,8 @@ def test_moments_are_remembered_as_far_as_memory_goes(tiny_shaped, tiny_skinning
     frame = torch.arange(3).repeat_interleave(20)
     first = tiny_skinning(points, frame, tiny_skinning.skin_frames(tiny_states)).points
     made = []
-    spread = tiny_skinning._grid.splat
-    monkeypatch.setattr(tiny_skinning._grid, "spread", lambda verts: made.append(len(verts)) or spread(verts))
+    splat = tiny_skinning._grid.splat
+    monkeypatch.setattr(tiny_skinning._grid, "splat", lambda verts: made.append(len(verts)) or splat(verts))
     again = tiny_skinning(points, frame, tiny_skinning.skin_frames(tiny_states)).points
     assert made == [] and torch.equal(first, again)
     turned = replace(tiny_states, rotation=tiny_states.rotation + 0.1)
