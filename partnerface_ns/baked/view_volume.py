@@ -116,7 +116,7 @@ class ViewVolumeBuilder:
         empty = values.new_zeros(lattice.num_nodes, values.shape[1])
         empty[:, :3] = 1  # a corner of the canonical box
         values = used.scatter(empty, values).T.reshape(-1, *lattice.shape)
-        counts = torch.cat([coarse.needed, torch.stack([near.holds.sum(), node.holds.sum()])])
+        counts = torch.cat([coarse.needed_shape, torch.stack([near.holds.sum(), node.holds.sum()])])
         offsets, exact = self.deformation.offsets(warp, frames.states), self._exact_columns(verts, lattice)
         return ViewVolume(offsets, lattice, values, *self._samples(share, lattice, warp.fixed_shapes), exact, counts)
 

@@ -21,7 +21,7 @@ from partnerface_ns.geometry.rigid import invert_rigid
 _LIMIT = 3.0
 """Standard deviations at which a code entry saturates."""
 _SMALLEST_STD = (0.05, 0.02)
-"""Standard deviations of expression coefficients and of angles (radians) in training below which entries are reduced."""
+"""Smallest standard deviations of expression coefficients and of angles (radians) in training that are not reduced."""
 
 
 class DrivingCode(nn.Module):

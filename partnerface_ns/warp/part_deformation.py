@@ -2,8 +2,8 @@
 
     Delta(x, s) = r tanh(sum_k w_k(x) f_k(x - c_k, s_k))
 
-with r the largest offset, w from the part assigner, f_k the network of part k and s_k the entries of the frame's
-driving code that are visible to part k. The first layer of a network is the sum of a position term, computed for each
+with r the largest offset, w the part assigner's weights, f_k the network of part k and s_k the entries of the driving
+code that are visible to part k. The first layer of a network is the sum of a position term, computed for each
 point, and a code term, computed once for each frame and part. Points are sorted by part, so each network runs once and
 over its own points only. The last layers start at zero, so the warp starts as the identity.
 

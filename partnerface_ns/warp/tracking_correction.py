@@ -1,9 +1,9 @@
 """Tracking correction: a learned rigid motion of the head behind the face.
 
-A tracker fits landmarks on the front of the face. An error of its pitch is compensated there by jaw, expression and
-translation, but not behind the face: ears and crown of real captures are off by a centimetre in some poses. Canonical
-points c that move with the skull are therefore corrected by a learned motion E(t), with a share s that is 0 at the face
-and 1 from the ears on:
+A tracker fits landmarks on the front of the face. There jaw, expression and translation compensate an error of its
+pitch, but behind the face nothing does. Ears and crown of real captures are off by a centimetre in some poses. A
+learned motion E(t) therefore corrects canonical points c that move with the skull, with a share s that grows from the
+face to the ears:
 
     c <- c + s(|c - m|) (E(t) c - c),   s smooth from 0 at `inner` to 1 at `outer`,   m the face's centre.
 
@@ -25,7 +25,7 @@ from partnerface_ns.geometry.rows import run_lengths
 from partnerface_ns.warp.learned_motion import LearnedMotion
 
 _POSE_UNIT = 0.1
-"""Radians and metres by which the pose is divided. A fixed unit keeps the prediction small where poses hardly varied."""
+"""Divisor of the pose in radians and metres. It is fixed, to keep predictions small where poses hardly varied."""
 
 
 @dataclass

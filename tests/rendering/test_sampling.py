@@ -278,7 +278,7 @@ def test_nothing_is_remembered_of_a_step_that_does_not_count_or_is_not_finite(de
     before = {name: value.clone() for name, value in grid.state_dict().items()}
     index, counts = index_of(4, 4, 4).repeat(2), None if counts is None else torch.tensor(counts)
     grid.update(index, torch.tensor(density), SamplingConfig(), counts)
-    assert torch.equal(grid.density, before["density"]) and torch.equal(grid.dilated, before["widened"])
+    assert torch.equal(grid.density, before["density"]) and torch.equal(grid.dilated, before["dilated"])
     grid.update(index, torch.tensor([9.0, 80.0]), SamplingConfig(), torch.tensor(True))
     assert grid.density[index[0]] == 80
 
