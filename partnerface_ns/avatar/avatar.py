@@ -40,7 +40,7 @@ from partnerface_ns.warp.tracking_correction import TrackingCorrection
 HARD, SOFT = 1, 2
 """Stages of training: hard and soft part assignment."""
 _RAYS_ON_CPU, _RAYS_ON_GPU = 1 << 14, 1 << 16
-"""Rays rendered at once in evaluation: enough to keep the device busy, few enough for a small memory."""
+"""Rays that are rendered at once in evaluation. More need more memory, fewer leave the device idle."""
 
 
 class Avatar(nn.Module):
@@ -54,6 +54,11 @@ class Avatar(nn.Module):
     deformation: PartDeformation | GlobalDeformation
 
     def __init__(self, config: AvatarConfig, init: AvatarInit) -> None:
+        """
+        Args:
+            config: settings.
+            init: the person and the training track.
+        """
         super().__init__()
         self.config = config
         self._model = init.model
@@ -91,7 +96,7 @@ class Avatar(nn.Module):
 
     @property
     def skinning(self) -> InverseSkinning:
-        """Inverse skinning of this person on this device; a load of another person or a move builds it again."""
+        """Inverse skinning of this person on this device. A change of either builds it again."""
         if self._skinning is None:
             head = ShapedHead.of(self._model.to(self.identity.device), self.identity, self.static_offset)
             self._skinning = InverseSkinning(self.config.skinning, self.config.displacement, self.config.space, head)
@@ -100,7 +105,7 @@ class Avatar(nn.Module):
 
     @property
     def warp(self) -> CanonicalWarp:
-        """Posed point to canonical point, in the current stage."""
+        """Canonical warp in the current stage."""
         config = self.config
         assign = None
         if config.deformation == "parts":
@@ -133,9 +138,9 @@ class Avatar(nn.Module):
                 getattr(self, name).scale = _half_size(self.field.lower, self.field.upper)
 
     def _drop_foreign_skinning(self) -> None:
-        """Keep the skinning, which takes seconds to build, where person and device are those it was built for."""
-        now = (self.identity, self.static_offset)
-        if self._skinning is not None and not all(map(_same, self._skinned, now)):
+        """Drop the skinning if it was built for another person or device. Building it takes seconds."""
+        current = (self.identity, self.static_offset)
+        if self._skinning is not None and not all(map(_same, self._skinned, current)):
             self._skinning = None
 
     def _apply(self, *args: object, **kwargs: object) -> Avatar:
@@ -162,7 +167,7 @@ class Avatar(nn.Module):
             states: head states of these frames, batch axes (frames,).
             timesteps: their timesteps in the training capture, if they were trained on; adds the learned residuals
                 of torso and tracking correction. None predicts both from the head's pose.
-            rays_at_once: rays that share memory, in evaluation; None takes what suits the device.
+            rays_at_once: rays that are rendered at once, in evaluation; None takes a default for the device.
         """
         frames = self.warp.pose_frames(states, timesteps)
         if self.training:
@@ -180,10 +185,11 @@ class Avatar(nn.Module):
         timesteps: Int[Tensor, "frames"] | None = None,
         fixed_shapes: bool = False,
     ) -> RenderOutput:
-        """Render rays of frames that are posed already; other arguments as for `render`.
+        """Render rays of posed frames; other arguments as for `render`.
 
         Args:
-            fixed_shapes: whether no shape may depend on values, as in a CUDA graph; the results are the same.
+            frames: from `CanonicalWarp.pose_frames`.
+            fixed_shapes: whether no shape may depend on values, as in a CUDA graph. Results are the same.
         """
         config, warp = self.config, replace(self.warp, fixed_shapes=fixed_shapes)
         padding = max(config.space.reach_hair, config.space.reach_torso)
@@ -195,17 +201,17 @@ class Avatar(nn.Module):
     # -- training ------------------------------------------------------------------------------------------------
 
     def set_progress(self, progress: float) -> None:
-        """Set the stage from the share of training done, 0 to 1; the same share always gives the same stage."""
+        """Set the stage from the training progress, 0 to 1."""
         if self.config.schedule == "two-stage":
             self.stage.fill_(SOFT if progress >= self.config.stage2_start else HARD)
 
     @torch.no_grad()
     @ignore_outer_autocast()
     def end_step(self, finite: Bool[Tensor, ""] | None = None) -> None:
-        """Count a training step; every few steps update the occupancy grid from the undeformed field.
+        """End a training step. Every few steps, update the occupancy grid from the undeformed field.
 
         Args:
-            finite: whether the step was, on the avatar's device; a step that was not changes no density. None is yes.
+            finite: whether the step was finite, on the avatar's device; if not, the grid does not change. None is yes.
         """
         config = self.config.sampling
         if int(self.step) % config.update_every == 0:

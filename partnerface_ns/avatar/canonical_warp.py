@@ -33,14 +33,14 @@ _TORSO_ALONE = 0.99
 
 
 class WarpFrames(NamedTuple):
-    """A few frames, posed, with everything that the warp needs of them."""
+    """A few posed frames, with everything that the warp needs."""
 
     states: HeadState
     """Head states, batch axes (frames,)."""
     skinned: SkinnedFrames
     """Inverse skinning of these states."""
     T_correction: Float[Tensor, "frames 4 4"] | None
-    """Tracking correction in the canonical frame; None where the avatar has none."""
+    """Tracking correction in the canonical frame; None if the avatar has none."""
 
 
 class DeformedPoints(NamedTuple):
@@ -62,8 +62,9 @@ class CanonicalWarp:
 
     skinning: InverseSkinning
     torso: TorsoMotion | None
-    """Own motion of the torso bone; None lets the torso follow the head model's root joint."""
+    """Motion of the torso bone; None lets the torso follow the head model's root joint."""
     correction: TrackingCorrection | None
+    """Tracking correction behind the face, if any."""
     code: DrivingCode
     """Normalises head states for the deformation networks."""
     deformation: PartDeformation | GlobalDeformation | None
@@ -86,7 +87,7 @@ class CanonicalWarp:
             states: head states, batch axes (frames,).
             timesteps: timesteps of the training capture, whose learned residuals are added; None for frames that
                 training did not see.
-            posed: the posed head, where it is known already.
+            posed: the posed frames, if they are known already.
         """
         with record_function("posing the head"), ignore_outer_autocast():
             T_world_torso = None if self.torso is None else self.torso(states, timesteps)

@@ -44,7 +44,7 @@ class _CapturedView(NamedTuple):
 
 
 class BakedAvatar:
-    """Renders an avatar that is no longer trained."""
+    """Renders an avatar after its training."""
 
     def __init__(self, avatar: Avatar, config: BakedConfig | None = None) -> None:
         """Bake the density volume, which takes seconds; the avatar must not change afterwards."""

@@ -46,7 +46,7 @@ def test_triangles_without_area(make_avatar, avatar_init):
     odd = replace(model, faces=torch.cat([model.faces, flat, points]))
     assert torch.allclose(vertex_normals(model.template, odd.faces), vertex_normals(model.template, model.faces))
     samples = sample_surface(model.template, odd.faces, 0.003)
-    assert samples.share.isfinite().all() and samples.area.isfinite().all() and (samples.area >= 0).all()
+    assert samples.barycentric.isfinite().all() and samples.area.isfinite().all() and (samples.area >= 0).all()
     check_a_step(make_avatar(replace(avatar_init, model=odd), schedule="soft"), avatar_init.states[:1])
 
 

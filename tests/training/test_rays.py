@@ -13,7 +13,7 @@ from partnerface_ns.common.errors import InputError
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.camera import Camera
-from partnerface_ns.training.rays import RaySampler, RaySamplerConfig, TrainingImages, beside_outline, region_boxes
+from partnerface_ns.training.rays import RaySampler, RaySamplerConfig, TrainingImages, is_near_outline, region_boxes
 
 SIZE = 64
 PERSON = (slice(20, 50), slice(10, 40))
@@ -111,7 +111,7 @@ def test_the_outline_is_as_wide_as_the_head_is_high():
     mask = np.zeros((400, 400), np.uint8)
     mask[:, 200:] = 255
     columns = np.arange(400)
-    found = beside_outline(mask, np.stack([np.full(400, 50), columns], 1), np.array([0, 0, 400, 400], np.float32))
+    found = is_near_outline(mask, np.stack([np.full(400, 50), columns], 1), np.array([0, 0, 400, 400], np.float32))
     assert columns[found].tolist() == list(range(196, 204))
 
 
