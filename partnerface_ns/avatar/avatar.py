@@ -10,6 +10,7 @@ never holds the head model's arrays, which come from the user's file.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -143,8 +144,8 @@ class Avatar(nn.Module):
         if self._skinning is not None and not all(map(_same, self._skinned, current)):
             self._skinning = None
 
-    def _apply(self, *args: object, **kwargs: object) -> Avatar:
-        moved = super()._apply(*args, **kwargs)
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Avatar:
+        moved = super()._apply(fn, recurse)
         self._drop_foreign_skinning()
         # `stage` and `step` drive Python control flow, so they stay on the CPU: reading them from a GPU synchronises.
         self.stage, self.step = self.stage.cpu(), self.step.cpu()

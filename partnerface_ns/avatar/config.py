@@ -24,7 +24,7 @@ class AvatarConfig:
     deformation: Literal["parts", "global", "none"] = "parts"
     """parts: K local networks; global: one network with as many parameters; none: inverse skinning only."""
     schedule: Literal["two-stage", "hard", "soft"] = "two-stage"
-    """Part assignment over training. two-stage: hard, then soft from `stage2_start` on. hard, soft: the same throughout."""
+    """Part assignment over training. two-stage: hard, then soft from `stage2_start` on. hard, soft: one throughout."""
     num_parts: int = 8
     """K, the number of parts; the method's paper does not publish its own."""
     stage2_start: float = 0.3

@@ -73,9 +73,11 @@ class RenderOutput(NamedTuple):
     @staticmethod
     def cat(chunks: Sequence[RenderOutput]) -> RenderOutput:
         """Concatenate chunks along the rays' axis, in evaluation."""
-        pixels = (torch.cat(channel, -2) for channel in zip(*(chunk[:3] for chunk in chunks), strict=True))
+        rgb, accumulation, depth = (
+            torch.cat(channel, -2) for channel in zip(*(chunk[:3] for chunk in chunks), strict=True)
+        )
         inspected = [chunk.inspection for chunk in chunks if chunk.inspection is not None]
         inspection = (
             Inspection(*(torch.cat(channel, -2) for channel in zip(*inspected, strict=True))) if inspected else None
         )
-        return RenderOutput(*pixels, inspection)
+        return RenderOutput(rgb, accumulation, depth, inspection)

@@ -106,4 +106,8 @@ class BakedAvatar:
     def _capture(self, capacity: Capacity, needed: Capacity | None) -> _CapturedView:
         """A graph for a capacity, enlarged to what the last graph of this kind had and lacked."""
         capacity = capacity if needed is None else capacity.union(needed)
-        return _CapturedView(capacity, CapturedWork(lambda view: self._renderer.render(view, capacity)))
+
+        def render(view: View) -> RenderedView:
+            return self._renderer.render(view, capacity)
+
+        return _CapturedView(capacity, CapturedWork(render))

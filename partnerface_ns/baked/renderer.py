@@ -73,7 +73,8 @@ class BakedRenderer:
             for chunk in view.directions.split(num)
         ]
         output = RenderOutput.cat([chunk.output for chunk in chunks])
-        return RenderedView(output, torch.cat([volume.counts, sum(chunk.counts for chunk in chunks)]))
+        ray_counts = torch.stack([chunk.counts for chunk in chunks]).sum(0)
+        return RenderedView(output, torch.cat([volume.counts, ray_counts]))
 
     def _render_chunk(
         self,

@@ -206,7 +206,8 @@ class CanonicalField(nn.Module):
     def _contracted_box(self) -> tuple[Tensor, Tensor, Tensor]:
         """Centre of the box, and its contracted corners before scaling."""
         center = (self.lower + self.upper) / 2
-        return center, *(asinh((corner - center) / _CONTRACTION) for corner in (self.lower, self.upper))
+        low, high = (asinh((corner - center) / _CONTRACTION) for corner in (self.lower, self.upper))
+        return center, low, high
 
     def features(self, contracted: Float[Tensor, "points 3"]) -> Float[Tensor, "points features"]:
         """Features of all planes, coarse to fine, at contracted points."""

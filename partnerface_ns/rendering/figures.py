@@ -108,7 +108,12 @@ def save_clip(path: Path, images: Iterable[UInt8[np.ndarray, "height width 3"]],
                 if writer is None:
                     size = (even.shape[1], even.shape[0])
                     writer = imageio_ffmpeg.write_frames(
-                        str(partial), size, fps=fps, quality=8, macro_block_size=2, ffmpeg_log_level="error"
+                        str(partial),
+                        size,
+                        fps=fps,  # type: ignore[arg-type]  # a float works too
+                        quality=8,
+                        macro_block_size=2,
+                        ffmpeg_log_level="error",
                     )
                     writer.send(None)
                 writer.send(np.ascontiguousarray(even))
