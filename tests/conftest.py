@@ -1,4 +1,4 @@
-"""A head model of a few dozen vertices, so that tests need no asset."""
+"""Fixtures: a head model of a few dozen vertices and small avatars."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def tiny_head(head_file: Path) -> HeadModel:
 
 @pytest.fixture
 def avatar_init(tiny_head: HeadModel) -> AvatarInit:
-    """A person of the tiny head, of whom three moments are known; the second says A."""
+    """Three head states of a person with the tiny head; the second has an open mouth."""
     noise = lambda size, scale: scale * torch.randn(3, size)  # noqa: E731
     expression = noise(NUM_EXPR, 0.3)
     states = HeadState(expression, noise(3, 0.1), noise(3, 0.05), noise(3, 0.02), noise(6, 0.05), noise(3, 0.005))
@@ -84,7 +84,7 @@ def avatar_init(tiny_head: HeadModel) -> AvatarInit:
 
 @pytest.fixture
 def make_avatar(avatar_init: AvatarInit) -> Callable[..., Avatar]:
-    """Makes an avatar too small to learn much; it computes in single precision."""
+    """Builds a very small avatar that computes in single precision."""
 
     def make(init: AvatarInit = avatar_init, **changes: object) -> Avatar:
         config = AvatarConfig(num_parts=3, bfloat16=False, stage2_start=0.5)

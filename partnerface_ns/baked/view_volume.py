@@ -1,8 +1,8 @@
 """View volume of one camera and one frame: sample positions along the rays, and values at lattice nodes.
 
-Inverse skinning and deformation are computed on a lattice in the camera's coordinates: first on a coarse lattice, to
-find cells that are neither empty nor hidden, then on a fine lattice inside these cells. Points are metres in the
-canonical frame unless a docstring says otherwise.
+Inverse skinning and deformation are computed on lattices in the camera's coordinates. A coarse lattice finds the cells
+that are neither empty nor hidden; a fine lattice covers these cells. Points are metres in the canonical frame unless a
+docstring says otherwise.
 """
 
 from __future__ import annotations

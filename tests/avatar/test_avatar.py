@@ -1,4 +1,4 @@
-"""The avatar on the tiny head: what rendering gives, what trains when, and what its state holds."""
+"""The avatar on the tiny head: rendering, training and state dict."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def picked(rays: Rays, index: torch.Tensor) -> Rays:
 
 
 def stirred(avatar: Avatar) -> Avatar:
-    """With parameters as after training: its deformation and torso do something."""
+    """Randomise the parameters, so that deformation and torso have an effect."""
     for parameter in avatar.parameters():
         parameter.data.add_(0.1 * torch.randn_like(parameter))
     return avatar
@@ -85,7 +85,7 @@ def test_an_evaluation_gives_images_in_their_ranges(make_avatar, avatar_init, de
 
 
 def test_a_head_is_opaque_from_the_start_at_the_depth_of_its_skin(make_avatar):
-    """The open head's forehead, nose and cheeks; the tiny head is too coarse to have such."""
+    """The open head's forehead, nose and cheeks; the tiny head is too coarse for them."""
     model = load_open_head()
     states = HeadState.neutral(model.num_expr, (1,))
     init = AvatarInit(model, torch.zeros(40), torch.zeros_like(model.template), states, 1, (0.0, 0.0, 0.0))
@@ -120,7 +120,7 @@ def test_rays_that_all_miss_see_the_background(make_avatar, avatar_init, deforma
     assert outputs.depth == 0
 
 
-def test_the_background_shows_through_as_far_as_the_head_lets_it(make_avatar, avatar_init):
+def test_the_background_fills_the_transparent_share(make_avatar, avatar_init):
     avatar = make_avatar()
     light = seen(avatar, front_rays(), avatar_init.states[:1])
     avatar.background.zero_()
@@ -131,7 +131,7 @@ def test_the_background_shows_through_as_far_as_the_head_lets_it(make_avatar, av
 
 @pytest.mark.parametrize("deformation", KINDS)
 def test_rays_do_not_touch_each_other(make_avatar, avatar_init, deformation):
-    """In chunks, shuffled, and each frame alone, they see what they see together."""
+    """Chunks, shuffled rays and single frames give the same pixels as all rays together."""
     avatar = stirred(make_avatar(deformation=deformation, schedule="soft"))
     rays = front_rays(3)
     together = seen(avatar, rays, avatar_init.states, torch.arange(3))
@@ -149,7 +149,7 @@ def test_rays_do_not_touch_each_other(make_avatar, avatar_init, deformation):
 
 
 def test_head_and_camera_moved_together_see_the_same(make_avatar, avatar_init):
-    """Where nothing is predicted from the head's pose in the world."""
+    """With predictions from the head's pose switched off."""
     config = make_avatar().config
     still = {name: replace(getattr(config, name), enabled=False) for name in ("torso", "correction")}
     avatar = stirred(make_avatar(**still))
@@ -166,7 +166,7 @@ def test_head_and_camera_moved_together_see_the_same(make_avatar, avatar_init):
     assert (before["accumulation"] - after["accumulation"]).abs().mean() < 0.03
 
 
-def test_the_torsos_residual_counts_where_timesteps_are_given(make_avatar, avatar_init):
+def test_the_torsos_residual_is_added_for_given_timesteps(make_avatar, avatar_init):
     avatar = make_avatar()
     avatar.torso.residual.data[1] = torch.tensor([0.0, 0.0, 0.0, 0.5, 0.0, 0.0])
     rays = front_rays(side=12, half=0.3)
@@ -219,7 +219,7 @@ def test_every_weight_scales_its_term(make_avatar, avatar_init):
         assert_close(after[name], 3 * before[name])
 
 
-def test_what_nobody_sees_inside_the_mouth_gets_dark(make_avatar, avatar_init):
+def test_unseen_points_inside_the_mouth_become_dark(make_avatar, avatar_init):
     avatar = make_avatar(with_mouth(avatar_init)).train()
     at = avatar.skinning.verts_in_mouth
     assert len(at)
@@ -242,7 +242,7 @@ def test_what_nobody_sees_inside_the_mouth_gets_dark(make_avatar, avatar_init):
     )
 
 
-def test_evaluated_rays_have_the_colour_term_alone(make_avatar, avatar_init):
+def test_evaluated_rays_have_only_the_colour_term(make_avatar, avatar_init):
     avatar = make_avatar()
     with torch.no_grad():
         rendered = avatar.eval().render(front_rays(), avatar_init.states[:1])
@@ -250,7 +250,7 @@ def test_evaluated_rays_have_the_colour_term_alone(make_avatar, avatar_init):
 
 
 @pytest.mark.parametrize("deformation", KINDS)
-def test_all_that_learns_is_in_one_group_and_all_groups_learn(make_avatar, avatar_init, deformation):
+def test_every_trained_parameter_is_in_one_group_and_all_groups_train(make_avatar, avatar_init, deformation):
     avatar = stirred(make_avatar(deformation=deformation, schedule="soft"))
     train_step(avatar, avatar_init.states)
     groups = param_groups(avatar)
@@ -262,7 +262,7 @@ def test_all_that_learns_is_in_one_group_and_all_groups_learn(make_avatar, avata
         assert all(p.grad is None or bool(p.grad.isfinite().all()) for p in parameters), name
 
 
-def test_the_assigner_learns_in_the_second_stage_alone(make_avatar, avatar_init):
+def test_the_assigner_trains_in_the_second_stage_only(make_avatar, avatar_init):
     avatar = stirred(make_avatar())
     assert int(avatar.stage) == HARD
     train_step(avatar, avatar_init.states)
@@ -310,8 +310,8 @@ def test_the_deformation_starts_as_the_identity_and_leaves_the_torso_alone(make_
     assert seen(avatar, low, avatar_init.states[:1])["deformation"].max() > 0.1
 
 
-def test_noise_on_the_code_is_for_training(make_avatar, avatar_init, monkeypatch):
-    """All other randomness is taken away."""
+def test_the_code_has_noise_in_training_only(make_avatar, avatar_init, monkeypatch):
+    """All other randomness is switched off."""
     monkeypatch.setattr(torch, "rand", lambda *size, device=None: torch.full(size, 0.4))
     monkeypatch.setattr(torch, "randint", lambda high, size, device=None: torch.arange(size[0]) % high)
 
@@ -329,7 +329,7 @@ def test_noise_on_the_code_is_for_training(make_avatar, avatar_init, monkeypatch
     assert torch.equal(two_images(5.0, False)[0], two_images(0.0, False)[0]), "a trained avatar knows no noise"
 
 
-def test_density_is_looked_at_anew_every_few_steps(make_avatar, avatar_init):
+def test_the_occupancy_grid_is_updated_every_few_steps(make_avatar, avatar_init):
     avatar = make_avatar()
     avatar.config.sampling.update_every = 3
     remembered = []
@@ -356,7 +356,7 @@ def test_both_precisions_render_about_the_same(make_avatar, avatar_init, monkeyp
     assert learns(coarse.field.parameters())
 
 
-def test_bfloat16_is_left_where_hardware_does_not_multiply_it(make_avatar, avatar_init, monkeypatch):
+def test_bfloat16_is_off_without_hardware_support(make_avatar, avatar_init, monkeypatch):
     torch.manual_seed(3)
     fine = make_avatar()
     coarse = make_avatar(bfloat16=True)
@@ -391,7 +391,7 @@ def test_an_autocast_around_the_avatar_changes_nothing(make_avatar, avatar_init,
 # -- state ----------------------------------------------------------------------------------------------------------
 
 
-def test_an_avatar_renders_the_same_in_another_ones_place(make_avatar, avatar_init):
+def test_a_state_dict_of_another_person_renders_that_person(make_avatar, avatar_init):
     avatar = stirred(make_avatar())
     avatar.set_progress(1.0)
     train_step(avatar, avatar_init.states)
@@ -409,7 +409,7 @@ def test_an_avatar_renders_the_same_in_another_ones_place(make_avatar, avatar_in
     assert int(other.stage) == SOFT and int(other.step) == 1
 
 
-def test_training_goes_on_from_a_state_as_if_unbroken(make_avatar, avatar_init):
+def test_resumed_training_equals_unbroken_training(make_avatar, avatar_init):
     def steps(avatar: Avatar, seeds) -> None:
         for seed in seeds:
             torch.manual_seed(seed)

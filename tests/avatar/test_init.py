@@ -1,4 +1,4 @@
-"""What of a capture an avatar is told before training."""
+"""What an avatar takes from a capture."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def capture_of(
     return Capture(root, "x", HeadModelRef(), torch.ones(3), None, states, frames, splits, background=background)
 
 
-def test_a_capture_gives_the_person_only_its_training_moments(avatar_init, tmp_path):
+def test_an_avatar_takes_only_the_training_states_of_a_capture(avatar_init, tmp_path):
     capture = capture_of(tmp_path, avatar_init.states, (0, 2), None)
     init = AvatarInit.of(capture, avatar_init.model, background=(0.0, 1.0, 0.0))
     assert torch.equal(init.states.jaw, avatar_init.states.jaw[[0, 2]])
@@ -31,7 +31,7 @@ def test_a_capture_gives_the_person_only_its_training_moments(avatar_init, tmp_p
     assert init.background == (0.0, 1.0, 0.0)
 
 
-def test_a_capture_that_only_drives_gives_all_its_moments_and_its_own_background(avatar_init, tmp_path):
+def test_a_capture_without_splits_gives_all_states_and_its_own_background(avatar_init, tmp_path):
     capture = capture_of(tmp_path, avatar_init.states, (), (1.0, 0.0, 0.0))
     init = AvatarInit.of(capture, avatar_init.model)
     assert len(init.states) == 3

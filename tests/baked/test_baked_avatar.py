@@ -60,7 +60,7 @@ def exactly(avatar: Avatar, rays, state: HeadState, timesteps: torch.Tensor | No
 
 
 @pytest.mark.parametrize("timestep", range(3))
-def test_it_shows_nearly_what_the_avatar_shows(avatar, rays, avatar_init, timestep):
+def test_baked_images_are_close_to_exact_ones(avatar, rays, avatar_init, timestep):
     state = avatar_init.states[timestep : timestep + 1]
     expected = exactly(avatar, rays, state)
     found = BakedAvatar(avatar, SMALL).render(*rays, state)
@@ -74,7 +74,7 @@ def test_it_shows_nearly_what_the_avatar_shows(avatar, rays, avatar_init, timest
     assert (found.depth - expected.depth)[seen].abs().median() < 1e-3
 
 
-def test_expression_and_timestep_count(avatar, rays, avatar_init):
+def test_expression_and_timestep_change_the_image(avatar, rays, avatar_init):
     baked = BakedAvatar(avatar, SMALL)
     rest, speaking = (baked.render(*rays, avatar_init.states[i : i + 1]).rgb for i in (0, 1))
     assert (rest - speaking).abs().max() > 0.05
@@ -135,15 +135,15 @@ def test_every_kind_of_avatar_can_be_baked(make_avatar, rays, avatar_init, chang
     assert (found.rgb.float() - expected.rgb).abs().mean() < 0.02
 
 
-@pytest.mark.parametrize(("behind", "any_followed"), [(False, True), (True, False)])
-def test_samples_are_followed_where_mouth_or_eyes_can_be_seen(avatar, rays, avatar_init, behind, any_followed):
+@pytest.mark.parametrize(("behind", "any_warped"), [(False, True), (True, False)])
+def test_samples_are_warped_where_mouth_or_eyes_are_visible(avatar, rays, avatar_init, behind, any_warped):
     origin, directions = rays
     turned = torch.tensor([-1.0, 1.0, -1.0]) if behind else torch.ones(3)
     state = avatar_init.states[:1]
     view = View(origin * turned, directions * turned, state, avatar.skinning.head.pose(state), None)
     with torch.no_grad():
         taken = Capacity.of(BakedRenderer(avatar, SMALL).render(view).counts)
-    assert taken.hit > 100 and (taken.exact > 0) == any_followed
+    assert taken.hit > 100 and (taken.exact > 0) == any_warped
 
 
 def test_chunks_change_nothing(avatar, rays, avatar_init, monkeypatch):
@@ -153,7 +153,7 @@ def test_chunks_change_nothing(avatar, rays, avatar_init, monkeypatch):
     assert_close(baked.render(*rays, state).rgb, whole, atol=1e-5, rtol=0)
 
 
-def test_more_samples_come_nearer(avatar, rays, avatar_init):
+def test_more_samples_are_more_accurate(avatar, rays, avatar_init):
     state = avatar_init.states[1:2]
     expected = exactly(avatar, rays, state).rgb
     errors = [
@@ -165,7 +165,7 @@ def test_more_samples_come_nearer(avatar, rays, avatar_init):
     assert errors[1] < 0.5 * errors[0]
 
 
-def test_quantiles_stand_for_equal_shares():
+def test_quantiles_represent_equal_shares():
     points = torch.arange(5.0)[None, :, None].expand(2, 5, 3)
     weights = torch.tensor([[0.0, 0.3, 0.3, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0, 0.8]])
     found = quantiles(points, weights, 2)[..., 0]
@@ -174,8 +174,8 @@ def test_quantiles_stand_for_equal_shares():
 
 
 @pytest.mark.parametrize("timestep", range(3))
-def test_with_fixed_shapes_it_is_as_close(avatar, rays, avatar_init, timestep):
-    """Not the same: the lattice is larger."""
+def test_fixed_shapes_are_as_accurate(avatar, rays, avatar_init, timestep):
+    """Results differ slightly, because the lattice is larger."""
     state, baked = avatar_init.states[timestep : timestep + 1], BakedAvatar(avatar, SMALL)
     expected, counted = exactly(avatar, rays, state), baked.render(*rays, state)
     view, images = View(*rays, state, avatar.skinning.head.pose(state), None), BakedRenderer(avatar, SMALL)
@@ -193,8 +193,8 @@ def test_with_fixed_shapes_it_is_as_close(avatar, rays, avatar_init, timestep):
 
 
 @pytest.fixture
-def recordings(monkeypatch) -> list[CapturedWork]:
-    """All that are made; without a GPU: what is recorded is drawn plainly, in the shapes of a recording."""
+def graphs(monkeypatch) -> list[CapturedWork]:
+    """All captured graphs. Without a GPU the work is called directly, in fixed shapes."""
     made: list[CapturedWork] = []
 
     class Unrecorded(CapturedWork):
@@ -209,8 +209,8 @@ def recordings(monkeypatch) -> list[CapturedWork]:
     return made
 
 
-def test_an_image_finds_room_soon(avatar, avatar_init, recordings, monkeypatch):
-    """Even where a recording's larger lattice holds more than the plain image's said."""
+def test_the_capacity_soon_fits_an_image(avatar, avatar_init, graphs, monkeypatch):
+    """Even if the larger lattice of a graph needs more capacity than the counted image."""
     monkeypatch.setattr("partnerface_ns.baked.capacity._ROWS_HEADROOM", 1.0)
     baked, state = BakedAvatar(avatar, SMALL), avatar_init.states[:1]
     view = View(*camera_rays(), state, avatar.skinning.head.pose(state), None)
@@ -218,12 +218,12 @@ def test_an_image_finds_room_soon(avatar, avatar_init, recordings, monkeypatch):
     for _ in range(8):
         with torch.no_grad():
             baked._replay(view)
-        found.append(len(recordings))
+        found.append(len(graphs))
     assert found[5] == found[7], "the later images are played"
 
 
-def test_recordings_are_kept_for_a_few_sizes(avatar, avatar_init, recordings):
-    made = recordings
+def test_graphs_are_kept_for_a_few_image_sizes(avatar, avatar_init, graphs):
+    made = graphs
     baked, state = BakedAvatar(avatar, SMALL), avatar_init.states[:1]
     origin, directions = camera_rays()
     head = avatar.skinning.head.pose(state)

@@ -1,4 +1,4 @@
-"""Sheets, heat, tints and clips."""
+"""Sheets, error images, tints and clips."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ def test_colours_become_bytes_within_their_range():
     assert to_image(torch.tensor([[[-1.0, 0.5, 2.0]]])).tolist() == [[[0, 128, 255]]]
 
 
-def test_heat_grows_from_black_over_red_and_yellow_to_white():
+def test_errors_grow_from_black_over_red_and_yellow_to_white():
     truth = torch.zeros(1, 5, 3)
     shares = torch.tensor([0, 1 / 3, 2 / 3, 1, 4])
     found = show_error(truth + WHITE_ERROR * shares[None, :, None], truth)
     assert found[0].tolist() == [[0, 0, 0], [255, 0, 0], [255, 255, 0], [255, 255, 255], [255, 255, 255]]
 
 
-def test_a_tint_covers_what_is_there_and_leaves_the_rest():
+def test_a_tint_covers_opaque_pixels_only():
     rgb = torch.tensor([[[0.0, 0.5, 1.0], [1.0, 1.0, 1.0]]])
     tint = torch.tensor([[[1.0, 0.0, 0.0], [0.0, 0.0, 0.0]]])
     found = tint_gray(rgb, tint, torch.tensor([[[1.0], [0.0]]]), share=0.6)
     assert found.tolist() == [[[204, 51, 51], [255, 255, 255]]]
 
 
-def test_a_sheet_holds_every_image_in_its_place():
+def test_a_sheet_holds_every_image_at_its_position():
     images = [[plain(10), plain(20)], [plain(30), plain(40)], [plain(50), plain(60)]]
     bare = arrange_sheet(images, ())
     assert bare.shape == (3 * 34 - 4, 2 * 44 - 4, 3)
@@ -57,7 +57,7 @@ def test_a_sheet_holds_every_image_in_its_place():
     assert named[20:40].min() < 128, "the caption is written"
 
 
-def test_a_image_is_written_whole(tmp_path):
+def test_an_image_is_written_completely(tmp_path):
     image = np.arange(90, dtype=np.uint8).reshape(5, 6, 3)
     save_image(tmp_path / "a.png", image)
     assert np.array_equal(np.array(Image.open(tmp_path / "a.png")), image)

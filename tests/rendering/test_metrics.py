@@ -29,7 +29,7 @@ def projected(verts, camera):
 
 @pytest.fixture
 def tiny_head(tiny_head):
-    """With lips: the coarse model's rings lie too far apart to find them."""
+    """The tiny head with lips; its rings of vertices are too far apart for the default region."""
     lips = (tiny_head.template - torch.tensor([0.0, -0.03, 0.1])).norm(dim=-1) < 0.07
     assert lips.sum() > 2
     return replace(tiny_head, regions={**tiny_head.regions, "lips": lips.float()})
@@ -131,7 +131,7 @@ def test_mouth_and_eyes_are_boxes_a_fifth_larger_than_their_vertices(tiny_head, 
     assert (occupied.diff() == 1).sum() == 2, "one box for each eye"
 
 
-def test_small_images_have_figures(tiny_head):
+def test_small_images_have_metrics(tiny_head):
     camera = Camera(camera_at().T_world_camera, 12.0, 12.0, 3.0, 2.0, 6, 4)
     regions = metric_regions(tiny_head.template, tiny_head, camera)
     rgb, truth = torch.rand(4, 6, 3), torch.rand(4, 6, 3)
@@ -139,7 +139,7 @@ def test_small_images_have_figures(tiny_head):
     assert found["ssim"] == pytest.approx(slow_ssim_map(rgb, truth, mode="edge").mean(), abs=1e-5)
 
 
-def test_lpips_says_in_a_line_why_it_is_not_there(monkeypatch):
+def test_missing_lpips_gives_a_reason_in_one_line(monkeypatch):
     import torchmetrics.image.lpip as module
 
     class Offline:
@@ -156,7 +156,7 @@ def test_lpips_says_in_a_line_why_it_is_not_there(monkeypatch):
     load_lpips.cache_clear()
 
 
-def test_lpips_is_made_once_and_takes_images(monkeypatch):
+def test_lpips_is_loaded_once_and_takes_images(monkeypatch):
     import torchmetrics.image.lpip as module
 
     made = []

@@ -1,4 +1,4 @@
-"""What a GPU's training steps do, without the recording: `tests/test_gpu.py` has that."""
+"""The captured training step on a CPU, without a CUDA graph; `tests/test_gpu.py` tests the graph."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_step_is_that_of_the_plain_loop(make_avatar, avatar_init, batch, progr
     assert int(avatar.step) == 3, "both counted"
 
 
-def test_gradients_come_back_after_an_optimiser_let_go_of_them(make_avatar, avatar_init, batch):
+def test_gradients_are_restored_after_an_optimiser_set_them_to_none(make_avatar, avatar_init, batch):
     avatar = make_avatar().train()
     step = CapturedStep(avatar, avatar_init.states)
     for _ in range(2):
@@ -96,7 +96,7 @@ def test_posed_frames_take_a_share_of_the_memory_that_is_free(
     assert posed == [1] * (2 + posed_again) and asked == [torch.device("cpu")]
 
 
-def test_an_avatar_is_let_go_with_its_steps(make_avatar, avatar_init, batch):
+def test_an_avatar_is_freed_with_its_step(make_avatar, avatar_init, batch):
     avatar = make_avatar().train()
     CapturedStep(avatar, avatar_init.states)(batch)
     gone = weakref.ref(avatar)

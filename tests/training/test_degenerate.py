@@ -1,4 +1,4 @@
-"""Input that is odd but possible: nothing becomes NaN, and gradients are finite."""
+"""Degenerate input: outputs and gradients are finite."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_an_expression_far_beyond_training(make_avatar, avatar_init):
 
 
 def test_training_states_that_do_not_vary(make_avatar, avatar_init):
-    """A capture of a face that never moves: nothing can be learned of its code's spread."""
+    """A capture of a face that never moves, so driving codes have no variance."""
     still = HeadState.neutral(avatar_init.model.num_expr, (3,))
     check_a_step(make_avatar(replace(avatar_init, states=still), schedule="soft"), still[:1])
 

@@ -1,4 +1,4 @@
-"""The training loop outside nerfstudio: what a batch that is not finite may change, and how a training ends."""
+"""The training loop: non-finite batches, and the end of training."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def config() -> FitConfig:
 
 
 def poison(monkeypatch, at, entry: str = "rgb") -> None:
-    """Batches of some steps get a number that is none: in a colour, a ray's origin or direction."""
+    """Batches of some steps get a NaN or infinity in a colour, a ray's origin or direction."""
     sample = RaySampler.sample
 
     def poisoned(sampler: RaySampler, step: int):
@@ -113,7 +113,7 @@ def test_a_parameter_that_is_not_finite_ends_training(make_avatar, avatar_init, 
 
 
 @pytest.mark.parametrize("entry", ["origins", "directions"])
-def test_rays_that_are_nowhere_leave_the_avatar_whole(
+def test_non_finite_rays_leave_the_avatar_unchanged(
     make_avatar, avatar_init, images, config, monkeypatch, entry, capsys
 ):
     poison(monkeypatch, {0, 3}, entry)
@@ -124,7 +124,7 @@ def test_rays_that_are_nowhere_leave_the_avatar_whole(
 
 
 def test_the_same_seed_trains_the_same_avatar(make_avatar, avatar_init, images, config):
-    """Bit by bit, in the loop that the guard stands in."""
+    """Bit by bit, with the guard."""
     found = []
     for _ in range(2):
         torch.manual_seed(1)
@@ -160,7 +160,7 @@ def test_images_without_a_person_can_be_trained_on(make_avatar, avatar_init, ima
 
 
 def test_a_head_behind_the_camera_can_be_trained_on(make_avatar, avatar_init, images, config, capsys):
-    """No ray meets it: every step sees the background alone."""
+    """No ray hits it; every step sees background only."""
     T = np.eye(4)
     T[2, 3] = -0.8
     frames = [replace(frame, camera=replace(frame.camera, T_world_camera=T)) for frame in images.frames]

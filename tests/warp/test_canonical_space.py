@@ -1,4 +1,4 @@
-"""Heights on balls, whose exact heights are known; room and torso share on the tiny head."""
+"""Signed distance on balls, where it is known exactly; clearance and torso share on the tiny head."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_signed_distance_to_a_ball(ball):
         assert_close(height, torch.full_like(height, exact), atol=0.003, rtol=0)
 
 
-def test_beyond_a_border_the_distance_counts(ball):
+def test_beyond_a_border_the_vertex_distance_replaces_the_planes(ball):
     """Beside a flat sheet its tangent plane says zero."""
     y, x = torch.meshgrid(torch.arange(5.0), torch.arange(5.0), indexing="ij")
     verts = 0.01 * torch.stack([x, y, torch.zeros_like(x)], -1).reshape(-1, 3)
@@ -75,7 +75,7 @@ def test_beyond_a_border_the_distance_counts(ball):
     assert_close(height_above((verts, faces), torch.tensor([[0.021, 0.022, 0.003]]))[0], torch.tensor(0.003))
 
 
-def test_height_changes_sign_at_the_skin_and_room_ends_at_the_reach(space, tiny_head):
+def test_distance_changes_sign_at_the_skin_and_clearance_ends_at_the_reach(space, tiny_head):
     """On the tiny head's ball of 10 cm, seen from its back, where there is hair."""
     up = torch.tensor([0.0, 0.0, -1.0])
     heights = torch.tensor([-0.02, -0.01, 0.01, 0.02, 0.04])
@@ -107,6 +107,6 @@ def test_layer_distance_is_small_on_its_own_surface_only(space, tiny_head, tiny_
     assert space.layer_distance(1, verts[back]).abs().min() > 0.03
 
 
-def test_outside_the_box_the_border_counts(space):
+def test_outside_the_box_values_are_those_of_the_border(space):
     outside = space.upper + torch.tensor([[1.0, 1.0, 1.0]])
     assert_close(space.distance_and_clearance(outside), space.distance_and_clearance(space.upper[None]))

@@ -1,4 +1,4 @@
-"""Surface samples, and what spreading displacements over a grid keeps."""
+"""Surface samples and the displacement grid."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def grid(tiny_shaped, verts) -> DisplacementGrid:
 
 
 def on_head(grid: DisplacementGrid, verts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Surface samples that are spread, and the layer of each."""
+    """Splatted surface samples, and the layer of each."""
     return torch.einsum("sk,skc->sc", grid._barycentric, verts[grid._triangles]), grid._layer
 
 
@@ -44,7 +44,7 @@ def test_samples_lie_in_their_triangles_and_share_their_area(tiny_head, spacing)
 
 
 def test_samples_are_spread_evenly():
-    """No place in a large triangle is farther from a sample than about the spacing."""
+    """No point of a large triangle is farther from a sample than about the spacing."""
     verts = torch.tensor([[0.0, 0.0, 0.0], [0.02, 0.0, 0.0], [0.0, 0.02, 0.0]])
     samples = sample_surface(verts, torch.tensor([[0, 1, 2]]), 0.003)
     at = torch.einsum("sk,skc->sc", samples.barycentric, verts[samples.triangle])
@@ -54,7 +54,7 @@ def test_samples_are_spread_evenly():
     assert_close(at.mean(0), verts.mean(0), atol=1e-3, rtol=0)
 
 
-def test_a_surface_at_its_place_has_no_displacement(grid, verts):
+def test_the_canonical_surface_has_no_displacement(grid, verts):
     assert not grid.splat(verts[None]).any()
 
 
@@ -75,7 +75,7 @@ def test_a_turn_is_undone_on_the_surface(grid, verts):
 
 
 def test_each_layer_follows_its_own_surface(grid, tiny_head, verts):
-    """The jaw falls and the rest stays: both are right where they touch."""
+    """The jaw opens and the rest stays; both layers are right where they touch."""
     shift = 0.02 * (tiny_head.skinning_weights[:, 2] > 0.5).float()[:, None] * torch.tensor([0.0, -1.0, 0.0])
     field = grid.splat((verts + shift)[None])[0]
     points, layer = on_head(grid, verts + shift)
@@ -89,7 +89,7 @@ def test_each_layer_follows_its_own_surface(grid, tiny_head, verts):
 
 
 def test_the_field_fades_away_from_the_surface_and_ends_at_the_grid(open_skinning):
-    """Before the chin of a mouth that opens: never more farther out; without stillness it fades less."""
+    """In front of the chin of an opening mouth the field never grows outward; without `stillness` it fades less."""
     head, canonical = open_skinning.head, open_skinning.canonical.verts
     state = HeadState.neutral(head.model.num_expr)
     state.jaw[0] = 0.35

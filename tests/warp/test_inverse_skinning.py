@@ -51,7 +51,7 @@ def moment(skinning: InverseSkinning, **motion: float | list[float]) -> HeadStat
 
 
 class Seen(NamedTuple):
-    """Surface points that an image of a moment shows."""
+    """Visible surface points of a head state."""
 
     points: torch.Tensor
     """World frame, metres."""
@@ -159,14 +159,14 @@ def test_the_reference_finds_the_nearest_of_many_surface_points(tiny_head):
 
 @pytest.fixture(scope="module")
 def seen(open_skinning) -> dict[str, tuple[HeadState, torch.Tensor, Seen]]:
-    """For each moment its state, posed vertices, and what is seen of it."""
+    """State, posed vertices and visible points by name of the head state."""
     states = {name: moment(open_skinning, **motion) for name, motion in MOMENTS.items()}
     posed = {name: open_skinning.head.pose(state).verts[0] for name, state in states.items()}
     return {name: (states[name], posed[name], visible(open_skinning, posed[name])) for name in MOMENTS}
 
 
 @pytest.mark.parametrize("name", MOMENTS)
-def test_the_visible_surface_comes_back_to_its_canonical_place(open_skinning, seen, name):
+def test_the_visible_surface_maps_to_its_canonical_position(open_skinning, seen, name):
     """Bounds are about 1.5 times what was measured (mm)."""
     state, _, surface = seen[name]
     off = millimetres_off(open_skinning, state, surface.points, surface.canonical)
@@ -180,8 +180,8 @@ def test_the_visible_surface_comes_back_to_its_canonical_place(open_skinning, se
 
 
 @pytest.mark.parametrize("name", [name for name in MOMENTS if name != "wide open"])
-def test_lips_come_back_to_their_own_side(open_skinning, seen, name):
-    """Of the visible lips all that lies more than 1.5 mm from the other lip; the line of contact itself is nobody's."""
+def test_lips_map_to_their_own_lip(open_skinning, seen, name):
+    """Visible lip points more than 1.5 mm from the other lip; the contact line is ambiguous."""
     state, verts, surface = seen[name]
     model = open_skinning.head.model
     lower = model.skinning_weights[:, 2] > 0.5
@@ -203,7 +203,7 @@ def test_lips_come_back_to_their_own_side(open_skinning, seen, name):
 
 
 @pytest.mark.parametrize(("name", "mean", "most"), [("speech, turned", 0.02, 0.05), ("half blink, gaze", 0.7, 3.0)])
-def test_lids_and_eyeballs_come_back_to_their_own_place(open_skinning, seen, name, mean, most):
+def test_lids_and_eyeballs_map_to_their_own_position(open_skinning, seen, name, mean, most):
     """Mean and 95th percentile in mm; lids slide over eyeballs that turn on their own."""
     state, _, surface = seen[name]
     for region in ("eyelids", "eyeballs"):
@@ -243,7 +243,7 @@ def test_points_near_the_skin_follow_the_nearest_surface_point(open_skinning, se
 # -- invariants -----------------------------------------------------------------------------------------------------
 
 
-def test_nothing_moves_at_the_canonical_moment(open_skinning, tiny_skinning):
+def test_the_canonical_state_maps_to_itself(open_skinning, tiny_skinning):
     for skinning in (open_skinning, tiny_skinning):
         state = moment(skinning, jaw=[skinning.config.canonical_jaw, 0.0, 0.0])
         points = room_around(skinning.canonical.verts, 2000)
@@ -292,7 +292,7 @@ def test_a_rigid_motion_of_head_and_points_changes_nothing(request, name):
 
 
 def root_joint(skinning: InverseSkinning, state: HeadState) -> torch.Tensor:
-    """The root joint of a moment in the rest frame."""
+    """The root joint of a head state in the rest frame."""
     model = skinning.head.model
     shaped = skinning.head.verts_rest + torch.einsum("vce,e->vc", model.expression_dirs, state.expression[0])
     return model.joint_regressor[0] @ shaped
@@ -356,7 +356,7 @@ def test_the_torso_bone_moves_the_torso_and_never_the_face(open_skinning):
     assert at_root.torso.max() < 1 + 1e-5
 
 
-def test_the_torsos_pose_gets_a_right_gradient_(tiny_skinning, tiny_states):
+def test_the_torsos_pose_has_the_right_gradient(tiny_skinning, tiny_states):
     state = tiny_states[:1]
     T = tiny_skinning.head.pose(state).T_world_rest[:, 0].clone().requires_grad_()
     torso = tiny_skinning.head.pose(state).verts[0][tiny_skinning.head.model.regions["torso"] > 0.5]
@@ -378,7 +378,7 @@ def test_the_torsos_pose_gets_a_right_gradient_(tiny_skinning, tiny_states):
 # -- memory of moments ----------------------------------------------------------------------------------------------
 
 
-def test_moments_are_remembered_as_far_as_memory_goes(tiny_shaped, tiny_skinning, tiny_states, monkeypatch):
+def test_displacement_grids_are_cached_up_to_the_memory_limit(tiny_shaped, tiny_skinning, tiny_states, monkeypatch):
     points = room_around(tiny_skinning.canonical.verts, 60)
     frame = torch.arange(3).repeat_interleave(20)
     first = tiny_skinning(points, frame, tiny_skinning.skin_frames(tiny_states)).points
