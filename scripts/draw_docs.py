@@ -22,8 +22,8 @@ from partnerface_ns.common.atomic import atomic_write
 from partnerface_ns.driving.player import Player, scale_camera
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.plugin.page import MutedPart, alone, share_of_part
-from partnerface_ns.rendering.figures import sheet, to_image
-from partnerface_ns.rendering.overlay import mesh_over_image
+from partnerface_ns.rendering.figures import arrange_sheet, to_image
+from partnerface_ns.rendering.overlay import draw_mesh_overlay
 
 SIZE = 192
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
@@ -69,14 +69,14 @@ def draw_viewer(player: Player) -> list[RgbImage]:
 
 def two_rows(names: list[str], images: list[RgbImage]) -> list[RgbImage]:
     """Two rows of three named images each."""
-    return [sheet([images[start : start + 3]], names[start : start + 3]) for start in (0, 3)]
+    return [arrange_sheet([images[start : start + 3]], names[start : start + 3]) for start in (0, 3)]
 
 
 def draw_mesh(player: Player, state: HeadState, image: RgbImage) -> RgbImage:
     """The posed mesh over an image, without a mask."""
     head, camera = player.person, scale_camera(player.camera, SIZE)
     no_mask = np.zeros(image.shape[:2], np.uint8)
-    return mesh_over_image(image, no_mask, head.pose(state).verts.numpy(), head.model.faces.numpy(), camera, SIZE)
+    return draw_mesh_overlay(image, no_mask, head.pose(state).verts.numpy(), head.model.faces.numpy(), camera, SIZE)
 
 
 def convert_clip(video: Path) -> None:

@@ -1,4 +1,4 @@
-"""How large the gradients of ordinary training steps are: what `MAX_GRADIENT_NORM` was chosen by.
+"""Norms of the gradients of ordinary training steps, by which `MAX_GRADIENT_NORM` was chosen.
 
 python scripts/measure_gradients.py --folder FOLDER --num-steps 600
 """
@@ -16,7 +16,7 @@ from partnerface_ns.capture.head_models import resolve_head_model
 from partnerface_ns.capture.images import load_image
 from partnerface_ns.capture.load import load_capture
 from partnerface_ns.flame.posing import ShapedHead
-from partnerface_ns.training.loop import FitConfig, steps
+from partnerface_ns.training.loop import FitConfig, run_steps
 from partnerface_ns.training.presets import lite
 from partnerface_ns.training.rays import TrainingImages, region_boxes
 from partnerface_ns.training.schedule import ScheduleConfig
@@ -26,8 +26,8 @@ def main(folder: Path, num_steps: int = 600) -> None:
     """Train the lite preset on a capture, and print the norms of its gradients before clipping.
 
     Args:
-        folder: the capture.
-        num_steps: steps of the whole run.
+        folder: the training capture.
+        num_steps: number of training steps.
     """
     torch.manual_seed(0)
     capture = load_capture(folder)
@@ -38,8 +38,8 @@ def main(folder: Path, num_steps: int = 600) -> None:
     images = TrainingImages([rgb for rgb, _ in images], [mask for _, mask in images], frames, boxes)
     preset, schedule = lite(), ScheduleConfig(max_steps=num_steps)
     avatar = avatar_for(capture, head, frames, preset)
-    taken = steps(avatar, images, capture.track, FitConfig(schedule, preset.sampler))
-    norms = np.array([float(torch.stack(list(result.gradient_norms.values())).norm()) for _, result in taken])
+    steps = run_steps(avatar, images, capture.track, FitConfig(schedule, preset.sampler))
+    norms = np.array([float(torch.stack(list(result.gradient_norms.values())).norm()) for _, result in steps])
     for name, part in (("warm-up", norms[: schedule.warmup_steps]), ("after it", norms[schedule.warmup_steps :])):
         median, most = np.percentile(part, [50, 99])
         print(f"{name}: median {median:.3f}, 99% below {most:.3f}, largest {part.max():.3f}")

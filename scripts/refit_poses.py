@@ -1,9 +1,9 @@
-"""How much of what an avatar misses on test frames is their tracked head pose.
+"""Share of an avatar's test error that comes from the tracked head pose.
 
     python scripts/refit_poses.py --avatar RUN/avatar.pt --folder FOLDER
 
-Fits one rigid motion of the whole head for each test frame to that frame's own pixels, and prints the figures before
-and after. It is an oracle: it looks at the truth, so its figures say what tracking costs and nothing of generalisation.
+Fits one rigid motion of the whole head for each test frame to that frame's own pixels, and prints the metrics before
+and after. The fit uses the truth, so its metrics measure the cost of tracking errors, not generalisation.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ STEPS, RAYS, RATE = 60, 1500, 4e-3
 
 
 def refit(avatar: Avatar, capture: Capture, model: HeadModel, head: ShapedHead, frame: Frame) -> torch.Tensor:
-    """Fit the motion of the whole head in a frame; the avatar has it from then on. Returns its twist, (1, 6)."""
+    """Fit the motion of the whole head in a frame, and set it in the avatar. Returns its twist, (1, 6)."""
     rgb, _ = load_image(frame, tuple(avatar.get_buffer("background").tolist()))
     truth, camera = torch.from_numpy(rgb).float() / 255, frame.camera
     region = metric_regions(head.pose(capture.track[frame.timestep]).verts, model, camera)["head"]
@@ -61,8 +61,8 @@ def main(avatar: Path, folder: Path, num_frames: int = 5) -> None:
 
     Args:
         avatar: the run's avatar.pt.
-        folder: the capture that it was trained on.
-        num_frames: test frames, spread over time.
+        folder: the training capture.
+        num_frames: number of test frames, even over time.
     """
     torch.manual_seed(0)
     loaded, capture = load_avatar(avatar)[0], load_capture(folder)

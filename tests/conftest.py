@@ -1,4 +1,4 @@
-"""A head model of a few dozen vertices, so that tests need no asset."""
+"""Fixtures: a head model of a few dozen vertices and small avatars."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 from partnerface_ns.avatar.avatar import Avatar
 from partnerface_ns.avatar.config import AvatarConfig
-from partnerface_ns.avatar.init import Subject
+from partnerface_ns.avatar.init import AvatarInit
 from partnerface_ns.flame.head_model import HeadModel, load_head_model
 from partnerface_ns.flame.state import HeadState
 
@@ -72,21 +72,21 @@ def tiny_head(head_file: Path) -> HeadModel:
 
 
 @pytest.fixture
-def tiny_subject(tiny_head: HeadModel) -> Subject:
-    """A person of the tiny head, of whom three moments are known; the second says A."""
+def avatar_init(tiny_head: HeadModel) -> AvatarInit:
+    """Three head states of a person with the tiny head; the second has an open mouth."""
     noise = lambda size, scale: scale * torch.randn(3, size)  # noqa: E731
     expression = noise(NUM_EXPR, 0.3)
     states = HeadState(expression, noise(3, 0.1), noise(3, 0.05), noise(3, 0.02), noise(6, 0.05), noise(3, 0.005))
     states.jaw[1, 0] = 0.3
     still = torch.zeros_like(tiny_head.template)
-    return Subject(tiny_head, torch.zeros(NUM_IDENTITY), still, states, 3, (0.2, 0.4, 0.9))
+    return AvatarInit(tiny_head, torch.zeros(NUM_IDENTITY), still, states, 3, (0.2, 0.4, 0.9))
 
 
 @pytest.fixture
-def make_avatar(tiny_subject: Subject) -> Callable[..., Avatar]:
-    """Makes an avatar too small to learn much; it computes in single precision."""
+def make_avatar(avatar_init: AvatarInit) -> Callable[..., Avatar]:
+    """Builds a very small avatar that computes in single precision."""
 
-    def make(subject: Subject = tiny_subject, **changes: object) -> Avatar:
+    def make(init: AvatarInit = avatar_init, **changes: object) -> Avatar:
         config = AvatarConfig(num_parts=3, bfloat16=False, stage2_start=0.5)
         config.displacement.shape, config.space.resolution = (16, 16, 16), 24
         config.canonical.resolutions, config.canonical.num_channels, config.canonical.hidden = (12, 16), 2, 8
@@ -94,7 +94,7 @@ def make_avatar(tiny_subject: Subject) -> Callable[..., Avatar]:
         config.sampling.grid_resolution, config.sampling.num_probes, config.sampling.num_samples = 24, 24, 8
         for name, value in changes.items():
             setattr(config, name, value)
-        return Avatar(config, subject)
+        return Avatar(config, init)
 
     return make
 

@@ -1,11 +1,11 @@
-"""The same images, training and driving on a GPU as on a CPU; without a usable GPU these are left out."""
+"""Images, training and driving on a GPU equal those on a CPU. Skipped without a GPU."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from partnerface_ns.avatar.init import Subject
+from partnerface_ns.avatar.init import AvatarInit
 from partnerface_ns.baked.baked_avatar import BakedAvatar
 from partnerface_ns.baked.config import BakedConfig
 from partnerface_ns.capture.load import load_capture
@@ -26,8 +26,8 @@ def capture(tmp_path_factory):
 
 @pytest.fixture
 def avatar(make_avatar, capture):
-    """An avatar of the demo person whose networks do something."""
-    made = make_avatar(Subject.of(capture, load_open_head()))
+    """An avatar of the demo person with random networks."""
+    made = make_avatar(AvatarInit.of(capture, load_open_head()))
     for name, parameter in made.named_parameters():
         if not name.endswith("residual"):
             parameter.data += 0.05 * torch.randn_like(parameter)
@@ -43,28 +43,28 @@ def test_images_are_the_same(avatar, capture, stage):
         avatar.to(device)
         state = capture.track[torch.tensor([frame.timestep])].to(device)
         with torch.no_grad():
-            images.append(avatar.render(rays_of_image(frame.camera, torch.device(device)), state).images())
+            images.append(avatar.render(rays_of_image(frame.camera, torch.device(device)), state).channels())
     for name, ours in images[0].items():
         difference = (ours - images[1][name].cpu()).abs()
         assert difference.mean() < 1e-3 and difference.quantile(0.999) < 0.05, name
 
 
-def test_prepared_images_are_the_same(avatar, capture):
-    """The first are drawn plainly, the others from a recording; one that was given out stays as it was."""
+def test_baked_images_are_the_same(avatar, capture):
+    """The first images are rendered directly, the others from a CUDA graph; returned images do not change later."""
     shown: dict[str, list] = {"cpu": [], "cuda": []}
     for device, images in shown.items():
-        prepared = BakedAvatar(avatar.to(device), BakedConfig(resolution=64))
+        baked = BakedAvatar(avatar.to(device), BakedConfig(resolution=64))
         for frame in capture.frames[:8]:
             rays = rays_of_image(frame.camera, torch.device(device))
             state = capture.track[torch.tensor([frame.timestep])].to(device)
-            images.append(prepared.render(rays.origins[0, 0], rays.directions[0], state).rgb)
+            images.append(baked.render(rays.origins[0, 0], rays.directions[0], state).rgb)
     for ours, theirs in zip(*shown.values(), strict=True):
         assert (ours - theirs.cpu()).abs().mean() < 5e-3
     assert (shown["cpu"][0] - shown["cpu"][-1]).abs().mean() > 1e-2, "the images do differ"
 
 
 def test_gradients_are_the_same(avatar, capture):
-    """All but the noise of training: places along a ray are drawn at random on each device."""
+    """In evaluation mode, because training draws random positions along rays on each device."""
     frame = capture.frames[3]
     gradients = []
     for device in ("cpu", "cuda"):
@@ -92,7 +92,7 @@ def test_training_lowers_the_loss(make_avatar, capture):
     train = TrainingImages([rgb for rgb, _ in images], [mask for _, mask in images], frames, boxes)
     losses: list[float] = []
     fit(
-        make_avatar(Subject.of(capture, model)).cuda(),
+        make_avatar(AvatarInit.of(capture, model)).cuda(),
         train,
         capture.track,
         FitConfig(ScheduleConfig(max_steps=300, warmup_steps=5)),
@@ -101,8 +101,8 @@ def test_training_lowers_the_loss(make_avatar, capture):
     assert sum(losses[-10:]) < 0.7 * sum(losses[:10])
 
 
-def test_a_played_step_has_the_gradients_of_a_plain_one(avatar, capture):
-    """The first batches are worked on plainly, the others are played; batches differ, and come again."""
+def test_a_replayed_step_has_the_gradients_of_a_plain_one(avatar, capture):
+    """The first batches are computed directly, the others are replayed; two different batches alternate."""
     frames = capture.frames_of("train")
     batches = []
     for i, frame in enumerate(frames[:2]):
@@ -115,18 +115,18 @@ def test_a_played_step_has_the_gradients_of_a_plain_one(avatar, capture):
     avatar.cuda().train().stage.fill_(2)
     avatar.config.sampling.update_every = 10**6
     step = CapturedStep(avatar, capture.track)
-    found: dict[int, list] = {0: [], 1: []}
+    results: dict[int, list] = {0: [], 1: []}
     for turn in range(10):
         which = turn % 2
         torch.manual_seed(7)
         terms = step(batches[which]).terms
         gradients = {name: p.grad.clone() for name, p in avatar.named_parameters() if p.grad is not None}
         avatar.zero_grad(set_to_none=True)
-        if turn > 1:  # after the first step density is remembered
-            found[which].append(({name: float(term) for name, term in terms.items()}, gradients))
-    for (plain, gradients), *played in found.values():
-        for terms, others in played:
+        if turn > 1:  # the first step updates the occupancy grid
+            results[which].append(({name: float(term) for name, term in terms.items()}, gradients))
+    for (plain, gradients), *replayed in results.values():
+        for terms, others in replayed:
             assert terms == pytest.approx(plain, rel=1e-3) and others.keys() == gradients.keys()
             for name, ours in gradients.items():
                 assert (ours - others[name]).norm() <= 0.02 * ours.norm() + 1e-7, name
-    assert found[0][0][0] != pytest.approx(found[1][0][0], rel=1e-3), "the batches do differ"
+    assert results[0][0][0] != pytest.approx(results[1][0][0], rel=1e-3), "the batches do differ"

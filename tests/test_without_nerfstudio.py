@@ -15,7 +15,7 @@ import torch
 from partnerface_ns.avatar.avatar import Avatar
 from partnerface_ns.avatar.config import AvatarConfig
 from partnerface_ns.rendering.rays import Rays
-from partnerface_ns.avatar.init import Subject
+from partnerface_ns.avatar.init import AvatarInit
 from partnerface_ns.capture.capture import Frame
 from partnerface_ns.geometry.camera import Camera
 from partnerface_ns.flame.head_model import load_head_model
@@ -36,18 +36,18 @@ torch.set_num_threads(1)
 model = load_head_model(sys.argv[1])
 track = HeadState.neutral(model.num_expr, (3,))
 track.expression.normal_(0, 0.3)
-subject = Subject(model, torch.zeros(model.num_identity), torch.zeros_like(model.template), track, 3, (1.0, 1.0, 1.0))
+init = AvatarInit(model, torch.zeros(model.num_identity), torch.zeros_like(model.template), track, 3, (1.0, 1.0, 1.0))
 
 config = AvatarConfig(num_parts=3)
 config.canonical.resolutions, config.canonical.num_channels, config.canonical.hidden = (16,), 2, 8
 config.sampling.grid_resolution = config.sampling.num_probes = 16
-avatar = Avatar(config, subject)
+avatar = Avatar(config, init)
 
 T = np.eye(4)
 T[2, 3] = 1.0
 frames = [Frame(t, 0, Camera(T, 50.0, 50.0, 16.0, 16.0, 32, 32), None, None) for t in range(3)]
 image = np.full((32, 32, 3), 90, np.uint8)
-boxes = region_boxes(ShapedHead.of(model, subject.identity), track, frames)
+boxes = region_boxes(ShapedHead.of(model, init.identity), track, frames)
 images = TrainingImages([image] * 3, [np.full((32, 32), 255, np.uint8)] * 3, frames, boxes)
 
 fit_config = FitConfig()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from partnerface_ns.avatar.avatar import Avatar
 from partnerface_ns.avatar.file_format import AvatarInfo, save_avatar
-from partnerface_ns.avatar.init import Subject
+from partnerface_ns.avatar.init import AvatarInit
 from partnerface_ns.capture.images import load_image
 from partnerface_ns.capture.load_with_head_model import load_with_head_model
 from partnerface_ns.flame.posing import ShapedHead
@@ -16,7 +16,7 @@ from partnerface_ns.training.rays import TrainingImages, region_boxes
 folder, output = Path(sys.argv[1]), Path(sys.argv[2])
 capture, model = load_with_head_model(folder)
 preset = lite()
-avatar = Avatar(preset.avatar, Subject.of(capture, model))
+avatar = Avatar(preset.avatar, AvatarInit.of(capture, model))
 
 frames = capture.frames_of("train")
 images = [load_image(frame, capture.background or (1.0, 1.0, 1.0)) for frame in frames]

@@ -1,4 +1,4 @@
 """The avatar: composition of warp, field and rendering, with its settings and file format.
 
-`Avatar` composes and computes nothing. The package may import `rendering` and everything before that.
+`Avatar` composes and computes nothing. The package may import `rendering` and every package before that.
 """

@@ -10,6 +10,7 @@ never holds the head model's arrays, which come from the user's file.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -19,7 +20,7 @@ from torch.profiler import record_function
 
 from partnerface_ns.avatar.canonical_warp import CanonicalWarp, WarpFrames
 from partnerface_ns.avatar.config import AvatarConfig
-from partnerface_ns.avatar.init import Subject
+from partnerface_ns.avatar.init import AvatarInit
 from partnerface_ns.avatar.proposal_sampler import ProposalSampler
 from partnerface_ns.avatar.render_output import RenderOutput
 from partnerface_ns.avatar.shading import Shading, canonical_density
@@ -40,7 +41,7 @@ from partnerface_ns.warp.tracking_correction import TrackingCorrection
 HARD, SOFT = 1, 2
 """Stages of training: hard and soft part assignment."""
 _RAYS_ON_CPU, _RAYS_ON_GPU = 1 << 14, 1 << 16
-"""Rays rendered at once in evaluation: enough to keep the device busy, few enough for a small memory."""
+"""Rays that are rendered at once in evaluation. More need more memory, fewer leave the device idle."""
 
 
 class Avatar(nn.Module):
@@ -53,27 +54,32 @@ class Avatar(nn.Module):
     background: Tensor
     deformation: PartDeformation | GlobalDeformation
 
-    def __init__(self, config: AvatarConfig, subject: Subject) -> None:
+    def __init__(self, config: AvatarConfig, init: AvatarInit) -> None:
+        """
+        Args:
+            config: settings.
+            init: the person and the training track.
+        """
         super().__init__()
         self.config = config
-        self._model = subject.model
+        self._model = init.model
         self._skinning: InverseSkinning | None = None
-        self.register_buffer("identity", subject.identity.clone())
-        self.register_buffer("static_offset", subject.static_offset.clone())
-        self.register_buffer("background", torch.tensor(subject.background))
+        self.register_buffer("identity", init.identity.clone())
+        self.register_buffer("static_offset", init.static_offset.clone())
+        self.register_buffer("background", torch.tensor(init.background))
         self.register_buffer("stage", torch.tensor(SOFT if config.schedule == "soft" else HARD))
         self.register_buffer("step", torch.tensor(0))
-        fingerprint = list(bytes.fromhex(subject.model.fingerprint))
+        fingerprint = list(bytes.fromhex(init.model.fingerprint))
         self.register_buffer("fingerprint", torch.tensor(fingerprint, dtype=torch.uint8))
         self.register_load_state_dict_post_hook(lambda module, _: module._rebuild_for_identity())
 
         head, canonical = self.skinning.head, self.skinning.canonical.verts
         lower, upper = self.skinning.space.lower, self.skinning.space.upper
         root = (head.model.joint_regressor @ head.verts_rest)[0]
-        self.torso = TorsoMotion(subject.states, root, subject.num_timesteps)
+        self.torso = TorsoMotion(init.states, root, init.num_timesteps)
         face_center = canonical[head.model.regions["face"] > 0.5].mean(0)
-        self.correction = TrackingCorrection(config.correction, subject.states, face_center, subject.num_timesteps)
-        self.code = DrivingCode(subject.states)
+        self.correction = TrackingCorrection(config.correction, init.states, face_center, init.num_timesteps)
+        self.code = DrivingCode(init.states)
         if config.deformation == "parts":
             seeds = seed_parts(head.model, canonical, config.num_parts)
             visibility = code_visibility(self.code, head, canonical, seeds)
@@ -91,7 +97,7 @@ class Avatar(nn.Module):
 
     @property
     def skinning(self) -> InverseSkinning:
-        """Inverse skinning of this person on this device; a load of another person or a move builds it again."""
+        """Inverse skinning of this person on this device. A change of either builds it again."""
         if self._skinning is None:
             head = ShapedHead.of(self._model.to(self.identity.device), self.identity, self.static_offset)
             self._skinning = InverseSkinning(self.config.skinning, self.config.displacement, self.config.space, head)
@@ -100,7 +106,7 @@ class Avatar(nn.Module):
 
     @property
     def warp(self) -> CanonicalWarp:
-        """Posed point to canonical point, in the current stage."""
+        """Canonical warp in the current stage."""
         config = self.config
         assign = None
         if config.deformation == "parts":
@@ -133,13 +139,13 @@ class Avatar(nn.Module):
                 getattr(self, name).scale = _half_size(self.field.lower, self.field.upper)
 
     def _drop_foreign_skinning(self) -> None:
-        """Keep the skinning, which takes seconds to build, where person and device are those it was built for."""
-        now = (self.identity, self.static_offset)
-        if self._skinning is not None and not all(map(_same, self._skinned, now)):
+        """Drop the skinning if it was built for another person or device. Building it takes seconds."""
+        current = (self.identity, self.static_offset)
+        if self._skinning is not None and not all(map(_same, self._skinned, current)):
             self._skinning = None
 
-    def _apply(self, *args: object, **kwargs: object) -> Avatar:
-        moved = super()._apply(*args, **kwargs)
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Avatar:
+        moved = super()._apply(fn, recurse)
         self._drop_foreign_skinning()
         # `stage` and `step` drive Python control flow, so they stay on the CPU: reading them from a GPU synchronises.
         self.stage, self.step = self.stage.cpu(), self.step.cpu()
@@ -162,9 +168,9 @@ class Avatar(nn.Module):
             states: head states of these frames, batch axes (frames,).
             timesteps: their timesteps in the training capture, if they were trained on; adds the learned residuals
                 of torso and tracking correction. None predicts both from the head's pose.
-            rays_at_once: rays that share memory, in evaluation; None takes what suits the device.
+            rays_at_once: rays that are rendered at once, in evaluation; None takes a default for the device.
         """
-        frames = self.warp.frames(states, timesteps)
+        frames = self.warp.pose_frames(states, timesteps)
         if self.training:
             output = self.render_frames(rays, frames, timesteps)
             self.end_step()
@@ -180,10 +186,11 @@ class Avatar(nn.Module):
         timesteps: Int[Tensor, "frames"] | None = None,
         fixed_shapes: bool = False,
     ) -> RenderOutput:
-        """Render rays of frames that are posed already; other arguments as for `render`.
+        """Render rays of posed frames; other arguments as for `render`.
 
         Args:
-            fixed_shapes: whether no shape may depend on values, as in a CUDA graph; the results are the same.
+            frames: from `CanonicalWarp.pose_frames`.
+            fixed_shapes: whether no shape may depend on values, as in a CUDA graph. Results are the same.
         """
         config, warp = self.config, replace(self.warp, fixed_shapes=fixed_shapes)
         padding = max(config.space.reach_hair, config.space.reach_torso)
@@ -195,17 +202,17 @@ class Avatar(nn.Module):
     # -- training ------------------------------------------------------------------------------------------------
 
     def set_progress(self, progress: float) -> None:
-        """Set the stage from the share of training done, 0 to 1; the same share always gives the same stage."""
+        """Set the stage from the training progress, 0 to 1."""
         if self.config.schedule == "two-stage":
             self.stage.fill_(SOFT if progress >= self.config.stage2_start else HARD)
 
     @torch.no_grad()
     @ignore_outer_autocast()
     def end_step(self, finite: Bool[Tensor, ""] | None = None) -> None:
-        """Count a training step; every few steps update the occupancy grid from the undeformed field.
+        """End a training step. Every few steps, update the occupancy grid from the undeformed field.
 
         Args:
-            finite: whether the step was, on the avatar's device; a step that was not changes no density. None is yes.
+            finite: whether the step was finite, on the avatar's device; if not, the grid does not change. None is yes.
         """
         config = self.config.sampling
         if int(self.step) % config.update_every == 0:

@@ -33,14 +33,14 @@ _TORSO_ALONE = 0.99
 
 
 class WarpFrames(NamedTuple):
-    """A few frames, posed, with everything that the warp needs of them."""
+    """A few posed frames, with everything that the warp needs."""
 
     states: HeadState
     """Head states, batch axes (frames,)."""
     skinned: SkinnedFrames
     """Inverse skinning of these states."""
     T_correction: Float[Tensor, "frames 4 4"] | None
-    """Tracking correction in the canonical frame; None where the avatar has none."""
+    """Tracking correction in the canonical frame; None if the avatar has none."""
 
 
 class DeformedPoints(NamedTuple):
@@ -62,8 +62,9 @@ class CanonicalWarp:
 
     skinning: InverseSkinning
     torso: TorsoMotion | None
-    """Own motion of the torso bone; None lets the torso follow the head model's root joint."""
+    """Motion of the torso bone; None lets the torso follow the head model's root joint."""
     correction: TrackingCorrection | None
+    """Tracking correction behind the face, if any."""
     code: DrivingCode
     """Normalises head states for the deformation networks."""
     deformation: PartDeformation | GlobalDeformation | None
@@ -77,7 +78,7 @@ class CanonicalWarp:
     fixed_shapes: bool = False
     """Whether no shape may depend on values (`geometry/rows.py`), as in a CUDA graph."""
 
-    def frames(
+    def pose_frames(
         self, states: HeadState, timesteps: Int[Tensor, "frames"] | None = None, posed: PosedFrames | None = None
     ) -> WarpFrames:
         """Pose a few frames.
@@ -86,12 +87,12 @@ class CanonicalWarp:
             states: head states, batch axes (frames,).
             timesteps: timesteps of the training capture, whose learned residuals are added; None for frames that
                 training did not see.
-            posed: the posed head, where it is known already.
+            posed: the posed frames, if they are known already.
         """
         with record_function("posing the head"), ignore_outer_autocast():
             T_world_torso = None if self.torso is None else self.torso(states, timesteps)
             T_correction = None if self.correction is None else self.correction(states, timesteps)
-            skinned = self.skinning.frames(posed or self.skinning.posed(states), T_world_torso)
+            skinned = self.skinning.skin_frames(posed or self.skinning.pose(states), T_world_torso)
             return WarpFrames(states, skinned, T_correction)
 
     def to_canonical(
@@ -102,7 +103,7 @@ class CanonicalWarp:
         Args:
             points: world frame, metres.
             frame: index into `frames` of each point, ascending.
-            frames: from `frames`.
+            frames: from `pose_frames`.
         """
         with record_function("inverse skinning"), ignore_outer_autocast():
             canonical = self.skinning(points, frame, frames.skinned, self.fixed_shapes)

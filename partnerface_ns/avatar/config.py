@@ -1,4 +1,4 @@
-"""Everything that shapes an avatar, in one tree of settings; what each part of it means stands with the part."""
+"""Settings of an avatar. Each component's settings are documented beside the component."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ from partnerface_ns.warp.tracking_correction import TrackingCorrectionConfig
 
 @dataclass
 class AvatarConfig:
-    """Everything that shapes an avatar."""
+    """Settings of an avatar and its components."""
 
     deformation: Literal["parts", "global", "none"] = "parts"
-    """parts: K local networks; global: one network with as many parameters; none: inverse skinning alone."""
+    """parts: K local networks; global: one network with as many parameters; none: inverse skinning only."""
     schedule: Literal["two-stage", "hard", "soft"] = "two-stage"
-    """Part assignment over training: hard, then soft from `stage2_start` on; or one of the two throughout."""
+    """Part assignment over training. two-stage: hard, then soft from `stage2_start` on. hard, soft: one throughout."""
     num_parts: int = 8
     """K, the number of parts; the method's paper does not publish its own."""
     stage2_start: float = 0.3
-    """Share of training, 0 to 1, after which the soft stage begins."""
+    """Training progress, 0 to 1, at which the soft stage begins."""
     code_noise: float = 0.5
-    """Standard deviation of noise on the normalised driving code in training, against learning frames by heart."""
+    """Standard deviation of noise on the normalised driving code in training, against overfitting to frames."""
     bfloat16: bool = True
-    """Whether the networks compute in bfloat16, on hardware that multiplies it."""
+    """Whether the networks compute in bfloat16 on hardware that supports it."""
     skinning: InverseSkinningConfig = field(default_factory=InverseSkinningConfig)
     """Inverse skinning."""
     displacement: DisplacementGridConfig = field(default_factory=DisplacementGridConfig)
-    """Grids of the face's motion."""
+    """Displacement grids of the face's motion."""
     space: CanonicalSpaceConfig = field(default_factory=CanonicalSpaceConfig)
-    """Where there may be matter."""
+    """Region of the canonical space where density may be."""
     torso: TorsoConfig = field(default_factory=TorsoConfig)
-    """The torso's own motion."""
+    """Torso bone."""
     correction: TrackingCorrectionConfig = field(default_factory=TrackingCorrectionConfig)
-    """What tracking missed behind the face."""
+    """Tracking correction."""
     assigner: PartAssignerConfig = field(default_factory=PartAssignerConfig)
     """Soft assignment of points to parts."""
     parts: PartDeformationConfig = field(default_factory=PartDeformationConfig)

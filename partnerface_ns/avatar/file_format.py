@@ -1,12 +1,13 @@
-"""An avatar as one file: settings, weights, and all it takes to show and drive it without its capture.
+"""Avatar files: settings, weights and everything that is needed to show and drive an avatar without its capture.
 
-The head model's arrays are not in it: the file names the head model, and another one is refused. Layout, written by
-`torch.save` and read with weights only: `format`, `config` (nested plain dictionaries), `state` (tensors), `info`.
+The head model's arrays are not in the file. It names the head model, and loading with another one is refused. The file
+is written by `torch.save` and read with `weights_only=True`. Its keys are `format`, `config` (nested dictionaries),
+`state` (tensors) and `info`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from partnerface_ns.avatar.avatar import Avatar
 from partnerface_ns.avatar.config import AvatarConfig
-from partnerface_ns.avatar.init import Subject
+from partnerface_ns.avatar.init import AvatarInit
 from partnerface_ns.capture.capture import Capture
 from partnerface_ns.capture.head_models import load_named_head_model
 from partnerface_ns.common.atomic import atomic_write
@@ -30,40 +31,46 @@ from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.camera import Camera
 
 AVATAR_NAME = "avatar.pt"
-"""The file's name in a run folder."""
+"""Name of the file in a run folder."""
 _FORMAT = 1
 _EDGE = 0.01
-"""Share of training frames that lie beyond what counts as the range of a channel, on either side."""
+"""Share of training frames that is left out of a channel's range at each end."""
 
 
 @dataclass(frozen=True)
 class AvatarInfo:
-    """What an avatar brings along besides its networks."""
+    """Contents of an avatar file besides the avatar."""
 
     head_model: str
-    """A head model file, or the open head's name."""
+    """Path of the head model file, or the name of the built-in head."""
     camera: Camera
-    """The camera of the first training frame."""
+    """Camera of the first training frame."""
     neutral: HeadState
     """The person's measured neutral state, batch axes ()."""
     lowest: HeadState
-    """Lower end of what training saw of each channel, batch axes ()."""
+    """Lower end of each channel's range in training, batch axes ()."""
     highest: HeadState
-    """Upper end of the same."""
+    """Upper end of each channel's range in training, batch axes ()."""
 
     @staticmethod
     def of(capture: Capture, model: HeadModel, source: Path | str) -> AvatarInfo:
-        """What there is to know of a capture that an avatar is trained on; `source` names the head model."""
+        """Information that follows from the training capture.
+
+        Args:
+            capture: the training capture.
+            model: its head model.
+            source: path or name of the head model.
+        """
         frames = capture.frames_of("train") or capture.frames
         seen = capture.states_of("train") if capture.splits["train"] else capture.track
-        ends = [_each(seen, lambda v, q=q: torch.quantile(v, q, dim=0)) for q in (_EDGE, 1 - _EDGE)]
+        ends = [_map_state(seen, lambda v, q=q: torch.quantile(v, q, dim=0)) for q in (_EDGE, 1 - _EDGE)]
         return AvatarInfo(str(source), frames[0].camera, measure_neutral(seen, model), *ends)
 
 
 def save_avatar(path: Path, avatar: Avatar, info: AvatarInfo) -> None:
-    """Write an avatar file (temporary name, then rename)."""
+    """Write an avatar file atomically."""
     path = Path(path)
-    states = {name: _plain(getattr(info, name)) for name in ("neutral", "lowest", "highest")}
+    states = {name: _state_to_dict(getattr(info, name)) for name in ("neutral", "lowest", "highest")}
     camera = asdict(info.camera) | {"T_world_camera": info.camera.T_world_camera.tolist()}
     content = {
         "format": _FORMAT,
@@ -76,14 +83,14 @@ def save_avatar(path: Path, avatar: Avatar, info: AvatarInfo) -> None:
 
 
 def load_avatar(path: Path, head_model: Path | None = None) -> tuple[Avatar, AvatarInfo]:
-    """Read an avatar file; the avatar is on the CPU and in evaluation mode.
+    """Read an avatar file. The avatar is on the CPU and in evaluation mode.
 
     Args:
-        path: the file.
-        head_model: the head model's file, where it is no longer where training found it.
+        path: the avatar file.
+        head_model: path of the head model's file, if it moved since training.
 
     Raises:
-        InputError: not an avatar file, or its head model is missing or another one.
+        InputError: not an avatar file, or its head model is missing or a different one.
     """
     path = Path(path)
     content = _read(path)
@@ -93,18 +100,18 @@ def load_avatar(path: Path, head_model: Path | None = None) -> tuple[Avatar, Ava
         config = config_from_dict(AvatarConfig(), content["config"], path)
     except InputError:
         raise
-    except Exception as error:  # whatever is missing or of another kind, the file is not ours
+    except Exception as error:  # missing keys or values of other types
         raise InputError(path, "not an avatar file", found=shorten(repr(error))) from error
     model = load_named_head_model(head_model or Path(info.head_model))
     check_same_head_model(path, state, model)
-    return _assembled(path, config, state, model, info.neutral), info
+    return _build(path, config, state, model, info.neutral), info
 
 
 def check_same_head_model(path: Path | str, state: Mapping[str, Tensor], model: HeadModel) -> None:
     """Check that a stored avatar was trained with this head model.
 
     Raises:
-        InputError: names both.
+        InputError: the fingerprints differ.
     """
     stored = bytes(state["fingerprint"].tolist()).hex() if "fingerprint" in state else "none"
     if stored != model.fingerprint:
@@ -117,30 +124,29 @@ def _read(path: Path) -> dict[str, Any]:
     require_file(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch refuses what is not plain data, and stumbles on what is broken
-        raise InputError(path, "holds more than plain data, or is broken", found=shorten(error)) from error
+    except Exception as error:  # torch raises many types for broken files and refused contents
+        raise InputError(path, "broken, or contains more than plain data", found=shorten(error)) from error
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         found = content.get("format") if isinstance(content, dict) else type(content).__name__
         raise InputError(path, "not an avatar file", key="format", expected=_FORMAT, found=found)
     return content
 
 
-def _assembled(
-    path: Path, config: AvatarConfig, state: dict[str, Tensor], model: HeadModel, neutral: HeadState
-) -> Avatar:
+def _build(path: Path, config: AvatarConfig, state: dict[str, Tensor], model: HeadModel, neutral: HeadState) -> Avatar:
     try:
-        subject = Subject(
+        red, green, blue = state["background"].tolist()
+        init = AvatarInit(
             model=model,
             identity=state["identity"],
             static_offset=state["static_offset"],
-            states=_each(neutral, lambda value: value[None]),
+            states=_map_state(neutral, lambda value: value[None]),
             num_timesteps=1,
-            background=tuple(state["background"].tolist()),  # type: ignore[arg-type]
+            background=(red, green, blue),
         )
-        avatar = Avatar(config, subject)
+        avatar = Avatar(config, init)
         avatar.load_state_dict(state, strict=True)
-    except (KeyError, RuntimeError) as error:
-        raise InputError(path, "settings and weights do not fit each other", found=shorten(error)) from error
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise InputError(path, "settings and weights do not match", found=shorten(error)) from error
     return avatar.eval()
 
 
@@ -151,9 +157,10 @@ def _info(values: Mapping[str, Any]) -> AvatarInfo:
     return AvatarInfo(str(values["head_model"]), Camera(T, **camera), *states)
 
 
-def _plain(state: HeadState) -> dict[str, Tensor]:
+def _state_to_dict(state: HeadState) -> dict[str, Tensor]:
     return {f.name: getattr(state, f.name).detach().cpu().clone() for f in fields(state)}
 
 
-def _each(state: HeadState, change: Any) -> HeadState:
+def _map_state(state: HeadState, change: Callable[[Tensor], Tensor]) -> HeadState:
+    """Apply a function to each tensor of a head state."""
     return HeadState(**{f.name: change(getattr(state, f.name)) for f in fields(state)})

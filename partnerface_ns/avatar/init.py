@@ -1,4 +1,4 @@
-"""The person that an avatar is made for, as far as known before training."""
+"""What an avatar is built from: the person and the training track."""
 
 from __future__ import annotations
 
@@ -14,25 +14,33 @@ from partnerface_ns.flame.state import HeadState
 
 
 @dataclass(frozen=True)
-class Subject:
-    """What an avatar needs to know of a person before training."""
+class AvatarInit:
+    """Arguments of an avatar that come from the person and the capture."""
 
     model: HeadModel
+    """The head model."""
     identity: Float[Tensor, "identity"]
+    """Identity coefficients of the head model."""
     static_offset: Float[Tensor, "verts 3"]
-    """Personal offsets in the rest frame, metres; zero where the tracker gives none."""
+    """Personal vertex offsets in the rest frame, metres; zero if the tracker gives none."""
     states: HeadState
-    """Head states that training may see, batch axes (timesteps,)."""
+    """Head states of the training frames, batch axes (timesteps,)."""
     num_timesteps: int
-    """Length of the whole track, which the torso's residuals are indexed by."""
+    """Number of timesteps of the whole capture. Torso and tracking correction have a residual for each."""
     background: tuple[float, float, float]
-    """Colour behind the person, in [0, 1]."""
+    """Background colour in [0, 1]."""
 
     @staticmethod
-    def of(capture: Capture, model: HeadModel, background: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> Subject:
-        """The person of a capture; `background` counts where the capture's images do not bring their own."""
+    def of(capture: Capture, model: HeadModel, background: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> AvatarInit:
+        """The arguments that follow from a capture.
+
+        Args:
+            capture: gives the person and the track.
+            model: the capture's head model.
+            background: background colour in [0, 1], unless the capture has its own.
+        """
         offset = capture.static_offset
-        return Subject(
+        return AvatarInit(
             model=model,
             identity=capture.identity,
             static_offset=torch.zeros_like(model.template) if offset is None else offset,

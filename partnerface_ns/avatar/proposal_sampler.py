@@ -1,6 +1,6 @@
 """Ray sampling in two passes: the occupancy grid proposes intervals, the canonical field's density refines them.
 
-The first pass probes each ray at even steps and reads the occupancy grid at the canonical place of each probe. The
+The first pass probes each ray at even steps and reads the occupancy grid at the canonical point of each probe. The
 second pass queries the undeformed canonical field at the proposals. `rendering/sampling.py` draws the intervals.
 """
 
@@ -33,7 +33,7 @@ from partnerface_ns.rendering.sampling import (
 
 @dataclass(frozen=True)
 class ProposalSampler:
-    """Rays of posed frames to the intervals that are rendered."""
+    """Turns rays of posed frames into the intervals that are rendered."""
 
     config: SamplingConfig
     grid: OccupancyGrid
@@ -41,16 +41,16 @@ class ProposalSampler:
     density: Callable[[Float[Tensor, "points 3"]], Float[Tensor, "points"]]
     """Density of the undeformed canonical field, 1/m."""
     padding: float
-    """Metres around the posed mesh that a ray can meet anything in."""
+    """Margin around the posed mesh in which density may be, metres."""
 
     @torch.no_grad()
     def __call__(self, rays: Rays, frames: WarpFrames, jitter: bool) -> RayIntervals:
-        """Intervals along the rays that meet anything; ray indices count over all frames.
+        """Intervals of the rays that pass occupied cells. Ray indices count over all frames.
 
         Args:
             rays: world frame.
             frames: the posed frames.
-            jitter: whether samples lie at random places of their strata, as in training.
+            jitter: whether samples are random within their strata, as in training.
         """
         with record_function("ray sampling"):
             return self._intervals(rays, frames, jitter)
@@ -69,9 +69,9 @@ class ProposalSampler:
         probes_per_frame = middle.numel() // len(verts)
         frame = near_person.index.div(probes_per_frame, rounding_mode="floor")
         probed = self.warp.to_canonical(points, frame, frames).points
-        nothing = middle.new_zeros(middle.numel(), 3)
-        density = near_person.scatter(nothing[:, 0], self.grid.probe(probed)).view(middle.shape)
-        canonical = near_person.scatter(nothing, probed).view(*middle.shape, 3)
+        zeros = middle.new_zeros(middle.numel(), 3)
+        density = near_person.scatter(zeros[:, 0], self.grid.probe(probed)).view(middle.shape)
+        canonical = near_person.scatter(zeros, probed).view(*middle.shape, 3)
         proposed = propose(edges, density, config, jitter, fixed)
         # Inverse skinning is smooth along a ray: canonical positions of proposals are interpolated between probes.
         hit = proposed.ray

@@ -31,7 +31,7 @@ _MIN_WEIGHT = 5e-4
 
 
 class Samples(NamedTuple):
-    """Samples of the rays that meet anything."""
+    """Samples of the rays that pass occupied cells."""
 
     ray: Int[Tensor, "hits"]
     """Index of each row's ray, counted over all frames."""
@@ -42,12 +42,16 @@ class Samples(NamedTuple):
     points: Float[Tensor, "points 3"]
     """World frame, metres; hits and samples flattened."""
     frame: Int[Tensor, "points"]
+    """Index of each point's frame."""
     on_hits: Bool[Tensor, "points"]
     """False for rows of rays that miss, which are kept under fixed shapes."""
 
     @staticmethod
     def of(rays: Rays, intervals: RayIntervals, max_interval: float) -> Samples:
-        """The middle of every interval; a long interval spans empty space and counts `max_interval` metres at most."""
+        """One sample in the middle of each interval.
+
+        A long interval spans empty space, so the length of a sample is at most `max_interval` metres.
+        """
         edges, ray = intervals
         middle = midpoints(edges)
         points = along(rays.origins.flatten(0, 1)[ray], rays.directions.flatten(0, 1)[ray], middle).flatten(0, 1)
@@ -133,7 +137,7 @@ class Shading:
     def _deformed(
         self, canonical: CanonicalPoints, frame: Tensor, frames: WarpFrames, training: bool
     ) -> tuple[DeformedPoints, Float[Tensor, "random 3"] | None]:
-        """Deformed samples; in training also the offsets of random canonical points, where no ray may look."""
+        """Deformed samples; in training also the offsets of random canonical points that no ray may reach."""
         if not training or self.warp.deformation is None:
             return self.warp.deform(canonical, frame, frames.states), None
         num = len(canonical.points)
@@ -159,7 +163,7 @@ def canonical_density(
 def inspection_colors(
     points: Float[Tensor, "points 3"], deformed: DeformedPoints, field: CanonicalField, config: AvatarConfig
 ) -> Inspection:
-    """Colours of canonical points that show parts, deformation and place."""
+    """Colours of canonical points that show parts, deformation and position."""
     size = deformed.offset.norm(dim=-1, keepdim=True) / config.parts.offset_scale
     return Inspection(
         parts=colors_of_parts(deformed.parts, config.num_parts, points),
@@ -171,7 +175,7 @@ def inspection_colors(
 def _sum_on_rays(
     values: Float[Tensor, "rows channels"], ray: Int[Tensor, "rows"], shape: Sequence[int]
 ) -> Float[Tensor, "frames rays channels"]:
-    """Values summed over each ray of all frames; zero on rays without any."""
+    """Sum of the values of each ray; zero for rays without values."""
     num_frames, num_rays = shape
     total = values.new_zeros(num_frames * num_rays, values.shape[1]).index_add(0, ray, values)
     return total.unflatten(0, (num_frames, num_rays))

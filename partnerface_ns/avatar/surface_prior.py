@@ -1,7 +1,8 @@
-"""What the head model's surface says of a canonical point before anything is learned.
+"""Surface prior: features and expected density of canonical points that follow from the head model's mesh.
 
-The prior is opaque inside the mesh, thin air from a centimetre outside, and nothing beyond the reach of hair and
-clothes. Without it density gathers in front of the face before head turns can tell its depth. The prior is our choice.
+The expected density is high inside the mesh, low from a centimetre outside, and zero beyond the reach of hair and
+clothes. Without the prior, density collects in front of the face before head turns reveal its depth. The prior is our
+choice.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ _HAIR = 0.02
 _SKIN = 0.01
 """Signed distance in metres up to which density is expected to be skin; hair and glasses begin above."""
 _DEEP = 0.03
-"""Metres below the mesh from which nothing can be seen."""
+"""Depth below the mesh in metres at which nothing is visible."""
 _LOG_DENSITY_INSIDE, _SLOPE, _LOG_DENSITY_RANGE = 6.0, 800.0, (0.5, 7.0)
-"""Expected log density at the mesh, its fall per metre outside, and its lower and upper limits."""
+"""Expected log density at the mesh, its decrease per metre outside, and its lower and upper limits."""
 
 
 class SurfaceFeatures(NamedTuple):
@@ -32,7 +33,7 @@ class SurfaceFeatures(NamedTuple):
     features: Float[Tensor, "points 2"]
     """Signed distance and clearance in units of hair thickness, limited to [-1.5, 3]."""
     log_density: Float[Tensor, "points"]
-    """Expected log density in 1/m; -inf where nothing can be."""
+    """Logarithm of the expected density in 1/m; -inf where no density may be."""
 
     @property
     def at_skin(self) -> Bool[Tensor, "points"]:
@@ -42,7 +43,7 @@ class SurfaceFeatures(NamedTuple):
 
 def surface_features(space: CanonicalSpace, points: Float[Tensor, "points 3"]) -> SurfaceFeatures:
     """Features and expected density of points in the canonical frame, metres."""
-    distance, clearance = space.height_and_room(points)
+    distance, clearance = space.distance_and_clearance(points)
     features = torch.stack([distance / _HAIR, clearance / _HAIR], -1).clamp(-1.5, 3)
     expected = (_LOG_DENSITY_INSIDE - _SLOPE * distance).clamp(*_LOG_DENSITY_RANGE)
     return SurfaceFeatures(features, torch.where(clearance > 0, expected, -torch.inf))
@@ -50,5 +51,5 @@ def surface_features(space: CanonicalSpace, points: Float[Tensor, "points 3"]) -
 
 def can_be_occupied(space: CanonicalSpace, points: Float[Tensor, "points 3"]) -> Bool[Tensor, "points"]:
     """Points within reach of the mesh and not deep inside it."""
-    distance, clearance = space.height_and_room(points)
+    distance, clearance = space.distance_and_clearance(points)
     return (clearance > 0) & (distance > -_DEEP)

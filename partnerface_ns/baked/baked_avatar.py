@@ -44,7 +44,7 @@ class _CapturedView(NamedTuple):
 
 
 class BakedAvatar:
-    """Renders an avatar that is no longer trained."""
+    """Renders an avatar after its training."""
 
     def __init__(self, avatar: Avatar, config: BakedConfig | None = None) -> None:
         """Bake the density volume, which takes seconds; the avatar must not change afterwards."""
@@ -106,4 +106,8 @@ class BakedAvatar:
     def _capture(self, capacity: Capacity, needed: Capacity | None) -> _CapturedView:
         """A graph for a capacity, enlarged to what the last graph of this kind had and lacked."""
         capacity = capacity if needed is None else capacity.union(needed)
-        return _CapturedView(capacity, CapturedWork(lambda view: self._renderer.render(view, capacity)))
+
+        def render(view: View) -> RenderedView:
+            return self._renderer.render(view, capacity)
+
+        return _CapturedView(capacity, CapturedWork(render))

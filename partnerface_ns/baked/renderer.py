@@ -1,6 +1,6 @@
 """Renders one image from a view volume.
 
-Density is read at every sample; colour is computed at a few points that stand for what the ray sees.
+Density is read at every sample. Colour is computed at a few points that represent the visible part of the ray.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from partnerface_ns.rendering.sampling import along, invert_piecewise_linear
 from partnerface_ns.rendering.volume import running_sums, weights_from_density
 
 RAYS_ON_CPU, RAYS_ON_GPU = 1 << 14, 1 << 18
-"""Rays rendered at once: enough to keep the device busy, few enough for a small memory and a CPU's cache."""
+"""Rays that are rendered at once. More exceed a CPU's cache or a small memory, fewer leave the device idle."""
 _UNIFORM_FRACTION = 0.3
 """Weight of uniform sampling in a ray's second pass, against 1 for the weights of the first pass."""
 
@@ -56,7 +56,7 @@ class RenderedView(NamedTuple):
 
 
 class BakedRenderer:
-    """Renders images of an avatar that is no longer trained."""
+    """Renders images of an avatar after its training."""
 
     def __init__(self, avatar: Avatar, config: BakedConfig) -> None:
         self.config, self._avatar = config, avatar
@@ -66,14 +66,15 @@ class BakedRenderer:
         """Render an image; with a capacity no shape depends on the view."""
         avatar, num = self._avatar, RAYS_ON_GPU if view.directions.is_cuda else RAYS_ON_CPU
         warp = replace(avatar.warp, fixed_shapes=capacity is not None)
-        frames = warp.frames(view.state, view.timesteps, avatar.skinning.posed(view.state, view.head))
+        frames = warp.pose_frames(view.state, view.timesteps, avatar.skinning.pose(view.state, view.head))
         volume = self._builder.build(view.origin, view.directions, warp, frames, capacity)
         chunks = [
             self._render_chunk(view.origin, chunk, warp, frames, volume, capacity)
             for chunk in view.directions.split(num)
         ]
         output = RenderOutput.cat([chunk.output for chunk in chunks])
-        return RenderedView(output, torch.cat([volume.counts, sum(chunk.counts for chunk in chunks)]))
+        ray_counts = torch.stack([chunk.counts for chunk in chunks]).sum(0)
+        return RenderedView(output, torch.cat([volume.counts, ray_counts]))
 
     def _render_chunk(
         self,
@@ -166,7 +167,7 @@ class BakedRenderer:
 def quantiles(
     points: Float[Tensor, "rays samples 3"], weights: Float[Tensor, "rays samples"], num: int
 ) -> Float[Tensor, "rays num 3"]:
-    """Points along each ray that stand for equal shares of its weight, interpolated between samples."""
+    """Points along each ray at the quantiles of its weights, interpolated between samples."""
     cdf = F.pad(running_sums(weights), (1, 0))
     total = cdf[:, -1:].clamp(min=1e-9)
     shares = (torch.arange(num, device=points.device) + 0.5) / num * total

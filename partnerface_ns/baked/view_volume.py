@@ -1,8 +1,8 @@
-"""What one camera sees of one frame: sample positions along its rays, and the values they are interpolated from.
+"""View volume of one camera and one frame: sample positions along the rays, and values at lattice nodes.
 
-Inverse skinning and deformation are computed on a lattice in the camera's coordinates: first on a coarse lattice, to
-find cells that are neither empty nor hidden, then on a fine lattice inside these cells. Points are metres in the
-canonical frame unless a docstring says otherwise.
+Inverse skinning and deformation are computed on lattices in the camera's coordinates. A coarse lattice finds the cells
+that are neither empty nor hidden; a fine lattice covers these cells. Points are metres in the canonical frame unless a
+docstring says otherwise.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _DEFORMATION_MARGIN = 0.015
 
 @dataclass(frozen=True)
 class ViewVolume:
-    """What one camera sees of one frame."""
+    """Samples and interpolation values of one camera and one frame."""
 
     offsets: Float[Tensor, "3 z y x"]
     """Deformation at mouth and eyes, from `BakedDeformation`."""
@@ -55,7 +55,7 @@ class ViewVolume:
     distance: Float[Tensor, "filled samples"]
     """Sample distances along a column's rays, metres."""
     length: Float[Tensor, "filled samples"]
-    """Length that each sample stands for, metres."""
+    """Length that each sample represents, metres."""
     exact: Bool[Tensor, "all"]
     """Columns in which every sample of a ray is warped."""
     counts: Int[Tensor, "5"]
@@ -116,7 +116,7 @@ class ViewVolumeBuilder:
         empty = values.new_zeros(lattice.num_nodes, values.shape[1])
         empty[:, :3] = 1  # a corner of the canonical box
         values = used.scatter(empty, values).T.reshape(-1, *lattice.shape)
-        counts = torch.cat([coarse.needed, torch.stack([near.holds.sum(), node.holds.sum()])])
+        counts = torch.cat([coarse.needed_shape, torch.stack([near.holds.sum(), node.holds.sum()])])
         offsets, exact = self.deformation.offsets(warp, frames.states), self._exact_columns(verts, lattice)
         return ViewVolume(offsets, lattice, values, *self._samples(share, lattice, warp.fixed_shapes), exact, counts)
 

@@ -28,7 +28,7 @@ from partnerface_ns.driving.player import scale_camera
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.geometry.camera import Camera
-from partnerface_ns.training.loop import FitConfig, steps
+from partnerface_ns.training.loop import FitConfig, run_steps
 from partnerface_ns.training.presets import lite
 from partnerface_ns.training.rays import TrainingImages, region_boxes
 
@@ -136,7 +136,7 @@ def _training_steps(capture: Capture, model: HeadModel, setting: _Setting, devic
     images = TrainingImages([resized[i][0] for i in index], [resized[i][1] for i in index], frames, boxes)
     preset = lite(schedule="soft", num_parts=setting.parts)
     avatar = avatar_for(longer, head, frames, preset).to(device)
-    return steps(avatar, images, track, FitConfig(sampler=preset.sampler))
+    return run_steps(avatar, images, track, FitConfig(sampler=preset.sampler))
 
 
 def _resize(image: tuple[np.ndarray, np.ndarray], camera: Camera) -> tuple[np.ndarray, np.ndarray]:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from partnerface_ns.avatar.avatar import Avatar
 from partnerface_ns.avatar.file_format import AvatarInfo, save_avatar
-from partnerface_ns.avatar.init import Subject
+from partnerface_ns.avatar.init import AvatarInit
 from partnerface_ns.bench.machine import describe_machine, peak_memory, reset_peak_memory
 from partnerface_ns.bench.variants import VARIANTS
 from partnerface_ns.capture.capture import Capture, Frame
@@ -26,7 +26,7 @@ from partnerface_ns.capture.load_with_head_model import load_with_head_model
 from partnerface_ns.common.sequences import pick_evenly
 from partnerface_ns.flame.open_head import OPEN_HEAD_NAME
 from partnerface_ns.flame.posing import ShapedHead
-from partnerface_ns.rendering.figures import save_image, sheet, to_image
+from partnerface_ns.rendering.figures import arrange_sheet, save_image, to_image
 from partnerface_ns.rendering.metrics import image_metrics, metric_regions
 from partnerface_ns.rendering.rays import rays_of_image
 from partnerface_ns.training.loop import FitConfig, fit
@@ -136,7 +136,7 @@ def train_and_measure(job: Job) -> RunResult:
     metrics, rows = measure(avatar, capture, head, pick_evenly(measured, job.num_test))
     seen, _ = measure(avatar, capture, head, pick_evenly(frames, (job.num_test + 1) // 2))
     if job.images is not None:
-        save_image(job.images / f"{job.name}.png", sheet(rows, ("truth", "ours")))
+        save_image(job.images / f"{job.name}.png", arrange_sheet(rows, ("truth", "ours")))
     if job.avatars is not None:
         source = job.head_model or capture.head_model.path or OPEN_HEAD_NAME
         info = AvatarInfo.of(capture, model, source)
@@ -166,7 +166,7 @@ def _training_images(capture: Capture, head: ShapedHead, frames: list[Frame]) ->
 def avatar_for(capture: Capture, head: ShapedHead, frames: Sequence[Frame], preset: Preset) -> Avatar:
     """An untrained avatar that is initialised from the head states of these frames only."""
     states = capture.track[torch.tensor(sorted({frame.timestep for frame in frames}))]
-    return Avatar(preset.avatar, replace(Subject.of(capture, head.model), states=states))
+    return Avatar(preset.avatar, replace(AvatarInit.of(capture, head.model), states=states))
 
 
 def split_frames(capture: Capture, held_out: HeldOut) -> tuple[list[Frame], list[Frame]]:

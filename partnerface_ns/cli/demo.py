@@ -139,7 +139,7 @@ class Demo:
     def _write_images(self, run: Run, images: Path) -> None:
         from partnerface_ns.cli.runs import COLUMNS, shown_row
         from partnerface_ns.demo.performance import SECONDS
-        from partnerface_ns.rendering.figures import save_clip, save_image, sheet
+        from partnerface_ns.rendering.figures import arrange_sheet, save_clip, save_image
 
         _announce("Writing side_by_side.png, parts.png and unseen.mp4")
         num = len(run.image_names())
@@ -147,8 +147,8 @@ class Demo:
         rows = [shown_row(run.show(i)) for i in chosen]
         across = [list(column) for column in zip(*rows, strict=True)]
         names = [run.image_names()[i] for i in chosen]
-        save_image(self.output / "side_by_side.png", sheet(across[:3], names, COLUMNS[:3]))
-        save_image(self.output / "parts.png", sheet([across[1], across[3]], names, ("ours", "parts")))
+        save_image(self.output / "side_by_side.png", arrange_sheet(across[:3], names, COLUMNS[:3]))
+        save_image(self.output / "parts.png", arrange_sheet([across[1], across[3]], names, ("ours", "parts")))
         save_clip(self.output / "unseen.mp4", _read_images(images, num), fps=self.frames / SECONDS)
 
     # -- state ---------------------------------------------------------------------------------------------------

@@ -189,8 +189,8 @@ def _draw(capture: Capture, model: HeadModel, path: Path) -> None:
     from partnerface_ns.capture.images import load_image
     from partnerface_ns.capture.overlap import posed_verts
     from partnerface_ns.common.sequences import pick_evenly
-    from partnerface_ns.rendering.figures import save_image, sheet
-    from partnerface_ns.rendering.overlay import mesh_over_image
+    from partnerface_ns.rendering.figures import arrange_sheet, save_image
+    from partnerface_ns.rendering.overlay import draw_mesh_overlay
 
     frames = pick_evenly(capture.frames, NUM_SHOWN)
     images, names, faces = [], [], model.faces.numpy()
@@ -199,11 +199,11 @@ def _draw(capture: Capture, model: HeadModel, path: Path) -> None:
         rgb, mask = np.full((*size, 3), 255, np.uint8), np.full(size, 255, np.uint8)
         if frame.image_path is not None:
             rgb, mask = load_image(frame, (1.0, 1.0, 1.0))
-        images.append(mesh_over_image(rgb, mask, verts, faces, frame.camera))
+        images.append(draw_mesh_overlay(rgb, mask, verts, faces, frame.camera))
         names.append(f"frame {frame.timestep}, camera {frame.camera_index}")
     height = min(image.shape[0] for image in images)
     width = min(image.shape[1] for image in images)
-    save_image(path, sheet([[image[:height, :width] for image in images]], names))
+    save_image(path, arrange_sheet([[image[:height, :width] for image in images]], names))
 
 
 def _verdict_lines(verdict: Verdict, capture: Capture, root: Path, image: Path) -> list[str]:

@@ -108,9 +108,9 @@ def figures_table(rows: Rows, worst: Sequence[int], median: Sequence[int]) -> st
 
 def _sheet(rows: Rows, images: dict, chosen: Sequence[int]) -> np.ndarray:
     from partnerface_ns.cli.runs import COLUMNS, shown_row
-    from partnerface_ns.rendering.figures import sheet
+    from partnerface_ns.rendering.figures import arrange_sheet
 
-    return sheet([shown_row(images[i]) for i in chosen], COLUMNS, [_caption(rows[i]) for i in chosen])
+    return arrange_sheet([shown_row(images[i]) for i in chosen], COLUMNS, [_caption(rows[i]) for i in chosen])
 
 
 def _caption(row: dict[str, str]) -> str:

@@ -106,11 +106,11 @@ def open_run(run: Path, data: Path | None = None, head_model: Path | None = None
 
 def shown_row(images: dict[str, Tensor]) -> list:
     """The images of `Run.show` in the order of `COLUMNS`."""
-    from partnerface_ns.rendering.figures import heat, tinted, to_image
+    from partnerface_ns.rendering.figures import show_error, tint_gray, to_image
 
     rgb, truth = images["rgb"], images["truth"]
-    parts = tinted(rgb, images["parts"], images["accumulation"])
-    return [to_image(truth), to_image(rgb), heat(rgb, truth), parts]
+    parts = tint_gray(rgb, images["parts"], images["accumulation"])
+    return [to_image(truth), to_image(rgb), show_error(rgb, truth), parts]
 
 
 def _read_csv(path: Path) -> list[dict[str, str]]:

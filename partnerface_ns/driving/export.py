@@ -144,7 +144,7 @@ def _vertex_colors(player: Player) -> list[UInt8[np.ndarray, "verts 3"]]:
     opacity = output.accumulation.clamp(min=1e-3)
     rgb = (output.rgb - (1 - opacity) * player.avatar.get_buffer("background")) / opacity
     to_bytes = lambda v: (v.float().clamp(0, 1) * 255).round().byte().cpu().numpy()  # noqa: E731
-    return [to_bytes(output.images()["parts"] / opacity), to_bytes(rgb)]
+    return [to_bytes(output.channels()["parts"] / opacity), to_bytes(rgb)]
 
 
 def _write_licence(folder: Path, player: Player) -> None:

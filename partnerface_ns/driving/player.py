@@ -118,7 +118,7 @@ class Player:
         else:
             output = self.avatar.render(rays, state)
         shape = (camera.height, camera.width, -1)
-        return {name: values.float().reshape(shape) for name, values in output.images().items()}
+        return {name: values.float().reshape(shape) for name, values in output.channels().items()}
 
     def render_batch(
         self, cameras: Iterable[Camera], states: HeadState

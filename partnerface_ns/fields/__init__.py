@@ -1,4 +1,4 @@
 """The canonical radiance field: density and colour of canonical points.
 
-It knows nothing of the head model. It may import `geometry` and `common`.
+The field knows nothing of the head model. The package may import `geometry` and `common`.
 """

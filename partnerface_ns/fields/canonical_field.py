@@ -30,12 +30,12 @@ _CONTRACTION = 0.1
 """s, distance from the centre in metres beyond which cells grow."""
 _MAX_LOG_DENSITY = 8.0
 _VIEWS_SEEN = 1.6
-"""Standard deviations of training's view directions beyond which colour ignores the direction, in evaluation only:
-with the limit in training, mouth and eyes of a real person were worse."""
+"""Standard deviations of the training views beyond which colour ignores the direction. The limit applies in evaluation
+only: in training it made mouth and eyes of a real person worse."""
 _VIEWS_RATE = 0.01
 """Weight of one training step in the running statistics of view directions."""
 _ROUGHNESS_SHARE = 8
-"""The roughness is estimated on one of this many rows and columns of the planes."""
+"""Rows and columns of the planes for each one on which the roughness is estimated."""
 
 
 @dataclass
@@ -68,6 +68,11 @@ class Geometry(NamedTuple):
 class CanonicalField(nn.Module):
     """Density and colour from feature planes."""
 
+    lower: Tensor
+    upper: Tensor
+    view_mean: Tensor
+    view_square: Tensor
+
     def __init__(
         self,
         config: CanonicalFieldConfig,
@@ -78,6 +83,7 @@ class CanonicalField(nn.Module):
     ) -> None:
         """
         Args:
+            config: sizes.
             lower: lower corner of the canonical box, metres; points outside have density zero.
             upper: upper corner of the box, metres.
             num_known: number of features of each point that are known before training.
@@ -89,9 +95,8 @@ class CanonicalField(nn.Module):
         self.register_buffer("upper", upper.clone())
         self.planes = nn.ParameterList([0.01 * torch.randn(3, config.num_channels, r, r) for r in config.resolutions])
         num_features = 3 * config.num_channels * len(config.resolutions)
-        self.density_network = nn.Sequential(
-            nn.Linear(num_features + 3 + num_known, config.hidden), nn.ReLU(), nn.Linear(config.hidden, 1)
-        )
+        hidden, output = nn.Linear(num_features + 3 + num_known, config.hidden), nn.Linear(config.hidden, 1)
+        self.density_network = nn.Sequential(hidden, nn.ReLU(), output)
         size_color = num_features + num_ambient + (8 if config.view_dependent else 0)
         self.color_network = nn.Sequential(
             nn.Linear(size_color, config.hidden),
@@ -103,8 +108,8 @@ class CanonicalField(nn.Module):
         # Mean and mean square of the view directions' tangents x/z and y/z. Before training, any direction is seen.
         self.register_buffer("view_mean", torch.zeros(2))
         self.register_buffer("view_square", torch.ones(2))
-        nn.init.zeros_(self.density_network[-1].weight)
-        nn.init.zeros_(self.density_network[-1].bias)
+        nn.init.zeros_(output.weight)
+        nn.init.zeros_(output.bias)
 
     def geometry(
         self,
@@ -114,8 +119,8 @@ class CanonicalField(nn.Module):
     ) -> Geometry:
         """Density at points.
 
-        The density network sees the position and the known features besides the planes' features. Where training saw
-        nothing the planes hold nothing, and density follows from similar points.
+        The inputs of the density network are the planes' features, the position and the known features. Where training
+        saw nothing, the planes are empty and density follows from similar points.
 
         Args:
             points: canonical frame, metres.
@@ -124,8 +129,8 @@ class CanonicalField(nn.Module):
         """
         contracted = self.contract(points)
         features = self.features(contracted)
-        seen = torch.cat([features, contracted.to(features.dtype), known.to(features.dtype)], -1)
-        correction = self.density_network(seen)[:, 0].float()
+        inputs = torch.cat([features, contracted.to(features.dtype), known.to(features.dtype)], -1)
+        correction = self.density_network(inputs)[:, 0].float()
         inside = ((points > self.lower) & (points < self.upper)).all(-1)
         density = torch.exp((correction + log_density_prior).clamp(max=_MAX_LOG_DENSITY)) * inside
         return Geometry(density, correction, features)
@@ -175,13 +180,13 @@ class CanonicalField(nn.Module):
 
         It is estimated on random rows and columns, because all of them would take a tenth of a training step.
         """
-        steps = []
+        differences = []
         for planes in self.planes:
             num = planes.shape[-1] - 1
             for axis in (-2, -1):
-                at = torch.randint(num, (-(-num // _ROUGHNESS_SHARE),), device=planes.device)
-                steps.append(planes.index_select(axis, at + 1) - planes.index_select(axis, at))
-        return torch.stack([step.square().mean() for step in steps]).sum()
+                index = torch.randint(num, (-(-num // _ROUGHNESS_SHARE),), device=planes.device)
+                differences.append(planes.index_select(axis, index + 1) - planes.index_select(axis, index))
+        return torch.stack([difference.square().mean() for difference in differences]).sum()
 
     def _add_mirrored(self, planes: Float[Tensor, "3 channels rows columns"]) -> Tensor:
         """Coarse planes plus the weighted mirrored planes; x runs along the columns of xy and xz."""
@@ -201,7 +206,8 @@ class CanonicalField(nn.Module):
     def _contracted_box(self) -> tuple[Tensor, Tensor, Tensor]:
         """Centre of the box, and its contracted corners before scaling."""
         center = (self.lower + self.upper) / 2
-        return center, *(asinh((corner - center) / _CONTRACTION) for corner in (self.lower, self.upper))
+        low, high = (asinh((corner - center) / _CONTRACTION) for corner in (self.lower, self.upper))
+        return center, low, high
 
     def features(self, contracted: Float[Tensor, "points 3"]) -> Float[Tensor, "points features"]:
         """Features of all planes, coarse to fine, at contracted points."""

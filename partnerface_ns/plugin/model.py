@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from partnerface_ns.avatar.avatar import Avatar
 from partnerface_ns.avatar.config import AvatarConfig
 from partnerface_ns.avatar.file_format import AvatarInfo
-from partnerface_ns.avatar.init import Subject
+from partnerface_ns.avatar.init import AvatarInit
 from partnerface_ns.baked.baked_avatar import BakedAvatar
 from partnerface_ns.capture.capture import Capture, Frame
 from partnerface_ns.flame.posing import ShapedHead
@@ -43,7 +43,7 @@ from partnerface_ns.plugin.viewer import FaceView, RecordedPage
 from partnerface_ns.rendering.rays import Rays
 from partnerface_ns.training.objective import training_loss
 from partnerface_ns.training.optimiser_groups import param_groups
-from partnerface_ns.warp.part_names import part_names
+from partnerface_ns.warp.part_names import name_parts
 
 OUTPUTS = ("rgb", "accumulation", "depth", "parts", "deformation", "canonical")
 """What every rendered image holds, in the viewer's order."""
@@ -83,7 +83,7 @@ class PartnerfaceModel(Model):
         self._trained = _trained_timesteps(capture)
         self._digest = _digest(capture.track)
         self.avatar = Avatar(
-            self.config.avatar, Subject.of(capture, self._recording.head_model, self._recording.background)
+            self.config.avatar, AvatarInit.of(capture, self._recording.head_model, self._recording.background)
         )
         self.register_buffer("trained_seconds", torch.tensor(0.0))
         self.register_buffer("capture_digest", self._digest.clone())
@@ -112,7 +112,7 @@ class PartnerfaceModel(Model):
         if self.config.avatar.deformation != "parts":
             return []
         skinning = self.avatar.skinning
-        return part_names(skinning.head.model, skinning.canonical.verts, self.avatar.deformation.get_buffer("seeds"))
+        return name_parts(skinning.head.model, skinning.canonical.verts, self.avatar.deformation.get_buffer("seeds"))
 
     def _forget_prepared(self) -> None:
         self._prepared = None
@@ -137,7 +137,7 @@ class PartnerfaceModel(Model):
         rays = Rays(*(values.to(self.device) for values in (ray_bundle.origins, ray_bundle.directions)))
         timesteps = ray_bundle.metadata["timestep"][:, 0, 0].to(self.device)
         output = self.avatar.render(rays, self._states(timesteps), self._residuals_of(timesteps))
-        return {**output.images(), "output": output}
+        return {**output.channels(), "output": output}
 
     def get_metrics_dict(self, outputs: dict[str, Tensor], batch: dict[str, Any]) -> dict[str, Tensor]:
         """PSNR of the batch's rays, which are not spread evenly over the image."""
@@ -192,13 +192,13 @@ class PartnerfaceModel(Model):
         self.prepare()
         assert self._prepared is not None
         whole = self._muted.part is None
-        return self._prepared.render(origins[0], directions, states, residuals, use_graph=whole).images()
+        return self._prepared.render(origins[0], directions, states, residuals, use_graph=whole).channels()
 
     def _exact(
         self, origins: Tensor, directions: Tensor, states: HeadState, residuals: Tensor | None
     ) -> dict[str, Tensor]:
         rays = Rays(origins[None], directions[None])
-        return self.avatar.render(rays, states, residuals, self.config.eval_num_rays_per_chunk).images()
+        return self.avatar.render(rays, states, residuals, self.config.eval_num_rays_per_chunk).channels()
 
     def get_rgba_image(self, outputs: dict[str, Tensor], output_name: str = "rgb") -> Tensor:
         """Colours without the background, and opacity."""

@@ -23,7 +23,7 @@ from partnerface_ns.geometry.camera import Camera
 from partnerface_ns.plugin.clips import Look
 from partnerface_ns.plugin.elements import PageButton, PageCheckbox, PageDropdown
 from partnerface_ns.rendering.figures import to_image
-from partnerface_ns.rendering.overlay import mesh_over_image
+from partnerface_ns.rendering.overlay import draw_mesh_overlay
 from partnerface_ns.warp.part_assigner import PartWeights
 
 ALL, SOLO, MUTED = "all", "solo", "muted"
@@ -87,7 +87,7 @@ class PageView(nn.Module):
         verts = head.pose(states).verts[0].cpu().numpy()
         nothing = np.zeros(rgb.shape[:2], np.uint8)
         faces = head.model.faces.cpu().numpy()
-        drawn = mesh_over_image(to_image(rgb), nothing, verts, faces, _camera_of(camera), side=max(rgb.shape[:2]))
+        drawn = draw_mesh_overlay(to_image(rgb), nothing, verts, faces, _camera_of(camera), side=max(rgb.shape[:2]))
         return torch.from_numpy(drawn).to(rgb) / 255
 
 

@@ -171,9 +171,9 @@ class PartnerfacePipeline(VanillaPipeline):
             yield shown | metrics | speed
 
     def _lpips(self) -> Any:
-        from partnerface_ns.rendering.metrics import lpips_or_reason
+        from partnerface_ns.rendering.metrics import load_lpips
 
-        lpips, reason = lpips_or_reason()
+        lpips, reason = load_lpips()
         if reason is not None:
             print(f"No lpips: {reason}")
         return lpips

@@ -1,4 +1,4 @@
 """Rays, samples along rays, volume rendering, losses, metrics and figures.
 
-It works on tensors and holds no avatar. It may import `fields` and everything before that.
+Functions take tensors and know no avatar. The package may import `fields` and every package before that.
 """

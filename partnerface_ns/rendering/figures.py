@@ -1,6 +1,6 @@
-"""Images for people: sheets of labelled images, errors as heat, parts over a face, and short clips.
+"""Figures: sheets of labelled images, error images, part colours over a face, image and clip files.
 
-An image is uint8 (height, width, 3). Files are written under a temporary name and renamed when they are whole.
+An image is uint8 (height, width, 3). Files are written atomically.
 """
 
 from __future__ import annotations
@@ -15,48 +15,55 @@ from torch import Tensor
 
 from partnerface_ns.common.atomic import atomic_write
 
-FULL_HEAT = 0.25
-"""Mean absolute error (colours in [0, 1]) that heat shows as white."""
+WHITE_ERROR = 0.25
+"""Mean absolute error of a pixel, for colours in [0, 1], that an error image shows as white."""
 _GAP, _LABEL, _TEXT_SIZE = 4, 20, 13
-"""Pixels between images, for a line of text, and of its letters."""
+"""Gap between images, height of a line of text and font size, pixels."""
 _BACKGROUND, _TEXT = (255, 255, 255), (40, 40, 40)
 
 
 def to_image(image: Float[Tensor, "height width 3"]) -> UInt8[np.ndarray, "height width 3"]:
-    """Colours in [0, 1] as bytes."""
+    """Convert colours in [0, 1] to bytes."""
     return (image.detach().cpu().clamp(0, 1) * 255).round().byte().numpy()
 
 
-def heat(
+def show_error(
     rgb: Float[Tensor, "height width 3"], truth: Float[Tensor, "height width 3"]
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """Mean absolute error of each pixel: black, red, yellow, and white from `FULL_HEAT` on."""
-    level = 3 * ((rgb - truth).abs().mean(-1, keepdim=True) / FULL_HEAT).clamp(0, 1)
+    """Mean absolute error of each pixel, from black over red and yellow to white at `WHITE_ERROR`."""
+    level = 3 * ((rgb - truth).abs().mean(-1, keepdim=True) / WHITE_ERROR).clamp(0, 1)
     return to_image((level - level.new_tensor([0.0, 1.0, 2.0])).clamp(0, 1))
 
 
-def tinted(
+def tint_gray(
     rgb: Float[Tensor, "height width 3"],
     tint: Float[Tensor, "height width 3"],
     accumulation: Float[Tensor, "height width 1"],
     share: float = 0.6,
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """An image in grey under colours that were rendered with their opacity, as `parts` is."""
+    """Blend a grey image with colours that were rendered over black.
+
+    Args:
+        rgb: the image, in [0, 1].
+        tint: colours in [0, 1], multiplied by their opacity.
+        accumulation: opacity of the colours.
+        share: weight of the colours.
+    """
     gray = rgb.mean(-1, keepdim=True)
     return to_image(gray * (1 - share * accumulation) + share * tint)
 
 
-def sheet(
+def arrange_sheet(
     rows: Sequence[Sequence[UInt8[np.ndarray, "height width 3"]]],
     columns: Sequence[str],
     captions: Sequence[str] = (),
 ) -> UInt8[np.ndarray, "sheet_height sheet_width 3"]:
-    """Images of one size in rows, with a name over each column and a caption over each row.
+    """Arrange images of one size in rows, with a name above each column and a caption above each row.
 
     Args:
-        rows: at least one, all of the same length.
-        columns: a name for each column; none for no names.
-        captions: a line for each row; none for no captions.
+        rows: at least one row, all of the same length.
+        columns: names of the columns; empty for none.
+        captions: captions of the rows; empty for none.
     """
     height, width = rows[0][0].shape[:2]
     header, row_height = (_LABEL if columns else 0), height + _GAP + (_LABEL if captions else 0)
@@ -77,19 +84,19 @@ def sheet(
 
 
 def save_image(path: Path, image: UInt8[np.ndarray, "height width 3"]) -> None:
-    """Write a PNG; folders above it are made."""
+    """Write a PNG; missing folders are created."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as partial:
         Image.fromarray(image).save(partial, format="PNG", optimize=True)
 
 
 def save_clip(path: Path, images: Iterable[UInt8[np.ndarray, "height width 3"]], fps: float) -> None:
-    """Write images of one size as an MP4 (H.264); an odd last row or column is left out, as the format asks.
+    """Write images of one size as an MP4 (H.264). An odd last row or column is cut off, because H.264 needs even sides.
 
     Args:
-        path: ends in `.mp4`.
-        images: at least one.
-        fps: images a second.
+        path: a name that ends in `.mp4`.
+        images: at least one image.
+        fps: frames per second.
     """
     import imageio_ffmpeg
 
@@ -101,7 +108,12 @@ def save_clip(path: Path, images: Iterable[UInt8[np.ndarray, "height width 3"]],
                 if writer is None:
                     size = (even.shape[1], even.shape[0])
                     writer = imageio_ffmpeg.write_frames(
-                        str(partial), size, fps=fps, quality=8, macro_block_size=2, ffmpeg_log_level="error"
+                        str(partial),
+                        size,
+                        fps=fps,  # type: ignore[arg-type]  # a float works too
+                        quality=8,
+                        macro_block_size=2,
+                        ffmpeg_log_level="error",
                     )
                     writer.send(None)
                 writer.send(np.ascontiguousarray(even))

@@ -1,4 +1,4 @@
-"""What an avatar's parts look like, as colours."""
+"""Colours of parts, for inspection."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from partnerface_ns.warp.part_assigner import PartWeights
 
 
 def part_colors(num_parts: int, device: torch.device | str = "cpu") -> Float[Tensor, "parts 3"]:
-    """A distinct colour in [0, 1] for each part: hues by the golden ratio, two brightnesses."""
+    """A distinct colour in [0, 1] for each part. Hues follow the golden ratio; brightness alternates."""
     hue = torch.arange(num_parts, device=device) * 0.618034 % 1
     phase = torch.stack([hue, hue + 2 / 3, hue + 1 / 3], -1)
     brightness = torch.where(torch.arange(num_parts, device=device) % 2 == 0, 1.0, 0.7)
@@ -21,16 +21,16 @@ def part_colors(num_parts: int, device: torch.device | str = "cpu") -> Float[Ten
 def colors_of_parts(
     parts: tuple[Rows, PartWeights] | None, num_parts: int, points: Float[Tensor, "points 3"]
 ) -> Float[Tensor, "points 3"]:
-    """Each point's mixture of its parts' colours; grey without parts.
+    """Part colours of each point, mixed by its part weights; grey for points without parts.
 
     Args:
-        parts: the points that have parts, and those.
+        parts: the points that have parts, and their part weights; None without parts.
         num_parts: K.
-        points: as many as there are colours to give.
+        points: all points.
     """
     grey = torch.full_like(points, 0.5)
     if parts is None:
         return grey
-    which, weights = parts
+    with_parts, weights = parts
     colors = part_colors(num_parts, points.device)[weights.index]
-    return which.scatter(grey, (colors * weights.weight[..., None]).sum(1))
+    return with_parts.scatter(grey, (colors * weights.weight[..., None]).sum(1))

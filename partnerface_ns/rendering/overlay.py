@@ -1,9 +1,9 @@
-"""The tracked head over its image, for people to judge a capture by."""
+"""Overlay of the tracked mesh on an image, to check a capture by eye."""
 
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from scipy.ndimage import binary_erosion
 
@@ -13,26 +13,28 @@ from partnerface_ns.geometry.rasterizer import project, rasterize
 _OPACITY = 0.6
 _MESH, _OUTLINE = np.array([0.45, 0.85, 0.55]), (230, 40, 40)
 _NEAREST = 0.02
-"""Metres before the camera from which the head can be drawn."""
+"""Smallest distance in front of the camera at which the head is drawn, metres."""
 
 
-def mesh_over_image(
+def draw_mesh_overlay(
     rgb: UInt8[np.ndarray, "height width 3"],
     mask: UInt8[np.ndarray, "height width"],
     verts: Float[np.ndarray, "verts 3"],
-    faces: np.ndarray,
+    faces: Int[np.ndarray, "faces 3"],
     camera: Camera,
     side: int = 384,
 ) -> UInt8[np.ndarray, "rows columns 3"]:
-    """The image with the shaded mesh on it and the mask's border in red; nothing is drawn behind the camera.
+    """Draw the shaded mesh and the mask's border, in red, over an image.
+
+    The mesh is left out if any of it is behind the camera.
 
     Args:
-        rgb: colours.
-        mask: foreground.
-        verts: posed vertices, world frame.
-        faces: triangles to draw, (faces, 3).
-        camera: of the image.
-        side: pixels of the result's longer side.
+        rgb: the image.
+        mask: foreground, 0 to 255.
+        verts: posed vertices, world frame, metres.
+        faces: triangles to draw, as vertex indices.
+        camera: the image's camera.
+        side: longer side of the result, pixels.
     """
     scale = side / max(camera.width, camera.height)
     width, height = round(camera.width * scale), round(camera.height * scale)
@@ -52,7 +54,7 @@ def mesh_over_image(
 
 
 def _facing(corners: Float[np.ndarray, "samples 3 3"], camera: Camera) -> Float[np.ndarray, "samples"]:
-    """Cosine between the triangles' normals and the direction to the camera, 0 to 1."""
+    """Cosine between each triangle's normal and the direction to the camera, clamped to [0, 1]."""
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     sight = camera.T_world_camera[:3, 3] - corners.mean(1)
     lengths = np.linalg.norm(normals, axis=-1) * np.linalg.norm(sight, axis=-1)

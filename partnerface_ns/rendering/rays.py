@@ -13,7 +13,7 @@ from partnerface_ns.geometry.camera import Camera, rays_through_pixels
 
 @dataclass(frozen=True)
 class Rays:
-    """Equally many rays of each of a few frames. Frame i belongs to head state i of the states that come with them."""
+    """Rays of a few frames, equally many of each. Frame i belongs to head state i of the states passed along."""
 
     origins: Float[Tensor, "frames rays 3"]
     """World frame, metres."""

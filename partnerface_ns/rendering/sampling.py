@@ -6,8 +6,8 @@
 4. Half of the `num_samples` intervals follow this density and half follow the first pass, because the grid is coarse
    and the field is still incomplete early in training.
 
-Nothing here is differentiable. Distances along a ray are metres. The scheme is our choice; the method's paper does not
-publish its own.
+Nothing here is differentiable. Distances along a ray are in metres. The scheme is our choice; the method's paper does
+not publish its own.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class SamplingConfig:
     num_proposals: int = 32
     """Intervals drawn from the probes, at which the undeformed field is queried."""
     max_interval: float = 0.01
-    """Longest length in metres that a sample stands for. Longer intervals span empty space between surfaces."""
+    """Largest length in metres that a sample represents. Longer intervals span empty space between surfaces."""
     grid_resolution: int = 96
     """Cells along each side of the occupancy grid, a multiple of 4."""
     decay: float = 0.9
@@ -73,6 +73,8 @@ class SamplingConfig:
 class OccupancyGrid(nn.Module):
     """Recent density of each cell of the canonical box, 1/m."""
 
+    lower: Tensor
+    upper: Tensor
     possible: Tensor
     density: Tensor
     dilated: Tensor
@@ -167,7 +169,7 @@ class OccupancyGrid(nn.Module):
 
 
 class RayIntervals(NamedTuple):
-    """Intervals of the rays that hit anything; under fixed shapes rays that miss have empty intervals."""
+    """Intervals of the rays that pass occupied cells. Under fixed shapes, all other rays have empty intervals."""
 
     edges: Float[Tensor, "hits edges"]
     """Distances along the ray, metres, ascending."""
@@ -269,7 +271,7 @@ def along(
 
 
 def midpoints(edges: Float[Tensor, "rays edges"]) -> Float[Tensor, "rays intervals"]:
-    """Middles of intervals."""
+    """Centres of intervals."""
     return (edges[:, 1:] + edges[:, :-1]) / 2
 
 

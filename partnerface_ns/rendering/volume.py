@@ -1,8 +1,8 @@
-"""Volume rendering: densities and colours along rays to pixels.
+"""Volume rendering weights.
 
     alpha_i = 1 - exp(-sigma_i delta_i),   w_i = alpha_i prod_{j<i} (1 - alpha_j)
 
-sigma is 1/m, delta metres. Source: Mildenhall et al., "NeRF", 2020, equation 3.
+sigma is in 1/m, delta in metres. Source: Mildenhall et al., "NeRF", 2020, equation 3.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from torch import Tensor
 def weights_from_density(
     density: Float[Tensor, "rays samples"], delta: Float[Tensor, "rays samples"]
 ) -> Float[Tensor, "rays samples"]:
-    """Share of each sample in its ray's pixel; the shares of a ray sum to at most one."""
+    """Weight of each sample in its ray's pixel; the weights of a ray sum to at most one."""
     optical_depth = density * delta
     before = F.pad(running_sums(optical_depth)[:, :-1], (1, 0))
     return -torch.expm1(-optical_depth) * torch.exp(-before)
 
 
 def running_sums(values: Float[Tensor, "*rows entries"]) -> Float[Tensor, "*rows entries"]:
-    """Sum of each row's entries up to each of them.
+    """Cumulative sums of each row.
 
-    On a GPU as a product with a triangle of ones, in float32: its scan works on short rows one by one.
+    A GPU multiplies by a triangular matrix of ones in float32, which is faster than its scan of short rows.
     """
     if not values.is_cuda:
         return values.cumsum(-1)

@@ -1,4 +1,4 @@
-"""Ray batches, schedule, objective, optimiser groups, training loop and the captured step of a GPU.
+"""Ray batches, schedule, objective, optimiser groups, training loop, presets and the captured CUDA step.
 
-It trains without nerfstudio. It may import `avatar` and everything before that.
+Training needs no nerfstudio. The package may import `avatar` and every package before that.
 """

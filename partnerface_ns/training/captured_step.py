@@ -1,20 +1,20 @@
-"""A training step's forward and backward pass on a GPU, recorded (`recorded_work.py`) and played for every batch.
+"""Forward and backward pass of a training step, captured in a CUDA graph (`cuda_graph.py`).
 
-What head states alone say of a frame is not learned: it is computed once for each timestep and kept. Optimiser,
-learning rates and the density grid's memory are outside.
+The graph is replayed for every batch. Posed frames depend on head states only, so they are computed once for each
+timestep and cached. Optimisers, learning rates and updates of the occupancy grid are outside the graph.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from torch.profiler import record_function
 
 from partnerface_ns.avatar.avatar import Avatar
@@ -28,12 +28,12 @@ from partnerface_ns.training.optimiser_groups import param_groups
 from partnerface_ns.training.step_guard import StepResult, clip_gradients
 from partnerface_ns.warp.inverse_skinning import PosedFrames
 
-_KEPT_SHARE = 8
-"""Posed frames take at most one in so many bytes of the memory that is free when training starts."""
+_CACHE_FRACTION = 8
+"""Cached posed frames take at most 1 / 8 of the memory that is free when training starts."""
 
 
 class _Inputs(NamedTuple):
-    """Everything that differs from step to step."""
+    """Inputs of a training step."""
 
     rays: Rays
     states: HeadState
@@ -47,13 +47,13 @@ class _Inputs(NamedTuple):
 def backward(
     avatar: Avatar, output: RenderOutput, rgb: Float[Tensor, "frames rays 3"], mask: Float[Tensor, "frames rays 1"]
 ) -> StepResult:
-    """The backward pass of rendered rays; clipped gradients lie in the parameters' `grad`, which was empty.
+    """Compute the losses and clipped gradients of rendered rays. The parameters' `grad` must be None before.
 
     Args:
-        avatar: has rendered the rays.
+        avatar: the avatar that rendered the rays.
         output: rendered rays.
-        rgb: true colours.
-        mask: true foreground.
+        rgb: true colours in [0, 1].
+        mask: true foreground in [0, 1].
     """
     terms = training_loss(avatar, output, rgb, mask)
     with record_function("backward pass"):
@@ -64,15 +64,15 @@ def backward(
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory that is free on a GPU."""
+    """Free memory of a GPU, bytes."""
     return torch.cuda.mem_get_info(device)[0]
 
 
 class CapturedStep:
-    """Gradients of batches, as fast as a GPU can compute them.
+    """Computes gradients of batches by a CUDA graph.
 
-    It must be the only one that computes gradients of its avatar. A recording is made anew when the avatar's stage or
-    person or a batch's size changes, and at no other time.
+    Nothing else may compute gradients of the avatar. A new graph is captured when the avatar's stage, its identity or
+    the size of a batch changes, and at no other time.
     """
 
     def __init__(self, avatar: Avatar, track: HeadState, free: Callable[[torch.device], int] = free_bytes) -> None:
@@ -80,27 +80,27 @@ class CapturedStep:
         Args:
             avatar: on a GPU, in training mode.
             track: head states of the training capture, batch axes (timesteps,).
-            free: gives the bytes that are free on a device; asked once, here.
+            free: returns the free bytes of a device; called once, in the constructor.
         """
         self._avatar, self._track = avatar, track.to(avatar.identity.device)
-        self._kept_bytes = free(avatar.identity.device) // _KEPT_SHARE
-        self._posed: OrderedDict[int, PosedFrames] = OrderedDict()
+        self._cache_bytes = free(avatar.identity.device) // _CACHE_FRACTION
+        self._cache: OrderedDict[int, PosedFrames] = OrderedDict()
         self._kind: tuple[int, ...] | None = None
 
     def __call__(self, batch: RayBatch) -> StepResult:
-        """Compute the gradients of a batch on the CPU; they lie in the parameters' `grad` afterwards.
+        """Compute the gradients of a batch, which lies on the CPU, and store them in the parameters' `grad`.
 
         Returns:
-            The loss terms, the mean squared errors of colours and the norms of gradients, until the next call.
+            The result of the step, valid until the next call.
         """
         kind = (int(self._avatar.stage), *batch.rgb.shape[:2], id(self._avatar.skinning))
         if kind != self._kind:
             if self._kind is None or kind[-1] != self._kind[-1]:
-                self._posed.clear()
-            self._kind, self._recording = kind, CapturedWork(partial(_gradients, self._avatar))
+                self._cache.clear()
+            self._kind, self._work = kind, CapturedWork(partial(_gradients, self._avatar))
         device = self._track.expression.device
         rays, timesteps = batch.rays, batch.timesteps.to(device)
-        given = _Inputs(
+        inputs = _Inputs(
             Rays(rays.origins.to(device), rays.directions.to(device)),
             self._track[timesteps],
             timesteps,
@@ -108,33 +108,32 @@ class CapturedStep:
             batch.rgb.to(device),
             batch.mask.to(device),
         )
-        result, gradients = self._recording(given)
-        for parameter, gradient in gradients:  # an optimiser may have let go of it
+        result, gradients = self._work(inputs)
+        for parameter, gradient in gradients:  # an optimiser may have set it to None
             parameter.grad = gradient
         self._avatar.end_step(result.finite)
         return result
 
     def _posed_frames(self, timesteps: Int[Tensor, "frames"]) -> PosedFrames:
-        """What the states of timesteps say, from memory where it is there."""
-        found = []
+        """Posed frames of timesteps, from the cache where possible. The cache holds displacements as float16."""
+        frames = []
         for t in timesteps.tolist():
-            if t not in self._posed:
-                posed = self._avatar.skinning.posed(self._track[t : t + 1])
-                kept = {name: value.half() if name == "displacement" else value for name, value in vars(posed).items()}
-                self._posed[t] = PosedFrames(**kept)
-            self._posed.move_to_end(t)
-            found.append(self._posed[t])
-        one = sum(value.numel() * value.element_size() for value in vars(found[0]).values())
-        while len(self._posed) * one > self._kept_bytes:
-            self._posed.popitem(last=False)
+            if t not in self._cache:
+                posed = self._avatar.skinning.pose(self._track[t : t + 1])
+                self._cache[t] = replace(posed, displacement=posed.displacement.half())
+            self._cache.move_to_end(t)
+            frames.append(self._cache[t])
+        bytes_per_frame = sum(value.numel() * value.element_size() for value in vars(frames[0]).values())
+        while len(self._cache) * bytes_per_frame > self._cache_bytes:
+            self._cache.popitem(last=False)
         names = [f.name for f in fields(PosedFrames)]
-        return PosedFrames(**{name: torch.cat([getattr(p, name) for p in found]).float() for name in names})
+        return PosedFrames(**{name: torch.cat([getattr(f, name) for f in frames]).float() for name in names})
 
 
-def _gradients(avatar: Avatar, given: _Inputs) -> tuple[StepResult, list[tuple[Tensor, Tensor]]]:
-    """What a step was about, and the parameters that it concerns with their gradients."""
+def _gradients(avatar: Avatar, inputs: _Inputs) -> tuple[StepResult, list[tuple[nn.Parameter, Tensor]]]:
+    """Result of a step, and pairs of parameters and gradients."""
     avatar.zero_grad(set_to_none=True)
-    frames = avatar.warp.frames(given.states, given.timesteps, given.posed)
-    output = avatar.render_frames(given.rays, frames, given.timesteps, fixed_shapes=True)
-    result = backward(avatar, output, given.rgb, given.mask)
+    frames = avatar.warp.pose_frames(inputs.states, inputs.timesteps, inputs.posed)
+    output = avatar.render_frames(inputs.rays, frames, inputs.timesteps, fixed_shapes=True)
+    result = backward(avatar, output, inputs.rgb, inputs.mask)
     return result, [(p, p.grad) for p in avatar.parameters() if p.grad is not None]

@@ -1,81 +1,82 @@
-"""Work on a GPU, recorded once and played for other inputs.
+"""CUDA graphs of functions: captured once, then replayed for other inputs.
 
-An avatar's work is thousands of small kernels, and starting them one by one takes ten times as long as running them. As
-one CUDA graph they start at once. A recording works on the same memory and the same shapes every time: inputs are
-copied in, and nothing in them is counted (`geometry/rows.py`).
+An avatar launches thousands of small kernels. Launching them one by one takes ten times as long as running them; a CUDA
+graph launches all of them at once. A graph always works on the same memory and shapes. Inputs are copied into that
+memory, and no shape may depend on values (`geometry/rows.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
 _WARM_UP = 3
-"""Inputs that are worked on without a recording, so that libraries set up what they set up once."""
-Inputs, Outputs = TypeVar("Inputs"), TypeVar("Outputs")
+"""Calls before the capture, in which libraries initialise."""
+Inputs = TypeVar("Inputs")
+Outputs = TypeVar("Outputs")
 
 
 class CapturedWork(Generic[Inputs, Outputs]):
-    """A function of tensors on a GPU, recorded after a few calls.
+    """A function of tensors on a GPU that is captured after a few calls.
 
-    Inputs are tensors, or tuples and dataclasses of such, always of the same shapes. Outputs are valid until the next
+    Inputs are nested tuples and dataclasses of tensors, always of the same shapes. Outputs are valid until the next
     call.
     """
 
     def __init__(self, work: Callable[[Inputs], Outputs]) -> None:
         """
         Args:
-            work: the function; its kernels must depend on the shapes of its inputs alone.
+            work: the function. Its kernels may depend on the shapes of its inputs, not on values.
         """
         self._work, self._num_warm = work, 0
-        self._aside: torch.cuda.Stream | None = None
+        self._stream: torch.cuda.Stream | None = None
         self._graph: torch.cuda.CUDAGraph | None = None
 
-    def __call__(self, given: Inputs) -> Outputs:
-        """The work's outputs."""
-        with torch.cuda.device(next(_tensors(given)).device):
-            return self._on_its_device(given)
+    def __call__(self, inputs: Inputs) -> Outputs:
+        """Outputs for these inputs."""
+        with torch.cuda.device(next(_tensors(inputs)).device):
+            if self._num_warm < _WARM_UP:
+                return self._warm_up(inputs)
+            if self._graph is None:
+                return self._capture(inputs)
+            return self._replay(self._graph, inputs)
 
-    def _on_its_device(self, given: Inputs) -> Outputs:
-        if self._num_warm < _WARM_UP:
-            return self._warmed_up(given)
-        if self._graph is None:
-            return self._recorded(given)
-        for recorded, now in zip(_tensors(self._inputs), _tensors(given), strict=True):
-            recorded.copy_(now)
-        self._graph.replay()
-        return self._outputs
-
-    def _warmed_up(self, given: Inputs) -> Outputs:
+    def _warm_up(self, inputs: Inputs) -> Outputs:
         self._num_warm += 1
-        aside = self._aside = self._aside or torch.cuda.Stream()
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
-            found = self._work(given)
-        torch.cuda.current_stream().wait_stream(aside)
-        return found
+        stream = self._stream = self._stream or torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            outputs = self._work(inputs)
+        torch.cuda.current_stream().wait_stream(stream)
+        return outputs
 
-    def _recorded(self, given: Inputs) -> Outputs:
-        self._inputs, graph = _cloned(given), torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=self._aside, capture_error_mode="thread_local"):
+    def _capture(self, inputs: Inputs) -> Outputs:
+        self._inputs, graph = _clone(inputs), torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
             self._outputs = self._work(self._inputs)
         self._graph = graph
         graph.replay()
         return self._outputs
 
+    def _replay(self, graph: torch.cuda.CUDAGraph, inputs: Inputs) -> Outputs:
+        for captured, current in zip(_tensors(self._inputs), _tensors(inputs), strict=True):
+            captured.copy_(current)
+        graph.replay()
+        return self._outputs
 
-def _cloned(values: Any) -> Any:
-    """Nested inputs in memory of their own."""
+
+def _clone(values: Any) -> Any:
+    """Copy nested inputs to new memory."""
     if isinstance(values, Tensor):
         return values.clone()
-    if is_dataclass(values):
-        return type(values)(**{f.name: _cloned(getattr(values, f.name)) for f in fields(values)})  # type: ignore[operator]
+    if is_dataclass(values) and not isinstance(values, type):
+        return replace(values, **{f.name: _clone(getattr(values, f.name)) for f in fields(values)})
     if isinstance(values, tuple):
-        parts = [_cloned(value) for value in values]
+        parts = [_clone(value) for value in values]
         return type(values)(*parts) if hasattr(values, "_fields") else tuple(parts)
     return values
 

@@ -1,4 +1,4 @@
-"""What training minimises: the photometric loss, the mask loss and the regularisers, each with its weight.
+"""Training objective: the photometric loss, the mask loss and the regularisers, each with its weight.
 
 Every regulariser takes its inputs as arguments. The weights are fields of `LossConfig` and of the torso's and the
 correction's settings. The method's paper does not publish its weights; they are our choice.
@@ -18,25 +18,24 @@ from partnerface_ns.fields.canonical_field import CanonicalField
 from partnerface_ns.rendering.losses import color_loss, mask_loss
 
 _NUM_SMOOTHNESS = 512
-"""Samples, at most about, at which the smoothness of the part weights is measured."""
+"""Approximate number of samples at which the roughness of the part weights is computed."""
 _NUM_IN_MOUTH, _NEAR_MOUTH = 128, 0.001
-"""Random points of the mouth's inside in a step, and their distance from its surface in metres (standard deviation
-along each axis)."""
+"""Random points inside the mouth in a step, and the standard deviation of their distance from its surface, metres."""
 
 
 @ignore_outer_autocast()
 def training_loss(
     avatar: Avatar, output: RenderOutput, rgb: Float[Tensor, "*rays 3"], mask: Float[Tensor, "*rays 1"] | None
 ) -> dict[str, Float[Tensor, ""]]:
-    """Weighted loss terms; their sum is what training minimises.
+    """Weighted loss terms, whose sum training minimises.
 
-    Rays that were rendered in evaluation have the colour term alone.
+    Rays that were rendered in evaluation mode have only the colour term.
 
     Args:
-        avatar: the avatar that rendered.
+        avatar: the avatar that rendered the rays.
         output: rendered rays.
-        rgb: true colours in [0, 1] over the same background.
-        mask: true foreground in [0, 1]; None where there is none.
+        rgb: true colours in [0, 1], over the avatar's background.
+        mask: true foreground in [0, 1]; None without masks.
     """
     losses = avatar.config.losses
     terms = {"color": color_loss(output.rgb, rgb, losses.color_beta)}
@@ -49,9 +48,9 @@ def training_loss(
 
 def _regularisers(avatar: Avatar, samples: TrainingSamples) -> dict[str, Float[Tensor, ""]]:
     config, losses = avatar.config, avatar.config.losses
-    counted = samples.on_hits / samples.on_hits.sum().clamp(min=1)
+    weights = samples.on_hits / samples.on_hits.sum().clamp(min=1)
     terms = {
-        "geometry": losses.geometry_weight * _mean_robust(samples.skin_correction, counted),
+        "geometry": losses.geometry_weight * _mean_robust(samples.skin_correction, weights),
         "planes": losses.planes_weight * avatar.field.roughness(),
     }
     mouth = avatar.skinning.verts_in_mouth
@@ -59,12 +58,12 @@ def _regularisers(avatar: Avatar, samples: TrainingSamples) -> dict[str, Float[T
         terms["mouth"] = losses.mouth_weight * mouth_brightness(avatar.field, mouth, config.bfloat16)
     if samples.random_offset is not None:
         scale, deformed = config.parts.offset_scale, samples.deformed
-        terms["offset"] = losses.offset_weight * ((deformed.offset / scale).square().sum(-1) * counted).sum()
+        terms["offset"] = losses.offset_weight * ((deformed.offset / scale).square().sum(-1) * weights).sum()
         terms["elsewhere"] = losses.elsewhere_weight * (samples.random_offset / scale).square().sum(-1).mean()
-        terms["ambient"] = losses.ambient_weight * (deformed.ambient.square().sum(-1) * counted).sum()
+        terms["ambient"] = losses.ambient_weight * (deformed.ambient.square().sum(-1) * weights).sum()
     if config.deformation == "parts" and int(avatar.stage) == SOFT:
-        some = slice(None, None, max(1, len(samples.undeformed) // _NUM_SMOOTHNESS))
-        roughness = avatar.assigner.roughness(samples.undeformed[some], samples.on_hits[some])
+        subset = slice(None, None, max(1, len(samples.undeformed) // _NUM_SMOOTHNESS))
+        roughness = avatar.assigner.roughness(samples.undeformed[subset], samples.on_hits[subset])
         terms["smoothness"] = losses.smoothness_weight * roughness
     for name in ("torso", "correction"):
         settings = getattr(config, name)
@@ -73,9 +72,9 @@ def _regularisers(avatar: Avatar, samples: TrainingSamples) -> dict[str, Float[T
     return terms
 
 
-def _mean_robust(values: Float[Tensor, "points"], counted: Float[Tensor, "points"]) -> Float[Tensor, ""]:
-    """Weighted mean of a loss that is square below 1 and linear above."""
-    return (F.smooth_l1_loss(values, torch.zeros_like(values), reduction="none") * counted).sum()
+def _mean_robust(values: Float[Tensor, "points"], weights: Float[Tensor, "points"]) -> Float[Tensor, ""]:
+    """Weighted mean of a loss that is quadratic below 1 and linear above."""
+    return (F.smooth_l1_loss(values, torch.zeros_like(values), reduction="none") * weights).sum()
 
 
 def mouth_brightness(
@@ -83,12 +82,12 @@ def mouth_brightness(
 ) -> Float[Tensor, ""]:
     """Mean squared colour inside the mouth, along the mean view direction of training.
 
-    Other directions would teach the field that unseen views are dark everywhere.
+    Random directions would make the field dark everywhere in views that training did not see.
 
     Args:
         field: the canonical field.
         verts_in_mouth: canonical vertices of teeth, tongue and the mouth's walls, metres; at least one.
-        bfloat16: as in `AvatarConfig`.
+        bfloat16: whether networks compute in bfloat16, as in `AvatarConfig`.
     """
     pick = torch.randint(len(verts_in_mouth), (_NUM_IN_MOUTH,), device=verts_in_mouth.device)
     points = verts_in_mouth[pick]

@@ -1,4 +1,4 @@
-"""The avatar's parameters by the learning rate that they want."""
+"""The avatar's parameters, grouped by learning rate."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from partnerface_ns.avatar.avatar import Avatar
 
 
 def param_groups(avatar: Avatar) -> dict[str, list[nn.Parameter]]:
-    """Parameters by name of the group; `LEARNING_RATES` has a rate for each."""
+    """Trainable parameters by group. `LEARNING_RATES` has a rate for each group."""
     config = avatar.config
     groups = {
         "planes": list(avatar.field.planes.parameters()),

@@ -1,4 +1,4 @@
-"""Sizes of an avatar and of its training steps for two kinds of machine; both are functions of the same defaults."""
+"""Presets of avatar and training steps for two kinds of machine, both derived from the same defaults."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from partnerface_ns.training.rays import RaySamplerConfig
 
 @dataclass
 class Preset:
-    """What is trained, and on how many rays a step."""
+    """Settings of an avatar and of the rays of its training steps."""
 
     avatar: AvatarConfig = field(default_factory=AvatarConfig)
-    """Of the avatar."""
+    """Settings of the avatar."""
     sampler: RaySamplerConfig = field(default_factory=RaySamplerConfig)
-    """Of each step's rays."""
+    """Rays of each step."""
 
 
 def lite(**changes: object) -> Preset:
-    """Two CPU cores or a small GPU: the components' own defaults.
+    """For two CPU cores or a small GPU: the defaults.
 
     Args:
-        **changes: settings of the avatar's configuration.
+        **changes: fields of `AvatarConfig` and their values.
     """
     return Preset(AvatarConfig(**changes))  # type: ignore[arg-type]
 
 
 def full(**changes: object) -> Preset:
-    """Full quality on one GPU; arguments as for `lite`."""
+    """For one GPU, in full quality; arguments as for `lite`."""
     preset = lite(**changes)
     avatar, sampler = preset.avatar, preset.sampler
     sampler.rays_per_batch, sampler.frames_per_batch = 8192, 8

@@ -14,23 +14,22 @@ from dataclasses import dataclass
 
 @dataclass
 class ScheduleConfig:
-    """How training goes with time."""
+    """Training length and learning-rate schedule."""
 
     max_steps: int = 30_000
-    """Steps of a whole run."""
+    """Number of steps of a run."""
     max_minutes: float | None = None
-    """Minutes of training after which the run ends, if that is before `max_steps`; None for no limit."""
+    """Minutes of training after which the run ends, if it does not reach `max_steps` before; None for no limit."""
     warmup_steps: int = 100
-    """Steps over which the learning rates of what learns from the start rise from zero."""
+    """Steps over which learning rates rise from zero at the start of training."""
     final_factor: float = 0.03
-    """Learning rates at the end of training, as a share of those after the warm-up."""
+    """Factor on the learning rates at the end of training."""
 
 
 class Schedule:
-    """Progress of a run and what follows from it.
+    """Progress and learning rates of a run.
 
-    Progress is the share of steps or of minutes done, whichever is further; stage and learning rates depend on it
-    alone, so a resumed run goes on as if unbroken.
+    Progress is the share of the steps or of the minutes that is done, whichever is larger.
     """
 
     def __init__(
@@ -38,33 +37,34 @@ class Schedule:
     ) -> None:
         """
         Args:
-            config: length and course of the run.
-            elapsed_seconds: trained before.
-            clock: what `tick` reads, in seconds.
+            config: length of the run and learning rates.
+            elapsed_seconds: seconds that the run trained before it was resumed.
+            clock: seconds; read by `tick`.
         """
         self.config, self._clock = config, clock
         self.elapsed_seconds = elapsed_seconds
         self._last: float | None = None
 
     def tick(self) -> None:
-        """Count the time since the last tick; call once a step."""
+        """Add the time since the last tick to the elapsed seconds. Call once for each step."""
         now = self._clock()
         if self._last is not None:
             self.elapsed_seconds += now - self._last
         self._last = now
 
     def progress(self, step: int) -> float:
-        """Share of the run done before this step, in [0, 1]."""
+        """Share of the run that is done before this step, in [0, 1]."""
         by_steps = step / self.config.max_steps
         if self.config.max_minutes is None:
             return min(1.0, by_steps)
         return min(1.0, max(by_steps, self.elapsed_seconds / (60 * self.config.max_minutes)))
 
     def learning_rate_factor(self, step: int, group: str) -> float:
-        """Factor on a group's learning rate: zero before its share in `STARTS`; a warm-up, then a cosine down to
-        `final_factor`.
+        """Factor on the learning rate of a group.
+
+        It is zero before the group's `START_PROGRESS`, rises in the warm-up, and falls by a cosine to `final_factor`.
         """
-        if self.progress(step) < STARTS.get(group, 0.0):
+        if self.progress(step) < START_PROGRESS.get(group, 0.0):
             return 0.0
         warmup = min(1.0, (step + 1) / self.config.warmup_steps)
         cosine = 0.5 * (1 + math.cos(math.pi * self.progress(step)))
@@ -79,8 +79,8 @@ LEARNING_RATES = {
     "torso": 2e-3,
     "correction": 1e-4,
 }
-"""Learning rate of each of the avatar's parameter groups, for Adam."""
+"""Adam's learning rate of each parameter group."""
 
-STARTS = {"correction": 0.3}
-"""Share of training, 0 to 1, before which a group stays as it is. While the field has no shape yet, a correction of
-tracking fits anything: begun at once it moved the hair of an exactly tracked head by 5 mm."""
+START_PROGRESS = {"correction": 0.3}
+"""Progress before which a group is not trained; 0 for all others. An untrained field has no shape, and the tracking
+correction would fit noise: trained from the start, it moved the hair of an exactly tracked head by 5 mm."""

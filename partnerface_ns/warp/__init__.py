@@ -1,5 +1,5 @@
-"""Posed point to canonical point, one class a file: inverse skinning, torso, tracking correction, part assigner, part
-deformation.
+"""Posed point to canonical point: inverse skinning, torso, tracking correction, part assigner, part deformation.
 
-It knows nothing of the radiance field. It may import `flame` and everything before that.
+Each is a class in a module of its own; none knows the radiance field. The package may import `common`, `geometry` and
+`flame`.
 """

@@ -1,7 +1,7 @@
-"""What is known of the canonical space before training: where the surface is, and what moves with the torso.
+"""Precomputed properties of the canonical space: signed distance to the mesh, clearance and torso share.
 
-Computed once for a person from the exact nearest surface points, kept on a grid, read by interpolation.
-Points are metres in the canonical frame; the grid's axes are (z, y, x), as `grid_sample` wants them.
+They follow from the exact nearest surface points, computed once for a person. A grid stores them; reads interpolate.
+Points are metres in the canonical frame. The grid has axes (z, y, x), as `grid_sample` requires.
 """
 
 from __future__ import annotations
@@ -24,26 +24,27 @@ _NUM_NEIGHBORS = 4
 
 @dataclass
 class CanonicalSpaceConfig:
-    """Where there may be matter."""
+    """Where density may be, and the grid that stores it."""
 
     reach_face: float = 0.04
-    """Height in metres above the face up to which there may be matter: beard, glasses."""
+    """Largest distance in metres from the face at which density may be, as for beards and glasses."""
     reach_hair: float = 0.07
-    """The same above the rest of the head and the neck."""
+    """Largest distance in metres from the rest of the head and the neck."""
     reach_torso: float = 0.04
-    """The same above the torso."""
+    """Largest distance in metres from the torso."""
     resolution: int = 96
-    """Nodes a side of the grid that remembers it."""
+    """Nodes along each side of the grid."""
 
 
 class CanonicalSpace:
-    """Height above the surface, room for matter, and torso share, anywhere in the canonical box."""
+    """Signed distance to the mesh, clearance and torso share at points of the canonical box."""
 
     def __init__(self, config: CanonicalSpaceConfig, verts: Float[Tensor, "verts 3"], model: HeadModel) -> None:
         """
         Args:
-            verts: the canonical surface.
-            model: gives faces, weights and regions.
+            config: reach of density, and the grid's resolution.
+            verts: the canonical mesh's vertices, metres.
+            model: gives faces, skinning weights and regions.
         """
         padding = max(config.reach_face, config.reach_hair, config.reach_torso)
         self.lower, self.upper = verts.amin(0) - padding, verts.amax(0) + padding
@@ -53,52 +54,54 @@ class CanonicalSpace:
         z, y, x = torch.meshgrid(axes[2], axes[1], axes[0], indexing="ij")
         nodes = torch.stack([x, y, z], -1).reshape(-1, 3).to(verts.device)
 
-        # Eyeballs are balls of their own: inside them the skin of the sockets, a millimetre off, says "outside".
-        loose, eyeballs = has_own_joint(model), model.regions["eyeballs"] > 0.5
-        height, mean = self._heights(nodes, verts, model, ~eyeballs)
+        # Eyeballs are separate balls. Inside one, the skin of the socket is a millimetre away and reports "outside".
+        articulated, eyeballs = is_articulated(model), model.regions["eyeballs"] > 0.5
+        distance, interpolate = self._distances(nodes, verts, model, ~eyeballs)
         if eyeballs.any():
-            height = torch.minimum(height, self._heights(nodes, verts, model, eyeballs)[0])
-        heights = [self._heights(nodes, verts, model, layer)[0] for layer in (~loose, loose)]
-        known = torch.stack(
-            [height, mean(_reach(config, model)) - height, mean(model.skinning_weights[:, Joint.ROOT]), *heights]
-        )
-        self._grid = known.reshape(5, *[config.resolution] * 3)
+            distance = torch.minimum(distance, self._distances(nodes, verts, model, eyeballs)[0])
+        layers = [self._distances(nodes, verts, model, layer)[0] for layer in (~articulated, articulated)]
+        clearance = interpolate(_reach(config, model)) - distance
+        torso = interpolate(model.skinning_weights[:, Joint.ROOT])
+        self._grid = torch.stack([distance, clearance, torso, *layers]).reshape(5, *[config.resolution] * 3)
 
     @staticmethod
-    def _heights(
+    def _distances(
         nodes: Tensor, verts: Tensor, model: HeadModel, layer: Tensor
     ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        """Height of nodes above a part of the surface, and the weighted mean of its nearest vertices' values."""
+        """Signed distances to the vertices of a layer, and a function that interpolates values of its vertices."""
         distance, index = VertexIndex(verts[layer]).query(nodes, _NUM_NEIGHBORS)
         index = layer.nonzero()[:, 0][index]
         closeness = 1 / (distance + 1e-4)
         weights = closeness / closeness.sum(1, keepdim=True)
-        height = signed_height(nodes, verts, model.faces, distance, index, weights)
-        return height, lambda values: (weights * values[index]).sum(1)
+        signed = signed_distance(nodes, verts, model.faces, distance, index, weights)
+        return signed, lambda values: (weights * values[index]).sum(1)
 
-    def height_and_room(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, "2 points"]:
-        """Signed height above the surface (m), and room left above it (m, negative where nothing may be)."""
+    def distance_and_clearance(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, "2 points"]:
+        """Signed distance to the mesh, and clearance below the limit of density, metres.
+
+        The distance is negative inside the mesh. The clearance is negative where no density may be.
+        """
         return self._read(slice(0, 2), points)
 
     def torso_share(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points"]:
-        """Share in [0, 1] in which each point moves with the torso."""
+        """Share in [0, 1] to which each point moves with the torso."""
         return self._read(slice(2, 3), points)[0]
 
-    def height_above_layer(self, layer: int, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points"]:
-        """Signed height (m) above the part of the surface that moves with the skull (0) or a joint of its own (1)."""
+    def layer_distance(self, layer: int, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points"]:
+        """Signed distance in metres to one layer of the mesh: 0 is fixed to the skull, 1 is articulated."""
         return self._read(slice(3 + layer, 4 + layer), points)[0]
 
     def _read(self, channels: slice, points: Tensor) -> Tensor:
-        at = 2 * (points - self.lower) / (self.upper - self.lower) - 1
-        return read_volume(self._grid[channels], at, "border")
+        normalized = 2 * (points - self.lower) / (self.upper - self.lower) - 1
+        return read_volume(self._grid[channels], normalized, "border")
 
 
-def has_own_joint(model: HeadModel) -> Bool[Tensor, "verts"]:
-    """Which vertices move mostly with a joint below the skull: lower face and lower teeth, and the eyeballs."""
+def is_articulated(model: HeadModel) -> Bool[Tensor, "verts"]:
+    """Vertices that move mostly with a joint below the skull: lower face, lower teeth and eyeballs."""
     return model.skinning_weights[:, Joint.JAW :].sum(1) > 0.5
 
 
-def signed_height(
+def signed_distance(
     points: Float[Tensor, "points 3"],
     verts: Float[Tensor, "verts 3"],
     faces: Int[Tensor, "faces 3"],
@@ -106,17 +109,27 @@ def signed_height(
     index: Int[Tensor, "points neighbors"],
     weights: Float[Tensor, "points neighbors"],
 ) -> Float[Tensor, "points"]:
-    """Height above the surface from the tangent planes of the nearest vertices, metres, negative inside.
+    """Signed distance to the mesh from the tangent planes of the nearest vertices, metres, negative inside.
 
-    Beyond the mesh's borders and sharp edges the tangent planes say nothing; there the distance counts.
+    Tangent planes are wrong beyond borders and sharp edges of the mesh. There the distance to the nearest vertex, less
+    an edge length, is larger and replaces the planes' value.
+
+    Args:
+        points: metres.
+        verts: metres.
+        faces: vertex indices.
+        distance: to each point's nearest vertices, ascending, metres.
+        index: indices of these vertices.
+        weights: their weights, which sum to one.
     """
-    above = (weights * (vertex_normals(verts, faces)[index] * (points[:, None] - verts[index])).sum(-1)).sum(1)
-    size = torch.maximum(above.abs(), distance[:, 0] - _edge_length(verts, faces)[index[:, 0]])
-    return torch.where(above < 0, -size, size)
+    normals = vertex_normals(verts, faces)[index]
+    plane = (weights * (normals * (points[:, None] - verts[index])).sum(-1)).sum(1)
+    size = torch.maximum(plane.abs(), distance[:, 0] - _edge_length(verts, faces)[index[:, 0]])
+    return torch.where(plane < 0, -size, size)
 
 
 def _edge_length(verts: Float[Tensor, "verts 3"], faces: Int[Tensor, "faces 3"]) -> Float[Tensor, "verts"]:
-    """Mean length in metres of the edges at each vertex."""
+    """Mean length of the edges at each vertex, metres."""
     length = (verts[faces] - verts[faces.roll(1, 1)]).norm(dim=-1)
     total = verts.new_zeros(verts.shape[0]).index_add(0, faces.flatten(), length.flatten())
     count = verts.new_zeros(verts.shape[0]).index_add(0, faces.flatten(), torch.ones_like(length).flatten())
@@ -124,7 +137,7 @@ def _edge_length(verts: Float[Tensor, "verts 3"], faces: Int[Tensor, "faces 3"])
 
 
 def _reach(config: CanonicalSpaceConfig, model: HeadModel) -> Float[Tensor, "verts"]:
-    """Height above each vertex up to which there may be matter."""
+    """Largest distance from each vertex at which density may be, metres."""
     face, torso = model.regions["face"], model.regions["torso"]
     on_head = config.reach_hair + (config.reach_face - config.reach_hair) * face
     return on_head + (config.reach_torso - on_head) * torso

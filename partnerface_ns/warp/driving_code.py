@@ -1,9 +1,9 @@
-"""The driving code: what a deformation network is told of a frame, and how much of it each part is told.
+"""Driving code: the input that the deformation networks get of a frame, and its visibility to each part.
 
-A frame's code is its expression coefficients and the rotations of jaw, eyes and neck, normalised by what training
-saw. An entry that hardly varied in training says nothing: no network could have learned what to make of it. Where a
-part's surface does not move with an entry, the part does not see that entry: so a brow cannot learn to follow the jaw
-merely because the two moved together in one video. This view of the code is our choice.
+The code of a frame holds its expression coefficients and the rotations of jaw, eyes and neck, normalised by the
+statistics of training. Entries that hardly varied in training are scaled towards zero, because no network can learn
+their effect. A part does not see entries that do not move its surface. Otherwise a brow could learn to follow the jaw
+because both moved together in one video. This visibility is our choice.
 """
 
 from __future__ import annotations
@@ -21,16 +21,20 @@ from partnerface_ns.geometry.rigid import invert_rigid
 _LIMIT = 3.0
 """Standard deviations at which a code entry saturates."""
 _SMALLEST_STD = (0.05, 0.02)
-"""Standard deviations of expression coefficients and of angles (radians) in training below which they count less."""
+"""Smallest standard deviations of expression coefficients and of angles (radians) in training that are not reduced."""
 
 
 class DrivingCode(nn.Module):
-    """Normalises head states to codes."""
+    """Normalises head states to driving codes."""
+
+    mean: Tensor
+    std: Tensor
+    seen: Tensor
 
     def __init__(self, states: HeadState) -> None:
         """
         Args:
-            states: head states of training, batch axes (timesteps,); they give mean and spread.
+            states: head states of training, batch axes (timesteps,); their mean and standard deviation are stored.
         """
         super().__init__()
         raw = _raw_code(states)
@@ -43,20 +47,27 @@ class DrivingCode(nn.Module):
 
     @property
     def size(self) -> int:
+        """Number of entries of a code."""
         return self.mean.shape[0]
 
     def forward(self, states: HeadState) -> Float[Tensor, "frames code"]:
-        """Codes of the frames, about standard normal over training, within +-3."""
+        """Codes of head states, within +-3 and about standard normal over training."""
         return self.seen * ((_raw_code(states) - self.mean) / self.std).clamp(-_LIMIT, _LIMIT)
 
 
 def code_visibility(
     code: DrivingCode, head: ShapedHead, verts_canonical: Float[Tensor, "verts 3"], seeds: Float[Tensor, "parts 3"]
 ) -> Float[Tensor, "parts code"]:
-    """How much of each code entry each part sees, in [0, 1].
+    """Visibility in [0, 1] of each code entry to each part.
 
-    Each entry is moved by one standard deviation and the mean motion of each part's vertices, seen from the skull, is
-    compared with that of the part it moves most; half of that or more counts as full sight.
+    Each entry is moved by one standard deviation, and each part's vertices move by some mean distance in the skull's
+    frame. Visibility is twice this distance over the largest of any part, at most 1.
+
+    Args:
+        code: gives the standard deviations.
+        head: the person.
+        verts_canonical: the canonical mesh's vertices, metres.
+        seeds: part centres, canonical frame, metres.
     """
     num_expr = head.model.num_expr
     steps = torch.cat([torch.zeros(1, code.size), torch.diag(code.std.cpu())]).to(seeds.device)
@@ -67,8 +78,8 @@ def code_visibility(
     verts = torch.einsum("nab,nvb->nva", T_rest_skull[:, :3, :3], posed.verts) + T_rest_skull[:, None, :3, 3]
     motion = (verts[1:] - verts[:1]).norm(dim=-1)
     owner = F.one_hot(torch.cdist(verts_canonical, seeds).argmin(1), seeds.shape[0]).to(motion.dtype)
-    of_part = (motion @ owner / owner.sum(0).clamp(min=1)).T
-    return (2 * of_part / of_part.amax(0).clamp(min=1e-9)).clamp(max=1)
+    motion_of_part = (motion @ owner / owner.sum(0).clamp(min=1)).T
+    return (2 * motion_of_part / motion_of_part.amax(0).clamp(min=1e-9)).clamp(max=1)
 
 
 def _raw_code(states: HeadState) -> Float[Tensor, "frames code"]:

@@ -1,23 +1,23 @@
-"""Inverse skinning: a point seen in a frame goes back to the canonical head.
+"""Inverse skinning: a point of a posed frame to the canonical head.
 
-The canonical head is the person without expression, jaw slightly open (so that the lips do not touch), eyes and
-neck at rest. A world point x is carried by two rigid bones and, on the face, by a displacement field:
+The canonical head is the person with neutral expression, jaw slightly open (so that the lips do not touch), eyes and
+neck at rest. Two rigid bones move a world point x, and on the face a displacement field D as well:
 
     c_skull = y + D(y),   y = T_skull x        (T_skull: inverse of the neck joint's transform)
     c_torso = T_torso x                        (T_torso: inverse of the torso bone's transform)
     c       = (1 - w) c_skull + w c_torso      (w: torso share of the skinning weights at c)
 
-D undoes jaw, eyes, expression and pose correctives. In the skull's frame the surface of a moment has vertices
+D undoes jaw, eyes, expression and pose correctives. In the skull's frame, the mesh of a frame has the vertices
 
     y_v = G_v (rest_v + d_v),   G_v = sum_j w_vj T_skull T_j   (root and neck count as one bone)
 
-and must land on the canonical vertices c_v, so D(y_v) = c_v - y_v. `displacement_grid` spreads these values over a
-grid that is fine at mouth and eyes: once for what moves with a joint of its own (lower face and eyeballs), once for all
-else, because lips touch and lids slide over eyeballs. Of the two places that a point may come from, the one nearer to
-its own layer's surface is taken. Away from the surface D fades to zero, so hair and glasses stay with the skull.
+which map to the canonical vertices c_v, so D(y_v) = c_v - y_v. `displacement_grid.py` spreads these values over a grid
+that is fine at mouth and eyes. It has two layers, because lips touch and lids slide over eyeballs: the articulated
+surface (lower face and eyeballs) and everything else. Each layer gives a candidate for c_skull. The candidate nearer to
+its own layer's surface is taken. Away from the mesh D fades to zero, so hair and glasses move with the skull.
 
-Points are metres. Nothing here is differentiable but the torso's pose. The equations of skinning are FLAME's;
-the grid, the fall-off and the torso bone are our choice.
+Points are metres. Only the torso's pose has a gradient. The skinning equations are FLAME's; the grid, its fall-off and
+the torso bone are our choice.
 """
 
 from __future__ import annotations
@@ -34,32 +34,31 @@ from partnerface_ns.flame.posing import PosedHead, ShapedHead
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.rigid import invert_rigid, move_points, transform_points
 from partnerface_ns.geometry.rows import Rows, run_lengths
-from partnerface_ns.warp.canonical_space import CanonicalSpace, CanonicalSpaceConfig, has_own_joint
+from partnerface_ns.warp.canonical_space import CanonicalSpace, CanonicalSpaceConfig, is_articulated
 from partnerface_ns.warp.displacement_grid import DisplacementGrid, DisplacementGridConfig
 
 _MARGIN = 0.03
-"""Metres around lower face, eyeballs and torso in which points are asked whether they move with them."""
+"""Metres around lower face, eyeballs and torso within which points may move with them."""
 _CACHED_BYTES = 1 << 30
-"""Memory for displacement grids of moments that training saw before, on a CPU; a GPU makes them anew faster than it
-finds them."""
-_DEPTH_COUNTS = 0.5
-"""How much a metre below a layer's surface counts against a point's belonging to it; a metre above counts as one."""
+"""Memory for displacement grids of training frames, on a CPU. A GPU computes them faster than it would look them up."""
+_INSIDE_WEIGHT = 0.5
+"""Weight of a distance below a layer's surface, against 1 for a distance above it, in the choice between layers."""
 
 
 @dataclass
 class InverseSkinningConfig:
-    """How a point finds the surface that it moves with."""
+    """The canonical pose, and which motion is undone."""
 
     canonical_jaw: float = 0.2
     """Opening of the canonical jaw in radians, so that the lips are apart."""
     undo_face: bool = True
-    """Whether jaw, eyes, expression and pose correctives are undone; without it the skull's pose alone, to compare with
-    fields that are told the expression and know no skinning (NerFace)."""
+    """Whether jaw, eyes, expression and pose correctives are undone. Without it only the skull's pose is undone, for a
+    comparison with fields that get the expression as an input and have no skinning (NerFace)."""
 
 
 @dataclass(frozen=True)
 class PosedFrames:
-    """What a few head states alone say of their frames; nothing in it is learned."""
+    """A few posed frames. Everything follows from the head states; nothing is learned."""
 
     displacement: Float[Tensor, "frames 6 z y x"]
     """D of each frame on the grid's nodes, metres."""
@@ -68,12 +67,12 @@ class PosedFrames:
     T_world_root: Float[Tensor, "frames 4 4"]
     """World from canonical through the head model's root joint."""
     verts: Float[Tensor, "frames verts 3"]
-    """Posed surface, world frame."""
+    """Vertices of the posed mesh, world frame, metres."""
 
 
 @dataclass(frozen=True)
 class SkinnedFrames(PosedFrames):
-    """A few frames, ready to be asked."""
+    """Posed frames with the pose of the torso bone."""
 
     T_canonical_torso: Float[Tensor, "frames 4 4"]
     """Canonical from world through the torso bone; carries the gradient of the torso's pose."""
@@ -81,12 +80,12 @@ class SkinnedFrames(PosedFrames):
 
 @dataclass(frozen=True)
 class CanonicalPoints:
-    """Where inverse skinning puts points."""
+    """Points in the canonical frame."""
 
     points: Float[Tensor, "points 3"]
     """Canonical frame, metres."""
     torso: Float[Tensor, "points"]
-    """Share in [0, 1] in which the point moves with the torso."""
+    """Share in [0, 1] to which the point moves with the torso."""
 
 
 class InverseSkinning:
@@ -99,50 +98,57 @@ class InverseSkinning:
         space: CanonicalSpaceConfig,
         head: ShapedHead,
     ) -> None:
+        """
+        Args:
+            config: canonical pose.
+            grid: settings of the displacement grid.
+            space: settings of the canonical space.
+            head: the person.
+        """
         self.config, self.head = config, head
         canonical = HeadState.neutral(head.model.num_expr)
         canonical.jaw[0] = config.canonical_jaw
         self.canonical: PosedHead = head.pose(canonical.to(head.verts_rest.device))
-        self.space = CanonicalSpace(space, self.canonical.verts, head.model)
+        verts = self.canonical.verts
+        self.space = CanonicalSpace(space, verts, head.model)
         self._weights = head.model.skinning_weights.clone()
         self._weights[:, Joint.NECK] += self._weights[:, Joint.ROOT]
         self._weights[:, Joint.ROOT] = 0
-        self._grid = DisplacementGrid(grid, self.canonical.verts, head.model)
+        self._grid = DisplacementGrid(grid, verts, head.model)
         regions = head.model.regions
-        self.verts_in_mouth = self.canonical.verts[(regions["inside_mouth"] > 0.5) & (regions["lips"] < 0.5)]
-        """Canonical vertices of teeth, tongue and the mouth's walls, as far as the head model has them; metres."""
-        on_torso, loose = head.model.skinning_weights[:, Joint.ROOT] > 0.01, has_own_joint(head.model)
-        verts = self.canonical.verts
+        self.verts_in_mouth = verts[(regions["inside_mouth"] > 0.5) & (regions["lips"] < 0.5)]
+        """Canonical vertices of teeth, tongue and the mouth's walls, if the head model has them; metres."""
+        on_torso, articulated = head.model.skinning_weights[:, Joint.ROOT] > 0.01, is_articulated(head.model)
         self._torso_top = verts[on_torso, 1].amax() + _MARGIN if on_torso.any() else -torch.inf
-        self._loose_box = (verts[loose].amin(0) - _MARGIN, verts[loose].amax(0) + _MARGIN)
+        self._articulated_box = (verts[articulated].amin(0) - _MARGIN, verts[articulated].amax(0) + _MARGIN)
         self._cache: OrderedDict[bytes, Tensor] = OrderedDict()
         self._latest: dict[bytes, Tensor] = {}
 
-    def posed(self, states: HeadState, head: PosedHead | None = None) -> PosedFrames:
-        """Pose the head; nothing of it is differentiable.
+    def pose(self, states: HeadState, head: PosedHead | None = None) -> PosedFrames:
+        """Pose the head, without gradients.
 
         Args:
             states: batch axes (frames,).
-            head: the person's head in these states, where it is known already.
+            head: the person's head in these states, if it is posed already.
         """
-        again = torch.is_grad_enabled()  # training sees its moments again; others pass by
+        keep = torch.is_grad_enabled()  # training poses its frames again
         with torch.no_grad():
             posed = head or self.head.pose(states)
             T_canonical_skull = invert_rigid(posed.T_world_rest[:, Joint.NECK])
-            displacement = self._displacement(states, posed, T_canonical_skull, again)
+            displacement = self._displacement(states, posed, T_canonical_skull, keep)
         return PosedFrames(displacement, T_canonical_skull, posed.T_world_rest[:, Joint.ROOT], posed.verts)
 
-    def frames(
+    def skin_frames(
         self, posed: PosedFrames | HeadState, T_world_torso: Float[Tensor, "frames 4 4"] | None = None
     ) -> SkinnedFrames:
-        """Prepare frames.
+        """Add the pose of the torso bone to posed frames.
 
         Args:
-            posed: from `posed`, or the head states themselves, batch axes (frames,).
-            T_world_torso: pose of the torso bone, which then replaces the head model's root joint; its
-                gradient flows through `__call__`.
+            posed: from `pose`, or the head states themselves, batch axes (frames,).
+            T_world_torso: pose of the torso bone, whose gradient flows through `__call__`; None takes the head model's
+                root joint.
         """
-        posed = self.posed(posed) if isinstance(posed, HeadState) else posed
+        posed = self.pose(posed) if isinstance(posed, HeadState) else posed
         T_canonical_torso = invert_rigid(posed.T_world_root if T_world_torso is None else T_world_torso)
         return SkinnedFrames(**vars(posed), T_canonical_torso=T_canonical_torso)
 
@@ -153,68 +159,71 @@ class InverseSkinning:
         frames: SkinnedFrames,
         fixed: bool = False,
     ) -> CanonicalPoints:
-        """Canonical place of each point.
+        """Canonical position of each point.
 
         Args:
             points: world frame, metres.
             frame: index into `frames` of each point, ascending.
+            frames: from `skin_frames`.
             fixed: whether shapes are fixed (`geometry/rows.py`).
         """
         runs = list(enumerate(points.split(run_lengths(frame, frames.displacement.shape[0], fixed))))
         with torch.no_grad():
-            at_skull = torch.cat([self._undo_face(frames, i, run, fixed) for i, run in runs])
-            low = Rows(at_skull[:, 1] < self._torso_top, fixed)
-            from_skull = low.gather(at_skull)
-        from_torso = low.gather(torch.cat([move_points(frames.T_canonical_torso[i], run) for i, run in runs]))
+            by_skull = torch.cat([self._undo_face(frames, i, run, fixed) for i, run in runs])
+            low = Rows(by_skull[:, 1] < self._torso_top, fixed)
+            low_by_skull = low.gather(by_skull)
+        low_by_torso = low.gather(torch.cat([move_points(frames.T_canonical_torso[i], run) for i, run in runs]))
         with torch.no_grad():
-            # The share is a smooth function of the place that it leads to: two rounds find both.
-            share = self.space.torso_share(from_skull)[:, None]
-            share = self.space.torso_share(torch.lerp(from_skull, from_torso, share))[:, None]
-        canonical = low.scatter(at_skull, torch.lerp(from_skull, from_torso, share))
-        return CanonicalPoints(canonical, low.scatter(at_skull.new_zeros(len(points)), share[:, 0]))
+            # The share depends on the position that it leads to. It is smooth, so two iterations suffice.
+            share = self.space.torso_share(low_by_skull)[:, None]
+            share = self.space.torso_share(torch.lerp(low_by_skull, low_by_torso, share))[:, None]
+        canonical = low.scatter(by_skull, torch.lerp(low_by_skull, low_by_torso, share))
+        return CanonicalPoints(canonical, low.scatter(by_skull.new_zeros(len(points)), share[:, 0]))
 
     def _undo_face(self, frames: SkinnedFrames, i: int, points: Tensor, fixed: bool) -> Float[Tensor, "points 3"]:
-        """Canonical place of points of frame i as far as the skull carries them."""
+        """Canonical positions c_skull of points of frame i."""
         in_skull = move_points(frames.T_canonical_skull[i], points)
         candidates = in_skull + self._grid.read(frames.displacement[i], in_skull)
-        lower, upper = self._loose_box
-        unsure = Rows(((in_skull > lower) & (in_skull < upper)).all(1), fixed)
-        nearer = self._nearer_layer(torch.stack([unsure.gather(candidate) for candidate in candidates]))
-        return unsure.scatter(candidates[0], nearer)
+        lower, upper = self._articulated_box
+        ambiguous = Rows(((in_skull > lower) & (in_skull < upper)).all(1), fixed)
+        nearer = self._nearer_layer(torch.stack([ambiguous.gather(candidate) for candidate in candidates]))
+        return ambiguous.scatter(candidates[0], nearer)
 
     def _nearer_layer(self, candidates: Float[Tensor, "2 points 3"]) -> Float[Tensor, "points 3"]:
-        """Of two places that a point may come from, the one that lies nearer to its own layer's surface.
+        """The candidate that is nearer to its own layer's surface.
 
-        Depth counts less than height: just under the skin of one of two lips that touch, the other's is as near.
+        Distances inside a layer are reduced: just under the skin of one of two touching lips, the other is as near.
         """
-        height = torch.stack([self.space.height_above_layer(i, c) for i, c in enumerate(candidates)])
-        off = torch.where(height > 0, height, -_DEPTH_COUNTS * height)
-        return torch.where((off[1] < off[0])[:, None], candidates[1], candidates[0])
+        signed = torch.stack([self.space.layer_distance(i, c) for i, c in enumerate(candidates)])
+        distance = torch.where(signed > 0, signed, -_INSIDE_WEIGHT * signed)
+        return torch.where((distance[1] < distance[0])[:, None], candidates[1], candidates[0])
 
-    def _displacement(self, states: HeadState, posed: PosedHead, T_canonical_skull: Tensor, again: bool) -> Tensor:
-        """Grids of some moments; kept if they come again."""
+    def _displacement(
+        self, states: HeadState, posed: PosedHead, T_canonical_skull: Tensor, keep: bool
+    ) -> Float[Tensor, "frames 6 z y x"]:
+        """Displacement grids of a few frames; a CPU caches them if `keep`."""
         if not self.config.undo_face:
             return posed.verts.new_zeros(len(states), 6, *self._grid.shape)
         if states.expression.is_cuda:
             return self._grid.splat(self._in_skull(posed, T_canonical_skull))
         driving = torch.cat([states.expression, states.jaw, states.eyes, states.neck], -1).numpy()
         keys = [row.tobytes() for row in driving]
-        known = {key: grids[key] for grids in (self._latest, self._cache) for key in keys if key in grids}
-        missing = [i for i, key in enumerate(keys) if key not in known]
+        cached = {key: grids[key] for grids in (self._latest, self._cache) for key in keys if key in grids}
+        missing = [i for i, key in enumerate(keys) if key not in cached]
         if missing:
             grids = self._grid.splat(self._in_skull(posed, T_canonical_skull)[missing])
-            made = {keys[i]: grid.half() for i, grid in zip(missing, grids, strict=True)}
-            known |= made
-            if again:
-                self._cache.update(made)
-        self._latest = known  # a page turns around one face
-        found = torch.stack([known[key] for key in keys]).float()
-        while len(self._cache) * found[0].numel() * 2 > _CACHED_BYTES:
+            splatted = {keys[i]: grid.half() for i, grid in zip(missing, grids, strict=True)}
+            cached |= splatted
+            if keep:
+                self._cache.update(splatted)
+        self._latest = cached  # a viewer renders one head state many times
+        displacement = torch.stack([cached[key] for key in keys]).float()
+        while len(self._cache) * displacement[0].numel() * 2 > _CACHED_BYTES:
             self._cache.popitem(last=False)
-        return found
+        return displacement
 
     def _in_skull(self, posed: PosedHead, T_canonical_skull: Tensor) -> Float[Tensor, "frames verts 3"]:
-        """The surface as the skull sees it, without global, neck and torso motion."""
+        """Vertices in the skull's frame, without global, neck and torso motion."""
         T_skull = torch.einsum("fab,fjbc->fjac", T_canonical_skull, posed.T_world_rest)
         G = torch.einsum("vj,fjab->fvab", self._weights, T_skull)
         return transform_points(G, self.head.verts_rest + posed.offsets)

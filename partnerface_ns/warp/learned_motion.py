@@ -1,8 +1,12 @@
-"""Small rigid motions that tracking does not give, learned with the avatar.
+"""Small rigid motions that are learned with the avatar, because tracking does not give them.
 
-The twist of timestep t is W f(t) + r_t: f(t) are the head's rotation, neck rotation and translation less their means of
-training, in units of a scale and at most some units large; W is a learned linear prediction, r_t a learned residual of
-training frames. Frames that were not trained on have no residual: their motion is predicted from the head's pose.
+The twist of timestep t is
+
+    W f(t) + r_t
+
+with f(t) the normalised and limited pose (rotation, neck rotation and translation of the head), W a learned linear
+prediction and r_t a learned residual. Only training frames have a residual; the motion of all other frames is predicted
+from the pose.
 """
 
 from __future__ import annotations
@@ -15,13 +19,13 @@ from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.rigid import rigid, rotation_from_axis_angle
 
 _FEATURE_LIMIT = 2.5
-"""Units at which a head pose stops moving the prediction further."""
+"""Normalised pose, in absolute value, beyond which the prediction no longer changes."""
 _TRANSLATION_SCALE = 0.1
-"""Metres of translation that weigh as much as a radian of rotation in a twist."""
+"""Metres of translation in one unit of a twist; rotations are in radians."""
 
 
 class LearnedMotion(nn.Module):
-    """A rigid motion about a fixed point for each frame, at rest before training."""
+    """A rigid motion about a fixed point for each frame; the identity before training."""
 
     center: Tensor
     feature_mean: Tensor
@@ -34,16 +38,15 @@ class LearnedMotion(nn.Module):
         Args:
             states: head states of training, batch axes (timesteps of training,).
             center: the point about which the motion rotates, metres.
-            num_timesteps: size of the training capture's track; residuals are looked up by its timesteps.
-            scale: unit of the pose in the prediction, radians and metres; None takes each number's own spread in
-                training.
+            num_timesteps: number of timesteps of the training capture, each of which has a residual.
+            scale: divisor of the pose, in radians and metres; None takes the standard deviations of training.
         """
         super().__init__()
         features = _features(states)
-        spread = features.std(0, correction=0).clamp(min=1e-3)
+        std = features.std(0, correction=0).clamp(min=1e-3)
         self.register_buffer("center", center.clone())
         self.register_buffer("feature_mean", features.mean(0))
-        self.register_buffer("feature_scale", spread if scale is None else torch.full_like(spread, scale))
+        self.register_buffer("feature_scale", std if scale is None else torch.full_like(std, scale))
         self.prediction = nn.Linear(features.shape[-1], 6, bias=False)
         nn.init.zeros_(self.prediction.weight)
         self.residual = nn.Parameter(torch.zeros(num_timesteps, 6))
@@ -53,7 +56,7 @@ class LearnedMotion(nn.Module):
 
         Args:
             states: head states, batch axes (frames,).
-            timesteps: timesteps of the training capture, to add their residuals; None for frames not trained on.
+            timesteps: timesteps of the training capture, whose residuals are added; None for other frames.
         """
         features = (_features(states) - self.feature_mean) / self.feature_scale
         twist = self.prediction(features.clamp(-_FEATURE_LIMIT, _FEATURE_LIMIT))
@@ -62,17 +65,17 @@ class LearnedMotion(nn.Module):
         return self.motion(twist)
 
     def motion(self, twist: Float[Tensor, "frames 6"]) -> Float[Tensor, "frames 4 4"]:
-        """Transforms of twists: rotation about the fixed point (radians), then translation (tenths of metres)."""
+        """Transforms of twists: rotation about the fixed point in radians, then translation in tenths of a metre."""
         rotation = rotation_from_axis_angle(twist[:, :3])
         moved = self.center + _TRANSLATION_SCALE * twist[:, 3:]
         return rigid(rotation, moved - torch.einsum("fab,b->fa", rotation, self.center))
 
     def residual_loss(self, timesteps: Int[Tensor, "frames"]) -> Float[Tensor, ""]:
-        """Mean squared residual of the given frames (radians and tenths of metres)."""
+        """Mean squared residual of timesteps, in radians and tenths of a metre."""
         return self.residual[timesteps].square().mean()
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: object) -> None:
-        # The residuals belong to the training capture; a model built on another capture takes their number.
+        # The number of residuals is that of the training capture, not of the capture that this module was built on.
         stored = state_dict.get(prefix + "residual")
         if stored is not None and stored.shape != self.residual.shape:
             self.residual = nn.Parameter(torch.zeros_like(stored, device=self.residual.device))

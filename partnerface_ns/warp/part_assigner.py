@@ -1,16 +1,16 @@
-"""Which part of the face a canonical point belongs to: weights over K parts that sum to one.
+"""Part assigner: weights of canonical points over K parts, which sum to one.
 
-Hard stage: a point belongs to the part of the nearest seed, and the assigner is not trained. Soft stage: the
-weights are
+In the hard stage a point belongs to the part of the nearest seed, and the assigner is not trained. In the soft stage
+the weights are
 
     w(x) = softmax_k( -|x - c_k|^2 / tau^2 + g_k(x) )
 
-with seeds c_k, tau the learned width of the border and g a small network that starts at zero, so that the soft stage
-begins as a smoothed copy of the hard one. Only the `top_k` largest weights are kept and scaled to sum to one; with
-top_k = K that is the dense softmax itself.
+with seeds c_k, tau the learned width of the border and g a small network. g starts at zero, so the soft stage begins as
+a smoothed copy of the hard one. Only the `top_k` largest weights are kept and scaled to sum to one. With top_k = K this
+is the dense softmax.
 
-Points are metres in the canonical frame. The method's paper publishes the assigner and the two stages, but neither K,
-nor its network, nor the hard rule: nearest seed, and seeds spread over the head model's regions, are our choice.
+Points are metres in the canonical frame. The method's paper publishes the assigner and the two stages. It does not
+publish K, its network or the hard rule. The nearest seed, and seeds from the head model's regions, are our choice.
 """
 
 from __future__ import annotations
@@ -29,57 +29,63 @@ from partnerface_ns.geometry.farthest_points import sample_farthest
 
 @dataclass
 class PartAssignerConfig:
-    """The soft assignment of points to parts."""
+    """Soft assignment of points to parts."""
 
     top_k: int = 2
-    """Parts evaluated for a point in the soft stage; the number of parts gives the dense sum."""
+    """Parts that are evaluated for a point in the soft stage. The number of all parts gives the dense sum."""
     hidden: int = 32
     """Width of the network that moves the borders between parts."""
     num_frequencies: int = 3
-    """Octaves of the encoding that this network sees; more let borders be finer."""
+    """Octaves of the position encoding of this network; more octaves allow finer borders."""
     border: float = 0.03
-    """Initial width tau in metres over which neighbouring parts blend."""
+    """Initial width tau of the border between parts, metres."""
 
 
 class PartWeights(NamedTuple):
     """Parts of each point and their weights, which sum to one."""
 
     index: Int[Tensor, "points top"]
+    """Indices of the parts."""
     weight: Float[Tensor, "points top"]
+    """Weights in [0, 1]."""
 
 
 class PartAssigner(nn.Module):
     """Hard or soft assignment of canonical points to parts."""
 
+    seeds: Tensor
+
     def __init__(self, config: PartAssignerConfig, seeds: Float[Tensor, "parts 3"], scale: float) -> None:
         """
         Args:
+            config: sizes, and the initial border.
             seeds: part centres, canonical frame, metres.
-            scale: half the canonical head's size in metres, which brings points to about [-1, 1].
+            scale: half the canonical head's size in metres; divides points to about [-1, 1].
         """
         super().__init__()
         self.config, self.scale = config, scale
         self.register_buffer("seeds", seeds.clone())
         self.log_border = nn.Parameter(torch.tensor(config.border).log())
         self.encoding = FrequencyEncoding(config.num_frequencies)
-        self.network = nn.Sequential(
-            nn.Linear(self.encoding.size, config.hidden), nn.ReLU(), nn.Linear(config.hidden, seeds.shape[0])
-        )
-        nn.init.zeros_(self.network[-1].weight)
-        nn.init.zeros_(self.network[-1].bias)
+        hidden = nn.Linear(self.encoding.size, config.hidden)
+        output = nn.Linear(config.hidden, seeds.shape[0])
+        self.network = nn.Sequential(hidden, nn.ReLU(), output)
+        nn.init.zeros_(output.weight)
+        nn.init.zeros_(output.bias)
 
     @property
     def num_parts(self) -> int:
+        """K, the number of parts."""
         return self.seeds.shape[0]
 
     def hard(self, points: Float[Tensor, "points 3"]) -> PartWeights:
-        """The part of the nearest seed, with weight one; no gradient."""
+        """The part of the nearest seed, with weight one and without gradient."""
         with torch.no_grad():
             index = torch.cdist(points, self.seeds).argmin(1, keepdim=True)
         return PartWeights(index, torch.ones_like(points[:, :1]))
 
     def logits(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points parts"]:
-        """Logarithm of the soft weights, up to a constant a point; differentiable in the parameters and points."""
+        """Logarithms of the dense soft weights, up to a constant for each point."""
         squared = (points[:, None] - self.seeds).square().sum(-1)
         return self.network(self.encoding(points / self.scale)).float() - squared * (-2 * self.log_border).exp()
 
@@ -88,23 +94,23 @@ class PartAssigner(nn.Module):
         top = self.logits(points).topk(min(self.config.top_k, self.num_parts), dim=1, sorted=False)
         return PartWeights(top.indices, top.values.softmax(1))
 
-    def roughness(self, points: Float[Tensor, "points 3"], counted: Bool[Tensor, "points"]) -> Float[Tensor, ""]:
-        """Mean squared change of the dense soft weights over about a centimetre in a random direction.
+    def roughness(self, points: Float[Tensor, "points 3"], included: Bool[Tensor, "points"]) -> Float[Tensor, ""]:
+        """Mean squared change of the dense soft weights over about a centimetre, in random directions.
 
         Args:
             points: canonical frame, metres.
-            counted: which of them the mean is over; 0 without any.
+            included: points that the mean is taken over; it is 0 without any.
         """
         near = points + 0.01 * torch.randn_like(points)
         change = self.logits(points).softmax(1) - self.logits(near).softmax(1)
-        return (change.square().sum(1) * counted).sum() / counted.sum().clamp(min=1)
+        return (change.square().sum(1) * included).sum() / included.sum().clamp(min=1)
 
 
 def seed_parts(model: HeadModel, verts_canonical: Float[Tensor, "verts 3"], num_parts: int) -> Float[Tensor, "parts 3"]:
-    """Part centres on the canonical head, spread where a face deforms.
+    """Part centres on the canonical head, denser where a face deforms.
 
-    Farthest-point sampling over the head's vertices, starting at the mouth, in a metric that counts distances in mouth,
-    eyes and face more than those on skull and neck. Deterministic.
+    Farthest-point sampling over the head's vertices, starting at the mouth. Distances are weighted: most at mouth and
+    eyes, less on the face, least on skull and neck. The result is deterministic.
 
     Args:
         model: gives the regions.
@@ -112,7 +118,7 @@ def seed_parts(model: HeadModel, verts_canonical: Float[Tensor, "verts 3"], num_
         num_parts: K, at least 1.
 
     Returns:
-        Centres, canonical frame, metres: the mean of the vertices nearest to each sampled vertex.
+        Centres in the canonical frame, metres. Each is the mean of the vertices that are nearest to a sampled vertex.
     """
     regions = model.regions
     importance = 0.2 + 0.8 * regions["face"] + 0.8 * torch.maximum(regions["lips"], regions["eyelids"])

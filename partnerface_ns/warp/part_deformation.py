@@ -1,17 +1,18 @@
-"""The part-based deformation field: K local networks, each for one part of the face.
+"""Part-based deformation field: K local networks, each for one part of the face.
 
     Delta(x, s) = r tanh(sum_k w_k(x) f_k(x - c_k, s_k))
 
-with r the largest offset, w from the part assigner, f_k the network of part k and s_k the frame's driving code as part
-k sees it. A network's first layer is split: the position's share is computed for each point, the code's share once for
-each frame and part. Points are sorted by part, so each network runs once over its own points only. The last layers
-start at zero: the warp begins as the identity.
+with r the largest offset, w the part assigner's weights, f_k the network of part k and s_k the entries of the driving
+code that are visible to part k. The first layer of a network is the sum of a position term, computed for each
+point, and a code term, computed once for each frame and part. Points are sorted by part, so each network runs once and
+over its own points only. The last layers start at zero, so the warp starts as the identity.
 
-Besides the offset a network gives a few ambient coordinates: appearance that moves with the expression (a wrinkle's
-shade) where no displacement explains it. `GlobalDeformation` is the comparison: one network, as many parameters.
+A network also predicts a few ambient coordinates. They describe appearance that changes with the expression and that no
+displacement explains, such as the shading of a wrinkle. `GlobalDeformation` is a baseline: one network with as many
+parameters.
 
-Points are metres in the canonical frame. The method's paper publishes the sum over local networks; sizes, the
-split first layer, the ambient coordinates and each part's view of the code are our choice.
+Points are metres in the canonical frame. The method's paper publishes the sum over local networks. Sizes, the split
+first layer, the ambient coordinates and the visibility of the code are our choice.
 """
 
 from __future__ import annotations
@@ -30,40 +31,51 @@ from partnerface_ns.geometry.encodings import FrequencyEncoding
 from partnerface_ns.warp.part_assigner import PartWeights
 
 _ROWS = 512
-"""Rows to which a part's points are padded: a CPU's matrix library builds a kernel for each new shape."""
-
+"""Each part's points are padded to a multiple of this on a CPU. oneDNN compiles a new kernel for every new shape."""
 _TILE = 128
-"""Rows of a tile, which all belong to one part, where a GPU runs all parts at once."""
+"""Rows of a tile, which belong to one part. A GPU runs the tiles of all parts at once."""
 
 
 @dataclass
 class PartDeformationConfig:
-    """The local networks."""
+    """Sizes of the deformation networks."""
 
     hidden: int = 64
     """Width of each local network."""
     num_layers: int = 2
     """Hidden layers of each local network, at least 1."""
     num_frequencies: int = 4
-    """Octaves of the encoding of a point's place in its part."""
+    """Octaves of the encoding of a point's position in its part."""
     num_ambient: int = 4
-    """Ambient coordinates for the colour; 0 lets the deformation only move points."""
+    """Number of ambient coordinates, which are inputs of the colour; 0 for none."""
     offset_scale: float = 0.01
     """Largest offset along an axis, metres."""
 
 
 class Deformation(NamedTuple):
-    """What the deformation field says of each point."""
+    """Offset and ambient coordinates of each point."""
 
     offset: Float[Tensor, "points 3"]
     """Displacement in the canonical frame, metres."""
     ambient: Float[Tensor, "points ambient"]
+    """Coordinates of the expression-dependent appearance."""
 
 
 class LocalNetworks(nn.Module):
-    """K networks of equal shape, each applied to its own run of rows."""
+    """K networks of equal shape, each applied to its own rows."""
 
-    def __init__(self, num_parts: int, size_in: int, size_code: int, hidden: int, num_layers: int, size_out: int):
+    def __init__(
+        self, num_parts: int, size_in: int, size_code: int, hidden: int, num_layers: int, size_out: int
+    ) -> None:
+        """
+        Args:
+            num_parts: K.
+            size_in: size of an encoded position.
+            size_code: size of a driving code.
+            hidden: width of each network.
+            num_layers: hidden layers, at least 1.
+            size_out: size of the output.
+        """
         super().__init__()
         self.position = _uniform(num_parts, hidden, size_in)
         self.code = _uniform(num_parts, hidden, size_code)
@@ -72,37 +84,41 @@ class LocalNetworks(nn.Module):
         self.layer_biases = nn.ParameterList([torch.zeros(num_parts, hidden) for _ in range(num_layers - 1)])
         self.output = nn.Parameter(torch.zeros(num_parts, size_out, hidden))
 
-    def code_share(self, codes: Float[Tensor, "frames parts code"]) -> Float[Tensor, "parts hidden frames"]:
-        """The code's share of the first layer, once for each frame and part."""
+    def code_term(self, codes: Float[Tensor, "frames parts code"]) -> Float[Tensor, "parts hidden frames"]:
+        """The code's term of the first layer, bias included, for each frame and part."""
         return torch.einsum("fkc,khc->khf", codes, self.code) + self.bias[:, :, None]
 
     def run(
-        self, x: Float[Tensor, "rows in"], frame: Int[Tensor, "rows"], share: Tensor, parts: RowsByPart
+        self,
+        encoded: Float[Tensor, "rows in"],
+        frame: Int[Tensor, "rows"],
+        code_term: Float[Tensor, "parts hidden frames"],
+        parts: RowsByPart,
     ) -> Float[Tensor, "rows out"]:
-        """Each network on its own rows.
+        """Apply each network to its own rows.
 
         Args:
-            x: encoded places, those of one part lying together.
+            encoded: encoded positions, sorted by part.
             frame: index of each row's frame.
-            share: from `code_share`.
-            parts: whose the rows are.
+            code_term: from `code_term`.
+            parts: the rows of each part.
         """
-        rows, position, first_bias = x, self.position, share[..., 0]
-        if share.shape[-1] > 1:
-            # A frame's share is picked by a product with its unit vector, as a part of the first layer.
-            rows = torch.cat([x, F.one_hot(frame, share.shape[-1]).to(x.dtype)], -1)
-            position, first_bias = torch.cat([position, share], -1), None
+        rows, position, first_bias = encoded, self.position, code_term[..., 0]
+        if code_term.shape[-1] > 1:
+            # The first layer selects a frame's term by a product with the frame's one-hot vector.
+            rows = torch.cat([encoded, F.one_hot(frame, code_term.shape[-1]).to(encoded.dtype)], -1)
+            position, first_bias = torch.cat([position, code_term], -1), None
         weights, biases = [position, *self.layers, self.output], [first_bias, *self.layer_biases, None]
-        if torch.is_autocast_enabled(x.device.type):
-            # All at once: autocast would cast each network's slice, and its gradient, by itself.
-            dtype = torch.get_autocast_dtype(x.device.type)
+        if torch.is_autocast_enabled(encoded.device.type):
+            # Cast all networks at once. Autocast would cast each slice, and its gradient, separately.
+            dtype = torch.get_autocast_dtype(encoded.device.type)
             rows, weights = rows.to(dtype), [w.to(dtype) for w in weights]
         if parts.part_of_tile is not None:
             return _run_tiles(rows, weights, biases, parts.part_of_tile)
         return torch.cat(
             [
                 _mlp(run, [w[part] for w in weights], [b if b is None else b[part] for b in biases])
-                for part, run in enumerate(rows.split(parts.runs))
+                for part, run in enumerate(rows.split(parts.run_lengths))
             ]
         )
 
@@ -116,32 +132,41 @@ def _mlp(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor | None]) 
 def _run_tiles(
     x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor | None], part_of_tile: Int[Tensor, "tiles"]
 ) -> Tensor:
-    """All parts at once, tile by tile."""
+    """Apply all networks at once, as one batched product over tiles."""
     owner = F.one_hot(part_of_tile, len(weights[0])).to(x.dtype)
-    # A tile's weights are picked by a product with its part's unit vector, whose gradient is a product too.
-    of_tiles = lambda w: (owner @ w.to(x.dtype).flatten(1)).unflatten(1, w.shape[1:])  # noqa: E731
-    x = x.unflatten(0, (len(owner), -1))
+
+    def gather_tiles(values: Tensor) -> Tensor:
+        # A product with one-hot vectors; its gradient is a product as well.
+        return (owner @ values.to(x.dtype).flatten(1)).unflatten(1, values.shape[1:])
+
+    hidden = x.unflatten(0, (len(owner), -1))
     for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
-        x = x @ of_tiles(weight).mT
-        x = F.relu(x if bias is None else x + of_tiles(bias)[:, None])
-    return (x @ of_tiles(weights[-1]).mT).flatten(0, 1)
+        hidden = hidden @ gather_tiles(weight).mT
+        hidden = F.relu(hidden if bias is None else hidden + gather_tiles(bias)[:, None])
+    return (hidden @ gather_tiles(weights[-1]).mT).flatten(0, 1)
 
 
 class RowsByPart(NamedTuple):
-    """Rows sorted by part, each part's padded to whole tiles by repeating the first row."""
+    """Rows sorted by part. Each part is padded to a multiple of a fixed size with copies of row 0."""
 
     row: Int[Tensor, "sorted"]
-    """Which row lies at each place."""
-    place: Int[Tensor, "rows"]
-    """Where each row lies."""
-    runs: list[int]
-    """Places of each part; empty where tiles are used."""
+    """Index of the row at each sorted position."""
+    position: Int[Tensor, "rows"]
+    """Sorted position of each row."""
+    run_lengths: list[int]
+    """Number of sorted positions of each part; empty with tiles."""
     part_of_tile: Int[Tensor, "tiles"] | None
-    """Whose each tile is, where no count may decide a shape."""
+    """Part of each tile; None without tiles."""
 
     @staticmethod
     def of(part: Int[Tensor, "rows"], num_parts: int, fixed: bool = False) -> RowsByPart:
-        """Sort rows by part; a GPU and `fixed` shapes use tiles."""
+        """Sort rows by part.
+
+        Args:
+            part: part of each row.
+            num_parts: K.
+            fixed: whether shapes are fixed (`geometry/rows.py`). Fixed shapes and GPUs use tiles.
+        """
         tiled = part.is_cuda or fixed
         tile = _TILE if tiled else _ROWS
         part_in_order, order = part.sort(stable=True)
@@ -149,21 +174,24 @@ class RowsByPart(NamedTuple):
         counts = bounds.diff()
         padded = counts + -counts % tile
         skipped = (padded - counts).cumsum(0) - (padded - counts)
-        place_in_order = torch.arange(len(part), device=part.device) + skipped[part_in_order]
-        place = torch.empty_like(part).index_copy_(0, order, place_in_order)
-        # Whatever the parts' shares, their padded rows are at most so many.
-        runs = [] if tiled else padded.tolist()
-        num_places = (-(-len(part) // tile) + num_parts) * tile if tiled else sum(runs)
-        row = part.new_zeros(num_places).index_copy_(0, place_in_order, order)
+        ordered_position = torch.arange(len(part), device=part.device) + skipped[part_in_order]
+        position = torch.empty_like(part).index_copy_(0, order, ordered_position)
+        run_lengths = [] if tiled else padded.tolist()
+        # With tiles, the upper bound of the padded rows over all distributions of rows over parts.
+        num_sorted = (-(-len(part) // tile) + num_parts) * tile if tiled else sum(run_lengths)
+        row = part.new_zeros(num_sorted).index_copy_(0, ordered_position, order)
         if not tiled:
-            return RowsByPart(row, place, runs, None)
+            return RowsByPart(row, position, run_lengths, None)
         ends = padded.cumsum(0).div(tile, rounding_mode="floor")
-        tiles = torch.arange(num_places // tile, device=part.device)
-        return RowsByPart(row, place, [], torch.searchsorted(ends, tiles, right=True).clamp(max=num_parts - 1))
+        tiles = torch.arange(num_sorted // tile, device=part.device)
+        return RowsByPart(row, position, [], torch.searchsorted(ends, tiles, right=True).clamp(max=num_parts - 1))
 
 
 class PartDeformation(nn.Module):
-    """The blended prediction of K local networks."""
+    """Blended predictions of K local networks."""
+
+    seeds: Tensor
+    code_visibility: Tensor
 
     def __init__(
         self,
@@ -174,8 +202,9 @@ class PartDeformation(nn.Module):
     ) -> None:
         """
         Args:
+            config: sizes.
             seeds: part centres, canonical frame, metres.
-            code_visibility: how much of each entry of the driving code each part sees, in [0, 1].
+            code_visibility: visibility in [0, 1] of each entry of the driving code to each part.
             scale: half the canonical head's size in metres.
         """
         super().__init__()
@@ -206,22 +235,29 @@ class PartDeformation(nn.Module):
             fixed: whether shapes are fixed (`geometry/rows.py`).
         """
         num_points, top = parts.index.shape
-        flat = parts.index.flatten()
-        sorted_rows = RowsByPart.of(flat, len(self.seeds), fixed)
-        owner = sorted_rows.row.div(top, rounding_mode="floor")
-        seeds = self.seeds[flat[sorted_rows.row]]
-        encoded = self.encoding((points.index_select(0, owner) - seeds) / self.scale)
-        share = self.networks.code_share(codes[:, None] * self.code_visibility)
-        found = self.networks.run(encoded, frame[owner], share, sorted_rows)
-        of_point = found.index_select(0, sorted_rows.place).float().unflatten(0, (num_points, top))
-        blended = (of_point * parts.weight[..., None]).sum(1)
+        part = parts.index.flatten()
+        sorted_rows = RowsByPart.of(part, len(self.seeds), fixed)
+        point = sorted_rows.row.div(top, rounding_mode="floor")
+        seeds = self.seeds[part[sorted_rows.row]]
+        encoded = self.encoding((points.index_select(0, point) - seeds) / self.scale)
+        code_term = self.networks.code_term(codes[:, None] * self.code_visibility)
+        predicted = self.networks.run(encoded, frame[point], code_term, sorted_rows)
+        per_part = predicted.index_select(0, sorted_rows.position).float().unflatten(0, (num_points, top))
+        blended = (per_part * parts.weight[..., None]).sum(1)
         return Deformation(self.config.offset_scale * blended[:, :3].tanh(), blended[:, 3:])
 
 
 class GlobalDeformation(nn.Module):
-    """One network for the whole head, with about as many parameters as K local ones."""
+    """Baseline: one network for the whole head, with about as many parameters as K local ones."""
 
     def __init__(self, config: PartDeformationConfig, num_parts: int, size_code: int, scale: float) -> None:
+        """
+        Args:
+            config: sizes of the local networks.
+            num_parts: K.
+            size_code: size of a driving code.
+            scale: half the canonical head's size in metres.
+        """
         super().__init__()
         self.config, self.scale = config, scale
         self.encoding = FrequencyEncoding(config.num_frequencies)
@@ -232,15 +268,15 @@ class GlobalDeformation(nn.Module):
     def forward(
         self, points: Float[Tensor, "points 3"], frame: Int[Tensor, "points"], codes: Float[Tensor, "frames code"]
     ) -> Deformation:
-        """As `PartDeformation`, without parts."""
-        share = self.networks.code_share(codes[:, None])
-        everything = RowsByPart(frame, frame, [len(points)], None)
-        predicted = self.networks.run(self.encoding(points / self.scale), frame, share, everything).float()
+        """Offset and ambient coordinates of each point; arguments as for `PartDeformation`."""
+        code_term = self.networks.code_term(codes[:, None])
+        one_part = RowsByPart(frame, frame, [len(points)], None)
+        predicted = self.networks.run(self.encoding(points / self.scale), frame, code_term, one_part).float()
         return Deformation(self.config.offset_scale * predicted[:, :3].tanh(), predicted[:, 3:])
 
 
 def equal_width(num_parts: int, size_in: int, hidden: int, num_layers: int, size_out: int) -> int:
-    """Width at which one network has as many parameters as `num_parts` of width `hidden` (nearest, rounded down)."""
+    """Largest width at which one network has at most as many parameters as `num_parts` networks of width `hidden`."""
     deep = num_layers - 1
     total = num_parts * hidden * (size_in + 1 + size_out + deep * (hidden + 1))
     linear = size_in + 1 + size_out + deep

@@ -1,4 +1,4 @@
-"""Names of deformation parts for people: the place of the face that a part's centre is nearest to."""
+"""Names of deformation parts: the facial landmark nearest to a part's centre."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from torch import Tensor
 from partnerface_ns.flame.head_model import HeadModel
 
 
-def part_names(
+def name_parts(
     model: HeadModel, verts_canonical: Float[Tensor, "verts 3"], seeds: Float[Tensor, "parts 3"]
 ) -> list[str]:
-    """One name a part, all different: `mouth`, `left eye`, `crown 1`, `crown 2`.
+    """A unique name for each part: `mouth`, `left eye`, `crown 1`, `crown 2`.
 
-    Left and right are the person's. A head model without lips or eyelids gives `part 1`, `part 2`.
+    Left and right are the person's. For a head model without lips or eyelids the names are `part 1`, `part 2`.
 
     Args:
         model: gives the regions.
         verts_canonical: the canonical head's vertices, metres, y up and z out of the face.
         seeds: part centres, canonical frame, metres.
     """
-    places = _places(model, verts_canonical)
-    if not places:
+    landmarks = _landmarks(model, verts_canonical)
+    if not landmarks:
         return [f"part {k + 1}" for k in range(len(seeds))]
-    nearest = torch.cdist(seeds, torch.stack(list(places.values()))).argmin(1).tolist()
-    names = [list(places)[place] for place in nearest]
+    nearest = torch.cdist(seeds, torch.stack(list(landmarks.values()))).argmin(1).tolist()
+    names = [list(landmarks)[index] for index in nearest]
     total, used = Counter(names), Counter()
     for k, name in enumerate(names):
         used[name] += 1
@@ -35,39 +35,46 @@ def part_names(
     return names
 
 
-def _places(model: HeadModel, verts: Float[Tensor, "verts 3"]) -> dict[str, Float[Tensor, "3"]]:
-    """Named places on the head's surface, canonical frame; none where the regions do not say enough."""
+def _landmarks(model: HeadModel, verts: Float[Tensor, "verts 3"]) -> dict[str, Float[Tensor, "3"]]:
+    """Named points on the head's surface, canonical frame, metres; empty where regions are missing."""
     inside = {name: region > 0.5 for name, region in model.regions.items()}
     x = verts[:, 0]
     middle = verts[inside["head"]].mean(0)[0]
     sides = {"left": x > middle, "right": x < middle}
-    known = {"mouth": inside["lips"]}
-    known |= {f"{side} eye": inside["eyelids"] & where for side, where in sides.items()}
-    known |= {f"{side} ear": inside["ears"] & where for side, where in sides.items()}
-    if not all(bool(where.any()) for where in known.values()):
+    regions = {"mouth": inside["lips"]}
+    regions |= {f"{side} eye": inside["eyelids"] & half for side, half in sides.items()}
+    regions |= {f"{side} ear": inside["ears"] & half for side, half in sides.items()}
+    if not all(bool(region.any()) for region in regions.values()):
         return {}
-    places = {name: verts[where].mean(0) for name, where in known.items()}
+    landmarks = {name: verts[region].mean(0) for name, region in regions.items()}
     head = verts[inside["head"]]
-    mouth, left, right = places["mouth"], places["left eye"], places["right eye"]
+    mouth, left, right = landmarks["mouth"], landmarks["left eye"], landmarks["right eye"]
     eyes = (left + right) / 2
-    up, front, half = eyes[1] - mouth[1], mouth[2], left[0] - middle
+    face_height, front, half_width = eyes[1] - mouth[1], mouth[2], left[0] - middle
 
-    def beside(width: float, above: float, before: float) -> Tensor:
-        """In half distances of the eyes from the middle; in distances from mouth to eyes above and before these."""
-        return torch.stack([middle + width * half, mouth[1] + above * up, eyes[2] + before * up])
+    def beside(width: float, above: float, in_front: float) -> Tensor:
+        """A point beside the mouth.
+
+        Args:
+            width: sideways from the face's middle, in half distances between the eyes.
+            above: above the mouth, in distances from mouth to eyes.
+            in_front: in front of the eyes, in distances from mouth to eyes.
+        """
+        y, z = mouth[1] + above * face_height, eyes[2] + in_front * face_height
+        return torch.stack([middle + width * half_width, y, z])
 
     guesses = {
-        "nose": torch.stack([middle, mouth[1] + up / 2, front + up / 4]),
-        "chin": torch.stack([middle, mouth[1] - 0.7 * up, front]),
-        "forehead": torch.stack([middle, eyes[1] + 0.7 * up, eyes[2] + up / 4]),
+        "nose": torch.stack([middle, mouth[1] + face_height / 2, front + face_height / 4]),
+        "chin": torch.stack([middle, mouth[1] - 0.7 * face_height, front]),
+        "forehead": torch.stack([middle, eyes[1] + 0.7 * face_height, eyes[2] + face_height / 4]),
         "left cheek": beside(1.6, 0.3, -0.3),
         "right cheek": beside(-1.6, 0.3, -0.3),
         "left jaw": beside(1.6, -0.4, -0.8),
         "right jaw": beside(-1.6, -0.4, -0.8),
         "crown": head[head[:, 1].argmax()],
         "back of the head": head[head[:, 2].argmin()],
-        "throat": torch.stack([middle, mouth[1] - up, eyes[2] - up]),
+        "throat": torch.stack([middle, mouth[1] - face_height, eyes[2] - face_height]),
     }
     for name, guess in guesses.items():
-        places[name] = head[(head - guess).norm(dim=1).argmin()]
-    return places
+        landmarks[name] = head[(head - guess).norm(dim=1).argmin()]
+    return landmarks

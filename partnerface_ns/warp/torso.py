@@ -1,7 +1,7 @@
-"""The torso: one more bone, because shoulders do not follow the head model.
+"""The torso bone, which replaces the head model's root joint.
 
-FLAME's root joint carries the shoulders rigidly with the head's global rotation. Here vertices follow a torso bone
-instead, in the share that they belong to the root joint. The bone's pose at timestep t is
+FLAME's root joint moves the shoulders rigidly with the head's global rotation, which real shoulders do not follow. The
+skinning weights of the root joint apply to a torso bone instead. Its pose at timestep t is
 
     T_world_torso(t) = T_mean . E(t)
 
@@ -23,16 +23,16 @@ from partnerface_ns.warp.learned_motion import LearnedMotion
 
 @dataclass
 class TorsoConfig:
-    """The torso's own motion."""
+    """Motion of the torso bone."""
 
     enabled: bool = True
-    """Whether the torso moves by a bone of its own; if not it follows the head model's root joint."""
+    """Whether the torso has its own bone; otherwise it follows the head model's root joint."""
     residual_weight: float = 1e-3
-    """Weight of the mean squared per-frame residual: larger trusts the prediction from the head's pose more."""
+    """Weight of the mean squared per-frame residual; a larger weight relies more on the prediction from the pose."""
 
 
 class TorsoMotion(LearnedMotion):
-    """Pose of the torso bone, learned for training frames and predicted for all others."""
+    """Pose of the torso bone, learned for training frames and predicted for others."""
 
     T_mean: Tensor
 
@@ -41,12 +41,12 @@ class TorsoMotion(LearnedMotion):
         Args:
             states: head states of training, batch axes (timesteps of training,).
             root: the root joint in the rest frame; the mean transform rotates about it.
-            num_timesteps: size of the training capture's track; residuals are looked up by its timesteps.
+            num_timesteps: number of timesteps of the training capture, each of which has a residual.
         """
         super().__init__(states, root, num_timesteps)
         rotation = rotation_from_axis_angle(states.rotation.mean(0))
         self.register_buffer("T_mean", rigid(rotation, root + states.translation.mean(0) - rotation @ root))
 
     def forward(self, states: HeadState, timesteps: Int[Tensor, "frames"] | None) -> Float[Tensor, "frames 4 4"]:
-        """The torso bone's transform, world from rest, for each frame; arguments as for `LearnedMotion`."""
+        """Transform of the torso bone, world from rest, for each frame; arguments as for `LearnedMotion`."""
         return self.T_mean @ super().forward(states, timesteps)

@@ -1,14 +1,14 @@
-"""What tracking missed: ears and crown that do not turn as the tracked head does.
+"""Tracking correction: a learned rigid motion of the head behind the face.
 
-A tracker fits landmarks, and those lie on the front of the face. Where its pitch is wrong, jaw, expression and
-translation make up for it there, and what lies behind is left where it is not: in real captures ears and crown are off
-by a centimetre in some poses. So the canonical place c of what the skull carries is corrected by a learned motion E(t),
-not at all at the face and fully from the ears on:
+A tracker fits landmarks on the front of the face. There jaw, expression and translation compensate an error of its
+pitch, but behind the face nothing does. Ears and crown of real captures are off by a centimetre in some poses. A
+learned motion E(t) therefore corrects canonical points c that move with the skull, with a share s that grows from the
+face to the ears:
 
-    c <- c + s(|c - m|) (E(t) c - c),   s smooth from 0 at `inner` to 1 at `outer`,   m the face's middle.
+    c <- c + s(|c - m|) (E(t) c - c),   s smooth from 0 at `inner` to 1 at `outer`,   m the face's centre.
 
-Poses that were never trained on are corrected by what training showed of others. The method's paper does not have it;
-it is our choice.
+Frames that training did not see are corrected by the prediction from their pose (`learned_motion.py`). The method's
+paper has no such correction; it is our choice.
 """
 
 from __future__ import annotations
@@ -25,37 +25,37 @@ from partnerface_ns.geometry.rows import run_lengths
 from partnerface_ns.warp.learned_motion import LearnedMotion
 
 _POSE_UNIT = 0.1
-"""Radians and metres of a head's pose that count as one: what hardly moved in training predicts hardly anything."""
+"""Divisor of the pose in radians and metres. It is fixed, to keep predictions small where poses hardly varied."""
 
 
 @dataclass
 class TrackingCorrectionConfig:
-    """What tracking missed behind the face."""
+    """Reach and weight of the tracking correction."""
 
     enabled: bool = True
     """Whether the tracked head is corrected behind the face."""
     inner: float = 0.06
-    """Metres from the face's middle up to which tracking is trusted; eyes and lips are nearer."""
+    """Distance in metres from the face's centre up to which nothing is corrected; eyes and lips are nearer."""
     outer: float = 0.12
-    """Metres from there on which the correction is full, about the distance of the ears."""
+    """Distance in metres from the face's centre beyond which the correction is full, about that of the ears."""
     residual_weight: float = 1e-2
-    """Weight of the mean squared per-frame residual: larger trusts the prediction from the head's pose more."""
+    """Weight of the mean squared per-frame residual; a larger weight relies more on the prediction from the pose."""
 
 
 class TrackingCorrection(LearnedMotion):
-    """The correction, learned for training frames and predicted for all others."""
+    """Motion of the head behind the face, learned for training frames and predicted for others."""
 
     def __init__(
-        self, config: TrackingCorrectionConfig, states: HeadState, middle: Float[Tensor, "3"], num_timesteps: int
+        self, config: TrackingCorrectionConfig, states: HeadState, center: Float[Tensor, "3"], num_timesteps: int
     ) -> None:
         """
         Args:
-            config: where it acts.
+            config: reach of the correction.
             states: head states of training, batch axes (timesteps of training,).
-            middle: the face's middle in the canonical frame, metres.
-            num_timesteps: size of the training capture's track; residuals are looked up by its timesteps.
+            center: the face's centre in the canonical frame, metres.
+            num_timesteps: number of timesteps of the training capture, each of which has a residual.
         """
-        super().__init__(states, middle, num_timesteps, scale=_POSE_UNIT)
+        super().__init__(states, center, num_timesteps, scale=_POSE_UNIT)
         self.config = config
 
     def correct(
@@ -66,18 +66,18 @@ class TrackingCorrection(LearnedMotion):
         T: Float[Tensor, "frames 4 4"],
         fixed: bool = False,
     ) -> Float[Tensor, "points 3"]:
-        """Corrected canonical places, metres.
+        """Corrected canonical points, metres.
 
         Args:
-            points: where inverse skinning puts them, canonical frame, metres.
+            points: from inverse skinning, canonical frame, metres.
             frame: index into `T` of each point, ascending.
-            torso: share in [0, 1] in which each point moves with the torso, which is not corrected.
+            torso: share in [0, 1] to which each point moves with the torso, which is not corrected.
             T: the motion of each frame.
             fixed: whether shapes are fixed (`geometry/rows.py`).
         """
         runs = points.split(run_lengths(frame, len(T), fixed))
         moved = torch.cat([move_points(E, run) for run, E in zip(runs, T, strict=True)])
         distance = (points - self.center).norm(dim=-1)
-        way = ((distance - self.config.inner) / (self.config.outer - self.config.inner)).clamp(0, 1)
-        share = way * way * (3 - 2 * way) * (1 - torso)
+        ramp = ((distance - self.config.inner) / (self.config.outer - self.config.inner)).clamp(0, 1)
+        share = ramp * ramp * (3 - 2 * ramp) * (1 - torso)
         return torch.lerp(points, moved, share[:, None])

@@ -1,4 +1,4 @@
-"""The avatar on the tiny head: what rendering gives, what trains when, and what its state holds."""
+"""The avatar on the tiny head: rendering, training and state dict."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.testing import assert_close
 
 from partnerface_ns.avatar.avatar import HARD, SOFT, Avatar
 from partnerface_ns.avatar.file_format import check_same_head_model
-from partnerface_ns.avatar.init import Subject
+from partnerface_ns.avatar.init import AvatarInit
 from partnerface_ns.common import precision
 from partnerface_ns.common.errors import InputError
 from partnerface_ns.flame.head_model import head_model_from_arrays
@@ -43,7 +43,7 @@ def picked(rays: Rays, index: torch.Tensor) -> Rays:
 
 
 def stirred(avatar: Avatar) -> Avatar:
-    """With parameters as after training: its deformation and torso do something."""
+    """Randomise the parameters, so that deformation and torso have an effect."""
     for parameter in avatar.parameters():
         parameter.data.add_(0.1 * torch.randn_like(parameter))
     return avatar
@@ -51,7 +51,7 @@ def stirred(avatar: Avatar) -> Avatar:
 
 @torch.no_grad()
 def seen(avatar: Avatar, rays: Rays, states: HeadState, timesteps: torch.Tensor | None = None) -> dict:
-    return avatar.eval().render(rays, states, timesteps).images()
+    return avatar.eval().render(rays, states, timesteps).channels()
 
 
 def train_step(avatar: Avatar, states: HeadState, mask: bool = True) -> dict[str, torch.Tensor]:
@@ -72,9 +72,9 @@ def learns(parameters) -> bool:
 
 
 @pytest.mark.parametrize("deformation", KINDS)
-def test_an_evaluation_gives_images_in_their_ranges(make_avatar, tiny_subject, deformation):
+def test_an_evaluation_gives_images_in_their_ranges(make_avatar, avatar_init, deformation):
     avatar = stirred(make_avatar(deformation=deformation))
-    outputs = seen(avatar, front_rays(2), tiny_subject.states[::2])
+    outputs = seen(avatar, front_rays(2), avatar_init.states[::2])
     channels = {"rgb": 3, "accumulation": 1, "depth": 1, "parts": 3, "deformation": 3, "canonical": 3}
     assert {name: value.shape for name, value in outputs.items()} == {n: (2, 64, c) for n, c in channels.items()}
     for name, value in outputs.items():
@@ -85,12 +85,12 @@ def test_an_evaluation_gives_images_in_their_ranges(make_avatar, tiny_subject, d
 
 
 def test_a_head_is_opaque_from_the_start_at_the_depth_of_its_skin(make_avatar):
-    """The open head's forehead, nose and cheeks; the tiny head is too coarse to have such."""
+    """The open head's forehead, nose and cheeks; the tiny head is too coarse for them."""
     model = load_open_head()
     states = HeadState.neutral(model.num_expr, (1,))
-    subject = Subject(model, torch.zeros(40), torch.zeros_like(model.template), states, 1, (0.0, 0.0, 0.0))
+    init = AvatarInit(model, torch.zeros(40), torch.zeros_like(model.template), states, 1, (0.0, 0.0, 0.0))
     space = CanonicalSpaceConfig(resolution=48)
-    avatar = make_avatar(subject, space=space, displacement=DisplacementGridConfig(), sampling=SamplingConfig())
+    avatar = make_avatar(init, space=space, displacement=DisplacementGridConfig(), sampling=SamplingConfig())
     y, x = torch.meshgrid(torch.linspace(0.1, 0.0, 6), torch.linspace(-0.03, 0.03, 5), indexing="ij")
     origins = torch.stack([x.flatten(), y.flatten(), torch.full((30,), 0.5)], -1)
     rays = Rays(origins[None], torch.tensor([0.0, 0.0, -1.0]).expand(1, 30, 3))
@@ -102,45 +102,45 @@ def test_a_head_is_opaque_from_the_start_at_the_depth_of_its_skin(make_avatar):
     assert_close(outputs["depth"][0, :, 0], skin, atol=0.012, rtol=0)
 
 
-def test_nothing_is_far_from_the_head(make_avatar, tiny_subject):
+def test_nothing_is_far_from_the_head(make_avatar, avatar_init):
     far = front_rays(side=2)
     far = Rays(far.origins + torch.tensor([0.5, 0.5, 0.0]), far.directions)
-    beside = seen(make_avatar(), far, tiny_subject.states[:1])
+    beside = seen(make_avatar(), far, avatar_init.states[:1])
     assert not beside["accumulation"].any()
-    assert torch.equal(beside["rgb"], torch.tensor(tiny_subject.background).expand(1, 4, 3))
+    assert torch.equal(beside["rgb"], torch.tensor(avatar_init.background).expand(1, 4, 3))
 
 
 @pytest.mark.parametrize("deformation", KINDS)
 @pytest.mark.parametrize("training", [False, True])
-def test_rays_that_all_miss_see_the_background(make_avatar, tiny_subject, deformation, training):
+def test_rays_that_all_miss_see_the_background(make_avatar, avatar_init, deformation, training):
     avatar = make_avatar(deformation=deformation, schedule="soft").train(training)
     away = Rays(torch.tensor([[[3.0, 0.0, 0.8]]]), torch.tensor([[[0.0, 0.0, -1.0]]]))
-    outputs = avatar.render(away, tiny_subject.states[:1])
-    assert torch.equal(outputs.rgb, torch.tensor([[tiny_subject.background]]))
+    outputs = avatar.render(away, avatar_init.states[:1])
+    assert torch.equal(outputs.rgb, torch.tensor([[avatar_init.background]]))
     assert outputs.depth == 0
 
 
-def test_the_background_shows_through_as_far_as_the_head_lets_it(make_avatar, tiny_subject):
+def test_the_background_fills_the_transparent_share(make_avatar, avatar_init):
     avatar = make_avatar()
-    light = seen(avatar, front_rays(), tiny_subject.states[:1])
+    light = seen(avatar, front_rays(), avatar_init.states[:1])
     avatar.background.zero_()
-    dark = seen(avatar, front_rays(), tiny_subject.states[:1])
-    through = (1 - light["accumulation"]) * torch.tensor(tiny_subject.background)
+    dark = seen(avatar, front_rays(), avatar_init.states[:1])
+    through = (1 - light["accumulation"]) * torch.tensor(avatar_init.background)
     assert_close(light["rgb"] - dark["rgb"], through, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("deformation", KINDS)
-def test_rays_do_not_touch_each_other(make_avatar, tiny_subject, deformation):
-    """In chunks, shuffled, and each frame alone, they see what they see together."""
+def test_rays_do_not_touch_each_other(make_avatar, avatar_init, deformation):
+    """Chunks, shuffled rays and single frames give the same pixels as all rays together."""
     avatar = stirred(make_avatar(deformation=deformation, schedule="soft"))
     rays = front_rays(3)
-    together = seen(avatar, rays, tiny_subject.states, torch.arange(3))
-    chunks = [seen(avatar, picked(rays, i), tiny_subject.states, torch.arange(3)) for i in torch.arange(64).split(20)]
-    alone = [seen(avatar, front_rays(), tiny_subject.states[i : i + 1], torch.tensor([i])) for i in range(3)]
+    together = seen(avatar, rays, avatar_init.states, torch.arange(3))
+    chunks = [seen(avatar, picked(rays, i), avatar_init.states, torch.arange(3)) for i in torch.arange(64).split(20)]
+    alone = [seen(avatar, front_rays(), avatar_init.states[i : i + 1], torch.tensor([i])) for i in range(3)]
     shuffle = torch.randperm(64)
-    shuffled = seen(avatar, picked(rays, shuffle), tiny_subject.states, torch.arange(3))
+    shuffled = seen(avatar, picked(rays, shuffle), avatar_init.states, torch.arange(3))
     with torch.no_grad():
-        split = avatar.render(rays, tiny_subject.states, torch.arange(3), rays_at_once=50).images()
+        split = avatar.render(rays, avatar_init.states, torch.arange(3), rays_at_once=50).channels()
     for name, value in together.items():
         assert_close(torch.cat([chunk[name] for chunk in chunks], 1), value, atol=1e-5, rtol=0)
         assert_close(torch.cat([frame[name] for frame in alone]), value, atol=1e-5, rtol=0)
@@ -148,14 +148,14 @@ def test_rays_do_not_touch_each_other(make_avatar, tiny_subject, deformation):
         assert_close(split[name], value, atol=1e-5, rtol=0)
 
 
-def test_head_and_camera_moved_together_see_the_same(make_avatar, tiny_subject):
-    """Where nothing is predicted from the head's pose in the world."""
+def test_head_and_camera_moved_together_see_the_same(make_avatar, avatar_init):
+    """With predictions from the head's pose switched off."""
     config = make_avatar().config
     still = {name: replace(getattr(config, name), enabled=False) for name in ("torso", "correction")}
     avatar = stirred(make_avatar(**still))
     state, rays = HeadState.neutral(4, (1,)), front_rays()
     turn = rotation_from_axis_angle(torch.tensor([0.3, 0.8, -0.2]))
-    root = (tiny_subject.model.joint_regressor @ tiny_subject.model.template)[0]
+    root = (avatar_init.model.joint_regressor @ avatar_init.model.template)[0]
     shift = torch.tensor([0.5, -0.2, 0.1])
     moved = replace(state, rotation=torch.tensor([[0.3, 0.8, -0.2]]), translation=(turn @ root + shift - root)[None])
     other = Rays(rays.origins @ turn.T + shift, rays.directions @ turn.T)
@@ -166,12 +166,12 @@ def test_head_and_camera_moved_together_see_the_same(make_avatar, tiny_subject):
     assert (before["accumulation"] - after["accumulation"]).abs().mean() < 0.03
 
 
-def test_the_torsos_residual_counts_where_timesteps_are_given(make_avatar, tiny_subject):
+def test_the_torsos_residual_is_added_for_given_timesteps(make_avatar, avatar_init):
     avatar = make_avatar()
     avatar.torso.residual.data[1] = torch.tensor([0.0, 0.0, 0.0, 0.5, 0.0, 0.0])
     rays = front_rays(side=12, half=0.3)
     rays = Rays(rays.origins - torch.tensor([0.0, 0.1, 0.0]), rays.directions)
-    state = tiny_subject.states[1:2]
+    state = avatar_init.states[1:2]
     known, unknown = seen(avatar, rays, state, torch.tensor([1])), seen(avatar, rays, state)
     other = seen(avatar, rays, state, torch.tensor([0]))
     assert_close(other["rgb"], unknown["rgb"])
@@ -181,23 +181,23 @@ def test_the_torsos_residual_counts_where_timesteps_are_given(make_avatar, tiny_
 # -- training -------------------------------------------------------------------------------------------------------
 
 
-def test_loss_terms_are_those_of_the_method(make_avatar, tiny_subject):
-    terms = {kind: set(train_step(make_avatar(deformation=kind), tiny_subject.states)) for kind in KINDS}
+def test_loss_terms_are_those_of_the_method(make_avatar, avatar_init):
+    terms = {kind: set(train_step(make_avatar(deformation=kind), avatar_init.states)) for kind in KINDS}
     assert terms["none"] == {"color", "mask", "geometry", "planes", "torso", "correction"}
     assert terms["parts"] == terms["global"] == {*terms["none"], "offset", "elsewhere", "ambient"}
-    assert set(train_step(make_avatar(schedule="soft"), tiny_subject.states)) == {*terms["parts"], "smoothness"}
-    assert "mask" not in train_step(make_avatar(), tiny_subject.states, mask=False)
+    assert set(train_step(make_avatar(schedule="soft"), avatar_init.states)) == {*terms["parts"], "smoothness"}
+    assert "mask" not in train_step(make_avatar(), avatar_init.states, mask=False)
 
 
-def with_mouth(subject: Subject) -> Subject:
+def with_mouth(init: AvatarInit) -> AvatarInit:
     """A person whose head model has something inside its mouth: the eyeballs."""
-    regions = subject.model.regions
-    return replace(subject, model=replace(subject.model, regions=regions | {"inside_mouth": regions["eyeballs"]}))
+    regions = init.model.regions
+    return replace(init, model=replace(init.model, regions=regions | {"inside_mouth": regions["eyeballs"]}))
 
 
-def test_every_weight_scales_its_term(make_avatar, tiny_subject):
-    avatar = stirred(make_avatar(with_mouth(tiny_subject), schedule="soft"))
-    rendered = avatar.train().render(front_rays(), tiny_subject.states[:1], torch.zeros(1, dtype=torch.long))
+def test_every_weight_scales_its_term(make_avatar, avatar_init):
+    avatar = stirred(make_avatar(with_mouth(avatar_init), schedule="soft"))
+    rendered = avatar.train().render(front_rays(), avatar_init.states[:1], torch.zeros(1, dtype=torch.long))
     target, mask = torch.zeros(1, 64, 3), torch.ones(1, 64, 1)
 
     def loss() -> dict[str, torch.Tensor]:
@@ -219,8 +219,8 @@ def test_every_weight_scales_its_term(make_avatar, tiny_subject):
         assert_close(after[name], 3 * before[name])
 
 
-def test_what_nobody_sees_inside_the_mouth_gets_dark(make_avatar, tiny_subject):
-    avatar = make_avatar(with_mouth(tiny_subject)).train()
+def test_unseen_points_inside_the_mouth_become_dark(make_avatar, avatar_init):
+    avatar = make_avatar(with_mouth(avatar_init)).train()
     at = avatar.skinning.verts_in_mouth
     assert len(at)
 
@@ -232,27 +232,27 @@ def test_what_nobody_sees_inside_the_mouth_gets_dark(make_avatar, tiny_subject):
     assert color().mean() > 0.3
     for _ in range(60):
         optimizer.zero_grad()
-        rendered = avatar.render(front_rays(side=2), tiny_subject.states[:1])
+        rendered = avatar.render(front_rays(side=2), avatar_init.states[:1])
         training_loss(avatar, rendered, torch.ones(1, 4, 3), None)["mouth"].backward()
         optimizer.step()
     assert color().mean() < 0.1
     avatar.config.losses.mouth_weight = 0
     assert "mouth" not in training_loss(
-        avatar, avatar.render(front_rays(), tiny_subject.states[:1]), torch.ones(1, 64, 3), None
+        avatar, avatar.render(front_rays(), avatar_init.states[:1]), torch.ones(1, 64, 3), None
     )
 
 
-def test_evaluated_rays_have_the_colour_term_alone(make_avatar, tiny_subject):
+def test_evaluated_rays_have_only_the_colour_term(make_avatar, avatar_init):
     avatar = make_avatar()
     with torch.no_grad():
-        rendered = avatar.eval().render(front_rays(), tiny_subject.states[:1])
+        rendered = avatar.eval().render(front_rays(), avatar_init.states[:1])
     assert set(training_loss(avatar, rendered, torch.zeros(1, 64, 3), torch.ones(1, 64, 1))) == {"color"}
 
 
 @pytest.mark.parametrize("deformation", KINDS)
-def test_all_that_learns_is_in_one_group_and_all_groups_learn(make_avatar, tiny_subject, deformation):
+def test_every_trained_parameter_is_in_one_group_and_all_groups_train(make_avatar, avatar_init, deformation):
     avatar = stirred(make_avatar(deformation=deformation, schedule="soft"))
-    train_step(avatar, tiny_subject.states)
+    train_step(avatar, avatar_init.states)
     groups = param_groups(avatar)
     grouped = [p for parameters in groups.values() for p in parameters]
     assert len({id(p) for p in grouped}) == len(grouped)
@@ -262,14 +262,14 @@ def test_all_that_learns_is_in_one_group_and_all_groups_learn(make_avatar, tiny_
         assert all(p.grad is None or bool(p.grad.isfinite().all()) for p in parameters), name
 
 
-def test_the_assigner_learns_in_the_second_stage_alone(make_avatar, tiny_subject):
+def test_the_assigner_trains_in_the_second_stage_only(make_avatar, avatar_init):
     avatar = stirred(make_avatar())
     assert int(avatar.stage) == HARD
-    train_step(avatar, tiny_subject.states)
+    train_step(avatar, avatar_init.states)
     assert not learns(avatar.assigner.parameters()) and learns(avatar.deformation.parameters())
     avatar.set_progress(0.6)
     assert int(avatar.stage) == SOFT
-    train_step(avatar, tiny_subject.states)
+    train_step(avatar, avatar_init.states)
     assert learns(avatar.assigner.parameters()) and learns(avatar.deformation.parameters())
 
 
@@ -290,35 +290,35 @@ def test_the_stage_follows_from_schedule_and_progress_alone(make_avatar, schedul
 
 
 @pytest.mark.parametrize("motion", ["torso", "correction"])
-def test_a_motion_that_is_switched_off_does_not_learn(make_avatar, tiny_subject, motion):
+def test_a_motion_that_is_switched_off_does_not_learn(make_avatar, avatar_init, motion):
     config = getattr(make_avatar().config, motion)
     avatar = make_avatar(**{motion: replace(config, enabled=False)})
     assert motion not in param_groups(avatar)
-    assert motion not in train_step(avatar, tiny_subject.states)
+    assert motion not in train_step(avatar, avatar_init.states)
     assert not learns(getattr(avatar, motion).parameters())
 
 
-def test_the_deformation_starts_as_the_identity_and_leaves_the_torso_alone(make_avatar, tiny_subject):
+def test_the_deformation_starts_as_the_identity_and_leaves_the_torso_alone(make_avatar, avatar_init):
     avatar = make_avatar()
-    assert not seen(avatar, front_rays(), tiny_subject.states[:1])["deformation"].any()
+    assert not seen(avatar, front_rays(), avatar_init.states[:1])["deformation"].any()
     avatar.deformation.networks.output.data.normal_()
     low = front_rays(side=6, half=0.03)
     chest = Rays(low.origins - torch.tensor([0.0, 0.27, 0.0]), low.directions)
-    outputs = seen(avatar, chest, tiny_subject.states[:1])
+    outputs = seen(avatar, chest, avatar_init.states[:1])
     assert outputs["accumulation"].max() > 0.9
     assert not outputs["deformation"].any()
-    assert seen(avatar, low, tiny_subject.states[:1])["deformation"].max() > 0.1
+    assert seen(avatar, low, avatar_init.states[:1])["deformation"].max() > 0.1
 
 
-def test_noise_on_the_code_is_for_training(make_avatar, tiny_subject, monkeypatch):
-    """All other randomness is taken away."""
+def test_the_code_has_noise_in_training_only(make_avatar, avatar_init, monkeypatch):
+    """All other randomness is switched off."""
     monkeypatch.setattr(torch, "rand", lambda *size, device=None: torch.full(size, 0.4))
     monkeypatch.setattr(torch, "randint", lambda high, size, device=None: torch.arange(size[0]) % high)
 
     def two_images(code_noise: float, training: bool) -> list[torch.Tensor]:
         torch.manual_seed(0)
         avatar = stirred(make_avatar(code_noise=code_noise)).train(training)
-        frames = avatar.warp.frames(tiny_subject.states[:1])
+        frames = avatar.warp.pose_frames(avatar_init.states[:1])
         return [avatar.render_frames(front_rays(), frames).rgb for _ in range(2)]
 
     for code_noise, training in ((0.0, True), (5.0, False)):
@@ -329,45 +329,45 @@ def test_noise_on_the_code_is_for_training(make_avatar, tiny_subject, monkeypatc
     assert torch.equal(two_images(5.0, False)[0], two_images(0.0, False)[0]), "a trained avatar knows no noise"
 
 
-def test_density_is_looked_at_anew_every_few_steps(make_avatar, tiny_subject):
+def test_the_occupancy_grid_is_updated_every_few_steps(make_avatar, avatar_init):
     avatar = make_avatar()
     avatar.config.sampling.update_every = 3
     remembered = []
     for _ in range(5):
-        train_step(avatar, tiny_subject.states)
+        train_step(avatar, avatar_init.states)
         remembered.append(avatar.grid.density.clone())
     changes = [not torch.equal(a, b) for a, b in pairwise(remembered)]
     assert changes == [False, False, True, False]
-    seen(avatar, front_rays(), tiny_subject.states[:1])
+    seen(avatar, front_rays(), avatar_init.states[:1])
     assert torch.equal(avatar.grid.density, remembered[-1]) and int(avatar.step) == 5
 
 
-def test_both_precisions_render_about_the_same(make_avatar, tiny_subject, monkeypatch):
+def test_both_precisions_render_about_the_same(make_avatar, avatar_init, monkeypatch):
     torch.manual_seed(3)
     asked = []
     monkeypatch.setattr(precision, "supports_bfloat16", lambda device: asked.append(device.type) or True)
     fine = make_avatar()
     coarse = make_avatar(bfloat16=True)
     coarse.load_state_dict(fine.state_dict())
-    a, b = (seen(avatar, front_rays(), tiny_subject.states[:1])["rgb"] for avatar in (fine, coarse))
+    a, b = (seen(avatar, front_rays(), avatar_init.states[:1])["rgb"] for avatar in (fine, coarse))
     assert_close(a, b, atol=0.03, rtol=0)
     assert not torch.equal(a, b) and set(asked) == {"cpu"}
-    train_step(coarse, tiny_subject.states)
+    train_step(coarse, avatar_init.states)
     assert learns(coarse.field.parameters())
 
 
-def test_bfloat16_is_left_where_hardware_does_not_multiply_it(make_avatar, tiny_subject, monkeypatch):
+def test_bfloat16_is_off_without_hardware_support(make_avatar, avatar_init, monkeypatch):
     torch.manual_seed(3)
     fine = make_avatar()
     coarse = make_avatar(bfloat16=True)
     coarse.load_state_dict(fine.state_dict())
     monkeypatch.setattr(precision, "supports_bfloat16", lambda device: False)
-    a, b = (seen(avatar, front_rays(), tiny_subject.states[:1])["rgb"] for avatar in (fine, coarse))
+    a, b = (seen(avatar, front_rays(), avatar_init.states[:1])["rgb"] for avatar in (fine, coarse))
     assert torch.equal(a, b)
 
 
 @pytest.mark.parametrize("bfloat16", [False, True])
-def test_an_autocast_around_the_avatar_changes_nothing(make_avatar, tiny_subject, monkeypatch, bfloat16):
+def test_an_autocast_around_the_avatar_changes_nothing(make_avatar, avatar_init, monkeypatch, bfloat16):
     monkeypatch.setattr(precision, "supports_bfloat16", lambda device: True)
     avatar = stirred(make_avatar(schedule="soft", bfloat16=bfloat16))
     start, found = {name: value.clone() for name, value in avatar.state_dict().items()}, []
@@ -375,9 +375,9 @@ def test_an_autocast_around_the_avatar_changes_nothing(make_avatar, tiny_subject
         avatar.load_state_dict(start)
         torch.manual_seed(5)
         with torch.autocast("cpu", torch.bfloat16, enabled=outer):
-            rendered = avatar.train().render(front_rays(), tiny_subject.states[:1], torch.zeros(1, dtype=torch.long))
+            rendered = avatar.train().render(front_rays(), avatar_init.states[:1], torch.zeros(1, dtype=torch.long))
             result = backward(avatar, rendered, torch.full((1, 64, 3), 0.5), torch.ones(1, 64, 1))
-            image = seen(avatar, front_rays(), tiny_subject.states[1:2])
+            image = seen(avatar, front_rays(), avatar_init.states[1:2])
         gradients = {name: p.grad.clone() for name, p in avatar.named_parameters() if p.grad is not None}
         found.append((result.terms, gradients, image, avatar.grid.density.clone()))
         avatar.zero_grad()
@@ -391,13 +391,13 @@ def test_an_autocast_around_the_avatar_changes_nothing(make_avatar, tiny_subject
 # -- state ----------------------------------------------------------------------------------------------------------
 
 
-def test_an_avatar_renders_the_same_in_another_ones_place(make_avatar, tiny_subject):
+def test_a_state_dict_of_another_person_renders_that_person(make_avatar, avatar_init):
     avatar = stirred(make_avatar())
     avatar.set_progress(1.0)
-    train_step(avatar, tiny_subject.states)
-    stranger = replace(tiny_subject, identity=torch.ones(3), states=tiny_subject.states[:1], num_timesteps=7)
+    train_step(avatar, avatar_init.states)
+    stranger = replace(avatar_init, identity=torch.ones(3), states=avatar_init.states[:1], num_timesteps=7)
     other = make_avatar(stranger)
-    states = tiny_subject.states
+    states = avatar_init.states
     assert not torch.allclose(
         seen(other, front_rays(3), states)["rgb"], seen(avatar, front_rays(3), states)["rgb"], atol=0.01
     )
@@ -409,11 +409,11 @@ def test_an_avatar_renders_the_same_in_another_ones_place(make_avatar, tiny_subj
     assert int(other.stage) == SOFT and int(other.step) == 1
 
 
-def test_training_goes_on_from_a_state_as_if_unbroken(make_avatar, tiny_subject):
+def test_resumed_training_equals_unbroken_training(make_avatar, avatar_init):
     def steps(avatar: Avatar, seeds) -> None:
         for seed in seeds:
             torch.manual_seed(seed)
-            train_step(avatar, tiny_subject.states)
+            train_step(avatar, avatar_init.states)
             with torch.no_grad():
                 for parameter in avatar.parameters():
                     if parameter.grad is not None:
@@ -452,13 +452,13 @@ def test_no_array_of_the_head_model_is_in_the_state(make_avatar, tiny_head):
             assert name == "static_offset"
 
 
-def test_another_head_model_is_refused_by_name(make_avatar, head_arrays, tiny_subject, tmp_path):
+def test_another_head_model_is_refused_by_name(make_avatar, head_arrays, avatar_init, tmp_path):
     state = make_avatar().state_dict()
-    check_same_head_model("run", state, tiny_subject.model)
+    check_same_head_model("run", state, avatar_init.model)
     head_arrays["v_template"] = head_arrays["v_template"] + 0.01
     head_arrays["name"] = np.array("other head")
     other_head = head_model_from_arrays(head_arrays, tmp_path / "other.npz")
     with pytest.raises(InputError) as refused:
         check_same_head_model(tmp_path / "run", state, other_head)
-    for part in (str(tmp_path / "run"), tiny_subject.model.fingerprint, other_head.fingerprint, "other head"):
+    for part in (str(tmp_path / "run"), avatar_init.model.fingerprint, other_head.fingerprint, "other head"):
         assert part in str(refused.value)

@@ -1,4 +1,4 @@
-"""What of a capture an avatar is told before training."""
+"""What an avatar takes from a capture."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from partnerface_ns.avatar.init import Subject
+from partnerface_ns.avatar.init import AvatarInit
 from partnerface_ns.capture.capture import Capture, Frame, HeadModelRef
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.camera import Camera
@@ -22,17 +22,17 @@ def capture_of(
     return Capture(root, "x", HeadModelRef(), torch.ones(3), None, states, frames, splits, background=background)
 
 
-def test_a_capture_gives_the_person_only_its_training_moments(tiny_subject, tmp_path):
-    capture = capture_of(tmp_path, tiny_subject.states, (0, 2), None)
-    subject = Subject.of(capture, tiny_subject.model, background=(0.0, 1.0, 0.0))
-    assert torch.equal(subject.states.jaw, tiny_subject.states.jaw[[0, 2]])
-    assert subject.num_timesteps == 3
-    assert subject.static_offset.shape == tiny_subject.model.template.shape and not subject.static_offset.any()
-    assert subject.background == (0.0, 1.0, 0.0)
+def test_an_avatar_takes_only_the_training_states_of_a_capture(avatar_init, tmp_path):
+    capture = capture_of(tmp_path, avatar_init.states, (0, 2), None)
+    init = AvatarInit.of(capture, avatar_init.model, background=(0.0, 1.0, 0.0))
+    assert torch.equal(init.states.jaw, avatar_init.states.jaw[[0, 2]])
+    assert init.num_timesteps == 3
+    assert init.static_offset.shape == avatar_init.model.template.shape and not init.static_offset.any()
+    assert init.background == (0.0, 1.0, 0.0)
 
 
-def test_a_capture_that_only_drives_gives_all_its_moments_and_its_own_background(tiny_subject, tmp_path):
-    capture = capture_of(tmp_path, tiny_subject.states, (), (1.0, 0.0, 0.0))
-    subject = Subject.of(capture, tiny_subject.model)
-    assert len(subject.states) == 3
-    assert subject.background == (1.0, 0.0, 0.0)
+def test_a_capture_without_splits_gives_all_states_and_its_own_background(avatar_init, tmp_path):
+    capture = capture_of(tmp_path, avatar_init.states, (), (1.0, 0.0, 0.0))
+    init = AvatarInit.of(capture, avatar_init.model)
+    assert len(init.states) == 3
+    assert init.background == (1.0, 0.0, 0.0)

@@ -60,40 +60,40 @@ def exactly(avatar: Avatar, rays, state: HeadState, timesteps: torch.Tensor | No
 
 
 @pytest.mark.parametrize("timestep", range(3))
-def test_it_shows_nearly_what_the_avatar_shows(avatar, rays, tiny_subject, timestep):
-    state = tiny_subject.states[timestep : timestep + 1]
+def test_baked_images_are_close_to_exact_ones(avatar, rays, avatar_init, timestep):
+    state = avatar_init.states[timestep : timestep + 1]
     expected = exactly(avatar, rays, state)
     found = BakedAvatar(avatar, SMALL).render(*rays, state)
-    assert list(found.images()) == list(expected.images())
+    assert list(found.channels()) == list(expected.channels())
     seen = expected.accumulation[:, 0] > 0.99
     assert 0.2 < seen.float().mean() < 0.9
     for name in ("rgb", "depth", "parts", "deformation", "canonical"):
-        error = (found.images()[name] - expected.images()[name])[seen].abs()
-        assert error.mean() < 0.2 * expected.images()[name][seen].std(), name
+        error = (found.channels()[name] - expected.channels()[name])[seen].abs()
+        assert error.mean() < 0.2 * expected.channels()[name][seen].std(), name
     assert (found.accumulation - expected.accumulation).abs().mean() < 0.015
     assert (found.depth - expected.depth)[seen].abs().median() < 1e-3
 
 
-def test_expression_and_timestep_count(avatar, rays, tiny_subject):
+def test_expression_and_timestep_change_the_image(avatar, rays, avatar_init):
     baked = BakedAvatar(avatar, SMALL)
-    rest, speaking = (baked.render(*rays, tiny_subject.states[i : i + 1]).rgb for i in (0, 1))
+    rest, speaking = (baked.render(*rays, avatar_init.states[i : i + 1]).rgb for i in (0, 1))
     assert (rest - speaking).abs().max() > 0.05
     avatar.torso.residual.data.normal_(std=0.3)
-    own = baked.render(*rays, tiny_subject.states[:1], torch.tensor([0])).rgb
+    own = baked.render(*rays, avatar_init.states[:1], torch.tensor([0])).rgb
     assert (rest - own).abs().max() > 0.05
 
 
-def test_rays_beside_the_head_show_the_background(avatar, rays, tiny_subject):
+def test_rays_beside_the_head_show_the_background(avatar, rays, avatar_init):
     origin, directions = rays
     away = BakedAvatar(avatar, SMALL).render(
-        origin, directions * torch.tensor([1.0, 1.0, -1.0]), tiny_subject.states[:1]
+        origin, directions * torch.tensor([1.0, 1.0, -1.0]), avatar_init.states[:1]
     )
     assert_close(away.rgb, avatar.background.expand(len(directions), 3))
     assert not away.accumulation.any()
 
 
-def test_an_image_that_cuts_the_head_is_right_up_to_its_border(avatar, tiny_subject):
-    state, rays = tiny_subject.states[:1], camera_rays(focal_length=150.0)
+def test_an_image_that_cuts_the_head_is_right_up_to_its_border(avatar, avatar_init):
+    state, rays = avatar_init.states[:1], camera_rays(focal_length=150.0)
     expected = exactly(avatar, rays, state)
     assert expected.accumulation.min() > 0.9, "the head fills the image"
     error = (BakedAvatar(avatar, SMALL).render(*rays, state).rgb - expected.rgb).abs().view(SIDE, SIDE, 3)
@@ -102,56 +102,59 @@ def test_an_image_that_cuts_the_head_is_right_up_to_its_border(avatar, tiny_subj
 
 
 @pytest.mark.parametrize("place", [(0.0, 0.0, 0.0), (0.0, 0.0, 0.2)], ids=str)
-def test_a_camera_too_near_gets_exact_images(avatar, tiny_subject, place):
+def test_a_camera_too_near_gets_exact_images(avatar, avatar_init, place):
     directions = F.normalize(torch.randn(300, 3), dim=1)
-    rays, state = (torch.tensor(place), directions), tiny_subject.states[:1]
-    found, expected = BakedAvatar(avatar, SMALL).render(*rays, state).images(), exactly(avatar, rays, state).images()
+    rays, state = (torch.tensor(place), directions), avatar_init.states[:1]
+    found, expected = (
+        BakedAvatar(avatar, SMALL).render(*rays, state).channels(),
+        exactly(avatar, rays, state).channels(),
+    )
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
 @pytest.mark.parametrize("place", [(0.0, 0.1, 40.0), (0.3, 0.2, -0.5)], ids=str)
-def test_a_camera_anywhere_else_sees_the_head(avatar, tiny_subject, place):
-    middle = avatar.skinning.frames(tiny_subject.states[:1]).verts[0].mean(0)
+def test_a_camera_anywhere_else_sees_the_head(avatar, avatar_init, place):
+    middle = avatar.skinning.skin_frames(avatar_init.states[:1]).verts[0].mean(0)
     towards = middle + 0.05 * torch.randn(400, 3) - torch.tensor(place)
     rays = torch.tensor(place), F.normalize(torch.cat([towards, torch.randn(100, 3)]), dim=1)
-    found = BakedAvatar(avatar, SMALL).render(*rays, tiny_subject.states[:1])
-    expected = exactly(avatar, rays, tiny_subject.states[:1])
+    found = BakedAvatar(avatar, SMALL).render(*rays, avatar_init.states[:1])
+    expected = exactly(avatar, rays, avatar_init.states[:1])
     assert (found.accumulation - expected.accumulation).abs().mean() < 0.05 < expected.accumulation.mean()
     assert found.rgb.min() >= 0 and found.rgb.max() < 1.001
 
 
 @pytest.mark.parametrize("changes", [{"deformation": "none"}, {"deformation": "global"}, {"bfloat16": True}], ids=str)
-def test_every_kind_of_avatar_can_be_baked(make_avatar, rays, tiny_subject, changes, monkeypatch):
+def test_every_kind_of_avatar_can_be_baked(make_avatar, rays, avatar_init, changes, monkeypatch):
     monkeypatch.setattr(precision, "supports_bfloat16", lambda device: True)
     avatar = make_avatar(**changes).eval()
     avatar.config.torso.enabled = avatar.config.correction.enabled = False
-    found = BakedAvatar(avatar, SMALL).render(*rays, tiny_subject.states[1:2])
-    expected = exactly(avatar, rays, tiny_subject.states[1:2])
-    for name, value in expected.images().items():
-        assert found.images()[name].shape == value.shape
+    found = BakedAvatar(avatar, SMALL).render(*rays, avatar_init.states[1:2])
+    expected = exactly(avatar, rays, avatar_init.states[1:2])
+    for name, value in expected.channels().items():
+        assert found.channels()[name].shape == value.shape
     assert (found.rgb.float() - expected.rgb).abs().mean() < 0.02
 
 
-@pytest.mark.parametrize(("behind", "any_followed"), [(False, True), (True, False)])
-def test_samples_are_followed_where_mouth_or_eyes_can_be_seen(avatar, rays, tiny_subject, behind, any_followed):
+@pytest.mark.parametrize(("behind", "any_warped"), [(False, True), (True, False)])
+def test_samples_are_warped_where_mouth_or_eyes_are_visible(avatar, rays, avatar_init, behind, any_warped):
     origin, directions = rays
     turned = torch.tensor([-1.0, 1.0, -1.0]) if behind else torch.ones(3)
-    state = tiny_subject.states[:1]
+    state = avatar_init.states[:1]
     view = View(origin * turned, directions * turned, state, avatar.skinning.head.pose(state), None)
     with torch.no_grad():
         taken = Capacity.of(BakedRenderer(avatar, SMALL).render(view).counts)
-    assert taken.hit > 100 and (taken.exact > 0) == any_followed
+    assert taken.hit > 100 and (taken.exact > 0) == any_warped
 
 
-def test_chunks_change_nothing(avatar, rays, tiny_subject, monkeypatch):
-    baked, state = BakedAvatar(avatar, SMALL), tiny_subject.states[1:2]
+def test_chunks_change_nothing(avatar, rays, avatar_init, monkeypatch):
+    baked, state = BakedAvatar(avatar, SMALL), avatar_init.states[1:2]
     whole = baked.render(*rays, state).rgb
     monkeypatch.setattr("partnerface_ns.baked.renderer.RAYS_ON_CPU", 1000)
     assert_close(baked.render(*rays, state).rgb, whole, atol=1e-5, rtol=0)
 
 
-def test_more_samples_come_nearer(avatar, rays, tiny_subject):
-    state = tiny_subject.states[1:2]
+def test_more_samples_are_more_accurate(avatar, rays, avatar_init):
+    state = avatar_init.states[1:2]
     expected = exactly(avatar, rays, state).rgb
     errors = [
         (BakedAvatar(avatar, BakedConfig(96, spacing, samples, colors)).render(*rays, state).rgb - expected)
@@ -162,7 +165,7 @@ def test_more_samples_come_nearer(avatar, rays, tiny_subject):
     assert errors[1] < 0.5 * errors[0]
 
 
-def test_quantiles_stand_for_equal_shares():
+def test_quantiles_represent_equal_shares():
     points = torch.arange(5.0)[None, :, None].expand(2, 5, 3)
     weights = torch.tensor([[0.0, 0.3, 0.3, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0, 0.8]])
     found = quantiles(points, weights, 2)[..., 0]
@@ -171,9 +174,9 @@ def test_quantiles_stand_for_equal_shares():
 
 
 @pytest.mark.parametrize("timestep", range(3))
-def test_with_fixed_shapes_it_is_as_close(avatar, rays, tiny_subject, timestep):
-    """Not the same: the lattice is larger."""
-    state, baked = tiny_subject.states[timestep : timestep + 1], BakedAvatar(avatar, SMALL)
+def test_fixed_shapes_are_as_accurate(avatar, rays, avatar_init, timestep):
+    """Results differ slightly, because the lattice is larger."""
+    state, baked = avatar_init.states[timestep : timestep + 1], BakedAvatar(avatar, SMALL)
     expected, counted = exactly(avatar, rays, state), baked.render(*rays, state)
     view, images = View(*rays, state, avatar.skinning.head.pose(state), None), BakedRenderer(avatar, SMALL)
     with torch.no_grad():
@@ -181,15 +184,17 @@ def test_with_fixed_shapes_it_is_as_close(avatar, rays, tiny_subject, timestep):
     with torch.no_grad():
         drawn = images.render(view, taken.with_headroom())
     found = drawn.output
-    assert taken.with_headroom().holds(Capacity.of(drawn.counts)) and found.images().keys() == counted.images().keys()
+    assert (
+        taken.with_headroom().holds(Capacity.of(drawn.counts)) and found.channels().keys() == counted.channels().keys()
+    )
     for name in ("rgb", "accumulation"):
         errors = [(getattr(o, name) - getattr(expected, name)).abs().mean() for o in (counted, found)]
         assert errors[1] < 1.2 * errors[0] + 1e-4, name
 
 
 @pytest.fixture
-def recordings(monkeypatch) -> list[CapturedWork]:
-    """All that are made; without a GPU: what is recorded is drawn plainly, in the shapes of a recording."""
+def graphs(monkeypatch) -> list[CapturedWork]:
+    """All captured graphs. Without a GPU the work is called directly, in fixed shapes."""
     made: list[CapturedWork] = []
 
     class Unrecorded(CapturedWork):
@@ -204,22 +209,22 @@ def recordings(monkeypatch) -> list[CapturedWork]:
     return made
 
 
-def test_an_image_finds_room_soon(avatar, tiny_subject, recordings, monkeypatch):
-    """Even where a recording's larger lattice holds more than the plain image's said."""
+def test_the_capacity_soon_fits_an_image(avatar, avatar_init, graphs, monkeypatch):
+    """Even if the larger lattice of a graph needs more capacity than the counted image."""
     monkeypatch.setattr("partnerface_ns.baked.capacity._ROWS_HEADROOM", 1.0)
-    baked, state = BakedAvatar(avatar, SMALL), tiny_subject.states[:1]
+    baked, state = BakedAvatar(avatar, SMALL), avatar_init.states[:1]
     view = View(*camera_rays(), state, avatar.skinning.head.pose(state), None)
     found = []
     for _ in range(8):
         with torch.no_grad():
             baked._replay(view)
-        found.append(len(recordings))
+        found.append(len(graphs))
     assert found[5] == found[7], "the later images are played"
 
 
-def test_recordings_are_kept_for_a_few_sizes(avatar, tiny_subject, recordings):
-    made = recordings
-    baked, state = BakedAvatar(avatar, SMALL), tiny_subject.states[:1]
+def test_graphs_are_kept_for_a_few_image_sizes(avatar, avatar_init, graphs):
+    made = graphs
+    baked, state = BakedAvatar(avatar, SMALL), avatar_init.states[:1]
     origin, directions = camera_rays()
     head = avatar.skinning.head.pose(state)
     for stride, expected in ((1, 1), (2, 2), (1, 2), (3, 3), (4, 4), (1, 4), (2, 5)):

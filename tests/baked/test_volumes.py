@@ -1,4 +1,4 @@
-"""A deformation that is read from nodes against the deformation itself."""
+"""The baked deformation against the exact one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def avatar(make_avatar) -> Avatar:
 
 
 def offsets(avatar: Avatar, points: torch.Tensor, state: HeadState) -> torch.Tensor:
-    """In contracted coordinates."""
+    """Contracted coordinates."""
     canonical = CanonicalPoints(points, avatar.skinning.space.torso_share(points))
     moved = avatar.warp.deform(canonical, torch.zeros(len(points), dtype=torch.long), state)
     return avatar.field.contract(moved.points) - avatar.field.contract(points)
@@ -31,9 +31,9 @@ def offsets(avatar: Avatar, points: torch.Tensor, state: HeadState) -> torch.Ten
 
 @torch.no_grad()
 @pytest.mark.parametrize("timestep", [0, 1])
-def test_finer_nodes_come_nearer(avatar, tiny_subject, timestep):
+def test_finer_nodes_are_more_accurate(avatar, avatar_init, timestep):
     points = LOWER + torch.rand(500, 3) * (UPPER - LOWER)
-    contracted, state = avatar.field.contract(points), tiny_subject.states[timestep : timestep + 1]
+    contracted, state = avatar.field.contract(points), avatar_init.states[timestep : timestep + 1]
     expected = offsets(avatar, points, state)
     errors = []
     for spacing in (0.02, 0.005):
@@ -44,8 +44,8 @@ def test_finer_nodes_come_nearer(avatar, tiny_subject, timestep):
 
 
 @torch.no_grad()
-def test_nodes_hold_the_deformation_itself(avatar, tiny_subject):
-    baked, state = BakedDeformation(avatar, LOWER, UPPER, 0.02), tiny_subject.states[1:2]
+def test_nodes_hold_the_deformation_itself(avatar, avatar_init):
+    baked, state = BakedDeformation(avatar, LOWER, UPPER, 0.02), avatar_init.states[1:2]
     corners = torch.stack([LOWER, UPPER])
     contracted = avatar.field.contract(corners)
     found = baked.deform(baked.offsets(avatar.warp, state), contracted) - contracted
@@ -54,7 +54,7 @@ def test_nodes_hold_the_deformation_itself(avatar, tiny_subject):
     assert_close(baked.deform(baked.offsets(avatar.warp, state), beyond) - beyond, found, atol=1e-5, rtol=0)
 
 
-def test_a_box_holds_what_lies_within(avatar):
+def test_a_box_contains_its_inner_points(avatar):
     baked = BakedDeformation(avatar, LOWER, UPPER, 0.02)
     places = torch.stack([(LOWER + UPPER) / 2, LOWER + 1e-3, LOWER - 1e-3, torch.tensor([0.0, 0.0, 0.13])])
     assert baked.contains(avatar.field.contract(places)).tolist() == [True, True, False, False]

@@ -7,7 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from partnerface_ns.avatar.avatar import Avatar
-from partnerface_ns.avatar.init import Subject
+from partnerface_ns.avatar.init import AvatarInit
 from partnerface_ns.bench.variants import VARIANTS
 from partnerface_ns.capture.load import load_capture
 from partnerface_ns.demo.subject import make_subject
@@ -26,7 +26,7 @@ def capture(tmp_path_factory):
 def operations(capture, variant: str) -> int:
     """Of the networks, forward and backward, for one image."""
     torch.manual_seed(0)
-    avatar = Avatar(VARIANTS[variant]().avatar, Subject.of(capture, load_open_head())).train()
+    avatar = Avatar(VARIANTS[variant]().avatar, AvatarInit.of(capture, load_open_head())).train()
     avatar.set_progress(1.0)
     frame = capture.frames_of("train")[0]
     timesteps = torch.tensor([frame.timestep])

@@ -29,11 +29,11 @@ def subject(tmp_path_factory):
 def player(make_avatar, subject):
     """An untrained avatar of the demo person, without a file."""
     from partnerface_ns.avatar.file_format import AvatarInfo
-    from partnerface_ns.avatar.init import Subject
+    from partnerface_ns.avatar.init import AvatarInit
     from partnerface_ns.capture.load import load_capture
 
     capture, model = load_capture(subject), load_open_head()
-    return Player(make_avatar(Subject.of(capture, model)), AvatarInfo.of(capture, model, "open-head"))
+    return Player(make_avatar(AvatarInit.of(capture, model)), AvatarInfo.of(capture, model, "open-head"))
 
 
 def test_both_ways_are_timed_and_measured(player, subject, monkeypatch):

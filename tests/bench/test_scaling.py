@@ -43,8 +43,8 @@ def test_each_setting_is_trained_as_it_says(subject, monkeypatch):
         assert all(frame.camera.width == rgb.shape[1] for frame, rgb in zip(images.frames, images.rgb, strict=True))
         return steps(avatar, images, track, config)
 
-    steps = scaling.steps
-    monkeypatch.setattr(scaling, "steps", noted)
+    steps = scaling.run_steps
+    monkeypatch.setattr(scaling, "run_steps", noted)
     costs = measure_step_costs(subject, "cpu")
     assert seen == [(5, 32, 2), (20, 32, 2), (5, 16, 2), (5, 32, 2), (5, 32, 2), (5, 32, 3)]
     assert [(c.changed, c.value) for c in costs] == [(k, v) for k in ("frames", "size", "parts") for v in of(k)]

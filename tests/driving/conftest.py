@@ -11,7 +11,7 @@ import torch
 from partnerface_ns.avatar.avatar import Avatar
 from partnerface_ns.avatar.config import AvatarConfig
 from partnerface_ns.avatar.file_format import AVATAR_NAME, AvatarInfo, save_avatar
-from partnerface_ns.avatar.init import Subject
+from partnerface_ns.avatar.init import AvatarInit
 from partnerface_ns.capture.capture import Capture, Frame, HeadModelRef
 from partnerface_ns.driving.player import Player
 from partnerface_ns.flame.head_model import HeadModel
@@ -53,7 +53,7 @@ def avatar(tiny_head: HeadModel, capture: Capture) -> Avatar:
     config.canonical.resolutions, config.canonical.num_channels, config.canonical.hidden = (8, 16), 2, 8
     config.parts.hidden = config.assigner.hidden = 8
     config.space.resolution = config.sampling.grid_resolution = config.sampling.num_probes = 16
-    return Avatar(config, Subject.of(capture, tiny_head)).eval()
+    return Avatar(config, AvatarInit.of(capture, tiny_head)).eval()
 
 
 @pytest.fixture

@@ -116,7 +116,7 @@ def turned(*angles: float) -> torch.Tensor:
     return torch.tensor([[math.sin(a), 0.0, -math.cos(a)] for a in angles])
 
 
-def test_colour_follows_the_view_no_farther_than_training_looked(field):
+def test_colour_ignores_views_beyond_those_of_training(field):
     stir(field).eval()
     points, ambient = inside(1).expand(4, 3), torch.zeros(4, NUM_AMBIENT)
     shown = lambda: color_at(field, points, turned(0.1, 0.4, 0.6, 1.0), ambient)  # noqa: E731
@@ -148,8 +148,8 @@ def test_colour_depends_on_the_view_and_the_ambient_coordinates(field, config):
     assert torch.equal(color_at(matte, points, directions, ambient), color_at(matte, points, -directions, ambient))
 
 
-def test_features_are_bilinear_in_the_spaced_planes(field):
-    """Read where a cell's corner lies, and between two."""
+def test_features_are_bilinear_in_the_contracted_planes(field):
+    """At a cell's corner, and between two corners."""
     plane = torch.rand(3, 2, 8, 8)
     axis = torch.linspace(-1, 1, 8)
     target = torch.tensor([axis[2], (axis[3] + axis[4]) / 2, axis[5]])
@@ -175,7 +175,7 @@ def unspaced(field: CanonicalField, target: torch.Tensor) -> torch.Tensor:
     return half
 
 
-def test_spacing_is_monotone_fills_the_planes_and_is_finer_in_the_middle(field):
+def test_the_contraction_is_monotone_and_finer_at_the_centre(field):
     line = torch.lerp(LOWER, UPPER, torch.linspace(0, 1, 101)[:, None])
     contracted = field.contract(line)
     assert_close(contracted[[0, -1]], torch.tensor([[-1.0] * 3, [1.0] * 3]))
@@ -184,8 +184,8 @@ def test_spacing_is_monotone_fills_the_planes_and_is_finer_in_the_middle(field):
     assert (steps[50] > 1.2 * steps[0]).all()
 
 
-def test_coarse_features_of_the_other_side_come_in_with_their_share(config):
-    """A feature painted at one side is seen, weaker, at the mirrored place; fine ones are not."""
+def test_coarse_features_of_the_mirrored_point_are_added(config):
+    """A coarse feature appears, weaker, at the mirrored point; a fine one does not."""
     config.symmetry = 0.25
     lower, upper = torch.tensor([-0.2, -0.25, -0.15]), torch.tensor([0.2, 0.2, 0.2])
     field = CanonicalField(config, lower, upper, NUM_KNOWN, NUM_AMBIENT)
@@ -206,7 +206,7 @@ def test_coarse_features_of_the_other_side_come_in_with_their_share(config):
     assert not geometry_at(alone, mirrored[right[:, 0]], torch.zeros(int(right.sum()))).features[:, of_x].any()
 
 
-def test_everything_learns_and_gradients_are_finite(field):
+def test_all_parameters_have_finite_gradients(field):
     points = torch.cat([inside(40), UPPER[None] + 1, LOWER[None]]).requires_grad_()
     prior = torch.cat([torch.zeros(40), torch.full((2,), -torch.inf)])
     stir(field)
@@ -237,8 +237,8 @@ def test_a_field_without_ambient_coordinates(config):
     assert rgb.shape == (4, 3)
 
 
-def test_a_place_that_is_none_gives_no_number_and_no_crash(field):
-    """A CPU's backward pass would write outside the planes."""
+def test_a_nan_position_gives_nan_and_no_crash(field):
+    """Otherwise the backward pass on a CPU writes outside the planes."""
     points = inside(600)
     points[::7] = math.nan
     geometry = geometry_at(stir(field), points, torch.zeros(600))
@@ -248,7 +248,7 @@ def test_a_place_that_is_none_gives_no_number_and_no_crash(field):
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_views_of_a_step_that_is_not_finite_are_not_remembered(field, bad):
+def test_views_of_a_non_finite_step_are_ignored(field, bad):
     mean, square = field.view_mean.clone(), field.view_square.clone()
     weights = torch.ones(5, 1)
     weights[2] = bad

@@ -1,4 +1,4 @@
-"""Sheets, heat, tints and clips."""
+"""Sheets, error images, tints and clips."""
 
 from __future__ import annotations
 
@@ -10,7 +10,15 @@ import pytest
 import torch
 from PIL import Image
 
-from partnerface_ns.rendering.figures import FULL_HEAT, heat, save_clip, save_image, sheet, tinted, to_image
+from partnerface_ns.rendering.figures import (
+    WHITE_ERROR,
+    arrange_sheet,
+    save_clip,
+    save_image,
+    show_error,
+    tint_gray,
+    to_image,
+)
 
 
 def plain(level: int, height: int = 30, width: int = 40) -> np.ndarray:
@@ -21,35 +29,35 @@ def test_colours_become_bytes_within_their_range():
     assert to_image(torch.tensor([[[-1.0, 0.5, 2.0]]])).tolist() == [[[0, 128, 255]]]
 
 
-def test_heat_grows_from_black_over_red_and_yellow_to_white():
+def test_errors_grow_from_black_over_red_and_yellow_to_white():
     truth = torch.zeros(1, 5, 3)
     shares = torch.tensor([0, 1 / 3, 2 / 3, 1, 4])
-    found = heat(truth + FULL_HEAT * shares[None, :, None], truth)
+    found = show_error(truth + WHITE_ERROR * shares[None, :, None], truth)
     assert found[0].tolist() == [[0, 0, 0], [255, 0, 0], [255, 255, 0], [255, 255, 255], [255, 255, 255]]
 
 
-def test_a_tint_covers_what_is_there_and_leaves_the_rest():
+def test_a_tint_covers_opaque_pixels_only():
     rgb = torch.tensor([[[0.0, 0.5, 1.0], [1.0, 1.0, 1.0]]])
     tint = torch.tensor([[[1.0, 0.0, 0.0], [0.0, 0.0, 0.0]]])
-    found = tinted(rgb, tint, torch.tensor([[[1.0], [0.0]]]), share=0.6)
+    found = tint_gray(rgb, tint, torch.tensor([[[1.0], [0.0]]]), share=0.6)
     assert found.tolist() == [[[204, 51, 51], [255, 255, 255]]]
 
 
-def test_a_sheet_holds_every_image_in_its_place():
+def test_a_sheet_holds_every_image_at_its_position():
     images = [[plain(10), plain(20)], [plain(30), plain(40)], [plain(50), plain(60)]]
-    bare = sheet(images, ())
+    bare = arrange_sheet(images, ())
     assert bare.shape == (3 * 34 - 4, 2 * 44 - 4, 3)
     for r in range(3):
         for c in range(2):
             assert np.array_equal(bare[r * 34 : r * 34 + 30, c * 44 : c * 44 + 40], images[r][c])
-    named = sheet(images, ("a", "b"), ("first", "second", "third"))
+    named = arrange_sheet(images, ("a", "b"), ("first", "second", "third"))
     assert named.shape == (20 + 3 * 54 - 4, 84, 3)
     assert np.array_equal(named[94:124, 44:84], images[1][1])
     assert named[:20, :40].min() < 128 and named[:20, 44:].min() < 128, "both names are written"
     assert named[20:40].min() < 128, "the caption is written"
 
 
-def test_a_image_is_written_whole(tmp_path):
+def test_an_image_is_written_completely(tmp_path):
     image = np.arange(90, dtype=np.uint8).reshape(5, 6, 3)
     save_image(tmp_path / "a.png", image)
     assert np.array_equal(np.array(Image.open(tmp_path / "a.png")), image)

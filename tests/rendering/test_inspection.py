@@ -1,4 +1,4 @@
-"""What an avatar's parts look like."""
+"""Colours of parts."""
 
 from __future__ import annotations
 

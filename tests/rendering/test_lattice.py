@@ -39,9 +39,9 @@ def test_it_ends_where_no_ray_runs(lattice):
 
 def test_a_ray_through_a_node_runs_through_its_column(lattice):
     node = torch.randint(lattice.shape[0] * lattice.shape[1] * lattice.shape[2], (50,))
-    column, place = lattice.columns(F.normalize(lattice.points(node) - lattice.origin, dim=1))
+    column, position = lattice.columns(F.normalize(lattice.points(node) - lattice.origin, dim=1))
     assert_close(column, node // lattice.shape[2])
-    assert_close(place, place.round(), atol=1e-3, rtol=0)
+    assert_close(position, position.round(), atol=1e-3, rtol=0)
 
 
 def test_rays_beside_and_behind_run_through_none(lattice):
@@ -54,11 +54,11 @@ def test_reading_is_linear_between_nodes(lattice):
     rows, columns, depths = lattice.shape
     axes = [torch.arange(float(n)) for n in lattice.shape]
     volume = torch.stack(torch.meshgrid(*axes, indexing="ij"))
-    place = torch.rand(20, 2) * torch.tensor([columns - 1.0, rows - 1.0])
+    position = torch.rand(20, 2) * torch.tensor([columns - 1.0, rows - 1.0])
     depth = torch.rand(20, 5) * (depths - 1)
     distance = lattice.lower[2] + (depth + 0.5) * lattice.size[2]
-    expected = torch.stack([place[:, 1:].expand(-1, 5), place[:, :1].expand(-1, 5), depth], -1)
-    assert_close(lattice.read(volume, place, distance), expected, atol=1e-3, rtol=0)
+    expected = torch.stack([position[:, 1:].expand(-1, 5), position[:, :1].expand(-1, 5), depth], -1)
+    assert_close(lattice.read(volume, position, distance), expected, atol=1e-3, rtol=0)
 
 
 def test_finer_nodes_lie_around_the_coarse_ones(lattice):

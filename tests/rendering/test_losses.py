@@ -1,4 +1,4 @@
-"""Losses: what they are at and beyond their bends, and that a wrong ray always learns."""
+"""Losses: values around their kinks, and gradients of wrong rays."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_the_colour_loss_has_right_gradients():
 
 
 @pytest.mark.parametrize("mask", [0.0, 1.0])
-def test_a_right_mask_costs_next_to_nothing_and_a_wrong_one_more_the_wronger(mask):
+def test_the_mask_loss_grows_with_the_error_of_the_mask(mask):
     depths = [1e-9, 0.1, 0.7, 3.0, 12.0]
     costs = [float(mask_loss(one(t), one(mask))) for t in depths]
     assert costs == sorted(costs, reverse=mask == 1)
@@ -40,13 +40,13 @@ def test_a_right_mask_costs_next_to_nothing_and_a_wrong_one_more_the_wronger(mas
 
 
 def test_opacity_inside_the_mask_is_cross_entropy():
-    """-log of the opacity, as far as the damping at zero lets it."""
+    """-log of the opacity, up to the damping at zero."""
     for t in (0.5, 1.0, 4.0):
         assert math.isclose(float(mask_loss(one(t), one(1.0))), -math.log(1 - math.exp(-t)), abs_tol=0.003)
 
 
 @pytest.mark.parametrize(("depth", "mask"), [(20.0, 0.0), (5.0, 0.0), (0.01, 1.0), (1e-6, 1.0)])
-def test_a_wrong_ray_always_learns(depth, mask):
+def test_a_wrong_ray_always_has_a_gradient(depth, mask):
     """Where opacity saturates its square would have no gradient left: exp(-20) is 2e-9."""
     t = one(depth).requires_grad_()
     loss = mask_loss(t, one(mask))

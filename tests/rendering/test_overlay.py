@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from partnerface_ns.geometry.camera import Camera
-from partnerface_ns.rendering.overlay import mesh_over_image
+from partnerface_ns.rendering.overlay import draw_mesh_overlay
 
 
 def test_the_mesh_is_drawn_where_it_is_and_the_masks_border_in_red(tiny_head):
@@ -15,7 +15,7 @@ def test_the_mesh_is_drawn_where_it_is_and_the_masks_border_in_red(tiny_head):
     rgb, mask = np.full((32, 48, 3), 250, np.uint8), np.zeros((32, 48), np.uint8)
     mask[8:24, 8:40] = 255
     verts, faces = tiny_head.template.numpy(), tiny_head.faces.numpy()
-    image = mesh_over_image(rgb, mask, verts, faces, camera, side=96)
+    image = draw_mesh_overlay(rgb, mask, verts, faces, camera, side=96)
     assert image.shape == (64, 96, 3)
     red_part, green_part, blue_part = image.astype(int).transpose(2, 0, 1)
     green = (green_part > red_part + 10) & (green_part > blue_part + 10)
@@ -30,5 +30,5 @@ def test_nothing_is_drawn_of_a_head_behind_the_camera(tiny_head):
     rgb, mask = np.full((32, 48, 3), 250, np.uint8), np.full((32, 48), 255, np.uint8)
     for z in (0.0, 1.0):
         verts = tiny_head.template.numpy() + np.array([0, 0, z])
-        image = mesh_over_image(rgb, mask, verts.astype(np.float32), tiny_head.faces.numpy(), camera, side=48)
+        image = draw_mesh_overlay(rgb, mask, verts.astype(np.float32), tiny_head.faces.numpy(), camera, side=48)
         assert (image == 250).all()

@@ -1,4 +1,4 @@
-"""Samples on rays: inverse transform sampling, boxes, probes, and the memory of density."""
+"""Ray sampling: inverse transform sampling, boxes, probes and the occupancy grid."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_rays_that_are_all_empty_give_no_intervals():
     assert edges.shape == (0, 5) and len(ray) == 0
 
 
-def test_intervals_gather_at_the_first_surface_and_the_rest_is_still_looked_at():
+def test_intervals_gather_at_the_first_surface_and_some_stay_elsewhere():
     density = torch.zeros(1, 20)
     density[0, 5], density[0, 15] = 1e4, 1e4
     edges, _ = propose(probes(1), density, SamplingConfig(num_proposals=400, uniform_fraction=0.2), jitter=False)
@@ -90,7 +90,7 @@ def test_intervals_gather_at_the_first_surface_and_the_rest_is_still_looked_at()
 
 
 def test_a_surface_behind_the_first_dense_probe_gets_samples():
-    """Remembered density is coarse: no probe hides the next one."""
+    """The grid is coarse, so no probe hides the next one."""
     density = torch.zeros(1, 20)
     density[0, 5:7] = 1e4
     edges, _ = propose(probes(1), density, SamplingConfig(num_proposals=200, uniform_fraction=0.0), jitter=False)
@@ -240,7 +240,7 @@ def test_drawn_points_lie_in_their_cells_which_are_possible_ones():
     assert torch.equal((corner[:, 0] * SIDE + corner[:, 1]) * SIDE + corner[:, 2], index)
 
 
-def test_new_density_is_remembered_widened_by_one_cell_and_slowly_forgotten():
+def test_new_density_is_dilated_by_one_cell_and_decays():
     config = SamplingConfig(decay=0.5, empty_below=1.0)
     grid = grid_of((4, 4, 4))
     grid.density.zero_()
@@ -258,7 +258,7 @@ def test_new_density_is_remembered_widened_by_one_cell_and_slowly_forgotten():
     assert grid.probe(middle(4, 4, 4)) == 0, "below what counts as empty"
 
 
-def test_the_larger_of_old_and_new_counts():
+def test_the_larger_of_old_and_new_density_is_kept():
     config = SamplingConfig(decay=0.5)
     grid = grid_of((4, 4, 4))
     grid.density.fill_(40.0)
@@ -272,18 +272,18 @@ def test_the_larger_of_old_and_new_counts():
 @pytest.mark.parametrize(
     ("density", "counts"), [([9.0, 80.0], False), ([9.0, math.nan], None), ([math.inf, 80.0], True)]
 )
-def test_nothing_is_remembered_of_a_step_that_does_not_count_or_is_not_finite(density, counts):
+def test_a_disabled_or_non_finite_update_changes_nothing(density, counts):
     grid, nothing = grid_of((4, 4, 4)), torch.zeros(0, dtype=torch.long)
     grid.update(nothing, torch.zeros(0), SamplingConfig())
     before = {name: value.clone() for name, value in grid.state_dict().items()}
     index, counts = index_of(4, 4, 4).repeat(2), None if counts is None else torch.tensor(counts)
     grid.update(index, torch.tensor(density), SamplingConfig(), counts)
-    assert torch.equal(grid.density, before["density"]) and torch.equal(grid.dilated, before["widened"])
+    assert torch.equal(grid.density, before["density"]) and torch.equal(grid.dilated, before["dilated"])
     grid.update(index, torch.tensor([9.0, 80.0]), SamplingConfig(), torch.tensor(True))
     assert grid.density[index[0]] == 80
 
 
-def test_surroundings_of_matter_hold_it_and_end():
+def test_surroundings_contain_occupied_cells_and_are_limited():
     big = 32
     possible = torch.zeros(big, big, big, dtype=torch.bool)
     possible[16, 16, 16] = True
@@ -300,7 +300,7 @@ def test_surroundings_of_matter_hold_it_and_end():
     assert not grid.near_occupied(torch.tensor([[2.0, 0.5, 0.5]])).any()
 
 
-def test_what_is_remembered_travels_with_the_state():
+def test_density_is_in_the_state_dict():
     grid, other = grid_of((4, 4, 4)), grid_of((4, 4, 4))
     grid.update(index_of(4, 4, 4), torch.tensor([99.0]), SamplingConfig())
     other.load_state_dict(grid.state_dict())

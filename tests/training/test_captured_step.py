@@ -1,4 +1,4 @@
-"""What a GPU's training steps do, without the recording: `tests/test_gpu.py` has that."""
+"""The captured training step on a CPU, without a CUDA graph; `tests/test_gpu.py` tests the graph."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def batch():
 
 
 @pytest.mark.parametrize("progress", [0.0, 1.0])
-def test_a_step_is_that_of_the_plain_loop(make_avatar, tiny_subject, batch, progress):
+def test_a_step_is_that_of_the_plain_loop(make_avatar, avatar_init, batch, progress):
     avatar = make_avatar().train()
     avatar.set_progress(progress)
     torch.nn.init.normal_(avatar.deformation.networks.output, std=0.1)
     avatar.step.fill_(1)  # after the first, density is remembered
     results, gradients = [], []
     for kind in (PlainStep, CapturedStep):
-        results.append(kind(avatar, tiny_subject.states)(batch))
+        results.append(kind(avatar, avatar_init.states)(batch))
         gradients.append({name: p.grad.clone() for name, p in avatar.named_parameters() if p.grad is not None})
     plain, recorded = results
     assert recorded.squared_error.tolist() == pytest.approx(plain.squared_error.tolist(), rel=1e-3)
@@ -69,9 +69,9 @@ def test_a_step_is_that_of_the_plain_loop(make_avatar, tiny_subject, batch, prog
     assert int(avatar.step) == 3, "both counted"
 
 
-def test_gradients_come_back_after_an_optimiser_let_go_of_them(make_avatar, tiny_subject, batch):
+def test_gradients_are_restored_after_an_optimiser_set_them_to_none(make_avatar, avatar_init, batch):
     avatar = make_avatar().train()
-    step = CapturedStep(avatar, tiny_subject.states)
+    step = CapturedStep(avatar, avatar_init.states)
     for _ in range(2):
         avatar.zero_grad(set_to_none=True)
         step(batch)
@@ -80,25 +80,25 @@ def test_gradients_come_back_after_an_optimiser_let_go_of_them(make_avatar, tiny
 
 @pytest.mark.parametrize(("frames_that_fit", "posed_again"), [(2, 0), (1.5, 1), (0, 2)])
 def test_posed_frames_take_a_share_of_the_memory_that_is_free(
-    make_avatar, tiny_subject, batch, monkeypatch, frames_that_fit, posed_again
+    make_avatar, avatar_init, batch, monkeypatch, frames_that_fit, posed_again
 ):
     avatar, posed = make_avatar().train(), []
-    pose = avatar.skinning.posed
-    one = pose(tiny_subject.states[:1])
+    pose = avatar.skinning.pose
+    one = pose(avatar_init.states[:1])
     bytes_of_one = sum(value.numel() * (2 if name == "displacement" else 4) for name, value in vars(one).items())
-    monkeypatch.setattr(avatar.skinning, "posed", lambda states: posed.append(len(states)) or pose(states))
+    monkeypatch.setattr(avatar.skinning, "pose", lambda states: posed.append(len(states)) or pose(states))
     asked = []
     free = lambda device: asked.append(device) or int(8 * frames_that_fit * bytes_of_one)  # noqa: E731
-    step = CapturedStep(avatar, tiny_subject.states, free)
+    step = CapturedStep(avatar, avatar_init.states, free)
     step(batch)
     assert posed == [1, 1], "each timestep once"
     step(replace(batch, timesteps=torch.tensor([2, 0])))
     assert posed == [1] * (2 + posed_again) and asked == [torch.device("cpu")]
 
 
-def test_an_avatar_is_let_go_with_its_steps(make_avatar, tiny_subject, batch):
+def test_an_avatar_is_freed_with_its_step(make_avatar, avatar_init, batch):
     avatar = make_avatar().train()
-    CapturedStep(avatar, tiny_subject.states)(batch)
+    CapturedStep(avatar, avatar_init.states)(batch)
     gone = weakref.ref(avatar)
     del avatar
     gc.collect()

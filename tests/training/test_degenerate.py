@@ -1,4 +1,4 @@
-"""Input that is odd but possible: nothing becomes NaN, and gradients are finite."""
+"""Degenerate input: outputs and gradients are finite."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from partnerface_ns.geometry.normals import vertex_normals
 from partnerface_ns.geometry.rigid import rotation_from_axis_angle
 from partnerface_ns.rendering.rays import Rays
 from partnerface_ns.training.captured_step import backward
-from partnerface_ns.warp.displacement_grid import surface_samples
+from partnerface_ns.warp.displacement_grid import sample_surface
 
 
 def rays_at_the_head(side: int = 8) -> Rays:
@@ -34,20 +34,20 @@ def check_a_step(avatar, state: HeadState, hits: bool = True) -> None:
     assert avatar.field.planes[0].grad.any()
     with torch.no_grad():
         shown = avatar.eval().render(rays, state)
-    assert all(value.isfinite().all() for value in shown.images().values())
+    assert all(value.isfinite().all() for value in shown.channels().values())
     assert bool((shown.accumulation > 0.5).any()) == hits
 
 
-def test_triangles_without_area(make_avatar, tiny_subject):
+def test_triangles_without_area(make_avatar, avatar_init):
     """Some of one vertex, some along an edge; FLAME's own mesh has none, but a user's may."""
-    model = tiny_subject.model
+    model = avatar_init.model
     flat = torch.stack([model.faces[:, 0], model.faces[:, 0], model.faces[:, 1]], 1)[::3]
     points = model.faces[::5, :1].expand(-1, 3)
     odd = replace(model, faces=torch.cat([model.faces, flat, points]))
     assert torch.allclose(vertex_normals(model.template, odd.faces), vertex_normals(model.template, model.faces))
-    samples = surface_samples(model.template, odd.faces, 0.003)
-    assert samples.share.isfinite().all() and samples.area.isfinite().all() and (samples.area >= 0).all()
-    check_a_step(make_avatar(replace(tiny_subject, model=odd), schedule="soft"), tiny_subject.states[:1])
+    samples = sample_surface(model.template, odd.faces, 0.003)
+    assert samples.barycentric.isfinite().all() and samples.area.isfinite().all() and (samples.area >= 0).all()
+    check_a_step(make_avatar(replace(avatar_init, model=odd), schedule="soft"), avatar_init.states[:1])
 
 
 @pytest.mark.parametrize("axis", [(1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.6, 0.0, -0.8)])
@@ -65,8 +65,8 @@ def test_rotations_by_half_and_whole_turns(axis, angle):
 
 
 @pytest.mark.parametrize("axis", [0, 1])
-def test_a_head_that_is_turned_by_pi(make_avatar, tiny_subject, axis):
-    state = HeadState.neutral(tiny_subject.model.num_expr, (1,))
+def test_a_head_that_is_turned_by_pi(make_avatar, avatar_init, axis):
+    state = HeadState.neutral(avatar_init.model.num_expr, (1,))
     state.rotation[0, axis] = math.pi
     if axis == 0:  # it turns about the chest's joint, 20 cm below the skull
         state.translation[0, 1] = 0.4
@@ -75,33 +75,33 @@ def test_a_head_that_is_turned_by_pi(make_avatar, tiny_subject, axis):
 
 @pytest.mark.parametrize("jaw", [-0.3, 0.0, 0.6, math.pi / 2])
 @pytest.mark.parametrize("sideways", [0.0, 0.3])
-def test_a_jaw_at_its_limits_and_beyond(make_avatar, tiny_subject, jaw, sideways):
-    state = HeadState.neutral(tiny_subject.model.num_expr, (1,))
+def test_a_jaw_at_its_limits_and_beyond(make_avatar, avatar_init, jaw, sideways):
+    state = HeadState.neutral(avatar_init.model.num_expr, (1,))
     state.jaw[0] = torch.tensor([jaw, sideways, 0.0])
     check_a_step(make_avatar(schedule="soft"), state)
 
 
-def test_an_expression_far_beyond_training(make_avatar, tiny_subject):
-    state = HeadState.neutral(tiny_subject.model.num_expr, (1,))
+def test_an_expression_far_beyond_training(make_avatar, avatar_init):
+    state = HeadState.neutral(avatar_init.model.num_expr, (1,))
     state.expression[:] = 30.0
     check_a_step(make_avatar(), state)
 
 
-def test_training_states_that_do_not_vary(make_avatar, tiny_subject):
-    """A capture of a face that never moves: nothing can be learned of its code's spread."""
-    still = HeadState.neutral(tiny_subject.model.num_expr, (3,))
-    check_a_step(make_avatar(replace(tiny_subject, states=still), schedule="soft"), still[:1])
+def test_training_states_that_do_not_vary(make_avatar, avatar_init):
+    """A capture of a face that never moves, so driving codes have no variance."""
+    still = HeadState.neutral(avatar_init.model.num_expr, (3,))
+    check_a_step(make_avatar(replace(avatar_init, states=still), schedule="soft"), still[:1])
 
 
 @pytest.mark.parametrize("behind", [True, False])
-def test_rays_that_look_away_or_begin_behind_the_head(make_avatar, tiny_subject, behind):
+def test_rays_that_look_away_or_begin_behind_the_head(make_avatar, avatar_init, behind):
     avatar, rays = make_avatar(), rays_at_the_head()
     if behind:
         rays = replace(rays, origins=rays.origins * torch.tensor([1.0, 1.0, -1.0]))
     else:
         rays = replace(rays, directions=-rays.directions)
-    rendered = avatar.train().render(rays, tiny_subject.states[:1], torch.zeros(1, dtype=torch.long))
-    assert torch.equal(rendered.rgb, torch.tensor(tiny_subject.background).expand(1, 64, 3))
+    rendered = avatar.train().render(rays, avatar_init.states[:1], torch.zeros(1, dtype=torch.long))
+    assert torch.equal(rendered.rgb, torch.tensor(avatar_init.background).expand(1, 64, 3))
     result = backward(avatar, rendered, torch.rand(1, 64, 3), torch.zeros(1, 64, 1))
     assert result.finite
     assert all(p.grad is None or p.grad.isfinite().all() for p in avatar.parameters())

@@ -1,4 +1,4 @@
-"""Which pixels a training step looks at."""
+"""Pixels of training rays."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from partnerface_ns.common.errors import InputError
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.camera import Camera
-from partnerface_ns.training.rays import RaySampler, RaySamplerConfig, TrainingImages, beside_outline, region_boxes
+from partnerface_ns.training.rays import RaySampler, RaySamplerConfig, TrainingImages, is_near_outline, region_boxes
 
 SIZE = 64
 PERSON = (slice(20, 50), slice(10, 40))
@@ -32,7 +32,7 @@ def images(num: int = 3, person: bool = True, boxes: np.ndarray = BOXES) -> Trai
 
 
 def only(**shares: float) -> RaySamplerConfig:
-    """A step of 400 rays of one image, aimed at nothing but what is given."""
+    """A step of 400 rays of one image, aimed at the given targets only."""
     names = ("mouth_share", "eyes_share", "outline_share", "head_share", "foreground_share")
     return RaySamplerConfig(400, 1, **{name: shares.get(name, 0.0) for name in names})
 
@@ -60,8 +60,8 @@ def test_rays_aimed_at_a_box_fall_into_it_and_fill_it(name, box):
         ((-1e9, 30, 1e9, 40), (0, 30, 64, 40)),
     ],
 )
-def test_rays_aimed_at_a_box_that_reaches_beyond_the_image_fill_what_is_in_sight(name, beyond, in_sight):
-    """They do not pile up at the border."""
+def test_rays_aimed_at_a_box_beyond_the_image_fill_its_visible_part(name, beyond, in_sight):
+    """Rays do not accumulate at the border."""
     pixels = rows_and_columns(only(**{name: 1.0}), np.array([beyond] * 3, np.float32))
     left, top, right, bottom = in_sight
     low, high = torch.tensor([top, left]), torch.tensor([bottom, right])
@@ -76,7 +76,7 @@ NOWHERE = [(-60, 10, -20, 30), (10, 64, 20, 90), (0, 0, 0, 0), (-40, 10, 0.5, 30
 
 @pytest.mark.parametrize("nowhere", NOWHERE)
 @pytest.mark.parametrize("name", ["mouth_share", "eyes_share", "head_share", "outline_share"])
-def test_rays_aimed_at_what_is_out_of_sight_fall_anywhere(name, nowhere):
+def test_rays_aimed_outside_the_image_fall_anywhere(name, nowhere):
     pixels = rows_and_columns(only(**{name: 1.0}), np.array([nowhere] * 3, np.float32))
     assert len(pixels) == 400
     assert torch.equal(pixels, rows_and_columns(only())), "as if none were aimed"
@@ -111,11 +111,11 @@ def test_the_outline_is_as_wide_as_the_head_is_high():
     mask = np.zeros((400, 400), np.uint8)
     mask[:, 200:] = 255
     columns = np.arange(400)
-    found = beside_outline(mask, np.stack([np.full(400, 50), columns], 1), np.array([0, 0, 400, 400], np.float32))
+    found = is_near_outline(mask, np.stack([np.full(400, 50), columns], 1), np.array([0, 0, 400, 400], np.float32))
     assert columns[found].tolist() == list(range(196, 204))
 
 
-def test_shares_of_more_than_all_rays_are_one_error():
+def test_shares_with_a_sum_above_one_are_one_error():
     with pytest.raises(InputError, match=r"foreground_share 0\.4"):
         RaySamplerConfig(foreground_share=0.4)
 
@@ -148,7 +148,7 @@ def test_colours_and_directions_belong_to_the_pixels():
 
 
 def boxes_at(tiny_head, *depths: float) -> np.ndarray:
-    """Boxes of a head so many metres before the camera."""
+    """Boxes of a head at a distance in front of the camera, metres."""
     head = ShapedHead.of(tiny_head, torch.zeros(3), None)
     track = HeadState.neutral(tiny_head.num_expr, (len(depths),))
     track.translation[:, 2] = -torch.tensor(depths)
@@ -169,7 +169,7 @@ def test_a_head_behind_the_camera_has_no_boxes(tiny_head):
     assert not boxes_at(tiny_head, -2.0).any()
 
 
-def test_points_behind_the_camera_do_not_count(tiny_head):
+def test_points_behind_the_camera_are_ignored(tiny_head):
     """A camera inside the head sees the back of the head from within; the face behind it would be mirrored."""
     mouth, eyes, head = boxes_at(tiny_head, 0.0)[0]
     assert not mouth.any() and not eyes.any()
@@ -178,7 +178,7 @@ def test_points_behind_the_camera_do_not_count(tiny_head):
 
 @pytest.mark.parametrize("field", ["translation", "rotation", "expression"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_head_that_is_posed_nowhere_is_one_error(tiny_head, field, value):
+def test_a_non_finite_posed_head_is_one_error(tiny_head, field, value):
     head = ShapedHead.of(tiny_head, torch.zeros(3), None)
     track = HeadState.neutral(tiny_head.num_expr, (3,))
     getattr(track, field)[1, 0] = value

@@ -27,7 +27,7 @@ def result(color: float = 0.1, planes: float = 0.2, errors: tuple[float, float] 
 
 
 class Run:
-    """Two parameters with an optimiser each, whose gradients are given."""
+    """Two parameters with given gradients, each with its optimiser."""
 
     def __init__(self) -> None:
         self.parameters = [nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(2))]
@@ -51,7 +51,7 @@ class Run:
     "bad", [result(color=NAN), result(color=INF), result(planes=NAN), result(planes=INF)], ids=lambda r: str(r.finite)
 )
 @pytest.mark.parametrize("gradient", [0.5, NAN, -INF])
-def test_optimisers_see_nothing_of_a_step_that_is_not_finite(bad, gradient):
+def test_optimisers_skip_a_non_finite_step(bad, gradient):
     with_it, without = Run(), Run()
     for run in (with_it, without):
         run.step(0, result())
@@ -64,7 +64,7 @@ def test_optimisers_see_nothing_of_a_step_that_is_not_finite(bad, gradient):
     assert not torch.equal(before[0], with_it.state()[0]), "good steps are taken"
 
 
-def test_a_first_step_that_is_not_finite_is_left_out_too():
+def test_a_non_finite_first_step_is_left_out():
     run = Run()
     run.step(0, result(color=NAN), NAN)
     assert all(value.isfinite().all() for value in run.state()) and torch.equal(run.state()[0], torch.ones(3))
@@ -88,7 +88,7 @@ def test_reports_become_rarer_and_the_end_gives_their_number():
     assert run.said[-1].startswith("10 training steps were left out")
 
 
-def test_a_training_without_such_steps_says_nothing():
+def test_a_training_without_such_steps_reports_nothing():
     run = Run()
     run.step(0, result())
     run.guard.end()
@@ -106,8 +106,8 @@ def test_ten_in_a_row_end_training_with_one_error():
         run.step(19, result(color=NAN))
 
 
-def test_what_is_not_read_yet_is_left_out_already(monkeypatch):
-    """As on a GPU, which is not waited for at every step."""
+def test_steps_are_left_out_before_the_host_reads_them(monkeypatch):
+    """As on a GPU, which the host does not wait for."""
     run = Run()
     monkeypatch.setattr(run.guard, "_read_every", step_guard._READ_EVERY)
     for number in range(15):
@@ -119,7 +119,7 @@ def test_what_is_not_read_yet_is_left_out_already(monkeypatch):
         run.guard.end()
 
 
-def test_rows_of_bad_steps_are_counted_over_readings(monkeypatch):
+def test_bad_steps_in_a_row_are_counted_across_reads(monkeypatch):
     run = Run()
     monkeypatch.setattr(run.guard, "_read_every", 4)
     with pytest.raises(InputError, match=r"step 15"):  # the last of its reading
@@ -144,7 +144,7 @@ def test_large_gradients_are_scaled_down_together():
 
 
 @pytest.mark.parametrize("norm", [0.0, 1e-12, 0.1, 0.999])
-def test_smaller_gradients_stay_bit_by_bit(norm):
+def test_smaller_gradients_do_not_change(norm):
     groups = parameters(norm * MAX_GRADIENT_NORM, 1e-3 * norm)
     before = [p.grad.clone() for (p,) in groups.values()]
     clip_gradients(groups)

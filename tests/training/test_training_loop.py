@@ -1,4 +1,4 @@
-"""The training loop outside nerfstudio: what a batch that is not finite may change, and how a training ends."""
+"""The training loop: non-finite batches, and the end of training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from partnerface_ns.capture.capture import Frame
 from partnerface_ns.common.errors import InputError
 from partnerface_ns.geometry.camera import Camera
 from partnerface_ns.training import captured_step
-from partnerface_ns.training.loop import FitConfig, fit, steps
+from partnerface_ns.training.loop import FitConfig, fit, run_steps
 from partnerface_ns.training.rays import RaySampler, RaySamplerConfig, TrainingImages
 from partnerface_ns.training.schedule import ScheduleConfig
 
@@ -40,7 +40,7 @@ def config() -> FitConfig:
 
 
 def poison(monkeypatch, at, entry: str = "rgb") -> None:
-    """Batches of some steps get a number that is none: in a colour, a ray's origin or direction."""
+    """Batches of some steps get a NaN or infinity in a colour, a ray's origin or direction."""
     sample = RaySampler.sample
 
     def poisoned(sampler: RaySampler, step: int):
@@ -60,13 +60,13 @@ def state(avatar) -> dict[str, torch.Tensor]:
 
 
 def test_a_step_that_is_not_finite_changes_neither_parameters_nor_densities(
-    make_avatar, tiny_subject, images, config, monkeypatch, capsys
+    make_avatar, avatar_init, images, config, monkeypatch, capsys
 ):
     poison(monkeypatch, {1, 2})
     avatar = make_avatar()
     avatar.config.sampling.update_every = 1
     states = []
-    for _ in steps(avatar, images, tiny_subject.states, config):
+    for _ in run_steps(avatar, images, avatar_init.states, config):
         states.append(state(avatar))
     for name, before in states[0].items():
         if "view_" not in name:  # where it looked from is finite
@@ -81,55 +81,55 @@ def test_a_step_that_is_not_finite_changes_neither_parameters_nor_densities(
 
 @pytest.mark.parametrize("update_every", [1, 100])
 def test_ten_such_steps_end_training_and_leave_the_avatar_whole(
-    make_avatar, tiny_subject, images, config, monkeypatch, update_every
+    make_avatar, avatar_init, images, config, monkeypatch, update_every
 ):
     poison(monkeypatch, range(1, 100))
     avatar = make_avatar()
     avatar.config.sampling.update_every = update_every
     with pytest.raises(InputError, match=r"training \[step 10\].*\n.*\n.*color.*\.png"):
-        fit(avatar, images, tiny_subject.states, config)
+        fit(avatar, images, avatar_init.states, config)
     assert all(value.isfinite().all() for value in state(avatar).values())
 
 
 @pytest.mark.parametrize("term", ["color", "geometry", "planes"])
 def test_a_loss_that_is_not_finite_ends_training_whatever_the_cause(
-    make_avatar, tiny_subject, images, config, monkeypatch, term
+    make_avatar, avatar_init, images, config, monkeypatch, term
 ):
     avatar = make_avatar()
     loss = captured_step.training_loss
     infinite = {term: torch.tensor(float("inf"))}
     monkeypatch.setattr(captured_step, "training_loss", lambda *inputs: loss(*inputs) | infinite)
     with pytest.raises(InputError, match=f"not finite: {term};"):
-        fit(avatar, images, tiny_subject.states, config)
+        fit(avatar, images, avatar_init.states, config)
 
 
-def test_a_parameter_that_is_not_finite_ends_training(make_avatar, tiny_subject, images, config):
+def test_a_parameter_that_is_not_finite_ends_training(make_avatar, avatar_init, images, config):
     avatar = make_avatar()
     avatar.field.planes[0].data[0, 0, 5:8, 5:8] = float("nan")
     before = avatar.grid.density.clone()
     with pytest.raises(InputError, match="gradient of planes"):
-        fit(avatar, images, tiny_subject.states, config)
+        fit(avatar, images, avatar_init.states, config)
     assert avatar.grid.density.isfinite().all() and avatar.grid.density.shape == before.shape
 
 
 @pytest.mark.parametrize("entry", ["origins", "directions"])
-def test_rays_that_are_nowhere_leave_the_avatar_whole(
-    make_avatar, tiny_subject, images, config, monkeypatch, entry, capsys
+def test_non_finite_rays_leave_the_avatar_unchanged(
+    make_avatar, avatar_init, images, config, monkeypatch, entry, capsys
 ):
     poison(monkeypatch, {0, 3}, entry)
     avatar = make_avatar()
     avatar.config.sampling.update_every = 2
-    fit(avatar, images, tiny_subject.states, config)
+    fit(avatar, images, avatar_init.states, config)
     assert all(value.isfinite().all() for value in state(avatar).values())
 
 
-def test_the_same_seed_trains_the_same_avatar(make_avatar, tiny_subject, images, config):
-    """Bit by bit, in the loop that the guard stands in."""
+def test_the_same_seed_trains_the_same_avatar(make_avatar, avatar_init, images, config):
+    """Bit by bit, with the guard."""
     found = []
     for _ in range(2):
         torch.manual_seed(1)
         avatar = make_avatar()
-        assert fit(avatar, images, tiny_subject.states, config) == 12
+        assert fit(avatar, images, avatar_init.states, config) == 12
         found.append(state(avatar))
     assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
 
@@ -145,25 +145,25 @@ def trains(avatar, images, states, config) -> list[dict[str, float]]:
     return losses
 
 
-def test_a_capture_of_one_frame_can_be_trained_on(make_avatar, tiny_subject, images, config, capsys):
-    alone = replace(tiny_subject, states=tiny_subject.states[:1], num_timesteps=1)
+def test_a_capture_of_one_frame_can_be_trained_on(make_avatar, avatar_init, images, config, capsys):
+    alone = replace(avatar_init, states=avatar_init.states[:1], num_timesteps=1)
     one = TrainingImages(images.rgb[:1], images.mask[:1], images.frames[:1], images.boxes[:1])
     losses = trains(make_avatar(alone), one, alone.states, config)
     assert len(losses) == 12 and not capsys.readouterr().err
 
 
 @pytest.mark.parametrize("schedule", ["hard", "soft"])
-def test_images_without_a_person_can_be_trained_on(make_avatar, tiny_subject, images, config, schedule, capsys):
+def test_images_without_a_person_can_be_trained_on(make_avatar, avatar_init, images, config, schedule, capsys):
     nobody = TrainingImages(images.rgb, [np.zeros_like(mask) for mask in images.mask], images.frames, images.boxes)
-    trains(make_avatar(schedule=schedule), nobody, tiny_subject.states, config)
+    trains(make_avatar(schedule=schedule), nobody, avatar_init.states, config)
     assert not capsys.readouterr().err
 
 
-def test_a_head_behind_the_camera_can_be_trained_on(make_avatar, tiny_subject, images, config, capsys):
-    """No ray meets it: every step sees the background alone."""
+def test_a_head_behind_the_camera_can_be_trained_on(make_avatar, avatar_init, images, config, capsys):
+    """No ray hits it; every step sees background only."""
     T = np.eye(4)
     T[2, 3] = -0.8
     frames = [replace(frame, camera=replace(frame.camera, T_world_camera=T)) for frame in images.frames]
     behind = TrainingImages(images.rgb, images.mask, frames, np.zeros_like(images.boxes))
-    trains(make_avatar(), behind, tiny_subject.states, config)
+    trains(make_avatar(), behind, avatar_init.states, config)
     assert not capsys.readouterr().err

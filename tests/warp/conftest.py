@@ -36,7 +36,7 @@ def tiny_skinning(tiny_shaped: ShapedHead) -> InverseSkinning:
 
 @pytest.fixture
 def tiny_states(tiny_head: HeadModel) -> HeadState:
-    """Three moments of the tiny head in which all that can move has moved."""
+    """Three head states of the tiny head in which every joint moves."""
     noise = lambda size, scale: scale * torch.randn(3, size)  # noqa: E731
     expression = noise(tiny_head.num_expr, 0.5)
     return HeadState(expression, noise(3, 0.3), noise(3, 0.1), noise(3, 0.1).abs(), noise(6, 0.2), noise(3, 0.1))

@@ -1,4 +1,4 @@
-"""Heights on balls, whose exact heights are known; room and torso share on the tiny head."""
+"""Signed distance on balls, where it is known exactly; clearance and torso share on the tiny head."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from partnerface_ns.geometry.neighbors import VertexIndex
 from partnerface_ns.geometry.normals import vertex_normals
-from partnerface_ns.warp.canonical_space import CanonicalSpace, CanonicalSpaceConfig, signed_height
+from partnerface_ns.warp.canonical_space import CanonicalSpace, CanonicalSpaceConfig, signed_distance
 
 RADIUS = 0.1
 
@@ -38,7 +38,7 @@ def height_above(ball: tuple[torch.Tensor, torch.Tensor], points: torch.Tensor) 
     verts, faces = ball
     distance, index = VertexIndex(verts).query(points, 4)
     weights = torch.full_like(distance, 0.25)
-    return signed_height(points, verts, faces, distance, index, weights)
+    return signed_distance(points, verts, faces, distance, index, weights)
 
 
 def test_normals_of_a_ball_point_outward(ball):
@@ -55,7 +55,7 @@ def test_a_vertex_without_faces_has_no_normal_but_a_number(ball):
     assert not normals[-1].any()
 
 
-def test_heights_above_a_ball_are_those_of_its_radius(ball):
+def test_signed_distance_to_a_ball(ball):
     direction = torch.nn.functional.normalize(torch.randn(300, 3), dim=1)
     direction = direction[direction[:, 1].abs() < 0.95]  # it has holes at its poles
     for exact in (-0.02, -0.005, -0.001, 0.001, 0.005, 0.02):
@@ -64,7 +64,7 @@ def test_heights_above_a_ball_are_those_of_its_radius(ball):
         assert_close(height, torch.full_like(height, exact), atol=0.003, rtol=0)
 
 
-def test_beyond_a_border_the_distance_counts(ball):
+def test_beyond_a_border_the_vertex_distance_replaces_the_planes(ball):
     """Beside a flat sheet its tangent plane says zero."""
     y, x = torch.meshgrid(torch.arange(5.0), torch.arange(5.0), indexing="ij")
     verts = 0.01 * torch.stack([x, y, torch.zeros_like(x)], -1).reshape(-1, 3)
@@ -75,11 +75,11 @@ def test_beyond_a_border_the_distance_counts(ball):
     assert_close(height_above((verts, faces), torch.tensor([[0.021, 0.022, 0.003]]))[0], torch.tensor(0.003))
 
 
-def test_height_changes_sign_at_the_skin_and_room_ends_at_the_reach(space, tiny_head):
+def test_distance_changes_sign_at_the_skin_and_clearance_ends_at_the_reach(space, tiny_head):
     """On the tiny head's ball of 10 cm, seen from its back, where there is hair."""
     up = torch.tensor([0.0, 0.0, -1.0])
     heights = torch.tensor([-0.02, -0.01, 0.01, 0.02, 0.04])
-    height, room = space.height_and_room(up * (RADIUS + heights)[:, None])
+    height, room = space.distance_and_clearance(up * (RADIUS + heights)[:, None])
     assert (height.sign() == heights.sign()).all()
     assert (height.diff() > 0).all()
     assert_close(height, heights, atol=0.013, rtol=0)
@@ -95,18 +95,18 @@ def test_the_torso_share_is_that_of_the_nearest_skin(space, tiny_head, tiny_shap
     assert share[face].max() < 1e-6
 
 
-def test_heights_above_layers_are_small_on_their_own_surface_alone(space, tiny_head, tiny_shaped):
+def test_layer_distance_is_small_on_its_own_surface_only(space, tiny_head, tiny_shaped):
     own_joint = tiny_head.skinning_weights[:, 2:].sum(1) > 0.5
     skull = (tiny_head.skinning_weights[:, 1] > 0.9) & (tiny_head.template[:, 1] > 0.04)
     chin = (tiny_head.skinning_weights[:, 2] > 0.9) & (tiny_head.template[:, 1] < -0.04)
     assert skull.sum() > 3 and chin.sum() > 3
     verts = tiny_shaped.verts_rest
-    assert space.height_above_layer(0, verts[skull]).abs().max() < 0.012
-    assert space.height_above_layer(1, verts[chin & own_joint]).abs().max() < 0.012
+    assert space.layer_distance(0, verts[skull]).abs().max() < 0.012
+    assert space.layer_distance(1, verts[chin & own_joint]).abs().max() < 0.012
     back = skull & (tiny_head.template[:, 2] < -0.05)
-    assert space.height_above_layer(1, verts[back]).abs().min() > 0.03
+    assert space.layer_distance(1, verts[back]).abs().min() > 0.03
 
 
-def test_outside_the_box_the_border_counts(space):
+def test_outside_the_box_values_are_those_of_the_border(space):
     outside = space.upper + torch.tensor([[1.0, 1.0, 1.0]])
-    assert_close(space.height_and_room(outside), space.height_and_room(space.upper[None]))
+    assert_close(space.distance_and_clearance(outside), space.distance_and_clearance(space.upper[None]))

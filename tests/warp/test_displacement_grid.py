@@ -1,4 +1,4 @@
-"""Surface samples, and what spreading displacements over a grid keeps."""
+"""Surface samples and the displacement grid."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.rigid import rotation_from_axis_angle
-from partnerface_ns.warp.displacement_grid import DisplacementGrid, DisplacementGridConfig, surface_samples
+from partnerface_ns.warp.displacement_grid import DisplacementGrid, DisplacementGridConfig, sample_surface
 
 
 @pytest.fixture
@@ -22,8 +22,8 @@ def grid(tiny_shaped, verts) -> DisplacementGrid:
 
 
 def on_head(grid: DisplacementGrid, verts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Surface samples that are spread, and the layer of each."""
-    return torch.einsum("sk,skc->sc", grid._shares, verts[grid._triangles]), grid._layer
+    """Splatted surface samples, and the layer of each."""
+    return torch.einsum("sk,skc->sc", grid._barycentric, verts[grid._triangles]), grid._layer
 
 
 def of_layer(read: torch.Tensor, layer: torch.Tensor) -> torch.Tensor:
@@ -32,9 +32,9 @@ def of_layer(read: torch.Tensor, layer: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("spacing", [0.004, 0.02, 1.0])
 def test_samples_lie_in_their_triangles_and_share_their_area(tiny_head, spacing):
-    samples = surface_samples(tiny_head.template, tiny_head.faces, spacing)
-    assert (samples.share >= 0).all()
-    assert_close(samples.share.sum(1), torch.ones(len(samples.share)))
+    samples = sample_surface(tiny_head.template, tiny_head.faces, spacing)
+    assert (samples.barycentric >= 0).all()
+    assert_close(samples.barycentric.sum(1), torch.ones(len(samples.barycentric)))
     a, b, c = tiny_head.template[tiny_head.faces].unbind(1)
     area = torch.linalg.cross(b - a, c - a).norm(dim=1) / 2
     for face, expected in zip(tiny_head.faces, area, strict=True):
@@ -44,17 +44,17 @@ def test_samples_lie_in_their_triangles_and_share_their_area(tiny_head, spacing)
 
 
 def test_samples_are_spread_evenly():
-    """No place in a large triangle is farther from a sample than about the spacing."""
+    """No point of a large triangle is farther from a sample than about the spacing."""
     verts = torch.tensor([[0.0, 0.0, 0.0], [0.02, 0.0, 0.0], [0.0, 0.02, 0.0]])
-    samples = surface_samples(verts, torch.tensor([[0, 1, 2]]), 0.003)
-    at = torch.einsum("sk,skc->sc", samples.share, verts[samples.triangle])
+    samples = sample_surface(verts, torch.tensor([[0, 1, 2]]), 0.003)
+    at = torch.einsum("sk,skc->sc", samples.barycentric, verts[samples.triangle])
     anywhere = torch.rand(2000, 3).log().neg()
     anywhere = (anywhere / anywhere.sum(1, keepdim=True)) @ verts
     assert torch.cdist(anywhere, at).amin(1).max() < 0.0045
     assert_close(at.mean(0), verts.mean(0), atol=1e-3, rtol=0)
 
 
-def test_a_surface_at_its_place_has_no_displacement(grid, verts):
+def test_the_canonical_surface_has_no_displacement(grid, verts):
     assert not grid.splat(verts[None]).any()
 
 
@@ -75,7 +75,7 @@ def test_a_turn_is_undone_on_the_surface(grid, verts):
 
 
 def test_each_layer_follows_its_own_surface(grid, tiny_head, verts):
-    """The jaw falls and the rest stays: both are right where they touch."""
+    """The jaw opens and the rest stays; both layers are right where they touch."""
     shift = 0.02 * (tiny_head.skinning_weights[:, 2] > 0.5).float()[:, None] * torch.tensor([0.0, -1.0, 0.0])
     field = grid.splat((verts + shift)[None])[0]
     points, layer = on_head(grid, verts + shift)
@@ -89,7 +89,7 @@ def test_each_layer_follows_its_own_surface(grid, tiny_head, verts):
 
 
 def test_the_field_fades_away_from_the_surface_and_ends_at_the_grid(open_skinning):
-    """Before the chin of a mouth that opens: never more farther out; without stillness it fades less."""
+    """In front of the chin of an opening mouth the field never grows outward; without `stillness` it fades less."""
     head, canonical = open_skinning.head, open_skinning.canonical.verts
     state = HeadState.neutral(head.model.num_expr)
     state.jaw[0] = 0.35
@@ -121,5 +121,5 @@ def test_a_surface_outside_the_grid_is_clamped_to_it(grid, verts):
 def test_cells_are_finer_at_the_face(grid, tiny_head, verts):
     face = verts[tiny_head.regions["face"] > 0.5].mean(0)
     step = torch.tensor([[0.0, 0.001, 0.0]])
-    cells = lambda p: float((grid._normalized(p + step) - grid._normalized(p))[0, 1])  # noqa: E731
+    cells = lambda p: float((grid._normalize(p + step) - grid._normalize(p))[0, 1])  # noqa: E731
     assert cells(face[None]) > 1.3 * cells(face[None] + torch.tensor([[0.0, 0.1, 0.0]]))

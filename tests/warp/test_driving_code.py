@@ -1,4 +1,4 @@
-"""The driving code: normalisation by training, and what each part may see of it."""
+"""The driving code: normalisation and visibility to parts."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_codes_saturate_and_global_motion_is_not_in_them():
     assert torch.equal(code(moved), code(states))
 
 
-def test_what_never_moved_in_training_says_nothing_there_and_little_elsewhere():
+def test_entries_that_never_varied_in_training_are_reduced():
     still = HeadState.neutral(4, (7,))
     code = DrivingCode(still)
     assert not code(still).any()

@@ -51,7 +51,7 @@ def moment(skinning: InverseSkinning, **motion: float | list[float]) -> HeadStat
 
 
 class Seen(NamedTuple):
-    """Surface points that an image of a moment shows."""
+    """Visible surface points of a head state."""
 
     points: torch.Tensor
     """World frame, metres."""
@@ -128,7 +128,7 @@ def one_frame(points: torch.Tensor) -> torch.Tensor:
 
 
 def millimetres_off(skinning: InverseSkinning, state: HeadState, points, canonical) -> torch.Tensor:
-    found = skinning(points, one_frame(points), skinning.frames(state)).points
+    found = skinning(points, one_frame(points), skinning.skin_frames(state)).points
     return 1000 * (found - canonical).norm(dim=1)
 
 
@@ -159,14 +159,14 @@ def test_the_reference_finds_the_nearest_of_many_surface_points(tiny_head):
 
 @pytest.fixture(scope="module")
 def seen(open_skinning) -> dict[str, tuple[HeadState, torch.Tensor, Seen]]:
-    """For each moment its state, posed vertices, and what is seen of it."""
+    """State, posed vertices and visible points by name of the head state."""
     states = {name: moment(open_skinning, **motion) for name, motion in MOMENTS.items()}
     posed = {name: open_skinning.head.pose(state).verts[0] for name, state in states.items()}
     return {name: (states[name], posed[name], visible(open_skinning, posed[name])) for name in MOMENTS}
 
 
 @pytest.mark.parametrize("name", MOMENTS)
-def test_the_visible_surface_comes_back_to_its_canonical_place(open_skinning, seen, name):
+def test_the_visible_surface_maps_to_its_canonical_position(open_skinning, seen, name):
     """Bounds are about 1.5 times what was measured (mm)."""
     state, _, surface = seen[name]
     off = millimetres_off(open_skinning, state, surface.points, surface.canonical)
@@ -180,8 +180,8 @@ def test_the_visible_surface_comes_back_to_its_canonical_place(open_skinning, se
 
 
 @pytest.mark.parametrize("name", [name for name in MOMENTS if name != "wide open"])
-def test_lips_come_back_to_their_own_side(open_skinning, seen, name):
-    """Of the visible lips all that lies more than 1.5 mm from the other lip; the line of contact itself is nobody's."""
+def test_lips_map_to_their_own_lip(open_skinning, seen, name):
+    """Visible lip points more than 1.5 mm from the other lip; the contact line is ambiguous."""
     state, verts, surface = seen[name]
     model = open_skinning.head.model
     lower = model.skinning_weights[:, 2] > 0.5
@@ -203,7 +203,7 @@ def test_lips_come_back_to_their_own_side(open_skinning, seen, name):
 
 
 @pytest.mark.parametrize(("name", "mean", "most"), [("speech, turned", 0.02, 0.05), ("half blink, gaze", 0.7, 3.0)])
-def test_lids_and_eyeballs_come_back_to_their_own_place(open_skinning, seen, name, mean, most):
+def test_lids_and_eyeballs_map_to_their_own_position(open_skinning, seen, name, mean, most):
     """Mean and 95th percentile in mm; lids slide over eyeballs that turn on their own."""
     state, _, surface = seen[name]
     for region in ("eyelids", "eyeballs"):
@@ -226,7 +226,7 @@ def test_points_near_the_skin_follow_the_nearest_surface_point(open_skinning, se
     normals = torch.nn.functional.normalize(torch.linalg.cross(b - a, c - a), dim=1)
     points = surface.points[here] + (torch.rand(len(here), 1) * 0.006 - 0.003) * normals
 
-    frames = skinning.frames(state)
+    frames = skinning.skin_frames(state)
     T_canonical_skull = frames.T_canonical_skull[0]
     on_head = skinning.head.model.skinning_weights[:, 0] < 0.5
     faces = skinning.head.model.faces[on_head[skinning.head.model.faces].all(1)].numpy()
@@ -243,11 +243,11 @@ def test_points_near_the_skin_follow_the_nearest_surface_point(open_skinning, se
 # -- invariants -----------------------------------------------------------------------------------------------------
 
 
-def test_nothing_moves_at_the_canonical_moment(open_skinning, tiny_skinning):
+def test_the_canonical_state_maps_to_itself(open_skinning, tiny_skinning):
     for skinning in (open_skinning, tiny_skinning):
         state = moment(skinning, jaw=[skinning.config.canonical_jaw, 0.0, 0.0])
         points = room_around(skinning.canonical.verts, 2000)
-        found = skinning(points, one_frame(points), skinning.frames(state))
+        found = skinning(points, one_frame(points), skinning.skin_frames(state))
         assert_close(found.points, points, atol=2e-6, rtol=0)
 
 
@@ -255,11 +255,11 @@ def test_without_the_face_points_follow_the_skull_alone(tiny_shaped, tiny_skinni
     config = InverseSkinningConfig(undo_face=False)
     skinning = InverseSkinning(config, DisplacementGridConfig((16, 16, 16)), CanonicalSpaceConfig(), tiny_shaped)
     state = moment(skinning, jaw=[0.4, 0.0, 0.0])
-    frames, face = skinning.frames(state), skinning.head.model.regions["face"] > 0.5
+    frames, face = skinning.skin_frames(state), skinning.head.model.regions["face"] > 0.5
     points = frames.verts[0, face]
     found = skinning(points, one_frame(points), frames).points
     assert_close(found, carried(frames.T_canonical_skull[0], points), atol=1e-6, rtol=0)
-    usual = tiny_skinning(points, one_frame(points), tiny_skinning.frames(state)).points
+    usual = tiny_skinning(points, one_frame(points), tiny_skinning.skin_frames(state)).points
     assert (usual - found).norm(dim=1).max() > 0.005, "the jaw does move the face"
 
 
@@ -283,8 +283,8 @@ def test_a_rigid_motion_of_head_and_points_changes_nothing(request, name):
     moved = replace(state, rotation=rotation[None], translation=translation[None])
     assert_close(skinning.head.pose(moved).verts[0], carried(T_moved, posed.verts[0]), atol=1e-5, rtol=0)
 
-    before = skinning(points, one_frame(points), skinning.frames(state))
-    after = skinning(carried(T_moved, points), one_frame(points), skinning.frames(moved))
+    before = skinning(points, one_frame(points), skinning.skin_frames(state))
+    after = skinning(carried(T_moved, points), one_frame(points), skinning.skin_frames(moved))
     apart = (before.points - after.points).norm(dim=1)
     # Where a point is as near to both lips, or at an edge of the mask of the torso, rounding decides.
     assert apart.quantile(0.995) < 2e-5
@@ -292,7 +292,7 @@ def test_a_rigid_motion_of_head_and_points_changes_nothing(request, name):
 
 
 def root_joint(skinning: InverseSkinning, state: HeadState) -> torch.Tensor:
-    """The root joint of a moment in the rest frame."""
+    """The root joint of a head state in the rest frame."""
     model = skinning.head.model
     shaped = skinning.head.verts_rest + torch.einsum("vce,e->vc", model.expression_dirs, state.expression[0])
     return model.joint_regressor[0] @ shaped
@@ -301,7 +301,7 @@ def root_joint(skinning: InverseSkinning, state: HeadState) -> torch.Tensor:
 def test_hair_and_glasses_stay_with_the_skull(open_skinning):
     skinning = open_skinning
     state = moment(skinning, jaw=[0.35, 0.0, 0.0], mouthSmile=1.0, browInnerUp=1.0, neck=[0.2, 0.1, 0.0])
-    frames = skinning.frames(state)
+    frames = skinning.skin_frames(state)
     top, back = skinning.canonical.verts[:, 1].amax(), skinning.canonical.verts[:, 2].amin()
     hair = torch.tensor([[0.0, top + 0.05, 0.0], [0.0, 0.08, back - 0.05]])
     world = carried(invert_rigid(frames.T_canonical_skull[0]), hair)
@@ -313,14 +313,16 @@ def test_points_of_many_frames_are_as_those_of_each_alone(tiny_skinning, tiny_st
     verts = tiny_skinning.head.pose(tiny_states).verts
     points = [room_around(v, n) for v, n in zip(verts, (40, 0, 25), strict=True)]
     frame = torch.tensor([0] * 40 + [2] * 25)
-    together = tiny_skinning(torch.cat(points), frame, tiny_skinning.frames(tiny_states))
-    alone = [tiny_skinning(p, one_frame(p), tiny_skinning.frames(tiny_states[i : i + 1])) for i, p in enumerate(points)]
+    together = tiny_skinning(torch.cat(points), frame, tiny_skinning.skin_frames(tiny_states))
+    alone = [
+        tiny_skinning(p, one_frame(p), tiny_skinning.skin_frames(tiny_states[i : i + 1])) for i, p in enumerate(points)
+    ]
     assert_close(together.points, torch.cat([a.points for a in alone]))
     assert_close(together.torso, torch.cat([a.torso for a in alone]))
 
 
 def test_view_directions_turn_with_the_skull(tiny_skinning, tiny_states):
-    frames = tiny_skinning.frames(tiny_states)
+    frames = tiny_skinning.skin_frames(tiny_states)
     expected = tiny_skinning.head.pose(tiny_states).T_world_rest[:, NECK]
     identity = torch.eye(4).expand(3, 4, 4)
     assert_close(frames.T_canonical_skull @ expected, identity, atol=1e-5, rtol=0)
@@ -337,10 +339,10 @@ def test_the_torso_bone_moves_the_torso_and_never_the_face(open_skinning):
     elsewhere = T_root.clone()
     elsewhere[:, 0, 3] += 0.01
     points = verts + 0.003 * torch.randn_like(verts)
-    at_root = skinning(points, one_frame(points), skinning.frames(state, T_root))
-    default = skinning(points, one_frame(points), skinning.frames(state))
+    at_root = skinning(points, one_frame(points), skinning.skin_frames(state, T_root))
+    default = skinning(points, one_frame(points), skinning.skin_frames(state))
     assert_close(at_root.points, default.points)
-    moved = skinning(points, one_frame(points), skinning.frames(state, elsewhere))
+    moved = skinning(points, one_frame(points), skinning.skin_frames(state, elsewhere))
     shift = (moved.points - at_root.points).norm(dim=1)
     face = model.regions["face"] > 0.5
     far = face & (torch.cdist(verts, verts[model.skinning_weights[:, 0] > 0]).amin(1) > 0.02)
@@ -354,14 +356,14 @@ def test_the_torso_bone_moves_the_torso_and_never_the_face(open_skinning):
     assert at_root.torso.max() < 1 + 1e-5
 
 
-def test_the_torsos_pose_gets_a_right_gradient_(tiny_skinning, tiny_states):
+def test_the_torsos_pose_has_the_right_gradient(tiny_skinning, tiny_states):
     state = tiny_states[:1]
     T = tiny_skinning.head.pose(state).T_world_rest[:, 0].clone().requires_grad_()
     torso = tiny_skinning.head.pose(state).verts[0][tiny_skinning.head.model.regions["torso"] > 0.5]
     direction = torch.tensor([0.3, -0.5, 0.8])
 
     def along(T: torch.Tensor) -> torch.Tensor:
-        return (tiny_skinning(torso, one_frame(torso), tiny_skinning.frames(state, T)).points @ direction).mean()
+        return (tiny_skinning(torso, one_frame(torso), tiny_skinning.skin_frames(state, T)).points @ direction).mean()
 
     (gradient,) = torch.autograd.grad(along(T), T)
     step = torch.zeros_like(T)
@@ -376,34 +378,34 @@ def test_the_torsos_pose_gets_a_right_gradient_(tiny_skinning, tiny_states):
 # -- memory of moments ----------------------------------------------------------------------------------------------
 
 
-def test_moments_are_remembered_as_far_as_memory_goes(tiny_shaped, tiny_skinning, tiny_states, monkeypatch):
+def test_displacement_grids_are_cached_up_to_the_memory_limit(tiny_shaped, tiny_skinning, tiny_states, monkeypatch):
     points = room_around(tiny_skinning.canonical.verts, 60)
     frame = torch.arange(3).repeat_interleave(20)
-    first = tiny_skinning(points, frame, tiny_skinning.frames(tiny_states)).points
+    first = tiny_skinning(points, frame, tiny_skinning.skin_frames(tiny_states)).points
     made = []
-    spread = tiny_skinning._grid.splat
-    monkeypatch.setattr(tiny_skinning._grid, "spread", lambda verts: made.append(len(verts)) or spread(verts))
-    again = tiny_skinning(points, frame, tiny_skinning.frames(tiny_states)).points
+    splat = tiny_skinning._grid.splat
+    monkeypatch.setattr(tiny_skinning._grid, "splat", lambda verts: made.append(len(verts)) or splat(verts))
+    again = tiny_skinning(points, frame, tiny_skinning.skin_frames(tiny_states)).points
     assert made == [] and torch.equal(first, again)
     turned = replace(tiny_states, rotation=tiny_states.rotation + 0.1)
-    tiny_skinning.frames(turned)
+    tiny_skinning.skin_frames(turned)
     assert made == [], "the skull does not see its own motion"
 
     with torch.no_grad():
         passing = replace(tiny_states, jaw=tiny_states.jaw + 0.2)
         for _ in range(2):
-            tiny_skinning.frames(passing)
+            tiny_skinning.skin_frames(passing)
         assert made == [3], "the latest moments are remembered"
-        tiny_skinning.frames(tiny_states)
-        tiny_skinning.frames(passing)
+        tiny_skinning.skin_frames(tiny_states)
+        tiny_skinning.skin_frames(passing)
     assert made == [3, 3], "only training sees its moments again"
     made.clear()
 
     monkeypatch.setattr(inverse_skinning, "_CACHED_BYTES", 0)
     other = replace(tiny_states, jaw=tiny_states.jaw + 0.1)
-    tiny_skinning.frames(other)
-    tiny_skinning.frames(tiny_states)
-    tiny_skinning.frames(other)
+    tiny_skinning.skin_frames(other)
+    tiny_skinning.skin_frames(tiny_states)
+    tiny_skinning.skin_frames(other)
     assert made == [3, 3, 3]
-    forgetful = tiny_skinning(points, frame, tiny_skinning.frames(tiny_states)).points
+    forgetful = tiny_skinning(points, frame, tiny_skinning.skin_frames(tiny_states)).points
     assert_close(forgetful, first)

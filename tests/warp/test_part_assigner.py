@@ -88,7 +88,7 @@ def test_the_soft_weights_train_everything(seeds, points):
 
 
 def test_the_pull_of_the_seeds_has_right_gradients(seeds, points):
-    """Before the network says anything; the weights are in double precision then."""
+    """While the network is zero; the weights are in double precision then."""
     made = assigner(seeds, trained=False, top_k=2).double()
     made.seeds = made.seeds.double()
     assert torch.autograd.gradcheck(made.logits, points[:5].double().requires_grad_())
@@ -104,7 +104,7 @@ def test_roughness_is_zero_for_one_part_and_grows_with_sharpness(seeds, points):
     assert sharp > 5 * smooth > 0
 
 
-def test_roughness_is_that_of_the_counted_points(seeds, points, monkeypatch):
+def test_roughness_is_that_of_the_included_points(seeds, points, monkeypatch):
     monkeypatch.setattr(torch, "randn_like", lambda like: torch.full_like(like, 0.7))
     made, counted = assigner(seeds), torch.arange(len(points)) % 3 == 0
     alone = made.roughness(points[counted], torch.ones(int(counted.sum()), dtype=torch.bool))

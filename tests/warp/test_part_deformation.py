@@ -1,4 +1,4 @@
-"""Part deformation against a plain loop over points; its start, its twin of one network, and its gradients."""
+"""Part deformation against a plain loop over points; initial identity, global baseline and gradients."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def config(request) -> PartDeformationConfig:
 
 
 def fill(networks: LocalNetworks) -> None:
-    """Give the networks something to say."""
+    """Randomise the networks, which start at zero."""
     for parameter in networks.parameters():
         torch.nn.init.normal_(parameter, std=0.4)
 
@@ -106,7 +106,7 @@ def test_both_deformations_begin_as_the_identity(config, inputs):
         assert found.ambient.shape == (50, 2) and not found.ambient.any()
 
 
-def test_what_a_part_does_not_see_of_the_code_does_not_move_it(deformation, inputs):
+def test_invisible_code_entries_do_not_move_a_part(deformation, inputs):
     points, frame, codes = inputs
     deformation.code_visibility[:] = 1.0
     deformation.code_visibility[1, 3] = 0.0
@@ -120,7 +120,7 @@ def test_what_a_part_does_not_see_of_the_code_does_not_move_it(deformation, inpu
     )
 
 
-def test_only_asked_parts_are_trained(deformation, inputs):
+def test_only_evaluated_parts_are_trained(deformation, inputs):
     points, frame, codes = inputs
     found = deformation(points, frame, codes, random_parts(50, 2))
     (found.offset.sum() + found.ambient.sum()).backward()

@@ -9,7 +9,7 @@ import torch
 
 from partnerface_ns.flame.open_head import load_open_head
 from partnerface_ns.warp.part_assigner import seed_parts
-from partnerface_ns.warp.part_names import part_names
+from partnerface_ns.warp.part_names import name_parts
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def model():
 
 @pytest.mark.parametrize("num", [1, 8, 16, 40])
 def test_every_part_has_a_name_of_its_own(model, num):
-    names = part_names(model, model.template, seed_parts(model, model.template, num))
+    names = name_parts(model, model.template, seed_parts(model, model.template, num))
     assert len(names) == len(set(names)) == num
     assert num == 1 or names[0].startswith("mouth"), "the first part is the mouth's"
 
@@ -30,10 +30,10 @@ def test_names_say_where_a_part_is(model):
     )
     centres = [model.template[at("eyelids", side)].mean(0) for side in (1, -1)]
     centres += [model.template[at("lips")].mean(0), model.template[model.template[:, 1].argmax()]]
-    assert part_names(model, model.template, torch.stack(centres)) == ["left eye", "right eye", "mouth", "crown"]
-    assert part_names(model, model.template, torch.stack(centres[:1] * 2)) == ["left eye 1", "left eye 2"]
+    assert name_parts(model, model.template, torch.stack(centres)) == ["left eye", "right eye", "mouth", "crown"]
+    assert name_parts(model, model.template, torch.stack(centres[:1] * 2)) == ["left eye 1", "left eye 2"]
 
 
 def test_a_head_without_such_regions_has_numbers(model):
     nowhere = model.regions | {"lips": torch.zeros_like(model.regions["lips"])}
-    assert part_names(replace(model, regions=nowhere), model.template, model.template[:2]) == ["part 1", "part 2"]
+    assert name_parts(replace(model, regions=nowhere), model.template, model.template[:2]) == ["part 1", "part 2"]

@@ -13,14 +13,14 @@ from partnerface_ns.warp.torso import TorsoMotion
 
 @pytest.fixture
 def states() -> HeadState:
-    """Six moments of training."""
+    """Six head states of training."""
     noise = lambda size, scale: scale * torch.randn(6, size)  # noqa: E731
     return HeadState(noise(4, 1), noise(3, 0.2), noise(3, 0.1), noise(3, 0.1), noise(6, 0.1), noise(3, 0.05) + 0.3)
 
 
 @pytest.fixture
 def torso(states) -> TorsoMotion:
-    """Of a track of ten moments, six of them for training."""
+    """A torso of a track with ten timesteps, six of them for training."""
     return TorsoMotion(states, torch.tensor([0.0, -0.2, 0.05]), 10)
 
 

@@ -1,4 +1,4 @@
-"""What tracking missed: where it is corrected, by how much, and that it is learned."""
+"""The tracking correction: where it acts, how much, and that it is learned."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MIDDLE = torch.tensor([0.0, 0.02, 0.05])
 
 @pytest.fixture
 def states() -> HeadState:
-    """Six moments of training."""
+    """Six head states of training."""
     noise = lambda size, scale: scale * torch.randn(6, size)  # noqa: E731
     return HeadState(noise(4, 1), noise(3, 0.2), noise(3, 0.1), noise(3, 0.1), noise(6, 0.1), noise(3, 0.002))
 
@@ -26,7 +26,7 @@ def correction(states) -> TrackingCorrection:
 
 
 def around(distance: float, num: int = 40) -> torch.Tensor:
-    """Points at a distance from the face's middle, metres."""
+    """Points at a distance from the face's centre, metres."""
     return MIDDLE + distance * torch.nn.functional.normalize(torch.randn(num, 3), dim=-1)
 
 
@@ -38,7 +38,7 @@ def corrected(
 
 
 def nodding(correction: TrackingCorrection) -> TrackingCorrection:
-    """Turned about x by as much as the head's pitch differs from its mean of training."""
+    """Rotation about x by the difference of the head's pitch from its training mean."""
     correction.prediction.weight.data[0, 0] = 0.1
     return correction
 
@@ -48,7 +48,7 @@ def test_it_begins_as_the_identity(correction, states):
     assert_close(corrected(correction, points, states), points)
 
 
-def test_the_face_stays_and_what_is_behind_turns(correction, states):
+def test_the_face_stays_and_the_back_of_the_head_turns(correction, states):
     nodding(correction)
     pitch = (states.rotation - states.rotation.mean(0))[0, 0]
     near, far = around(0.059), around(0.121)
@@ -79,7 +79,7 @@ def test_frames_do_not_mix(correction, states):
     assert_close(moved, torch.tensor([0.05, 0, 0]) * (frame == 2)[:, None], atol=1e-6, rtol=0)
 
 
-def test_what_hardly_moved_in_training_predicts_hardly_anything(correction, states):
+def test_poses_that_hardly_varied_in_training_predict_little(correction, states):
     correction.prediction.weight.data.fill_(0.1)
     shifted = HeadState(
         *(getattr(states[:1], n) for n in ("expression", "rotation", "neck", "jaw", "eyes")),
@@ -98,7 +98,7 @@ def test_a_wild_pose_is_corrected_within_bounds(correction, states):
 
 
 def test_a_wrong_pitch_is_learned_from_frames_and_carries_over_to_a_pose_never_seen():
-    """Tracking that finds only four fifths of the pitch: the points of training say so, an unseen pose is corrected."""
+    """The tracked pitch is four fifths of the true one. Training learns this, and an unseen pose is corrected."""
     true = torch.linspace(-0.2, 0.1, 10)
     zeros = lambda size: torch.zeros(11, size)  # noqa: E731
     pitch = torch.cat([true, torch.tensor([0.2])])

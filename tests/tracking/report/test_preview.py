@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 
-from partnerface_ns.capture.capture import Camera
+from partnerface_ns.geometry.camera import Camera
 from partnerface_ns.tracking.report.preview import draw_mesh, write_film
 
 

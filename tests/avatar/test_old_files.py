@@ -1,0 +1,51 @@
+"""Avatar files of earlier versions, with old names of settings and buffers, open and render the same."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from partnerface_ns.avatar.file_format import AvatarInfo, load_avatar, save_avatar
+from partnerface_ns.flame.state import HeadState
+from partnerface_ns.geometry.camera import Camera
+from partnerface_ns.rendering.rays import rays_of_image
+from partnerface_ns.rendering.sampling import SamplingConfig
+
+OLD_SETTINGS = ("forget", "explore", "spread", "refresh_every", "refresh_share")
+
+
+@pytest.fixture
+def info(head_file, avatar_init) -> AvatarInfo:
+    T = np.eye(4)
+    T[2, 3] = 0.6
+    neutral = HeadState(**{name: value[0] for name, value in vars(avatar_init.states).items()})
+    return AvatarInfo(str(head_file), Camera(T, 30.0, 30.0, 8.0, 8.0, 16, 16), neutral, neutral, neutral)
+
+
+def render(avatar, info: AvatarInfo, states: HeadState) -> dict[str, torch.Tensor]:
+    with torch.no_grad():
+        return avatar.render(rays_of_image(info.camera, torch.device("cpu")), states[:1]).channels()
+
+
+def test_a_file_with_old_names_renders_the_same(make_avatar, avatar_init, info, tmp_path):
+    avatar = make_avatar().eval()
+    sampling = avatar.config.sampling
+    sampling.decay, sampling.uniform_fraction, sampling.proposal_fraction = 0.8, 0.2, 0.4
+    sampling.update_every, sampling.update_fraction = 3, 0.5
+    avatar.end_step()
+    save_avatar(tmp_path / "new.pt", avatar, info)
+    content = torch.load(tmp_path / "new.pt", weights_only=True)
+    settings, state = content["config"]["sampling"], content["state"]
+    assert tuple(SamplingConfig.RENAMED) == OLD_SETTINGS
+    for old, new in SamplingConfig.RENAMED.items():
+        settings[old] = settings.pop(new)
+    state["grid.widened"] = state.pop("grid.dilated")
+    torch.save(content, tmp_path / "old.pt")
+
+    loaded, _ = load_avatar(tmp_path / "old.pt")
+    assert loaded.config == avatar.config
+    assert torch.equal(loaded.grid.dilated, avatar.grid.dilated)
+    expected, rendered = render(avatar, info, avatar_init.states), render(loaded, info, avatar_init.states)
+    assert expected["accumulation"].max() > 0.5
+    assert all(torch.equal(rendered[name], expected[name]) for name in expected)
