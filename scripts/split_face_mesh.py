@@ -3,8 +3,8 @@
 `face_landmark_with_attention.tflite` refines lips and eyes: it converts landmarks into affine maps and samples its own
 features through them. These operations exist only in mediapipe's build of TensorFlow Lite;
 `partnerface_ns/tracking/video/networks/attention.py` implements them in numpy. This script writes the parts before and
-after them as two models with unchanged weights. It needs the `track` extra and the original model, which is in the wheel of
-mediapipe 0.10.9 under `mediapipe/modules/face_landmark`:
+after them as two models with unchanged weights. It needs the `track` extra and the original model, which the wheel of
+mediapipe 0.10.9 holds in `mediapipe/modules/face_landmark`:
 
     python scripts/split_face_mesh.py face_landmark_with_attention.tflite
 """
