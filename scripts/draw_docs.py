@@ -20,7 +20,7 @@ import partnerface_ns
 from partnerface_ns.common.atomic import atomic_write
 from partnerface_ns.driving.player import Player, scaled_camera
 from partnerface_ns.flame.state import HeadState
-from partnerface_ns.plugin.page import MutedPart, alone, share_of_part
+from partnerface_ns.plugin.page import MutedPart, compute_part_share, fade_other_parts
 from partnerface_ns.rendering.figures import arrange_sheet, to_image
 from partnerface_ns.rendering.overlay import draw_mesh_overlay
 
@@ -49,14 +49,14 @@ def views(player: Player) -> dict[str, RgbImage]:
     camera, state = scaled_camera(player.camera, SIZE), player.face(mouthSmile=0.8, cheekSquint=0.4)
     muted = MutedPart(player.avatar)
     found = player.render(camera, state)
-    part = int(np.argmax([float(share_of_part(player.avatar, found, k).sum()) for k in range(_num_parts(player))]))
-    with muted.muted(part):
+    part = int(np.argmax([float(compute_part_share(player.avatar, found, k).sum()) for k in range(_num_parts(player))]))
+    with muted.mute(part):
         without = player.render(camera, state)["rgb"]
     return {
         "rgb": to_image(found["rgb"]),
         "parts": to_image(found["parts"]),
         "deformation": to_image(found["deformation"]),
-        f"part {part} solo": to_image(alone(found["rgb"], share_of_part(player.avatar, found, part))),
+        f"part {part} solo": to_image(fade_other_parts(found["rgb"], compute_part_share(player.avatar, found, part))),
         f"part {part} muted": to_image(without),
         "mesh": _mesh(player, state, to_image(found["rgb"])),
     }

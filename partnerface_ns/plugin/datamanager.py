@@ -27,7 +27,7 @@ from rich.progress import track
 from partnerface_ns.capture.capture import Frame
 from partnerface_ns.common.errors import InputError
 from partnerface_ns.flame.posing import ShapedHead
-from partnerface_ns.plugin.dataparser import FlameDataParserConfig, Recording, scaled
+from partnerface_ns.plugin.dataparser import FlameDataParserConfig, ParsedCapture, scaled
 from partnerface_ns.rendering.rays import RayBatch
 from partnerface_ns.training.rays import RaySampler, RaySamplerConfig, TrainingImages, region_boxes
 
@@ -65,7 +65,7 @@ class FrameDataset(InputDataset):
 
     def __init__(self, dataparser_outputs: DataparserOutputs, scale_factor: float = 1.0) -> None:
         super().__init__(dataparser_outputs, scale_factor)
-        self.recording: Recording = self.metadata["recording"]
+        self.parsed: ParsedCapture = self.metadata["parsed_capture"]
         self._recorded: tuple[Frame, ...] = self.metadata["frames"]
         self.frames = tuple(scaled(frame, self.metadata["scale"]) for frame in self._recorded)
 
@@ -77,7 +77,7 @@ class FrameDataset(InputDataset):
         if self._recorded[index].image_path is None:
             size = (camera.height, camera.width)
             return np.zeros((*size, 3), np.uint8), np.zeros(size, np.uint8)
-        rgb, mask = load_image(self._recorded[index], self.recording.background)
+        rgb, mask = load_image(self._recorded[index], self.parsed.background)
         if rgb.shape[:2] == (camera.height, camera.width):
             return rgb, mask
         resize = lambda a: np.array(  # noqa: E731
@@ -179,7 +179,7 @@ class PartnerfaceDataManager(VanillaDataManager[FrameDataset]):
 
 def _images(dataset: FrameDataset, indices: Iterable[int]) -> TrainingImages:
     """Some of a dataset's images, with the boxes of mouth and eyes that rays are aimed at."""
-    capture, chosen, rgb, mask = dataset.recording.capture, [], [], []
+    capture, chosen, rgb, mask = dataset.parsed.capture, [], [], []
     for index in indices:
         frame = dataset.frames[index]
         if frame.image_path is None:
@@ -188,5 +188,5 @@ def _images(dataset: FrameDataset, indices: Iterable[int]) -> TrainingImages:
         chosen.append(frame)
         rgb.append(colors)
         mask.append(foreground)
-    head = ShapedHead.of(dataset.recording.head_model, capture.identity, capture.static_offset)
+    head = ShapedHead.of(dataset.parsed.head_model, capture.identity, capture.static_offset)
     return TrainingImages(rgb, mask, chosen, region_boxes(head, capture.track, chosen))

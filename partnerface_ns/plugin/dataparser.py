@@ -1,9 +1,11 @@
-"""The dataparser `flame-data`: a tracked capture as nerfstudio cameras that know their timestep.
+"""The dataparser `flame-data`: a tracked capture as nerfstudio cameras that carry their timestep.
 
-Poses are passed on as they are (OpenGL, metres): no recentring, no scaling, because the head track lives in the same
-world. A camera carries `times` = timestep / (timesteps - 1) and the metadata `timestep` (cameras, 1). The track itself
-and the head model travel in the outputs' metadata under `recording`. This module is imported while nerfstudio's configs
-are half loaded: it imports nothing of nerfstudio's but the dataparser's base, and readers only when used.
+Camera poses stay as they are (OpenGL, metres). They are not recentred or scaled, because the head track lies in the
+same world. A camera carries `times` = timestep / (timesteps - 1) and the metadata `timestep` (cameras, 1). The track
+and the head model are in the outputs' metadata under `parsed_capture`.
+
+nerfstudio imports this module while its own configs are half loaded. The module therefore imports only the base class
+from nerfstudio, and readers when they are used.
 """
 
 from __future__ import annotations
@@ -49,7 +51,7 @@ class FlameDataParserConfig(DataParserConfig):
 
 
 @dataclass(frozen=True)
-class Recording:
+class ParsedCapture:
     """A capture with its head model: what travels from the dataparser to the model."""
 
     capture: Capture
@@ -59,7 +61,7 @@ class Recording:
     info: AvatarInfo | None = None
     """What an avatar file says of a capture that is gone."""
 
-    def __deepcopy__(self, memo: dict) -> Recording:
+    def __deepcopy__(self, memo: dict) -> ParsedCapture:
         # nerfstudio copies metadata for each dataset; this holds nothing that changes, and much memory.
         return self
 
@@ -73,20 +75,20 @@ class FlameDataParser(DataParser):
     def __init__(self, config: FlameDataParserConfig) -> None:
         super().__init__(config)
         self.downscale_factor = config.downscale_factor
-        self._recording: Recording | None = None
+        self._parsed: ParsedCapture | None = None
 
-    def recording(self) -> Recording:
+    def parse_capture(self) -> ParsedCapture:
         """The capture and its head model.
 
         Raises:
             InputError: something in the folder cannot be used, or was tracked with another head model.
         """
-        if self._recording is None:
+        if self._parsed is None:
             is_avatar = self.config.data.suffix == ".pt" and self.config.data.is_file()
-            self._recording = self._read_avatar() if is_avatar else self._read_capture()
-        return self._recording
+            self._parsed = self._read_avatar() if is_avatar else self._read_capture()
+        return self._parsed
 
-    def _read_capture(self) -> Recording:
+    def _read_capture(self) -> ParsedCapture:
         from partnerface_ns.capture.head_models import resolve_head_model
         from partnerface_ns.capture.held_out import hold_out_validation
         from partnerface_ns.capture.load import load_capture
@@ -99,9 +101,9 @@ class FlameDataParser(DataParser):
         head_model = resolve_head_model(capture, self.config.head_model)
         capture = hold_out_validation(drop_torn_heads(capture, head_model))
         _print_notes(capture, head_model)
-        return Recording(capture, head_model, capture.background or self.config.background)
+        return ParsedCapture(capture, head_model, capture.background or self.config.background)
 
-    def _read_avatar(self) -> Recording:
+    def _read_avatar(self) -> ParsedCapture:
         """A capture of one frame without an image: the neutral face before the first training camera."""
         from partnerface_ns.avatar.file_format import load_avatar
 
@@ -118,18 +120,18 @@ class FlameDataParser(DataParser):
             splits=dict.fromkeys(("train", "val", "test"), (0,)),
         )
         background = tuple(avatar.get_buffer("background").tolist())
-        return Recording(capture, avatar.skinning.head.model, background, info)  # type: ignore[arg-type]
+        return ParsedCapture(capture, avatar.skinning.head.model, background, info)  # type: ignore[arg-type]
 
     def _generate_dataparser_outputs(self, split: str = "train", **kwargs: object) -> DataparserOutputs:
-        recording = self.recording()
-        capture = recording.capture
+        parsed = self.parse_capture()
+        capture = parsed.capture
         frames = _frames_of(capture, split)
         scale = 1.0 if self.downscale_factor is None else 1 / self.downscale_factor
         return DataparserOutputs(
             image_filenames=[_image_name(capture, frame) for frame in frames],
             cameras=cameras_of([scaled(frame, scale).camera for frame in frames], frames, capture.num_timesteps),
             scene_box=SceneBox(aabb=torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]])),
-            metadata={"recording": recording, "frames": frames, "scale": scale},
+            metadata={"parsed_capture": parsed, "frames": frames, "scale": scale},
         )
 
 

@@ -35,11 +35,11 @@ from partnerface_ns.flame.state import HeadState
 from partnerface_ns.plugin.animation import Animation
 from partnerface_ns.plugin.clips import Look
 from partnerface_ns.plugin.controls import HeadControls
-from partnerface_ns.plugin.dataparser import Recording
+from partnerface_ns.plugin.dataparser import ParsedCapture
 from partnerface_ns.plugin.page import MutedPart, PageView
 from partnerface_ns.plugin.schedule_callback import ScheduleCallback
-from partnerface_ns.plugin.seen_views import SeenViews
-from partnerface_ns.plugin.viewer import FaceView, RecordedPage
+from partnerface_ns.plugin.training_views import TrainingViews
+from partnerface_ns.plugin.viewer import FaceView, PageClipSource
 from partnerface_ns.rendering.rays import Rays
 from partnerface_ns.training.objective import training_loss
 from partnerface_ns.training.optimiser_groups import param_groups
@@ -76,32 +76,30 @@ class PartnerfaceModel(Model):
 
     def populate_modules(self) -> None:
         super().populate_modules()
-        self._recording: Recording = self.kwargs["metadata"]["recording"]
-        capture = self._recording.capture
+        self._parsed: ParsedCapture = self.kwargs["metadata"]["parsed_capture"]
+        capture = self._parsed.capture
         self._track = capture.track
         self._shown = _first_frame(capture)
         self._trained = _trained_timesteps(capture)
         self._digest = _digest(capture.track)
         self.avatar = Avatar(
-            self.config.avatar, AvatarInit.of(capture, self._recording.head_model, self._recording.background)
+            self.config.avatar, AvatarInit.of(capture, self._parsed.head_model, self._parsed.background)
         )
         self.register_buffer("trained_seconds", torch.tensor(0.0))
         self.register_buffer("capture_digest", self._digest.clone())
         self.face_view = FaceView(self, self._shown.camera, self._pose(self._shown.timestep).mean(0).numpy())
-        head_model = self._recording.head_model
-        info = self._recording.info or AvatarInfo.of(capture, head_model, head_model.name)
-        self.head_controls = HeadControls(
-            self._recording.head_model, info, lambda: self.avatar.skinning.head.verts_rest
-        )
+        head_model = self._parsed.head_model
+        info = self._parsed.info or AvatarInfo.of(capture, head_model, head_model.name)
+        self.head_controls = HeadControls(self._parsed.head_model, info, lambda: self.avatar.skinning.head.verts_rest)
         self.animation = Animation(
             capture.num_timesteps,
             self._shown.timestep,
             self.head_controls.show_tracked,
-            lambda page: RecordedPage(self, page),
+            lambda page: PageClipSource(self, page),
         )
         self.page_view = PageView(self.avatar, self._part_names(), self.face_view.look_at_front)
         self._muted = MutedPart(self.avatar)
-        self._seen: SeenViews | None = None
+        self._seen: TrainingViews | None = None
         self._prepared: BakedAvatar | None = None
         self._preparing = threading.Lock()
         self.register_load_state_dict_post_hook(lambda module, _: module._forget_prepared())
@@ -214,7 +212,7 @@ class PartnerfaceModel(Model):
 
         frame: Frame = batch["frame"]
         rgb, truth = outputs["rgb"].cpu(), batch["image"].cpu()
-        regions = metric_regions(self._pose(frame.timestep), self._recording.head_model, frame.camera)
+        regions = metric_regions(self._pose(frame.timestep), self._parsed.head_model, frame.camera)
         return image_metrics(rgb, truth, regions), {
             "img": torch.cat([truth, rgb], dim=1),
             "error": (rgb - truth).abs(),
@@ -235,7 +233,7 @@ class PartnerfaceModel(Model):
     def page_image(self, camera: Cameras, look: Look) -> dict[str, Tensor]:
         """What a page shows (height, width, channels); arguments as for `get_outputs_for_camera`."""
         states, residuals = self._moment_of_look(look)
-        with self._muted.muted(look.part if look.muted else None):
+        with self._muted.mute(look.part if look.muted else None):
             outputs = self._image(camera, states, residuals)
         self.animation.rendered.set()
         return self.page_view.dressed(outputs, camera, states, look)
@@ -250,11 +248,11 @@ class PartnerfaceModel(Model):
         states, _ = self._moment_of_look(self.look(time.monotonic()))
         return self._views().front(distance, states.to("cpu"))
 
-    def _views(self) -> SeenViews:
+    def _views(self) -> TrainingViews:
         if self._seen is None:
             head = self.avatar.skinning.head
             model = head.model.to("cpu")
-            self._seen = SeenViews(self._recording.capture, ShapedHead(model, head.verts_rest.detach().cpu()))
+            self._seen = TrainingViews(self._parsed.capture, ShapedHead(model, head.verts_rest.detach().cpu()))
         return self._seen
 
     def _moment_of_look(self, look: Look) -> tuple[HeadState, Int[Tensor, "frames"] | None]:
@@ -286,7 +284,7 @@ class PartnerfaceModel(Model):
             return int(metadata["timestep"].flatten()[0])
         if camera.times is not None:
             return round(float(camera.times.flatten()[0].clamp(0, 1)) * last)
-        frames = self._recording.capture.frames_of("train")
+        frames = self._parsed.capture.frames_of("train")
         if "cam_idx" in metadata and 0 <= metadata["cam_idx"] < len(frames):
             return frames[metadata["cam_idx"]].timestep
         return None
@@ -311,7 +309,7 @@ class PartnerfaceModel(Model):
 
     def _pose(self, timestep: int) -> Tensor:
         """Posed vertices of the recorded head, on the CPU."""
-        capture = self._recording.capture
+        capture = self._parsed.capture
         head = self.avatar.skinning.head
         state = capture.track[timestep].to(head.verts_rest.device)
         return head.pose(state).verts.detach().cpu()

@@ -77,7 +77,7 @@ class PageView(nn.Module):
         """
         rgb = outputs["rgb"]
         if look.part is not None and not look.muted:
-            rgb = alone(rgb, share_of_part(self._avatar(), outputs, look.part))
+            rgb = fade_other_parts(rgb, compute_part_share(self._avatar(), outputs, look.part))
         if look.mesh:
             rgb = self._with_mesh(rgb, camera, states)
         return outputs | {"rgb": rgb}
@@ -91,14 +91,14 @@ class PageView(nn.Module):
         return torch.from_numpy(drawn).to(rgb) / 255
 
 
-def alone(rgb: Float[Tensor, "height width 3"], share: Float[Tensor, "height width 1"]) -> Tensor:
+def fade_other_parts(rgb: Float[Tensor, "height width 3"], share: Float[Tensor, "height width 1"]) -> Tensor:
     """Colours where `share` is 1, a pale grey of them where it is 0."""
     faded = 1 - _FADED * (1 - rgb.mean(-1, keepdim=True))
     return share * rgb + (1 - share) * faded
 
 
 @torch.no_grad()
-def share_of_part(avatar: Avatar, outputs: dict[str, Tensor], part: int) -> Float[Tensor, "height width 1"]:
+def compute_part_share(avatar: Avatar, outputs: dict[str, Tensor], part: int) -> Float[Tensor, "height width 1"]:
     """How much of each pixel belongs to a part: the part's weight at the canonical place that the pixel sees."""
     opacity = outputs["accumulation"]
     lower, upper = avatar.field.get_buffer("lower"), avatar.field.get_buffer("upper")
@@ -122,7 +122,7 @@ class MutedPart:
         return getattr(self._here, "part", None)
 
     @contextmanager
-    def muted(self, part: int | None) -> Iterator[None]:
+    def mute(self, part: int | None) -> Iterator[None]:
         """Mute a part, or none, until the end of the block; an image that is given up ends it too."""
         before = self.part
         try:

@@ -22,7 +22,7 @@ from nerfstudio.viewer.viewer import VISER_NERFSTUDIO_SCALE_RATIO
 from nerfstudio.viewer_legacy.server.viewer_utils import SetTrace
 from torch import Tensor
 
-from partnerface_ns.plugin.seen_views import FAR
+from partnerface_ns.plugin.training_views import FAR
 
 SMALLEST = 96
 """Pixels of an image's longer side that no page goes below."""

@@ -31,7 +31,7 @@ from partnerface_ns.plugin.process import nerfstudio_command, provide_ffmpeg
 
 PER_IMAGE_NAME = "per_image.csv"
 """File in the run folder that holds the last evaluation's values of every image."""
-NO_METRICS = ("image", "timestep", "camera", "weights")
+LABEL_COLUMNS = ("image", "timestep", "camera", "weights")
 """Columns of that file that say what was evaluated: `weights` tells one training state from another."""
 _ONLY_SHOWN = ("ns-viewer", "camera-path", "spiral")
 """Commands of nerfstudio's that need no image and no training camera."""
@@ -114,7 +114,7 @@ class PartnerfacePipeline(VanillaPipeline):
         self.train()
         if result is not None:
             _write_csv(result.with_name(f"{result.stem}_{PER_IMAGE_NAME}"), rows)
-        names = [name for name in rows[0] if name not in NO_METRICS]
+        names = [name for name in rows[0] if name not in LABEL_COLUMNS]
         values = {name: np.array([row[name] for row in rows], dtype=np.float64) for name in names}
         means = {name: _mean(v) for name, v in values.items()}
         return means | ({f"{name}_std": _std(v) for name, v in values.items()} if get_std else {})
@@ -133,7 +133,7 @@ class PartnerfacePipeline(VanillaPipeline):
         """
         dataset = self.datamanager.eval_dataset
         if any(frame.image_path is None for frame in dataset.frames):
-            raise InputError(dataset.recording.capture.root, "has no images to compare with")
+            raise InputError(dataset.parsed.capture.root, "has no images to compare with")
         self.eval()
         rows = list(self._evaluate(range(len(dataset)) if indices is None else indices, output_path))
         if self.config.run_folder is not None and indices is None:

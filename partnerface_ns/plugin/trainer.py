@@ -137,7 +137,7 @@ class PartnerfaceTrainerConfig(TrainerConfig):
         self.load_checkpoint = self.load_checkpoint and self.load_checkpoint.resolve()
         given = self.head_model or dataparser.head_model
         dataparser.head_model = given and absolute_head_model(given)
-        capture = dataparser.setup().recording().capture
+        capture = dataparser.setup().parse_capture().capture
         require_trainable(capture)
         # An avatar driven by another capture must find its own head model.
         self.head_model = dataparser.head_model = head_model_source(capture, dataparser.head_model)
@@ -212,7 +212,7 @@ class PartnerfaceTrainer(Trainer):
         avatar, datamanager = self.pipeline.model.avatar, self.pipeline.datamanager
         if self._step is None:
             make = CapturedStep if avatar.identity.is_cuda else PlainStep
-            self._step = make(avatar, datamanager.train_dataset.recording.capture.track)
+            self._step = make(avatar, datamanager.train_dataset.parsed.capture.track)
         result = self._step(datamanager.next_rays(step))
         self._guard.admit(step, result, datamanager.frames_of_batch)
         self.optimizers.optimizer_step_all()
@@ -257,7 +257,7 @@ class PartnerfaceTrainer(Trainer):
             for path in checkpoints_in(folder):
                 if path.name != f"step-{self.last_step:09d}.ckpt":
                     path.unlink()
-        recording = self.pipeline.datamanager.train_dataset.recording
-        source = head_model_source(recording.capture, self.config.head_model)
-        info = AvatarInfo.of(recording.capture, recording.head_model, source)
+        parsed = self.pipeline.datamanager.train_dataset.parsed
+        source = head_model_source(parsed.capture, self.config.head_model)
+        info = AvatarInfo.of(parsed.capture, parsed.head_model, source)
         save_avatar(self.base_dir / AVATAR_NAME, self.pipeline.model.avatar, info)

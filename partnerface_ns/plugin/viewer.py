@@ -130,7 +130,7 @@ def _nothing(action: RenderAction) -> None:
     """What a renderer does that is to end."""
 
 
-class RecordedPage:
+class PageClipSource:
     """What a clip of a page is made from."""
 
     def __init__(self, model: Any, page: ClientHandle) -> None:

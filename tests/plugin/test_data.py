@@ -51,7 +51,7 @@ def test_a_capture_without_validation_is_watched_on_training_frames_that_do_not_
 def test_doubles_and_few_frames_are_said_when_a_capture_is_read(head, write_subject, tmp_path, capsys):
     root = write_subject(tmp_path / "subject", head, 6, 2)
     shutil.copy(root / "images" / "00001_00.png", root / "images" / "00007_00.png")
-    capture = FlameDataParserConfig(data=root).setup().recording().capture
+    capture = FlameDataParserConfig(data=root).setup().parse_capture().capture
     said = capsys.readouterr().out
     assert "Warning: 1 of 6 training images are held out for evaluation too (the first: 00001_00.png is 0000" in said
     assert "Warning: few training timesteps (4)" in said
@@ -63,7 +63,7 @@ def test_torn_heads_are_left_out_with_a_warning(head, write_subject, tmp_path, c
     path = root / "flame_param" / "00003.npz"
     with np.load(path) as stored:
         np.savez(path, **{**stored, "expr": np.full_like(stored["expr"], 9e4)})
-    capture = FlameDataParserConfig(data=root).setup().recording().capture
+    capture = FlameDataParserConfig(data=root).setup().parse_capture().capture
     assert [frame.timestep for frame in capture.frames_of("train")] == [0, 1, 2, 4]
     assert "Warning: the head is torn in 1 of 8 frames: 00003_00.png" in capsys.readouterr().out
 
@@ -76,8 +76,8 @@ def test_one_training_frame_is_refused_before_a_run_begins(head, write_subject, 
 
 
 def test_an_empty_split_is_named(parser):
-    recording = parser.recording()
-    object.__setattr__(recording.capture, "splits", {**recording.capture.splits, "test": ()})
+    parsed = parser.parse_capture()
+    object.__setattr__(parsed.capture, "splits", {**parsed.capture.splits, "test": ()})
     with pytest.raises(InputError, match="the test split is empty"):
         parser.get_dataparser_outputs("test")
 
@@ -107,6 +107,6 @@ def test_batches_come_from_few_frames_and_repeat_for_a_step(make_config, start):
     assert eval_rays.metadata["timestep"].unique().tolist() == [3]
 
 
-def test_the_recording_is_shared_between_datasets(parser):
+def test_the_parsed_capture_is_shared_between_datasets(parser):
     metadata = parser.get_dataparser_outputs("train").metadata
-    assert copy.deepcopy(metadata)["recording"] is metadata["recording"]
+    assert copy.deepcopy(metadata)["parsed_capture"] is metadata["parsed_capture"]

@@ -113,7 +113,7 @@ def test_a_camera_finds_its_head_state(model):
             preview_render = False
 
     model.face_view._viewer = Viewer
-    track = model._recording.capture.track
+    track = model._parsed.capture.track
     at = lambda: model._moment_of_camera(camera_at(model, times=torch.tensor([[1.0]])))[0].jaw  # noqa: E731
     assert torch.equal(at(), track.jaw[:1]), "the frame slider stands at the first frame"
     Viewer.render_tab_state.preview_render = True

@@ -19,8 +19,8 @@ from viser import ClientHandle, ViserServer
 
 from partnerface_ns.plugin.configs import lite
 from partnerface_ns.plugin.elements import PageButton, PageSlider
-from partnerface_ns.plugin.page import PageView, alone, share_of_part
-from partnerface_ns.plugin.viewer import RecordedPage
+from partnerface_ns.plugin.page import PageView, compute_part_share, fade_other_parts
+from partnerface_ns.plugin.viewer import PageClipSource
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def model(pipeline):
 @pytest.fixture
 def look(model):
     """Renders what a page shows."""
-    camera = model.kwargs["metadata"]["recording"].capture.frames[0].camera
+    camera = model.kwargs["metadata"]["parsed_capture"].capture.frames[0].camera
     pose = torch.from_numpy(camera.T_world_camera[:3]).float()[None]
     sides = (camera.fl_x, camera.fl_y, camera.cx, camera.cy, camera.width, camera.height)
     return lambda: model.get_outputs_for_camera(Cameras(pose, *sides))
@@ -56,7 +56,7 @@ def look(model):
 
 def test_the_shares_of_all_parts_are_the_head(model, look):
     outputs = look()
-    shares = [share_of_part(model.avatar, outputs, part) for part in range(4)]
+    shares = [compute_part_share(model.avatar, outputs, part) for part in range(4)]
     opacity = outputs["accumulation"]
     assert bool((sum(shares) <= opacity + 1e-4).all())
     assert sum(shares).sum() > 0.3 * opacity.sum(), "the torso has no part"
@@ -67,17 +67,17 @@ def test_a_part_alone_leaves_the_rest_grey(model, look):
     rgb = look()["rgb"]
     model.page_view.b_part.value = model.page_view._names[1]
     solo = look()["rgb"]
-    share = share_of_part(model.avatar, look(), 1)[..., 0]
+    share = compute_part_share(model.avatar, look(), 1)[..., 0]
     saturation = solo.amax(-1) - solo.amin(-1)
     assert saturation[share < 1e-3].max() < 1e-3
-    torch.testing.assert_close(alone(rgb, torch.ones_like(rgb[..., :1])), rgb)
+    torch.testing.assert_close(fade_other_parts(rgb, torch.ones_like(rgb[..., :1])), rgb)
 
 
 def test_a_muted_part_does_not_deform_and_only_on_a_page(model, look):
     before = look()
     model.page_view.b_part.value, model.page_view.c_shown.value = model.page_view._names[1], "muted"
     muted = look()
-    share = share_of_part(model.avatar, before, 1)[..., 0]
+    share = compute_part_share(model.avatar, before, 1)[..., 0]
     lower = muted["deformation"].mean(-1) - before["deformation"].mean(-1)
     assert lower[share > 0.7].mean() < -0.01
     assert lower[share == 0].abs().mean() < -0.1 * lower[share > 0.7].mean(), "little of the others"
@@ -108,11 +108,11 @@ def test_a_image_that_is_given_up_leaves_no_part_muted(model, look, monkeypatch)
 
 def test_a_part_is_muted_in_the_thread_of_its_page_alone(model):
     seen = []
-    with model._muted.muted(2):
+    with model._muted.mute(2):
         thread = threading.Thread(target=lambda: seen.append(model._muted.part))
         thread.start()
         thread.join()
-        with model._muted.muted(None):
+        with model._muted.mute(None):
             assert model._muted.part is None
         assert model._muted.part == 2
     assert seen == [None] and model._muted.part is None
@@ -132,11 +132,11 @@ def test_a_recorded_page_is_rendered_in_the_size_asked_for_as_the_page_shows_it(
     viewer = Mock(ready=False, train_lock=threading.Lock(), trainer=SimpleNamespace(training_state="training"))
     viewer.control_panel.max_res = 48
     model.face_view._viewer = viewer
-    camera = model.kwargs["metadata"]["recording"].capture.frames[0].camera
+    camera = model.kwargs["metadata"]["parsed_capture"].capture.frames[0].camera
     pose = torch.from_numpy(camera.T_world_camera[:3]).float()
     fov = 2 * math.atan(camera.height / (2 * camera.fl_y))
     viewer.get_camera_state.return_value = CameraState(fov, 2.0, pose, CameraType.PERSPECTIVE)
-    recorded = RecordedPage(model.train(), Mock(spec=ClientHandle, camera=SimpleNamespace(aspect=2.0)))
+    recorded = PageClipSource(model.train(), Mock(spec=ClientHandle, camera=SimpleNamespace(aspect=2.0)))
     assert "paused" in recorded.waits_for()
     viewer.trainer = None
     assert recorded.waits_for() is None

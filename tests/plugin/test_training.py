@@ -14,7 +14,7 @@ from nerfstudio.engine.trainer import Trainer
 
 from partnerface_ns.avatar.avatar import HARD, SOFT
 from partnerface_ns.common.errors import InputError
-from partnerface_ns.plugin import course
+from partnerface_ns.plugin import schedule_callback
 from partnerface_ns.training.rays import RaySampler
 from partnerface_ns.training.schedule import LEARNING_RATES, Schedule, ScheduleConfig
 
@@ -156,7 +156,7 @@ def test_a_run_resumed_before_at_and_after_the_swap_equals_an_unbroken_one(
 
 def test_minutes_end_a_run_and_count_on_after_a_resume(make_config, start, monkeypatch):
     ticks = itertools.count(step=0.05)  # a step takes 0.05 seconds
-    monkeypatch.setattr(course, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
+    monkeypatch.setattr(schedule_callback, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
     first = start(make_config("first", max_num_iterations=1000, max_train_minutes=0.01))
     first.train()
     trained = float(first.pipeline.model.trained_seconds)

@@ -22,7 +22,7 @@ _MOST = 100
 """FLAME's joint that turns the skull."""
 
 
-class SeenViews:
+class TrainingViews:
     """Directions from the face to the training cameras, in the skull's frame."""
 
     def __init__(self, capture: Capture, head: ShapedHead) -> None:

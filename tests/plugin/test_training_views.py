@@ -10,13 +10,13 @@ import torch
 from partnerface_ns.capture.load import load_capture
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
-from partnerface_ns.plugin.seen_views import SeenViews
+from partnerface_ns.plugin.training_views import TrainingViews
 
 
 @pytest.fixture(scope="module")
 def views(subject, head):
     capture = load_capture(subject)
-    return SeenViews(capture, ShapedHead.of(head, torch.zeros(head.num_identity)))
+    return TrainingViews(capture, ShapedHead.of(head, torch.zeros(head.num_identity)))
 
 
 def place_at(head, degrees, distance=1.0, upwards=False):
