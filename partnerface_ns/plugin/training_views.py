@@ -1,8 +1,9 @@
-"""Directions from which training saw the head, and how far from them a page looks."""
+"""Directions from which training saw the head, and how far a page's view is from them."""
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -10,16 +11,26 @@ from jaxtyping import Float
 from torch import Tensor
 
 from partnerface_ns.capture.capture import Capture
+from partnerface_ns.common.sequences import pick_evenly
 from partnerface_ns.flame.joints import Joint
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
 
-Vector = Float[Tensor, "3"]
-FAR = 30.0
-"""Degrees from the nearest training view from which a page warns."""
-_MOST = 100
-"""Training views that are compared; a longer capture's are taken evenly."""
-"""FLAME's joint that turns the skull."""
+FAR_DEGREES = 30.0
+"""Angle to the nearest training view, in degrees, above which a page shows a warning."""
+_MAX_VIEWS = 100
+"""Training views to compare with. A longer capture is sampled evenly."""
+
+
+class FrontView(NamedTuple):
+    """A view of the face from straight ahead, world frame, metres."""
+
+    position: Float[Tensor, "3"]
+    """Camera centre."""
+    face: Float[Tensor, "3"]
+    """Middle of the face, to look at."""
+    up: Float[Tensor, "3"]
+    """The head's upward direction."""
 
 
 class TrainingViews:
@@ -29,37 +40,36 @@ class TrainingViews:
         """
         Args:
             capture: gives training frames and their cameras.
-            head: the person's, on the CPU.
+            head: the person's head, on the CPU.
         """
-        frames = capture.frames_of("train") or capture.frames
-        frames = [frames[i] for i in torch.linspace(0, len(frames) - 1, min(_MOST, len(frames))).long()]
+        frames = pick_evenly(capture.frames_of("train") or capture.frames, _MAX_VIEWS)
         states = capture.track[torch.tensor([frame.timestep for frame in frames])]
-        places = torch.stack([torch.from_numpy(frame.camera.T_world_camera[:3, 3]).float() for frame in frames])
+        positions = torch.stack([torch.from_numpy(frame.camera.T_world_camera[:3, 3]).float() for frame in frames])
         self._head = head
         self._face = head.verts_rest[head.model.regions["face"] > 0.5].mean(0)
-        self._directions = self._seen_from(places, states)
+        self._directions = self._directions_in_skull(positions, states)
 
-    def degrees_away(self, place: Float[Tensor, "3"], state: HeadState) -> float:
-        """Angle between a view and the nearest of training.
+    def degrees_from(self, position: Float[Tensor, "3"], state: HeadState) -> float:
+        """Angle between a view and the nearest training view, degrees.
 
         Args:
-            place: of the camera, world frame, metres.
-            state: of the head, batch axes (1,), on the CPU.
+            position: camera centre, world frame, metres.
+            state: head state, batch axes (1,), on the CPU.
         """
-        cosine = float((self._directions @ self._seen_from(place[None], state)[0]).max())
+        cosine = float((self._directions @ self._directions_in_skull(position[None], state)[0]).max())
         return math.degrees(math.acos(min(1.0, max(-1.0, cosine))))
 
-    def front(
-        self, distance: float, state: HeadState
-    ) -> tuple[Float[Tensor, "3"], Float[Tensor, "3"], Float[Tensor, "3"]]:
-        """Place of a camera straight before the face, the face, and the head's upward direction, world frame."""
+    def front(self, distance: float, state: HeadState) -> FrontView:
+        """The view from straight in front of the face, at a distance in metres; `state` as for `degrees_from`."""
         R, T = self._skull(state)
         face = R[0] @ self._face + T[0]
-        return face + distance * R[0, :, 2], face, R[0, :, 1]
+        return FrontView(face + distance * R[0, :, 2], face, R[0, :, 1])
 
-    def _seen_from(self, places: Float[Tensor, "frames 3"], states: HeadState) -> Float[Tensor, "frames 3"]:
+    def _directions_in_skull(
+        self, positions: Float[Tensor, "frames 3"], states: HeadState
+    ) -> Float[Tensor, "frames 3"]:
         R, T = self._skull(states)
-        return F.normalize(torch.einsum("fba,fb->fa", R, places - T) - self._face, dim=-1)
+        return F.normalize(torch.einsum("fba,fb->fa", R, positions - T) - self._face, dim=-1)
 
     def _skull(self, states: HeadState) -> tuple[Float[Tensor, "frames 3 3"], Float[Tensor, "frames 3"]]:
         """The skull's rotation and translation, world from rest."""
