@@ -21,7 +21,7 @@ import partnerface_ns
 from partnerface_ns.common.atomic import atomic_write
 from partnerface_ns.driving.player import Player, scale_camera
 from partnerface_ns.flame.state import HeadState
-from partnerface_ns.plugin.page import MutedPart, alone, share_of_part
+from partnerface_ns.plugin.page import MutedPart, compute_part_share, fade_other_parts
 from partnerface_ns.rendering.figures import arrange_sheet, to_image
 from partnerface_ns.rendering.overlay import draw_mesh_overlay
 
@@ -51,16 +51,16 @@ def draw_viewer(player: Player) -> list[RgbImage]:
     """Rows of the images that a viewer page can show of a smile."""
     camera, state = scale_camera(player.camera, SIZE), player.face(mouthSmile=0.8, cheekSquint=0.4)
     outputs = player.render(camera, state)
-    shares = [share_of_part(player.avatar, outputs, k) for k in range(player.avatar.config.num_parts)]
+    shares = [compute_part_share(player.avatar, outputs, k) for k in range(player.avatar.config.num_parts)]
     part = int(np.argmax([float(share.sum()) for share in shares]))
-    with MutedPart(player.avatar).muted(part):
+    with MutedPart(player.avatar).mute(part):
         without_part = player.render(camera, state)["rgb"]
     rgb = to_image(outputs["rgb"])
     images = {
         "rgb": rgb,
         "parts": to_image(outputs["parts"]),
         "deformation": to_image(outputs["deformation"]),
-        f"part {part} solo": to_image(alone(outputs["rgb"], shares[part])),
+        f"part {part} solo": to_image(fade_other_parts(outputs["rgb"], shares[part])),
         f"part {part} muted": to_image(without_part),
         "mesh": draw_mesh(player, state, rgb),
     }

@@ -33,8 +33,9 @@ from partnerface_ns.rendering.rays import Rays
 from partnerface_ns.rendering.sampling import OccupancyGrid
 from partnerface_ns.warp.driving_code import DrivingCode, code_visibility
 from partnerface_ns.warp.inverse_skinning import InverseSkinning
-from partnerface_ns.warp.part_assigner import PartAssigner, seed_parts
+from partnerface_ns.warp.part_assigner import PartAssigner, PartWeights, seed_parts
 from partnerface_ns.warp.part_deformation import GlobalDeformation, PartDeformation
+from partnerface_ns.warp.part_names import name_parts
 from partnerface_ns.warp.torso import TorsoMotion
 from partnerface_ns.warp.tracking_correction import TrackingCorrection
 
@@ -105,19 +106,31 @@ class Avatar(nn.Module):
         return self._skinning
 
     @property
+    def head(self) -> ShapedHead:
+        """The person's head on this device."""
+        return self.skinning.head
+
+    def part_names(self) -> list[str]:
+        """A name for each deformation part, all different; none without parts."""
+        if self.config.deformation != "parts":
+            return []
+        return name_parts(self.head.model, self.skinning.canonical.verts, self.deformation.get_buffer("seeds"))
+
+    def assign_parts(self, points: Float[Tensor, "points 3"]) -> PartWeights:
+        """Parts of canonical points and their weights, in the current stage. The avatar must have parts."""
+        return self.assigner.soft(points) if int(self.stage) == SOFT else self.assigner.hard(points)
+
+    @property
     def warp(self) -> CanonicalWarp:
         """Canonical warp in the current stage."""
         config = self.config
-        assign = None
-        if config.deformation == "parts":
-            assign = self.assigner.soft if int(self.stage) == SOFT else self.assigner.hard
         return CanonicalWarp(
             skinning=self.skinning,
             torso=self.torso if config.torso.enabled else None,
             correction=self.correction if config.correction.enabled else None,
             code=self.code,
             deformation=None if config.deformation == "none" else self.deformation,
-            assign=assign,
+            assign=self.assign_parts if config.deformation == "parts" else None,
             num_ambient=self._num_ambient,
             code_noise=config.code_noise if self.training else 0.0,
         )

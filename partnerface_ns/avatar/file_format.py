@@ -23,7 +23,7 @@ from partnerface_ns.capture.capture import Capture
 from partnerface_ns.capture.head_models import load_named_head_model
 from partnerface_ns.common.atomic import atomic_write
 from partnerface_ns.common.errors import InputError, shorten
-from partnerface_ns.common.files import require_file
+from partnerface_ns.common.files import require_file, require_whole
 from partnerface_ns.common.settings import config_from_dict
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.neutral import measure_neutral
@@ -105,6 +105,19 @@ def load_avatar(path: Path, head_model: Path | None = None) -> tuple[Avatar, Ava
     model = load_named_head_model(head_model or Path(info.head_model))
     check_same_head_model(path, state, model)
     return _build(path, config, state, model, info.neutral), info
+
+
+def read_avatar_state(path: Path) -> dict[str, Tensor]:
+    """Read the state dict of an avatar file, after a check of all checksums.
+
+    Raises:
+        InputError: missing, damaged, or not an avatar file.
+    """
+    require_whole(path)
+    state = _read(path).get("state")
+    if not isinstance(state, dict) or "step" not in state:
+        raise InputError(path, "not an avatar file", key="state", expected="weights", found=type(state).__name__)
+    return state
 
 
 def check_same_head_model(path: Path | str, state: Mapping[str, Tensor], model: HeadModel) -> None:

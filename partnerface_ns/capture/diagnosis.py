@@ -108,7 +108,7 @@ def diagnose(capture: Capture, model: HeadModel, mask_of: Callable[[Frame], Silh
     if not any(mask.any() for _, mask in masked):
         return Verdict(False, compared.overlap, NO_ONE, about="masks")
     verdict = _judge_with_masks(compared, masked)
-    return verdict if verdict.fits is False else replace(verdict, bad=_bad_frames(capture, model, masked))
+    return verdict if verdict.fits is False else replace(verdict, bad=find_bad_frames(capture, model, masked))
 
 
 def _judge_with_masks(compared: _ComparedFrames, masked: Sequence[tuple[Frame, Silhouette]]) -> Verdict:
@@ -165,8 +165,16 @@ def _order_fault(compared: _ComparedFrames, masked: Sequence[tuple[Frame, Silhou
     return find_order_fault(moving.frames, np.stack(moving.heads), np.stack(moving.masks))
 
 
-def _bad_frames(capture: Capture, model: HeadModel, masked: Sequence[tuple[Frame, Silhouette]]) -> tuple[Frame, ...]:
-    """Frames whose head lies outside of the mask much more than in the median frame."""
+def find_bad_frames(
+    capture: Capture, model: HeadModel, masked: Sequence[tuple[Frame, Silhouette]]
+) -> tuple[Frame, ...]:
+    """Frames whose head lies outside of the mask much more than in the median frame.
+
+    Args:
+        capture: the capture.
+        model: its head model.
+        masked: frames and their foreground, in any resolution.
+    """
     frames, masks = zip(*masked, strict=True)
     outside = outside_shares(capture, model, frames, masks)
     limit = float(np.median(outside)) + _MISSING

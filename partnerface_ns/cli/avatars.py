@@ -133,9 +133,9 @@ def _avatar_of_checkpoint(run: Path, head_model: Path | None) -> tuple[Avatar, A
     from partnerface_ns.plugin.dataparser import head_model_source
 
     pipeline = open_run(run, head_model=head_model).pipeline
-    recording = pipeline.datamanager.eval_dataset.recording
-    source = head_model_source(recording.capture, pipeline.datamanager.dataparser.config.head_model)
-    info = AvatarInfo.of(recording.capture, recording.head_model, source)
+    parsed = pipeline.datamanager.eval_dataset.parsed
+    source = head_model_source(parsed.capture, pipeline.datamanager.dataparser.config.head_model)
+    info = AvatarInfo.of(parsed.capture, parsed.head_model, source)
     try:
         save_avatar(run / AVATAR_NAME, pipeline.model.avatar, info)
     except OSError as error:

@@ -92,9 +92,9 @@ def figures_table(rows: Rows, worst: Sequence[int], median: Sequence[int]) -> st
     """Mean, lowest, median and highest value of every metric, and a list of the shown images, as Markdown."""
     import numpy as np
 
-    from partnerface_ns.plugin.pipeline import NO_METRICS
+    from partnerface_ns.plugin.pipeline import LABEL_COLUMNS
 
-    names = [name for name in rows[0] if name not in NO_METRICS]
+    names = [name for name in rows[0] if name not in LABEL_COLUMNS]
     lines = [f"# {len(rows)} test images", "", "| | mean | lowest | median | highest |", "|---|---|---|---|---|"]
     for name in names:
         values = np.array([_number(row, name) for row in rows])

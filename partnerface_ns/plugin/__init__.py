@@ -1,19 +1,15 @@
 """Adapters for nerfstudio 1.1.5: they wire the avatar into its trainer, evaluation, renderer and viewer.
 
-Importing this package prepares the process: numpy scalars may stand in a checkpoint that `torch.load` reads safely, a
-run is the folder of its config.yml wherever it was trained, warnings that concern nerfstudio alone are hidden, and a
-user's mistake ends a command with its one message. None of it may fail, because nerfstudio imports every plugin in
-every command.
+They may import nerfstudio and all other packages except `cli`. Importing this package changes the process: checkpoints
+may hold numpy scalars, runs are found in the folder of their config.yml, nerfstudio's own warnings are hidden, and a
+user's mistake is printed as one message. None of this may fail, because nerfstudio imports every plugin in every
+command.
 """
 
-from partnerface_ns.plugin.process import (
-    allow_numpy_scalars,
-    ignore_framework_warnings,
-    print_input_errors_alone,
-    read_own_configs,
-)
+from partnerface_ns.plugin.eval_setup import open_own_runs
+from partnerface_ns.plugin.process import allow_numpy_scalars, ignore_framework_warnings, print_input_errors_alone
 
 allow_numpy_scalars()
-read_own_configs()
+open_own_runs()
 ignore_framework_warnings()
 print_input_errors_alone()

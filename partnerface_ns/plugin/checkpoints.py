@@ -1,7 +1,7 @@
-"""A run's checkpoints: written whole, and found whole.
+"""A run's checkpoints, written and read completely or not at all.
 
-A checkpoint appears under its name only when all of it is on disk, so a stopped or killed run keeps the one before.
-Damaged files are passed over with a line that names them; what is no checkpoint by its name is not looked at.
+A checkpoint gets its name only when all of it is on disk, so a stopped or killed run keeps its previous checkpoint.
+Damaged checkpoints are skipped, and a printed line names them. Files with other names are ignored.
 """
 
 from __future__ import annotations
@@ -17,44 +17,48 @@ from typing import Any
 
 import torch
 
+from partnerface_ns.avatar.file_format import read_avatar_state
 from partnerface_ns.common.atomic import sync
 from partnerface_ns.common.errors import InputError, shorten
 from partnerface_ns.common.files import require_whole
 
 _NAME = re.compile(r"step-(\d{9,})\.ckpt")
+_MODEL = "_model."
+"""Prefix of the model's tensors in nerfstudio's pipeline."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint that was read."""
+    """The content of a checkpoint, or the weights of an avatar file in the same form."""
 
     path: Path
     step: int
     """The last step that was trained."""
     content: dict[str, Any]
-    """`pipeline` holds the weights."""
+    """nerfstudio's checkpoint; the entry `pipeline` holds the weights."""
 
     @property
     def load_step(self) -> int:
-        """The step in the file's name, by which nerfstudio finds it; a file may have been renamed."""
-        return int(self.path.stem.removeprefix("step-"))
+        """The step by which nerfstudio finds a checkpoint. It is in the file's name, and a file may be renamed."""
+        match = _NAME.fullmatch(self.path.name)
+        return int(match[1]) if match else self.step
 
     @property
     def trained_minutes(self) -> float:
         """Minutes of training steps."""
-        seconds = [value for name, value in self.content["pipeline"].items() if name.endswith("_model.trained_seconds")]
-        return float(seconds[0]) / 60 if seconds else 0.0
+        # A run on several GPUs puts another prefix in front.
+        weights = self.content["pipeline"].items()
+        return sum(float(value) / 60 for name, value in weights if name.endswith(f"{_MODEL}trained_seconds"))
 
 
-def newest_checkpoint(folder: Path) -> Checkpoint:
-    """Read the newest whole checkpoint of a folder; a line names newer ones that are damaged.
+def find_newest_checkpoint(folder: Path) -> Checkpoint:
+    """Read the newest complete checkpoint of a folder. A printed line names newer ones that are damaged.
 
     Raises:
-        InputError: there is no folder, or no whole checkpoint in it.
+        InputError: there is no folder, or no complete checkpoint in it.
     """
-    paths = checkpoints_in(folder)
     damaged: list[InputError] = []
-    for path in reversed(paths):
+    for path in reversed(list_checkpoints(folder)):
         try:
             checkpoint = read_checkpoint(path)
         except InputError as error:
@@ -62,43 +66,59 @@ def newest_checkpoint(folder: Path) -> Checkpoint:
             continue
         if damaged:
             names = ", ".join(Path(error.source).name for error in damaged)
-            print(f"{folder}: damaged and left out: {names}; {path.name} is used.")
+            print(f"{folder}: damaged and skipped: {names}. {path.name} is used.")
         return checkpoint
     raise InputError(
         folder,
-        "there is no whole checkpoint",
+        "there is no complete checkpoint",
         expected="step-000000000.ckpt, as training writes it",
         found=f"{len(damaged)} damaged: {damaged[0].problem}" if damaged else "none",
     )
 
 
-def checkpoints_in(folder: Path) -> list[Path]:
-    """All files that are checkpoints by their names, oldest first."""
+def list_checkpoints(folder: Path) -> list[Path]:
+    """All files with the name of a checkpoint, oldest first."""
     names = os.listdir(folder) if folder.is_dir() else []
     steps = sorted((int(match[1]), match[0]) for match in map(_NAME.fullmatch, names) if match)
     return [folder / name for _, name in steps]
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint's plain data, after a check of every byte's sum.
+    """Read a checkpoint's plain data after a check of all checksums.
 
     Raises:
-        InputError: missing, damaged, or no checkpoint.
+        InputError: missing, damaged, or not a checkpoint.
     """
     require_whole(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         return Checkpoint(path, int(content["step"]), {"pipeline": dict(content["pipeline"])} | content)
-    except Exception as error:  # torch refuses what is not plain data
+    except Exception as error:  # torch refuses everything but plain data
         raise InputError(path, "not a checkpoint of a run", found=shorten(repr(error))) from error
 
 
-@contextmanager
-def written_whole(folder: Path) -> Iterator[Path]:
-    """A folder to write checkpoints to: they go to `folder` when they are written and on disk.
+def read_avatar_as_checkpoint(path: Path) -> Checkpoint:
+    """Read an avatar file as a checkpoint that can be shown but not trained on.
+
+    An avatar file does not identify its training capture. The digest is therefore zero, which fits no capture: all
+    frames are rendered as test frames are, without residuals learned for single training frames.
 
     Raises:
-        InputError: they cannot be written; `folder` is as it was.
+        InputError: missing, damaged, or not an avatar file.
+    """
+    state = read_avatar_state(path)
+    weights = {f"{_MODEL}avatar.{name}": value for name, value in state.items()}
+    weights[f"{_MODEL}trained_seconds"] = torch.tensor(0.0)
+    weights[f"{_MODEL}capture_digest"] = torch.zeros(8, dtype=torch.uint8)
+    return Checkpoint(path, max(0, int(state["step"]) - 1), {"pipeline": weights})
+
+
+@contextmanager
+def write_complete_checkpoints(folder: Path) -> Iterator[Path]:
+    """A temporary folder to write checkpoints to. They move to `folder` when they are on disk.
+
+    Raises:
+        InputError: they cannot be written. `folder` is unchanged.
     """
     partial = folder.with_name(f"{folder.name}.partial")
     try:
@@ -111,7 +131,7 @@ def written_whole(folder: Path) -> Iterator[Path]:
             os.replace(path, folder / path.name)
         sync(folder)
     except (OSError, RuntimeError) as error:  # torch's writer raises the latter
-        hint = "make room, then train on with --load-dir; the checkpoint before is whole"
+        hint = "free some space, then resume with --load-dir; the previous checkpoint is complete"
         raise InputError(folder, "the checkpoint cannot be written", found=shorten(error), hint=hint) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)

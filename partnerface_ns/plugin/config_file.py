@@ -1,8 +1,8 @@
-"""A run's config.yml, read without running what it says.
+"""Reads a run's config.yml without running code from it.
 
-nerfstudio writes its configuration as YAML of Python objects, and its own loader imports and calls whatever such a file
-names. Here a file only changes the settings of this version's own method: classes and functions are compared by name,
-and nothing else is made than plain values, paths and event names.
+nerfstudio writes its configuration as a YAML of Python objects. Its own loader imports and calls whatever such a file
+names. Here a file only changes settings of this version's method. Classes and functions are compared by name, and only
+plain values, paths and event names are created.
 """
 
 from __future__ import annotations
@@ -25,32 +25,32 @@ CONFIG_NAME = "config.yml"
 _MAX_BYTES = 1 << 20
 _PYTHON = "tag:yaml.org,2002:python/"
 _FIRST_AND_LAST = {"data", "pipeline", "vis"}
-"""Settings that every version writes, `vis` as the last one: a file that was cut has it not."""
-_MOVED = {
+"""Settings that every version writes. `vis` is written last, so a truncated file lacks it."""
+_RENAMED = {
     "partnerface_ns.avatar_config.AvatarConfig": "partnerface_ns.avatar.config.AvatarConfig",
     "partnerface_ns.training.RaySamplerConfig": "partnerface_ns.training.rays.RaySamplerConfig",
 }
-"""Classes whose modules had other names in earlier versions."""
+"""Classes that had another name or module in earlier versions."""
 _CODE = object()
-"""Stands for a class or function that a file names: the setting keeps this version's own."""
+"""Placeholder for a class or function in a file. The setting keeps this version's value."""
 
 
 def read_config(path: Path) -> PartnerfaceTrainerConfig:
-    """Read a run's config.yml; its run is the folder that the file lies in.
+    """Read a run's config.yml.
 
     Raises:
-        InputError: not such a file, the run of another method, or of another version.
+        InputError: the file cannot be read, or the run belongs to another method or version.
     """
     require_file(path, max_bytes=_MAX_BYTES)
     try:
         node = yaml.compose(path.read_text("utf8"), Loader=yaml.SafeLoader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InputError(path, "not a YAML file that can be read", found=shorten(error)) from error
-    return config_of_node(node, path)
+    return config_from_node(node, path)
 
 
-def config_of_node(node: yaml.Node | None, path: Path) -> PartnerfaceTrainerConfig:
-    """The same from the file's parsed content."""
+def config_from_node(node: yaml.Node | None, path: Path) -> PartnerfaceTrainerConfig:
+    """The configuration in the parsed content of a config.yml; errors as for `read_config`."""
     name = _method_name(node)
     defaults = {config.method_name: config for config in (lite(), full())}
     expected = " or ".join(map(str, defaults))
@@ -67,7 +67,7 @@ def config_of_node(node: yaml.Node | None, path: Path) -> PartnerfaceTrainerConf
     config = config_from_dict(defaults[name], values, path)
     missing = missing_settings(defaults[name], values)
     if missing:
-        print(f"{path}: settings that are not in it have their defaults: {', '.join(missing)}")
+        print(f"{path}: missing settings get their defaults: {', '.join(missing)}")
     return config
 
 
@@ -77,44 +77,44 @@ def _method_name(node: yaml.Node | None) -> str | None:
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """Makes plain values of a config.yml; classes must be among those of a configuration."""
+    """Creates plain values from a config.yml. Classes must be among those of a configuration."""
 
     def __init__(self, path: Path, config: object) -> None:
         super().__init__("")
         self._path = path
         self._names = set(_names_in(config))
 
-    def known(self, name: str) -> None:
-        if _MOVED.get(name, name) not in self._names:
+    def require_known(self, name: str) -> None:
+        if _RENAMED.get(name, name) not in self._names:
             raise InputError(
-                self._path, "names what this version does not have: the run is of another version", found=name
+                self._path, "names a class that this version does not have: the run is of another version", found=name
             )
 
-    def settings(self, name: str, node: yaml.MappingNode) -> dict[Any, Any]:
-        self.known(name)
+    def construct_settings(self, name: str, node: yaml.MappingNode) -> dict[Any, Any]:
+        self.require_known(name)
         values = self.construct_mapping(node, deep=True)
         return {key: value for key, value in values.items() if value is not _CODE}
 
-    def code(self, name: str, node: yaml.Node) -> object:
-        self.known(name)
+    def construct_code(self, name: str, node: yaml.Node) -> object:
+        self.require_known(name)
         return _CODE
 
-    def called(self, name: str, node: yaml.SequenceNode) -> object:
+    def construct_call(self, name: str, node: yaml.SequenceNode) -> object:
         arguments = self.construct_sequence(node, deep=True)
         if name in ("pathlib.PosixPath", "pathlib.WindowsPath", "pathlib.PurePosixPath"):
             return Path(*arguments)
         if name == _name(writer.EventName):
             return writer.EventName(*arguments)
-        raise InputError(self._path, "calls what no run needs", found=name)
+        raise InputError(self._path, "calls a function that no run needs", found=name)
 
-    def tuple_(self, node: yaml.SequenceNode) -> tuple[Any, ...]:
+    def construct_tuple(self, node: yaml.SequenceNode) -> tuple[Any, ...]:
         return tuple(self.construct_sequence(node, deep=True))
 
 
-_PlainLoader.add_multi_constructor(f"{_PYTHON}object:", _PlainLoader.settings)
-_PlainLoader.add_multi_constructor(f"{_PYTHON}object/apply:", _PlainLoader.called)
-_PlainLoader.add_multi_constructor(f"{_PYTHON}name:", _PlainLoader.code)
-_PlainLoader.add_constructor(f"{_PYTHON}tuple", _PlainLoader.tuple_)
+_PlainLoader.add_multi_constructor(f"{_PYTHON}object:", _PlainLoader.construct_settings)
+_PlainLoader.add_multi_constructor(f"{_PYTHON}object/apply:", _PlainLoader.construct_call)
+_PlainLoader.add_multi_constructor(f"{_PYTHON}name:", _PlainLoader.construct_code)
+_PlainLoader.add_constructor(f"{_PYTHON}tuple", _PlainLoader.construct_tuple)
 
 
 def _names_in(value: object) -> Iterator[str]:

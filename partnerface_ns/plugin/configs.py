@@ -14,7 +14,7 @@ from partnerface_ns.training.schedule import LEARNING_RATES
 
 
 def base() -> PartnerfaceTrainerConfig:
-    """What all presets share; sizes are the defaults of their components, made for two CPU cores."""
+    """Settings that all presets share. Sizes are the defaults of the components, chosen for two CPU cores."""
     return PartnerfaceTrainerConfig(
         method_name="partnerface-base",
         machine=MachineConfig(device_type="cuda" if torch.cuda.is_available() else "cpu"),
@@ -47,7 +47,7 @@ def full() -> PartnerfaceTrainerConfig:
 
 
 def _optimizers() -> dict[str, Any]:
-    """Adam for each of the avatar's groups; the course of the run scales its rate at every step."""
+    """Adam for each parameter group of the avatar. `ScheduleCallback` scales the learning rate at every step."""
     return {name: {"optimizer": FusedAdamConfig(lr=lr), "scheduler": None} for name, lr in LEARNING_RATES.items()}
 
 

@@ -1,9 +1,8 @@
-"""The viewer's sliders: named expressions, jaw, gaze and head turn in place of the tracked motion.
+"""The viewer's sliders: expression, jaw, gaze and head rotation, used instead of the tracked motion.
 
-A slider is a channel of `driving/rig.py`, zero at the person's measured neutral face. Expressions can be saved by
-name: they lie in the run folder's `expressions.json`, in the channels of keyframes. nerfstudio finds the elements by a
-scan of this module's public attributes and shows them in the order of their names. Sliders are shared by all browsers
-of a viewer.
+A slider is a channel of `driving/rig.py`, which is zero at the person's measured neutral face. Expressions can be saved
+by name in the run folder's `expressions.json`, with the channels of keyframes. All browsers of a viewer share the
+sliders.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 from nerfstudio.viewer.viewer_elements import ViewerText
-from torch import Tensor, nn
+from torch import Tensor
 
 from partnerface_ns.avatar.file_format import AvatarInfo
 from partnerface_ns.capture.json_object import JsonObject
@@ -29,106 +28,103 @@ from partnerface_ns.flame.neutral import direction_sizes
 from partnerface_ns.flame.open_head import load_open_head
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
-from partnerface_ns.plugin.elements import PageButton, PageDropdown, PageSlider
+from partnerface_ns.plugin.elements import ControlFolder, PageButton, PageDropdown, PageSlider
 
 SAVED_NAME = "expressions.json"
 """File in the run folder that holds the saved expressions."""
 TRACKED, SLIDERS = "tracked", "sliders"
 UNNAMED = "-"
-"""What the dropdown says where the page shows no named expression, so that each of them can be chosen."""
+"""Entry of the dropdown while no named expression is shown. It makes every named expression selectable."""
 PRESETS: Mapping[str, Mapping[str, float]] = {
     "neutral": {},
     "smile": {"mouthSmile": 0.8, "cheekSquint": 0.4, "smile": 1.0},
     "surprise": {"browInnerUp": 0.9, "browOuterUp": 0.8, "eyeWide": 0.8, "jaw": 0.18},
 }
-"""Channels that a head does not have are left out."""
+"""Channels of each preset. Channels that a head does not have are ignored."""
 _NUM_EXPRESSIONS = 12
 _ALWAYS = ("mouthSmile", "cheekSquint", "browInnerUp", "browOuterUp", "eyeWide", "eyeBlink")
-"""Expressions that get a slider however little they move."""
+"""Expressions that always get a slider, even if they move few vertices."""
 _POSES = {"jaw": (0.0, 0.4), "gaze_yaw": (-0.5, 0.5), "gaze_pitch": (-0.35, 0.35)}
 _TURNS = {"yaw": (-0.6, 0.6), "pitch": (-0.4, 0.4), "roll": (-0.4, 0.4)}
 """Ranges of the sliders, radians."""
 
 
-class HeadControls(nn.Module):
+class HeadControls(ControlFolder):
     """Sliders for one person."""
 
     def __init__(self, model: HeadModel, info: AvatarInfo, verts_rest: Callable[[], Float[Tensor, "verts 3"]]) -> None:
         """
         Args:
             model: the head model, on the CPU.
-            info: gives the neutral state and what training saw.
-            verts_rest: gives the person's rest vertices, metres, which a checkpoint may change.
+            info: gives the neutral state and the ranges of training.
+            verts_rest: returns the person's rest vertices in metres. A checkpoint may change them.
         """
         super().__init__()
         self._model, self._info, self._verts_rest = model, info, verts_rest
         self._rig = Rig(model)
         self._saved_path: Path | None = None
         self._presets = {name: dict(channels) for name, channels in PRESETS.items()}
-        self._sliders: dict[str, PageSlider] = {}
-        self.a_motion = PageDropdown(
+        self.motion = PageDropdown(
             "Motion",
             TRACKED,
             [TRACKED, SLIDERS],
             hint="The tracked video's motion, or the sliders",
-            cb_hook=self._motion_chosen,
+            cb_hook=self._on_motion,
         )
-        self.b_preset = PageDropdown("Expression", UNNAMED, self._options, cb_hook=self._show_preset)
-        self.c_reset = PageButton("Reset", cb_hook=lambda _: self.set_channels({}, "neutral"))
-        for place, name in enumerate(strongest_expressions(model)):
-            self._add(f"d_{place:02d}", name, (0.0, 1.0))
-        for place, (name, ends) in enumerate((_POSES | _TURNS).items()):
-            self._add(f"e_{place:02d}", name, ends)
-        self.f_name = ViewerText("Name", "mine", hint="Under which the sliders are saved")
-        self.g_save = PageButton("Save this expression", cb_hook=lambda _: self.save(self.f_name.value))
-
-    def _add(self, attribute: str, name: str, ends: tuple[float, float]) -> None:
-        slider = SeenSlider(name, ends, self._seen(name), self._slider_moved)
-        setattr(self, attribute, slider)
-        self._sliders[name] = slider
+        self.expression = PageDropdown("Expression", UNNAMED, self._names, cb_hook=self._on_expression)
+        self.reset = PageButton("Reset", cb_hook=lambda _: self.set_channels({}, "neutral"))
+        ranges = dict.fromkeys(strongest_expressions(model), (0.0, 1.0)) | _POSES | _TURNS
+        self._sliders = {
+            name: ChannelSlider(name, ends, self._training_range(name), self._on_slider)
+            for name, ends in ranges.items()
+        }
+        self.save_name = ViewerText("Name", "mine", hint="Name under which the sliders are saved")
+        self.save_button = PageButton("Save this expression", cb_hook=lambda _: self.save(self.save_name.value))
+        before, after = [self.motion, self.expression, self.reset], [self.save_name, self.save_button]
+        self.show_in_order([*before, *self._sliders.values(), *after])
 
     @property
-    def _options(self) -> list[str]:
+    def _names(self) -> list[str]:
         return [UNNAMED, *self._presets]
 
     @property
     def channels(self) -> dict[str, float]:
-        """What the sliders say, without those at rest."""
+        """Values of the sliders that are not at rest."""
         return {name: float(slider.value) for name, slider in self._sliders.items() if slider.value}
 
     @property
-    def asked(self) -> tuple[tuple[str, float], ...] | None:
+    def shown_channels(self) -> tuple[tuple[str, float], ...] | None:
         """The sliders' channels; None while the tracked motion is shown."""
-        return tuple(self.channels.items()) if self.a_motion.value == SLIDERS else None
+        return tuple(self.channels.items()) if self.motion.value == SLIDERS else None
 
     def state(self, channels: tuple[tuple[str, float], ...]) -> HeadState:
-        """The head state of some channels, batch axes (1,), on the CPU."""
+        """The head state of channels, batch axes (1,), on the CPU."""
         values = {name: np.array([value]) for name, value in channels} or {"jaw": np.zeros(1)}
         motion = motion_of_channels(values, 1.0, self._rig, Path("viewer"))
         head = ShapedHead(self._model, self._verts_rest().cpu())
         return retarget(motion, head, self._info.neutral)[0]
 
     def set_channels(self, channels: Mapping[str, float], name: str = UNNAMED) -> None:
-        """Move the sliders: what is not given, or has no slider, goes to rest.
+        """Move all sliders.
 
         Args:
-            channels: values by name.
-            name: of this expression, which the dropdown says.
+            channels: values by name. Other sliders go to rest, and channels without a slider are ignored.
+            name: the expression's name in the dropdown.
         """
         for channel, slider in self._sliders.items():
             slider.value = min(slider.max, max(slider.min, float(channels.get(channel, 0.0))))
-        self.a_motion.value = SLIDERS
-        self._say(name)
+        self.motion.value = SLIDERS
+        self._show_name(name)
 
-    def _say(self, name: str) -> None:
-        if self.b_preset.value != name:
-            self.b_preset.value = name
+    def _show_name(self, name: str) -> None:
+        if self.expression.value != name:
+            self.expression.value = name
 
     def use_folder(self, folder: Path) -> None:
-        """Save expressions in this run folder, and offer those that lie there.
+        """Save expressions in this run folder, and offer those saved there before.
 
         Raises:
-            InputError: its file of saved expressions cannot be read.
+            InputError: the file of saved expressions cannot be read.
         """
         self._saved_path = folder / SAVED_NAME
         if self._saved_path.is_file():
@@ -136,45 +132,45 @@ class HeadControls(nn.Module):
             for name in saved.values:
                 record = saved.child(name)
                 self._presets[name] = {channel: record.number(channel) for channel in record.values}
-            self.b_preset.set_options(self._options)
+            self.expression.set_options(self._names)
 
     def save(self, name: str) -> None:
-        """Keep what the sliders say under a name, in the run folder where there is one.
+        """Save the sliders' values under a name, in the run folder if there is one.
 
-        The presets' names stay theirs: a number is added to them.
+        A preset's name gets a number, so that the preset stays.
         """
         name = name.strip() or "mine"
         name = f"{name} 2" if name in (*PRESETS, UNNAMED) else name
-        self.f_name.value = name
+        self.save_name.value = name
         self._presets[name] = self.channels
-        self.b_preset.set_options(self._options)
-        if self.asked is not None:
-            self._say(name)
+        self.expression.set_options(self._names)
+        if self.shown_channels is not None:
+            self._show_name(name)
         if self._saved_path is not None:
             saved = {key: value for key, value in self._presets.items() if key not in PRESETS}
             write_text(self._saved_path, json.dumps(saved, indent=2) + "\n")
 
-    def _show_preset(self, element: Any) -> None:
-        if element.page is not None and element.value != UNNAMED:
-            self.set_channels(self._presets[element.value], element.value)
-
-    def _slider_moved(self, element: Any) -> None:
-        if element.page is not None:
-            self.a_motion.value = SLIDERS
-            self._say(UNNAMED)
-
-    def _motion_chosen(self, element: Any) -> None:
-        if element.value == TRACKED:
-            self._say(UNNAMED)
-
     def show_tracked(self) -> None:
-        """Show the tracked motion again: someone asked for one of its frames."""
-        if self.a_motion.value != TRACKED:
-            self.a_motion.value = TRACKED
-            self._say(UNNAMED)
+        """Show the tracked motion again."""
+        if self.motion.value != TRACKED:
+            self.motion.value = TRACKED
+            self._show_name(UNNAMED)
 
-    def _seen(self, name: str) -> tuple[float, float] | None:
-        """What training saw of a channel, from the neutral face on, as far as the head model names it."""
+    def _on_expression(self, dropdown: Any) -> None:
+        if dropdown.page is not None and dropdown.value != UNNAMED:
+            self.set_channels(self._presets[dropdown.value], dropdown.value)
+
+    def _on_slider(self, slider: Any) -> None:
+        if slider.page is not None:
+            self.motion.value = SLIDERS
+            self._show_name(UNNAMED)
+
+    def _on_motion(self, dropdown: Any) -> None:
+        if dropdown.value == TRACKED:
+            self._show_name(UNNAMED)
+
+    def _training_range(self, name: str) -> tuple[float, float] | None:
+        """Range of a channel in training, relative to the neutral face; None if the head model does not name it."""
         info = self._info
         names = self._model.expression_names
         index = [names.index(side) for side in (name, f"{name}Left", f"{name}Right") if side in names]
@@ -184,35 +180,40 @@ class HeadControls(nn.Module):
             ends = ((end.expression - info.neutral.expression)[index].mean() for end in (info.lowest, info.highest))
         else:
             return None
-        low, high = (round(float(end), 2) + 0.0 for end in ends)  # no minus before a zero
+        low, high = (round(float(end), 2) + 0.0 for end in ends)  # + 0.0 turns -0.0 into 0.0
         return low, high
 
 
-class SeenSlider(PageSlider):
-    """A slider from a neutral 0 that marks what training saw."""
+class ChannelSlider(PageSlider):
+    """A slider of a channel. It starts at the neutral 0 and marks the range of training."""
 
     def __init__(
         self,
         name: str,
         ends: tuple[float, float],
-        seen: tuple[float, float] | None,
-        moved: Callable[[Any], None],
+        training_range: tuple[float, float] | None,
+        on_change: Callable[[Any], None],
     ) -> None:
         """
         Args:
-            ends: of the slider.
-            seen: range of training, where it is known.
-            moved: called when the slider moves.
+            name: the channel.
+            ends: lowest and highest value.
+            training_range: range of the channel in training; None if unknown.
+            on_change: called when the slider moves.
         """
         hint = "0 is this person's neutral face"
-        if seen is not None:
-            hint = f"Training saw {seen[0]:.2f} to {seen[1]:.2f}; {hint}"
-            self.marks = tuple(sorted({min(ends[1], max(ends[0], end)) for end in seen}))
-        super().__init__(name, 0.0, *ends, 0.01, cb_hook=moved, hint=hint)
+        if training_range is not None:
+            low, high = training_range
+            hint = f"Training saw {low:.2f} to {high:.2f}; {hint}"
+            self.marks = tuple(sorted({min(ends[1], max(ends[0], end)) for end in training_range}))
+        super().__init__(name, 0.0, *ends, 0.01, cb_hook=on_change, hint=hint)
 
 
 def strongest_expressions(model: HeadModel, count: int = _NUM_EXPRESSIONS) -> list[str]:
-    """Names of the expressions that move the face most, both sides in one; ARKit's where there are no names."""
+    """Names of the expressions that move the face most, with both sides as one.
+
+    A head model without expression names gets those of ARKit.
+    """
     unnamed = all(name.startswith("expr_") for name in model.expression_names)
     named = load_open_head() if unnamed else model
     sizes: dict[str, float] = {}
@@ -224,7 +225,10 @@ def strongest_expressions(model: HeadModel, count: int = _NUM_EXPRESSIONS) -> li
 
 
 def _both_sides(name: str, names: tuple[str, ...]) -> str:
-    """The name without its side, if there is one for each side that moves that side of the face."""
+    """The name without its side, if the expression exists for both sides of the face.
+
+    `mouthLeft` and `mouthRight` move the whole mouth, so they stay separate.
+    """
     base = name.removesuffix("Left").removesuffix("Right")
-    one_face_each = base != "mouth" and {f"{base}Left", f"{base}Right"} <= set(names)
-    return base if one_face_each else name
+    is_pair = base != "mouth" and {f"{base}Left", f"{base}Right"} <= set(names)
+    return base if is_pair else name

@@ -1,7 +1,7 @@
 """The data manager: training rays from uint8 images in memory, evaluation one image at a time.
 
-Images are read when the first training batch is asked for, so evaluation, rendering and the viewer never hold the
-training set. Rays of a step come from few frames and carry only their timestep: the head is posed a few times a step.
+Training images are read for the first training batch, so evaluation, rendering and the viewer never hold them. The rays
+of a step come from a few frames and carry their timestep, so the head is posed a few times a step.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, Optional, Tuple, Type
 import numpy as np
 import torch
 import tyro
+from jaxtyping import Bool, Int, UInt8
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.configs.dataparser_configs import AnnotatedDataParserUnion
@@ -23,13 +24,19 @@ from nerfstudio.data.pixel_samplers import PixelSamplerConfig
 from nerfstudio.data.utils.dataloaders import FixedIndicesEvalDataloader, RandIndicesEvalDataloader
 from PIL import Image
 from rich.progress import track
+from torch import Tensor
 
 from partnerface_ns.capture.capture import Frame
+from partnerface_ns.capture.diagnosis import find_bad_frames
+from partnerface_ns.capture.plausibility import join_names
 from partnerface_ns.common.errors import InputError
 from partnerface_ns.flame.posing import ShapedHead
-from partnerface_ns.plugin.dataparser import FlameDataParserConfig, Recording, scaled
+from partnerface_ns.plugin.dataparser import FlameDataParserConfig, ParsedCapture, scale_frame
 from partnerface_ns.rendering.rays import RayBatch
 from partnerface_ns.training.rays import RaySampler, RaySamplerConfig, TrainingImages, region_boxes
+
+_REDUCED_SIDE = 128
+"""Longer side of a reduced mask, pixels, at least."""
 
 
 @dataclass
@@ -39,13 +46,13 @@ class PartnerfaceDataManagerConfig(VanillaDataManagerConfig):
     _target: Type = field(default_factory=lambda: PartnerfaceDataManager)
     """Target class to instantiate."""
     dataparser: AnnotatedDataParserUnion = field(default_factory=FlameDataParserConfig)
-    """Where the capture is and which head model it was tracked with."""
+    """Folder of the capture, and its head model."""
     sampler: RaySamplerConfig = field(default_factory=RaySamplerConfig)
     """Rays of a training step."""
     seed: tyro.conf.Suppress[int] = 0
     """Seed of ray sampling; a training run sets it to `machine.seed`."""
 
-    # nerfstudio's own ways of caching and sampling, which `sampler` replaces: hidden from the command line.
+    # nerfstudio's own settings for caching and sampling, which `sampler` replaces: hidden from the command line.
     train_num_rays_per_batch: tyro.conf.Suppress[int] = 0
     train_num_images_to_sample_from: tyro.conf.Suppress[int] = -1
     train_num_times_to_repeat_images: tyro.conf.Suppress[int] = -1
@@ -65,19 +72,19 @@ class FrameDataset(InputDataset):
 
     def __init__(self, dataparser_outputs: DataparserOutputs, scale_factor: float = 1.0) -> None:
         super().__init__(dataparser_outputs, scale_factor)
-        self.recording: Recording = self.metadata["recording"]
-        self._recorded: tuple[Frame, ...] = self.metadata["frames"]
-        self.frames = tuple(scaled(frame, self.metadata["scale"]) for frame in self._recorded)
+        self.parsed: ParsedCapture = self.metadata["parsed_capture"]
+        self._captured_frames: tuple[Frame, ...] = self.metadata["frames"]
+        self.frames = tuple(scale_frame(frame, self.metadata["scale"]) for frame in self._captured_frames)
 
-    def image(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Colours (height, width, 3) and mask (height, width), uint8; zeros for a frame without an image."""
+    def image(self, index: int) -> tuple[UInt8[np.ndarray, "height width 3"], UInt8[np.ndarray, "height width"]]:
+        """Colours and mask; both are zero for a frame without an image."""
         from partnerface_ns.capture.images import load_image
 
         camera = self.frames[index].camera
-        if self._recorded[index].image_path is None:
+        if self._captured_frames[index].image_path is None:
             size = (camera.height, camera.width)
             return np.zeros((*size, 3), np.uint8), np.zeros(size, np.uint8)
-        rgb, mask = load_image(self._recorded[index], self.recording.background)
+        rgb, mask = load_image(self._captured_frames[index], self.parsed.background)
         if rgb.shape[:2] == (camera.height, camera.width):
             return rgb, mask
         resize = lambda a: np.array(  # noqa: E731
@@ -89,7 +96,7 @@ class FrameDataset(InputDataset):
         return self.image(image_idx)[0]
 
     def get_data(self, image_idx: int, image_type: str = "float32") -> dict[str, Any]:
-        """The image (float32 in [0, 1], or uint8), its mask in [0, 1], and the frame that it shows."""
+        """The image (float32 in [0, 1], or uint8), its mask in [0, 1], and its frame."""
         rgb, mask = self.image(image_idx)
         image = torch.from_numpy(rgb)
         return {
@@ -101,13 +108,13 @@ class FrameDataset(InputDataset):
 
 
 class PartnerfaceDataManager(VanillaDataManager[FrameDataset]):
-    """Gives training rays and evaluation cameras."""
+    """Provides training rays and evaluation images."""
 
     config: PartnerfaceDataManagerConfig
     train_dataset: FrameDataset
     eval_dataset: FrameDataset
     frames_of_batch: list[Frame]
-    """Of the last training step."""
+    """Frames of the last training batch."""
 
     def create_train_dataset(self) -> FrameDataset:
         return FrameDataset(self.train_dataparser_outputs)
@@ -116,31 +123,32 @@ class PartnerfaceDataManager(VanillaDataManager[FrameDataset]):
         return FrameDataset(self.dataparser.get_dataparser_outputs(split=self.test_split))
 
     def setup_train(self) -> None:
-        """Nothing yet: images are read for the first batch, or by `load_images`."""
+        """Do nothing. Images are read for the first batch, or by `load_images`."""
         self._sampler: RaySampler | None = None
 
     def setup_eval(self) -> None:
-        """Loaders of whole evaluation images, read one at a time."""
+        """Create loaders that read one evaluation image at a time."""
         self.fixed_indices_eval_dataloader = FixedIndicesEvalDataloader(self.eval_dataset, device=self.device)
         self.eval_dataloader = RandIndicesEvalDataloader(self.eval_dataset, device=self.device)
 
     def load_images(self) -> None:
-        """Read all training images into memory, with a progress bar.
+        """Read all training images into memory, with a progress bar. A warning names frames with a misplaced head.
 
         Raises:
             InputError: an image is missing or cannot be used.
         """
         if self._sampler is None:
             indices = track(range(len(self.train_dataset)), "Reading training images", transient=True)
-            images = _images(self.train_dataset, indices)
+            images = _read_images(self.train_dataset, indices)
+            _warn_of_misplaced_heads(self.train_dataset.parsed, images)
             self._sampler = RaySampler(self.config.sampler, images, self.config.seed + self.local_rank)
 
     def next_train(self, step: int) -> tuple[RayBundle, dict[str, Any]]:
-        """The rays of a training step, and the colours and masks that they should see."""
+        """The rays of a training step, with their true colours and masks."""
         return self._bundle(self.next_rays(step))
 
     def next_rays(self, step: int) -> RayBatch:
-        """The same as the avatar takes it, on the CPU."""
+        """The rays of a training step in the avatar's form, on the CPU."""
         self.load_images()
         self.train_count += 1
         assert self._sampler is not None
@@ -149,9 +157,9 @@ class PartnerfaceDataManager(VanillaDataManager[FrameDataset]):
         return batch
 
     def next_eval(self, step: int) -> tuple[RayBundle, dict[str, Any]]:
-        """Rays of one evaluation image, chosen by the step."""
+        """Rays of one evaluation image, which the step selects."""
         self.eval_count += 1
-        images = _images(self.eval_dataset, [step % len(self.eval_dataset)])
+        images = _read_images(self.eval_dataset, [step % len(self.eval_dataset)])
         sampler = RaySampler(self.config.sampler, images, self.config.seed)
         return self._bundle(sampler.sample(step))
 
@@ -166,27 +174,50 @@ class PartnerfaceDataManager(VanillaDataManager[FrameDataset]):
         return self.config.sampler.rays_per_batch
 
     def _bundle(self, batch: RayBatch) -> tuple[RayBundle, dict[str, Any]]:
-        of_rays = lambda values: values[:, None, None].expand_as(batch.mask).clone()  # noqa: E731
         bundle = RayBundle(
             origins=batch.rays.origins,
             directions=batch.rays.directions,
             pixel_area=torch.ones_like(batch.mask),
-            camera_indices=of_rays(batch.image_index),
-            metadata={"timestep": of_rays(batch.timesteps)},
+            camera_indices=_expand_to_rays(batch.image_index, batch),
+            metadata={"timestep": _expand_to_rays(batch.timesteps, batch)},
         )
         return bundle.to(self.device), {"image": batch.rgb.to(self.device), "mask": batch.mask.to(self.device)}
 
 
-def _images(dataset: FrameDataset, indices: Iterable[int]) -> TrainingImages:
-    """Some of a dataset's images, with the boxes of mouth and eyes that rays are aimed at."""
-    capture, chosen, rgb, mask = dataset.recording.capture, [], [], []
+def _expand_to_rays(values: Int[Tensor, "frames"], batch: RayBatch) -> Int[Tensor, "frames rays 1"]:
+    """A value for each frame as a value for each ray, which nerfstudio's ray bundles need."""
+    return values[:, None, None].expand_as(batch.mask).clone()
+
+
+def _read_images(dataset: FrameDataset, indices: Iterable[int]) -> TrainingImages:
+    """Read some of a dataset's images, and find the boxes of mouth, eyes and head."""
+    capture, frames, rgb, mask = dataset.parsed.capture, [], [], []
     for index in indices:
         frame = dataset.frames[index]
         if frame.image_path is None:
             raise InputError(capture.root, "cannot be trained on", found=f"no image of timestep {frame.timestep}")
         colors, foreground = dataset.image(index)
-        chosen.append(frame)
+        frames.append(frame)
         rgb.append(colors)
         mask.append(foreground)
-    head = ShapedHead.of(dataset.recording.head_model, capture.identity, capture.static_offset)
-    return TrainingImages(rgb, mask, chosen, region_boxes(head, capture.track, chosen))
+    head = ShapedHead.of(dataset.parsed.head_model, capture.identity, capture.static_offset)
+    return TrainingImages(rgb, mask, frames, region_boxes(head, capture.track, frames))
+
+
+def _warn_of_misplaced_heads(parsed: ParsedCapture, images: TrainingImages) -> None:
+    """Name single training frames whose head and mask do not overlap, although those of most frames do."""
+    masks = [_reduce_mask(mask) for mask in images.mask]
+    bad = find_bad_frames(parsed.capture, parsed.head_model, list(zip(images.frames, masks, strict=True)))
+    if bad:
+        count = f"{len(bad)} of {len(masks)} training frames"
+        names = join_names([frame.name for frame in bad])
+        print(
+            f"{parsed.capture.name}: Warning: the head lies outside of the mask in {count}: {names}. "
+            "They are trained on; take them out of the capture if they are wrong."
+        )
+
+
+def _reduce_mask(mask: UInt8[np.ndarray, "height width"]) -> Bool[np.ndarray, "rows columns"]:
+    """The foreground at low resolution, because the masks of a whole capture take much memory."""
+    stride = max(1, max(mask.shape) // _REDUCED_SIDE)
+    return mask[::stride, ::stride] > 127

@@ -1,4 +1,4 @@
-"""nerfstudio's optimisers, behind the same guard as the training loop outside nerfstudio."""
+"""nerfstudio's optimisers with the step guard of the training loop."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from partnerface_ns.training.step_guard import clip_gradients
 
 
 class GuardedOptimizers(Optimizers):
-    """Clips gradients that nerfstudio computed, and leaves out a step whose gradients are not finite.
+    """Clips the gradients that nerfstudio computed, and skips a step if they are not finite.
 
-    They are the same on all GPUs that train together, unlike each one's loss; so is what is decided.
+    All GPUs of a distributed run have the same gradients, unlike their losses, so they all take the same decision.
     """
 
     gradient_norms: Dict[str, Tensor]
-    """Of the last step, by parameter group."""
+    """Gradient norm of each parameter group in the last step."""
 
     def optimizer_scaler_step_some(self, grad_scaler: Any, param_groups: List[str]) -> None:
-        """As nerfstudio's own; the scaler must be off."""
+        """Step some parameter groups; the gradient scaler must be off."""
         self.gradient_norms = clip_gradients({name: self.parameters[name] for name in param_groups})
         if self.gradient_norms:
-            left_out = (~torch.stack(list(self.gradient_norms.values())).isfinite().all()).float()
+            skipped = (~torch.stack(list(self.gradient_norms.values())).isfinite().all()).float()
             for name in param_groups:
-                self.optimizers[name].found_inf = left_out  # type: ignore[attr-defined]
+                self.optimizers[name].found_inf = skipped  # type: ignore[attr-defined]
         super().optimizer_scaler_step_some(grad_scaler, param_groups)

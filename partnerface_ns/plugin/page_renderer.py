@@ -1,10 +1,10 @@
-"""The thread that renders one page, in image sizes that suit the machine.
+"""The thread that renders one page, at resolutions that suit the machine.
 
-nerfstudio's own aims at 30 images a second while something moves, down to 30 pixels, and renders the full size as soon
-as nothing does, also while it holds the lock that a training step waits for. Here
+nerfstudio's own thread aims at 30 images a second while something moves, at resolutions down to 30 pixels. It renders
+the full resolution as soon as nothing moves, even while it holds the lock that a training step waits for. Here
 
-- an image of something that moves has the size that takes about half a second (`ImageSize`);
-- while a run trains all images have such a size, and those that nobody asked for take a small share of the time.
+- an image of something that moves has a resolution that takes about half a second (`AdaptiveResolution`);
+- during training all images have such a resolution, and images without user input take a small share of the time.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from __future__ import annotations
 import contextlib
 import math
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.viewer.render_state_machine import RenderAction, RenderStateMachine
 from nerfstudio.viewer.utils import CameraState, get_camera
@@ -22,33 +24,34 @@ from nerfstudio.viewer.viewer import VISER_NERFSTUDIO_SCALE_RATIO
 from nerfstudio.viewer_legacy.server.viewer_utils import SetTrace
 from torch import Tensor
 
-from partnerface_ns.plugin.seen_views import FAR
+from partnerface_ns.plugin.training_views import FAR_DEGREES
 
-SMALLEST = 96
-"""Pixels of an image's longer side that no page goes below."""
+MIN_SIDE = 96
+"""Smallest longer side of a page image, pixels."""
 _STEP = 16
-"""Pixels between two sizes; a new size costs a CPU's matrix library a new kernel."""
+"""Pixels between two resolutions. oneDNN compiles a new kernel for every new shape."""
 _SECONDS_ON_CPU, _SECONDS_ON_GPU = 0.5, 0.1
-"""What an image of something that moves may take."""
-_PREPARING = "The avatar is prepared for fast images. On a CPU this takes about half a minute, once."
+"""Time of an image while something moves."""
+_BAKING = "The avatar is being baked for fast images. On a CPU this takes about half a minute, once."
 _SHARE = 0.1
-"""Of a training run's time that images take which nobody asked for."""
+"""Share of training time for images without user input."""
 
 
-class ImageSize:
-    """The longer side, in pixels, of images that take a given time on this machine."""
+class AdaptiveResolution:
+    """The resolution of images that take a given time on this machine."""
 
     def __init__(self, seconds: float) -> None:
-        self.side = SMALLEST
+        self.side = MIN_SIDE
+        """Longer side of an image, pixels."""
         self._seconds = seconds
 
-    def took(self, side: int, seconds: float) -> None:
-        """Follow the time that an image took; others than those of this size say nothing."""
+    def update(self, side: int, seconds: float) -> None:
+        """Adapt to the time that an image took. Images with another longer side are ignored."""
         if side != self.side:
             return
         factor = math.sqrt(min(4.0, max(0.25, self._seconds / max(seconds, 1e-6))))
-        if not 0.8 < factor < 1.25:  # a size that changes with every image would be slow itself
-            self.side = max(SMALLEST, round(self.side * factor / _STEP) * _STEP)
+        if not 0.8 < factor < 1.25:  # every change of the resolution costs time itself
+            self.side = max(MIN_SIDE, round(self.side * factor / _STEP) * _STEP)
 
 
 class PageRenderer(RenderStateMachine):
@@ -56,136 +59,141 @@ class PageRenderer(RenderStateMachine):
 
     def __init__(self, viewer: Any, client: Any, model: Any) -> None:
         super().__init__(viewer, VISER_NERFSTUDIO_SCALE_RATIO, client)
-        self.transitions["low_move"]["static"] = "high"  # a second image of the same size shows nothing new
+        self.transitions["low_move"]["static"] = "high"  # a second small image would show nothing new
         self._model = model
         seconds = _SECONDS_ON_GPU if model.device.type == "cuda" else _SECONDS_ON_CPU
-        self._sizes = {training: ImageSize(seconds) for training in (False, True)}
-        self._full = self._previewed = False
+        self._resolutions = {training: AdaptiveResolution(seconds) for training in (False, True)}
+        self._full_size = self._shows_training = False
         self._next_preview, self._seconds, self._step = 0.0, 0.0, -1
-        self._note: Any = None
-        self._warning: Any = None
+        self._wait_notification: Any = None
+        self._view_warning: Any = None
 
     @property
     def training(self) -> bool:
-        """Whether a run trains at this moment."""
+        """Whether a run is training now."""
         trainer = self.viewer.trainer
         return trainer is not None and trainer.training_state == "training"
 
     def run(self) -> None:
-        """Render until the page is closed; say what it waits for until there is an image."""
-        self._say_wait()
+        """Render until the page is closed. A notification is shown until the first image."""
+        self._notify_wait()
         super().run()
 
     def action(self, action: RenderAction) -> None:
-        """Take an action; a run's progress is shown as often as its share of the time allows."""
+        """Handle an action. During training, images without user input come as often as their share allows."""
         if self.training:
-            if action.action == "step":  # nerfstudio's own count of steps supposes images of the full size
+            if action.action == "step":  # nerfstudio counts steps for full-size images
                 return
             if action.action == "static":
                 if time.monotonic() < self._next_preview or self.viewer.step == self._step:
                     return
                 action = RenderAction("step", action.camera_state)
-        elif action.action == "static" and self._previewed:
+        elif action.action == "static" and self._shows_training:
             action = RenderAction("rerender", action.camera_state)
         super().action(action)
 
-    def hurry(self) -> None:
-        """Give up an image of the full size: someone waits for the lock."""
-        if self._full:
+    def cancel_full_image(self) -> None:
+        """Interrupt a full-size image, because a control waits for the lock."""
+        if self._full_size:
             self.interrupt_render_flag = True
 
     def check_interrupt(self, frame: Any, event: Any, arg: Any) -> Any:
-        """Also give up an image of the full size when training goes on."""
-        if self._full and self.training:
+        """Also interrupt a full-size image when training continues."""
+        if self._full_size and self.training:
             self.interrupt_render_flag = True
         return super().check_interrupt(frame, event, arg)
 
     def _calculate_image_res(self, aspect_ratio: float) -> tuple[int, int]:
-        """Height and width, pixels."""
+        """Height and width of the next image, pixels."""
         training, longest = self.training, self.viewer.control_panel.max_res
-        self._full = self.state == "high" and not training
-        if not self._full:
-            longest = min(longest, self._sizes[training].side)
+        self._full_size = self.state == "high" and not training
+        if not self._full_size:
+            longest = min(longest, self._resolutions[training].side)
         return image_size(longest, aspect_ratio)
 
     def _render_img(self, camera_state: CameraState) -> dict[str, Any]:
-        if self._model.prepares:
-            self._say_wait()
-            self._model.prepare()
+        if self._model.needs_baking:
+            self._notify_wait()
+            self._model.bake()
         height, width = self._calculate_image_res(camera_state.aspect)
-        training, full = self.training, self._full
-        # nerfstudio also interrupts what has not begun: the first small image after a full one would be lost.
+        training, full = self.training, self._full_size
+        # nerfstudio sets the flag even if no image is being rendered, and the next small image would be lost.
         self.interrupt_render_flag = full and self.next_action is not None and self.next_action.action == "move"
         camera = get_camera(camera_state, height, width).to(self._model.device)
         try:
-            outputs = self._rendered(camera)
+            outputs = self._render_timed(camera)
         finally:
-            self._full = False
+            self._full_size = False
         if not full:
-            self._sizes[training].took(max(height, width), self._seconds)
-        self._previewed, self._step = training, self.viewer.step
+            self._resolutions[training].update(max(height, width), self._seconds)
+        self._shows_training, self._step = training, self.viewer.step
         if self.viewer.control_panel.layer_depth:
             outputs["gl_z_buf_depth"] = _depth_along_axis(camera, outputs["depth"])
-        self._warn(camera)
+        self._warn_of_view(camera)
         return outputs
 
-    def _rendered(self, camera: Cameras) -> dict[str, Any]:
-        """The page's image, and how long it took without the wait for a training step."""
-        with self.viewer.train_lock or contextlib.nullcontext(), evaluating(self._model):
-            began = time.monotonic()
+    def _render_timed(self, camera: Cameras) -> dict[str, Any]:
+        """Render, and measure the time without the wait for a training step."""
+        with self.viewer.train_lock or contextlib.nullcontext(), evaluation_mode(self._model):
+            start = time.monotonic()
             with torch.no_grad(), SetTrace(self.check_interrupt):
                 outputs = self._model.get_outputs_for_camera(camera)
             if outputs["rgb"].is_cuda:
                 torch.cuda.synchronize()
-            self._seconds = time.monotonic() - began
+            self._seconds = time.monotonic() - start
         return outputs
 
     def _send_output_to_viewer(self, outputs: dict[str, Any], static_render: bool = True) -> None:
         super()._send_output_to_viewer(outputs, static_render)
         self.viewer.update_step(self.viewer.step)
-        if self._note is not None:
-            self._note.remove()
-            self._note = None
-        if self._previewed:
+        if self._wait_notification is not None:
+            self._wait_notification.remove()
+            self._wait_notification = None
+        if self._shows_training:
             pages = max(1, len(self.viewer.render_statemachines))
             self._next_preview = time.monotonic() + self._seconds * (1 / _SHARE - 1) * pages
             if not static_render:
-                time.sleep(self._seconds)  # what a page asks for takes half of the time
+                time.sleep(self._seconds)  # images after user input take half of the time
 
-    def _say_wait(self) -> None:
-        if self._note is None:
-            body = _PREPARING if self._model.prepares else "It is being rendered."
-            self._note = self.client.add_notification(
-                "The first image is on its way", body, loading=True, with_close_button=False
+    def _notify_wait(self) -> None:
+        if self._wait_notification is None:
+            body = _BAKING if self._model.needs_baking else "The image is being rendered."
+            self._wait_notification = self.client.add_notification(
+                "Waiting for the first image", body, loading=True, with_close_button=False
             )
 
-    def _warn(self, camera: Cameras) -> None:
-        """Say on the page that training saw nothing like this view, as long as that is so."""
+    def _warn_of_view(self, camera: Cameras) -> None:
+        """Warn on the page while its view is far from all training views."""
         degrees = self._model.degrees_from_training(camera)
-        if degrees <= FAR:
-            if self._warning is not None:
-                self._warning.remove()
-            self._warning = None
+        if degrees <= FAR_DEGREES:
+            if self._view_warning is not None:
+                self._view_warning.remove()
+            self._view_warning = None
             return
         body = (
-            f"This view is {degrees:.0f} degrees from the nearest training view. What is seen here is a guess. "
+            f"This view is {degrees:.0f} degrees from the nearest training view. The image is a guess. "
             "Reset view shows the front of the face."
         )
-        if self._warning is None:
-            self._warning = self.client.add_notification("Far from the training views", body, color="yellow")
+        if self._view_warning is None:
+            self._view_warning = self.client.add_notification("Far from the training views", body, color="yellow")
         else:
-            self._warning.body = body
+            self._view_warning.body = body
 
 
 def image_size(longest: int, aspect: float) -> tuple[int, int]:
-    """Height and width, even pixels, of an image with this longer side and width over height."""
+    """Height and width in pixels, both even.
+
+    Args:
+        longest: the longer side, pixels.
+        aspect: width over height.
+    """
     height, width = (longest / aspect, longest) if aspect > 1 else (longest, longest * aspect)
     return max(2, 2 * round(height / 2)), max(2, 2 * round(width / 2))
 
 
 @contextlib.contextmanager
-def evaluating(model: torch.nn.Module) -> Any:
-    """The model in evaluation mode, and in its mode of before afterwards."""
+def evaluation_mode(model: torch.nn.Module) -> Iterator[None]:
+    """Put a model into evaluation mode for the block, then back into its previous mode."""
     training = model.training
     try:
         model.eval()
@@ -194,8 +202,8 @@ def evaluating(model: torch.nn.Module) -> Any:
         model.train(training)
 
 
-def _depth_along_axis(camera: Cameras, depth: Tensor) -> Tensor:
-    """Depth along the camera's axis, (height, width, 1), from depth along each ray, metres."""
+def _depth_along_axis(camera: Cameras, depth: Float[Tensor, "height width 1"]) -> Float[Tensor, "height width 1"]:
+    """Depth along the camera's axis from depth along each ray, metres."""
     directions = camera.generate_rays(camera_indices=0).directions
     axis = -camera.camera_to_worlds[0, :3, 2]
     return depth * (directions @ axis)[..., None]

@@ -1,4 +1,4 @@
-"""The pipeline: strict loading of a checkpoint, and evaluation that keeps every image's values."""
+"""The pipeline: strict loading of checkpoints, and evaluation that keeps the values of every image."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any, Optional, Type
 import numpy as np
 import torch
 import tyro
+from jaxtyping import Float
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
 from PIL import Image
 from torch import Tensor
@@ -27,21 +28,21 @@ from partnerface_ns.common.files import require_writable
 from partnerface_ns.common.progress import progress
 from partnerface_ns.plugin.datamanager import PartnerfaceDataManager, PartnerfaceDataManagerConfig
 from partnerface_ns.plugin.model import PartnerfaceModel, PartnerfaceModelConfig
-from partnerface_ns.plugin.process import nerfstudio_command, provide_ffmpeg
+from partnerface_ns.plugin.process import parse_command, provide_ffmpeg
 
 PER_IMAGE_NAME = "per_image.csv"
-"""File in the run folder that holds the last evaluation's values of every image."""
-NO_METRICS = ("image", "timestep", "camera", "weights")
-"""Columns of that file that say what was evaluated: `weights` tells one training state from another."""
-_ONLY_SHOWN = ("ns-viewer", "camera-path", "spiral")
-"""Commands of nerfstudio's that need no image and no training camera."""
+"""File in the run folder with the values of every image of the last evaluation."""
+LABEL_COLUMNS = ("image", "timestep", "camera", "weights")
+"""Columns of that file that are not metrics. `weights` identifies the weights that were evaluated."""
+_COMMANDS_WITHOUT_CAPTURE = ("ns-viewer", "camera-path", "spiral")
+"""nerfstudio commands that need no image and no training camera."""
 _EXPORTS = ("tsdf", "cameras")
-"""Commands of ns-export that work with an avatar."""
+"""Subcommands of ns-export that work with an avatar."""
 
 
 @dataclass
 class PartnerfacePipelineConfig(VanillaPipelineConfig):
-    """Data manager and model."""
+    """Settings of data manager and model."""
 
     _target: Type = field(default_factory=lambda: PartnerfacePipeline)
     """Target class to instantiate."""
@@ -50,35 +51,35 @@ class PartnerfacePipelineConfig(VanillaPipelineConfig):
     model: PartnerfaceModelConfig = field(default_factory=PartnerfaceModelConfig)
     """The avatar."""
     run_folder: tyro.conf.Suppress[Optional[Path]] = None
-    """Folder of the run, where evaluations are written; a training run sets it."""
+    """Folder of the run, to which evaluations are written. A training run sets it."""
 
 
 class PartnerfacePipeline(VanillaPipeline):
-    """Wires data manager and model."""
+    """Connects data manager and model."""
 
     config: PartnerfacePipelineConfig
     datamanager: PartnerfaceDataManager
     model: PartnerfaceModel
 
     def __init__(self, config: PartnerfacePipelineConfig, device: Any, **kwargs: Any) -> None:
-        program = nerfstudio_command(sys.argv)
-        _check_export(*program)
-        super().__init__(_without_capture(config, *program), device, **kwargs)
+        program = parse_command(sys.argv)
+        _require_possible_export(*program)
+        super().__init__(_replace_missing_capture(config, *program), device, **kwargs)
         provide_ffmpeg()
-        self.model.fast = self.test_mode != "val"
+        self.model.image_renderer.fast = self.test_mode != "val"
         self._name_folders()
         if config.run_folder is not None:
             self.model.head_controls.use_folder(config.run_folder)
             self.model.animation.use_folder(config.run_folder)
 
     def _name_folders(self) -> None:
-        """Let the viewer show controls in folders of these names: it takes the shortest path of attributes."""
+        """Name the viewer's folders of controls. nerfstudio takes the shortest path of attributes to each control."""
         self.add_module("Animation", self.model.animation)
         self.add_module("Expression", self.model.head_controls)
         self.add_module("View", self.model.page_view)
 
     def load_pipeline(self, loaded_state: dict[str, Any], step: int) -> None:
-        """Load a checkpoint; unlike nerfstudio's own, never in part.
+        """Load all weights of a checkpoint or none, unlike nerfstudio.
 
         Raises:
             InputError: the checkpoint belongs to other settings or to another head model.
@@ -92,20 +93,19 @@ class PartnerfacePipeline(VanillaPipeline):
         except RuntimeError as error:
             raise InputError(source, "the checkpoint does not fit these settings", found=error) from error
         avatar = self.model.avatar
-        check_same_head_model(source, avatar.state_dict(), avatar.skinning.head.model)
+        check_same_head_model(source, avatar.state_dict(), avatar.head.model)
 
     def get_average_eval_image_metrics(
         self, step: int | None = None, output_path: Path | None = None, get_std: bool = False
     ) -> dict[str, float]:
-        """Mean metrics of all evaluation images; their single values go to a CSV in the run folder.
+        """Mean metrics of all evaluation images. The values of each image go to a CSV in the run folder.
 
-        ns-eval's own are written beside its result too. An image that lacks a region does not count in that
-        region's mean.
+        ns-eval also gets this CSV beside its result. A region's mean is over the images that show the region.
 
         Args:
-            step: training step, unused.
-            output_path: folder for the images themselves.
-            get_std: whether to give standard deviations as well (0 for a single image).
+            step: unused.
+            output_path: folder for rendered images; None writes none.
+            get_std: whether to add standard deviations, which are 0 for a single image.
         """
         result = _ns_eval_result(sys.argv)
         if result is not None:
@@ -114,26 +114,26 @@ class PartnerfacePipeline(VanillaPipeline):
         self.train()
         if result is not None:
             _write_csv(result.with_name(f"{result.stem}_{PER_IMAGE_NAME}"), rows)
-        names = [name for name in rows[0] if name not in NO_METRICS]
+        names = [name for name in rows[0] if name not in LABEL_COLUMNS]
         values = {name: np.array([row[name] for row in rows], dtype=np.float64) for name in names}
         means = {name: _mean(v) for name, v in values.items()}
         return means | ({f"{name}_std": _std(v) for name, v in values.items()} if get_std else {})
 
     def evaluate(self, indices: Sequence[int] | None = None, output_path: Path | None = None) -> list[dict[str, Any]]:
-        """Values of evaluation images, a row each. Those of all also go to the run folder's CSV if it can be written.
+        """Values of evaluation images, one row each. The pipeline stays in evaluation mode.
 
-        The pipeline is in evaluation mode afterwards.
+        With all images, the rows also go to the run folder's CSV, if it can be written.
 
         Args:
-            indices: of the images; None takes all.
-            output_path: folder for the images themselves.
+            indices: indices of the images; None evaluates all.
+            output_path: folder for rendered images; None writes none.
 
         Raises:
             InputError: the capture has frames without images.
         """
         dataset = self.datamanager.eval_dataset
         if any(frame.image_path is None for frame in dataset.frames):
-            raise InputError(dataset.recording.capture.root, "has no images to compare with")
+            raise InputError(dataset.parsed.capture.root, "has no images to compare with")
         self.eval()
         rows = list(self._evaluate(range(len(dataset)) if indices is None else indices, output_path))
         if self.config.run_folder is not None and indices is None:
@@ -141,24 +141,24 @@ class PartnerfacePipeline(VanillaPipeline):
             try:
                 _write_csv(path, rows)
             except OSError as error:
-                print(f"{path}: not written ({error.strerror}); the figures are as they should be.")
+                print(f"{path}: not written ({error.strerror}). The printed figures are complete.")
         return rows
 
     def weights_digest(self) -> str:
-        """A hash of all that the avatar learned."""
-        found = hashlib.sha256()
+        """A hash of the model's state dict."""
+        digest = hashlib.sha256()
         for name, value in sorted(self.model.state_dict().items()):
-            found.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
-        return found.hexdigest()[:12]
+            digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:12]
 
     def _evaluate(self, indices: Sequence[int], output_path: Path | None) -> Iterable[dict[str, Any]]:
         loader, weights = self.datamanager.fixed_indices_eval_dataloader, self.weights_digest()
         lpips = self._lpips()
         for index in progress(indices, "Evaluating"):
             camera, batch = loader.get_camera(index)
-            began = synchronized_seconds(self.device)
+            start = synchronized_seconds(self.device)
             outputs = self.model.get_outputs_for_camera(camera, exact=True)
-            seconds = synchronized_seconds(self.device) - began
+            seconds = synchronized_seconds(self.device) - start
             metrics, images = self.model.get_image_metrics_and_images(outputs, batch)
             if lpips is not None:
                 metrics["lpips"] = float(lpips(outputs["rgb"].cpu(), batch["image"].cpu()))
@@ -167,8 +167,8 @@ class PartnerfacePipeline(VanillaPipeline):
             frame: Frame = batch["frame"]
             name = self.datamanager.eval_dataset.image_filenames[index].name
             speed = {"num_rays_per_sec": outputs["rgb"][..., 0].numel() / seconds, "fps": 1 / seconds}
-            shown = {"image": name, "timestep": frame.timestep, "camera": frame.camera_index, "weights": weights}
-            yield shown | metrics | speed
+            labels = {"image": name, "timestep": frame.timestep, "camera": frame.camera_index, "weights": weights}
+            yield labels | metrics | speed
 
     def _lpips(self) -> Any:
         from partnerface_ns.rendering.metrics import load_lpips
@@ -179,33 +179,36 @@ class PartnerfacePipeline(VanillaPipeline):
         return lpips
 
 
-def _check_export(program: str, subcommand: str) -> None:
-    """Refuse what ns-export would stumble on only after the run is loaded.
+def _require_possible_export(program: str, subcommand: str) -> None:
+    """Refuse subcommands of ns-export that cannot work with an avatar, before the run is loaded.
 
     Raises:
-        InputError: names what works.
+        InputError: names the subcommands that work.
     """
     if program == "ns-export" and subcommand not in _EXPORTS:
         raise InputError(
             f"ns-export {subcommand}",
-            "an avatar cannot be exported so: its surface moves, and it has no density of its own in the world",
+            "an avatar cannot be exported this way, because its density moves with the head",
             expected="ns-export tsdf, ns-export cameras, or partnerface export (meshes, parts, head states)",
         )
 
 
-def _without_capture(config: PartnerfacePipelineConfig, program: str, subcommand: str) -> PartnerfacePipelineConfig:
-    """The same, or the run's avatar file in the place of a capture that is gone and is not needed."""
+def _replace_missing_capture(
+    config: PartnerfacePipelineConfig, program: str, subcommand: str
+) -> PartnerfacePipelineConfig:
+    """The configuration with the run's avatar file as data, if the capture is missing and the command needs none."""
     data = config.datamanager.data or config.datamanager.dataparser.data
     avatar = None if config.run_folder is None else config.run_folder / AVATAR_NAME
-    if data.exists() or avatar is None or not avatar.is_file() or not {program, subcommand} & set(_ONLY_SHOWN):
+    needs_capture = not {program, subcommand} & set(_COMMANDS_WITHOUT_CAPTURE)
+    if needs_capture or data.exists() or avatar is None or not avatar.is_file():
         return config
-    print(f"{data}: the capture is gone. {avatar} is shown: its neutral face, without the recorded frames.")
+    print(f"{data}: the capture is missing. {avatar} is shown with a neutral face, without tracked frames.")
     dataparser = replace(config.datamanager.dataparser, data=avatar)
     return replace(config, datamanager=replace(config.datamanager, data=None, dataparser=dataparser))
 
 
 def _ns_eval_result(arguments: Sequence[str]) -> Path | None:
-    """Where ns-eval is about to write its result; it tells a pipeline nothing of it."""
+    """The file to which ns-eval writes its result. ns-eval does not pass it to the pipeline."""
     if Path(arguments[0]).stem != "ns-eval":
         return None
     for i, argument in enumerate(arguments):
@@ -230,11 +233,11 @@ def _write_images(folder: Path, images: dict[str, Tensor], index: int) -> None:
         Image.fromarray(pixels).save(folder / f"eval_{name}_{index:04d}.png")
 
 
-def _mean(values: np.ndarray) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if known.size else math.nan
+def _mean(values: Float[np.ndarray, "images"]) -> float:
+    finite = values[~np.isnan(values)]
+    return float(finite.mean()) if finite.size else math.nan
 
 
-def _std(values: np.ndarray) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.std(ddof=1)) if known.size > 1 else 0.0
+def _std(values: Float[np.ndarray, "images"]) -> float:
+    finite = values[~np.isnan(values)]
+    return float(finite.std(ddof=1)) if finite.size > 1 else 0.0

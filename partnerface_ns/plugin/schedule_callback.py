@@ -1,7 +1,7 @@
-"""The course of a training run, set at every step: stage, learning rates, end.
+"""The schedule of a training run, applied at every step: stage, learning rates, end.
 
-All of it follows from the share of the run that is done, and that from the step and from the seconds trained, which
-lie in the checkpoint: a resumed run goes on as if unbroken. Randomness is seeded by the step for the same reason.
+The schedule depends on the step and on the seconds trained. Both are in the checkpoint, so a resumed run continues as
+if it had not been interrupted. The step also seeds all randomness.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from partnerface_ns.training.schedule import Schedule, ScheduleConfig
 
 
 class ScheduleCallback:
-    """Turns steps into stage and learning rates, and ends the run."""
+    """Sets stage and learning rates, and ends the run."""
 
     def __init__(self, model: Any, trainer: Any) -> None:
         """
         Args:
-            model: the `PartnerfaceModel`, its checkpoint already loaded.
-            trainer: the `PartnerfaceTrainer` that runs it.
+            model: the `PartnerfaceModel`, with its checkpoint loaded.
+            trainer: the `PartnerfaceTrainer` that trains it.
         """
         self._model, self._trainer = model, trainer
         config = ScheduleConfig(
             max_steps=trainer.config.max_num_iterations, max_minutes=trainer.config.max_train_minutes
         )
         self._schedule = Schedule(config, float(model.trained_seconds))
-        self._began = 0.0
+        self._start_time = 0.0
 
     def before_step(self, step: int) -> None:
-        """Set the stage and the learning rates that belong to a step."""
-        self._began = time.perf_counter()
+        """Set seed, stage and learning rates of a step."""
+        self._start_time = time.perf_counter()
         torch.manual_seed(self._trainer.config.machine.seed * 1_000_003 + step)
         self._model.avatar.set_progress(self._schedule.progress(step))
         for name, optimizer in self._trainer.optimizers.optimizers.items():
@@ -42,16 +42,12 @@ class ScheduleCallback:
                 group["lr"] = self._trainer.config.optimizers[name]["optimizer"].lr * factor
 
     def after_step(self, step: int) -> None:
-        """Count the step and its seconds; end the run when all of it is done."""
-        self._schedule.elapsed_seconds += time.perf_counter() - self._began
+        """Count the step and its seconds, and end the run when it is complete."""
+        self._schedule.elapsed_seconds += time.perf_counter() - self._start_time
         self._model.trained_seconds.fill_(self._schedule.elapsed_seconds)
         self._trainer.last_step = step
         progress = self._schedule.progress(step + 1)
-        # nerfstudio tells the time left from the number of steps; a run that minutes end has as many as it gets.
+        # nerfstudio estimates the remaining time from this number. With a limit in minutes it is an estimate itself.
         writer.GLOBAL_BUFFER["max_iter"] = round((step + 1) / progress)
         if progress >= 1:
             self._trainer.stop_training = True
-
-    def done(self, step: int) -> bool:
-        """Whether nothing is left to train from this step on."""
-        return self._schedule.progress(step) >= 1

@@ -1,4 +1,4 @@
-"""The trainer and its configuration: what a run is given before it starts, and how it ends."""
+"""The trainer and its configuration: checks before a run, training steps, and checkpoints."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ from partnerface_ns.common.command_lines import commands_after_training
 from partnerface_ns.common.errors import InputError
 from partnerface_ns.plugin.checkpoints import (
     Checkpoint,
-    checkpoints_in,
-    newest_checkpoint,
+    find_newest_checkpoint,
+    list_checkpoints,
+    read_avatar_as_checkpoint,
     read_checkpoint,
-    written_whole,
+    write_complete_checkpoints,
 )
 from partnerface_ns.plugin.dataparser import FlameDataParserConfig, absolute_head_model, head_model_source
 from partnerface_ns.plugin.guarded_optimizers import GuardedOptimizers
@@ -39,32 +40,31 @@ class FusedAdamConfig(AdamOptimizerConfig):
     """Adam in one kernel, as in the training loop outside nerfstudio."""
 
     eps: float = 1e-15
-    """The epsilon value to use."""
+    """Added to the denominator of Adam's update."""
     fused: tyro.conf.Suppress[bool] = True
-    """One kernel updates all parameters of a group; only such a one can leave out a step on a GPU by itself."""
+    """Update all parameters of a group in one kernel, which can also skip a step without the CPU."""
 
 
 @dataclass
 class PartnerfaceTrainerConfig(TrainerConfig):
-    """A training run."""
+    """Settings of a training run."""
 
     _target: Type = field(default_factory=lambda: PartnerfaceTrainer)
     """Target class to instantiate."""
     pipeline: PartnerfacePipelineConfig = field(default_factory=PartnerfacePipelineConfig)
-    """Pipeline configuration"""
+    """Settings of data and model."""
     max_num_iterations: int = 30_000
-    """Steps of the whole run, those before a resume included."""
+    """Steps of the whole run, including those before a resume."""
     max_train_minutes: Optional[float] = None
-    """Minutes of training steps after which the run ends, if that is before `max_num_iterations`; evaluation, saving
-    and pauses do not count. Stages and learning rates follow whichever is further."""
+    """Minutes of training steps after which the run ends, if that is before `max_num_iterations`. Evaluation, saving
+    and pauses do not count. The schedule follows the limit of which a larger share is used up."""
     head_model: Optional[Path] = None
-    """Alias for the dataparser's --head-model"""
+    """Alias for the dataparser's --head-model."""
 
     def set_timestamp(self) -> None:
-        """Also make the run independent of the folder it was started in, and check its data.
+        """Also check the run's data and checkpoint, and make its paths absolute.
 
-        nerfstudio calls this once, before it writes config.yml; nothing of the run is on disk until the data and the
-        checkpoint to go on from were found to be usable.
+        nerfstudio calls this once, before it writes config.yml. Nothing of the run is on disk before these checks.
         """
         if self.pipeline.run_folder is not None:  # ns-train --load-config: a run's settings for a new run
             self.timestamp, self.pipeline.run_folder = "{timestamp}", None
@@ -75,31 +75,44 @@ class PartnerfaceTrainerConfig(TrainerConfig):
         self.pipeline.run_folder = self.get_base_dir()
 
     def get_base_dir(self) -> Path:
-        """The run's folder: where it was read from, else where it is trained."""
+        """The run's folder: the folder of its config.yml if it was read from there."""
         return self.pipeline.run_folder or super().get_base_dir()
 
     def open_run(self, folder: Path) -> Checkpoint:
-        """Take the newest whole checkpoint of a folder, wherever the run was trained.
+        """Read a run's newest complete checkpoint, or its avatar file if there is none. The run may have been moved.
 
         Raises:
-            InputError: there is none.
+            InputError: there is neither a complete checkpoint nor a complete avatar file.
         """
         self.pipeline.run_folder = folder.resolve()
-        checkpoint = newest_checkpoint(self.get_checkpoint_dir())
+        try:
+            checkpoint = find_newest_checkpoint(self.get_checkpoint_dir())
+        except InputError as error:
+            checkpoint = self._read_avatar_file(error)
         self.load_step = checkpoint.load_step
         return checkpoint
 
+    def _read_avatar_file(self, error: InputError) -> Checkpoint:
+        """The run's avatar file as a checkpoint; raises the given error if it cannot be read."""
+        path = self.get_base_dir() / AVATAR_NAME
+        try:
+            checkpoint = read_avatar_as_checkpoint(path)
+        except InputError:
+            raise error from None
+        print(f"{error.source}: {error.problem}. {path} is used, which has the weights of the newest checkpoint.")
+        return checkpoint
+
     def _check_resume(self) -> None:
-        """Find the checkpoint to go on from, and something that is left to train.
+        """Check that the checkpoint to resume from is usable, and that something is left to train.
 
         Raises:
-            InputError: there is none.
+            InputError: one of these is not true.
         """
         if self.load_dir is not None:
             if (self.load_dir / self.relative_model_dir).is_dir():  # the run's own folder
                 self.load_dir = self.load_dir / self.relative_model_dir
             if self.load_step is None:
-                checkpoint = newest_checkpoint(self.load_dir)
+                checkpoint = find_newest_checkpoint(self.load_dir)
                 self.load_step = checkpoint.load_step
             else:
                 checkpoint = read_checkpoint(self.load_dir / f"step-{self.load_step:09d}.ckpt")
@@ -108,17 +121,17 @@ class PartnerfaceTrainerConfig(TrainerConfig):
         else:
             return
         steps, minutes = checkpoint.step + 1, checkpoint.trained_minutes
-        asked = f"--max-num-iterations {self.max_num_iterations}"
+        limits = f"--max-num-iterations {self.max_num_iterations}"
         if self.max_train_minutes is not None:
-            asked += f" --max-train-minutes {self.max_train_minutes:g}"
-        most = math.inf if self.max_train_minutes is None else self.max_train_minutes
-        if steps >= self.max_num_iterations or minutes >= most:
+            limits += f" --max-train-minutes {self.max_train_minutes:g}"
+        max_minutes = math.inf if self.max_train_minutes is None else self.max_train_minutes
+        if steps >= self.max_num_iterations or minutes >= max_minutes:
             raise InputError(
                 checkpoint.path,
                 "nothing is left to train",
-                expected=f"more than was trained, not {asked}",
+                expected=f"more than was trained, not {limits}",
                 found=f"{steps} steps, {minutes:.2f} minutes trained",
-                hint="both count from the run's beginning; raise the one that is used up",
+                hint="both count from the start of the run; raise the limit that is reached",
             )
 
     def _resolve_paths(self) -> None:
@@ -137,14 +150,14 @@ class PartnerfaceTrainerConfig(TrainerConfig):
         self.load_checkpoint = self.load_checkpoint and self.load_checkpoint.resolve()
         given = self.head_model or dataparser.head_model
         dataparser.head_model = given and absolute_head_model(given)
-        capture = dataparser.setup().recording().capture
+        capture = dataparser.setup().parse_capture().capture
         require_trainable(capture)
-        # An avatar driven by another capture must find its own head model.
+        # When another capture drives the avatar later, the avatar still needs its own head model.
         self.head_model = dataparser.head_model = head_model_source(capture, dataparser.head_model)
 
 
 class PartnerfaceTrainer(Trainer):
-    """Trains until the steps or the minutes are done."""
+    """Trains until a limit in steps or minutes is reached."""
 
     config: PartnerfaceTrainerConfig
     pipeline: PartnerfacePipeline
@@ -154,17 +167,17 @@ class PartnerfaceTrainer(Trainer):
     _step: CapturedStep | PlainStep | None = None
 
     def __init__(self, config: TrainerConfig, local_rank: int = 0, world_size: int = 1) -> None:
-        """Also switch off what cannot change the avatar's precision and would scale its gradients."""
+        """Also switch off mixed precision and the gradient scaler. The avatar has its own precision setting."""
         if config.mixed_precision or config.use_grad_scaler:
             config.mixed_precision = config.use_grad_scaler = False
             CONSOLE.print(
-                "The avatar chooses its precision by itself (--pipeline.model.avatar.bfloat16): "
+                "The avatar's precision is set by --pipeline.model.avatar.bfloat16. "
                 "--mixed-precision and --use-grad-scaler do nothing."
             )
         super().__init__(config, local_rank, world_size)
 
     def setup(self, test_mode: Literal["test", "val", "inference"] = "val") -> None:
-        """Also read the training images, so that a bad one stops the run before its first step."""
+        """Also read the training images, so that a bad image ends the run before its first step."""
         super().setup(test_mode)
         self.last_step = self._start_step - 1
         self._guard = StepGuard(self.base_dir, self.optimizers.optimizers.values())
@@ -175,16 +188,16 @@ class PartnerfaceTrainer(Trainer):
         return GuardedOptimizers(self.config.optimizers.copy(), self.pipeline.get_param_groups())
 
     def train(self) -> None:
-        """Train; a run that was done already is left as it is, Ctrl-C saves what was trained."""
+        """Train the run, unless it is complete. Ctrl-C saves a checkpoint."""
         minutes = float(self.pipeline.model.trained_seconds) / 60
         if self._start_step >= self.config.max_num_iterations or (
             self.config.max_train_minutes is not None and minutes >= self.config.max_train_minutes
         ):
             CONSOLE.print(
-                f"This run is done: {self._start_step} steps, {minutes:.1f} minutes. "
-                "Raise --max-num-iterations or --max-train-minutes to train on."
+                f"This run is complete: {self._start_step} steps, {minutes:.1f} minutes. "
+                "Raise --max-num-iterations or --max-train-minutes to continue."
             )
-            self._say_what_is_next(self.last_step)
+            self._print_next_commands(self.last_step)
             return
         try:
             super().train()
@@ -193,26 +206,26 @@ class PartnerfaceTrainer(Trainer):
                 return
             if self.last_step >= self._start_step:
                 self.save_checkpoint(self.last_step)
-                CONSOLE.print(f"Stopped. Train on with: --load-dir {self.checkpoint_dir}")
+                CONSOLE.print(f"Stopped. Resume with: --load-dir {self.checkpoint_dir}")
             raise SystemExit(130) from None
 
     def train_iteration(self, step: int) -> TRAIN_INTERATION_OUTPUT:
-        """One step; a step that is not finite is left out.
+        """Train one step. A step with a value that is not finite is skipped.
 
         Raises:
-            InputError: too many steps in a row are not finite.
+            InputError: too many steps in a row are skipped.
         """
-        gathered = any(number != 1 for number in self.config.gradient_accumulation_steps.values())
-        if self.world_size > 1 or gathered or self.config.log_gradients:
+        accumulates = any(number != 1 for number in self.config.gradient_accumulation_steps.values())
+        if self.world_size > 1 or accumulates or self.config.log_gradients:
             return self._nerfstudio_iteration(step)
         return self._own_iteration(step)
 
     def _own_iteration(self, step: int) -> TRAIN_INTERATION_OUTPUT:
-        """The avatar computes gradients by itself, on a GPU from a recording, many times as fast."""
+        """Compute gradients without nerfstudio. On a GPU this replays a CUDA graph, which is many times faster."""
         avatar, datamanager = self.pipeline.model.avatar, self.pipeline.datamanager
         if self._step is None:
-            make = CapturedStep if avatar.identity.is_cuda else PlainStep
-            self._step = make(avatar, datamanager.train_dataset.recording.capture.track)
+            step_type = CapturedStep if avatar.identity.is_cuda else PlainStep
+            self._step = step_type(avatar, datamanager.train_dataset.parsed.capture.track)
         result = self._step(datamanager.next_rays(step))
         self._guard.admit(step, result, datamanager.frames_of_batch)
         self.optimizers.optimizer_step_all()
@@ -220,44 +233,44 @@ class PartnerfaceTrainer(Trainer):
         return torch.stack(list(result.terms.values())).sum(), result.terms, metrics
 
     def _nerfstudio_iteration(self, step: int) -> TRAIN_INTERATION_OUTPUT:
-        """nerfstudio computes gradients: it alone gathers them over steps or GPUs, and logs them."""
-        found = super().train_iteration(step)
-        _, terms, metrics = found
+        """Let nerfstudio compute gradients, which it can accumulate, average over GPUs, and log."""
+        loss, terms, metrics = super().train_iteration(step)
         frames = self.pipeline.datamanager.frames_of_batch
         squared_error = (10 ** (-metrics["psnr"] / 10)).expand(len(frames))
         self._guard.note(step, StepResult(terms, squared_error, self.optimizers.gradient_norms), frames)
-        return found
+        return loss, terms, metrics
 
     def _after_train(self) -> None:
-        """Also say what to run next, before a viewer that stays open and shows fast images from now on."""
+        """Also print the next commands, and let a viewer that stays open show fast images."""
         self._guard.end()
-        self.pipeline.model.fast = True
-        self.callbacks.append(TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN], self._say_what_is_next))
+        self.pipeline.model.image_renderer.fast = True
+        self.callbacks.append(TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN], self._print_next_commands))
         super()._after_train()
 
-    def _say_what_is_next(self, step: int) -> None:
-        if Path(sys.argv[0]).stem == "ns-train":  # the demo goes on by itself
+    def _print_next_commands(self, step: int) -> None:
+        if Path(sys.argv[0]).stem == "ns-train":  # the demo prints its own
             print("Next:", *commands_after_training(self.base_dir), sep="\n  ", flush=True)
 
     def save_checkpoint(self, step: int) -> None:
-        """Save under the last step that was trained; a run that is stopped has counted one further.
+        """Save a checkpoint of the last trained step, and the avatar file for use without nerfstudio.
 
-        The avatar is also written by itself, for all that shows it without nerfstudio.
+        Args:
+            step: unused, because it is one too high in a run that is stopped.
 
         Raises:
-            InputError: it cannot be written; the checkpoint before is whole.
+            InputError: they cannot be written. The previous checkpoint stays complete.
         """
         folder = self.checkpoint_dir
-        with written_whole(folder) as self.checkpoint_dir:
+        with write_complete_checkpoints(folder) as self.checkpoint_dir:
             try:
                 super().save_checkpoint(self.last_step)
             finally:
                 self.checkpoint_dir = folder
         if self.config.save_only_latest_checkpoint:
-            for path in checkpoints_in(folder):
+            for path in list_checkpoints(folder):
                 if path.name != f"step-{self.last_step:09d}.ckpt":
                     path.unlink()
-        recording = self.pipeline.datamanager.train_dataset.recording
-        source = head_model_source(recording.capture, self.config.head_model)
-        info = AvatarInfo.of(recording.capture, recording.head_model, source)
+        parsed = self.pipeline.datamanager.train_dataset.parsed
+        source = head_model_source(parsed.capture, self.config.head_model)
+        info = AvatarInfo.of(parsed.capture, parsed.head_model, source)
         save_avatar(self.base_dir / AVATAR_NAME, self.pipeline.model.avatar, info)

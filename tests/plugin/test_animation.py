@@ -13,8 +13,9 @@ import torch
 from nerfstudio.cameras.cameras import CameraType
 from nerfstudio.viewer.utils import CameraState
 
-from partnerface_ns.plugin.animation import Animation, _Playing
-from partnerface_ns.plugin.clips import Look, Note
+from partnerface_ns.plugin.animation import Animation, _Playback
+from partnerface_ns.plugin.clips import ClipFrame
+from partnerface_ns.plugin.page_settings import PageSettings
 
 
 @pytest.fixture
@@ -33,71 +34,69 @@ def switch(element, value):
 
 
 def test_play_moves_the_frame_slider_until_it_is_switched_off(animation, tracked):
-    switch(animation.b_play, True)
+    switch(animation.play, True)
     seen, end = set(), time.monotonic() + 10
     while len(seen) < 5 and time.monotonic() < end:
-        seen.add(animation.a_frame.value)
+        seen.add(animation.frame.value)
         animation.rendered.set()
         time.sleep(0.01)
-    switch(animation.b_play, False)
-    assert seen == {0, 1, 2, 3, 4} and tracked, "it begins again at the end, and shows the track"
+    switch(animation.play, False)
+    assert seen == {0, 1, 2, 3, 4} and tracked, "it starts again after the last frame, and shows the track"
 
 
-def test_play_runs_once_however_often_it_is_switched(animation):
+def test_switching_play_several_times_starts_one_thread(animation):
     before = threading.active_count()
     for _ in range(4):
-        switch(animation.b_play, True)
-        switch(animation.b_play, False)
-    switch(animation.b_play, True)
+        switch(animation.play, True)
+        switch(animation.play, False)
+    switch(animation.play, True)
     animation.rendered.set()
     time.sleep(0.3)
     running = [t for t in threading.enumerate() if getattr(t, "_target", None) == animation._move_slider]
-    switch(animation.b_play, False)
+    switch(animation.play, False)
     assert len(running) == 1 and threading.active_count() <= before + 1
 
 
-def test_frames_of_real_time_are_one_after_the_other():
-    playing = _Playing(3, 17.03, 40, threading.Event())
+def test_no_frame_is_skipped_or_repeated_at_the_frame_rate():
+    playing = _Playback(3, 17.03, 40, threading.Event())
     frames = [playing.frame_at(19.0 + k / 25) for k in range(120)]
     assert all((later - before) % 40 == 1 for before, later in itertools.pairwise(frames))
 
 
-def test_a_hand_on_the_slider_shows_the_track_and_play_goes_on_from_there(animation, tracked):
-    animation.a_frame.value, animation.a_frame.page = 3, None
-    animation.a_frame.cb_hook(animation.a_frame)
+def test_moving_the_slider_shows_the_track_and_play_continues_from_there(animation, tracked):
+    animation.frame.value, animation.frame.page = 3, None
+    animation.frame.cb_hook(animation.frame)
     assert not tracked, "the program moved it"
-    animation._playing = _Playing(0, 0.0, 5, threading.Event())
-    animation.a_frame.page = SimpleNamespace()
-    animation.a_frame.cb_hook(animation.a_frame)
-    assert tracked and animation._playing.first == 3
-    assert animation.timestep_at(animation._playing.began) == 3
+    animation._playback = _Playback(0, 0.0, 5, threading.Event())
+    animation.frame.page = SimpleNamespace()
+    animation.frame.cb_hook(animation.frame)
+    assert tracked and animation._playback.first_frame == 3
+    assert animation.timestep_at(animation._playback.start_time) == 3
 
 
 class Page:
-    """A page that is recorded, and shows what it is told."""
+    """A page that can be recorded, and keeps its notifications."""
 
     def __init__(self):
-        self.told, self.source = [], self
+        self.notifications, self.source = [], self
 
     def add_notification(self, title, body, **_):
-        self.told.append(body)
-        note = SimpleNamespace(body=body, loading=True)
-        self.note_shown = note
-        return note
+        self.notifications.append(body)
+        return SimpleNamespace(body=body, loading=True)
 
-    def note(self, now):
-        return Note(CameraState(0.5, 1.0, torch.eye(4)[:3], CameraType.PERSPECTIVE), Look())
+    def snapshot(self, now):
+        return ClipFrame(CameraState(0.5, 1.0, torch.eye(4)[:3], CameraType.PERSPECTIVE), PageSettings())
 
-    def image(self, note):
+    def render(self, frame):
         return np.zeros((16, 16, 3), np.uint8)
 
-    def waits_for(self):
+    def waiting_reason(self):
         return None
 
 
 @pytest.fixture
 def page(animation):
-    animation.d_finish.gui_handle = SimpleNamespace(visible=False)
+    animation.finish.gui_handle = SimpleNamespace(visible=False)
     return Page()
 
 
@@ -108,19 +107,19 @@ def tick(element, value, page):
 
 def test_a_clip_is_written_into_the_run(animation, page, tmp_path):
     animation.use_folder(tmp_path)
-    tick(animation.c_record, True, page)
+    tick(animation.record, True, page)
     time.sleep(0.2)
-    tick(animation.c_record, True, page)
-    assert "before is still" in page.told[-1], "one clip at a time"
-    tick(animation.c_record, False, page)
+    tick(animation.record, True, page)
+    assert "previous clip is still" in page.notifications[-1], "one clip at a time"
+    tick(animation.record, False, page)
     animation._recorder.join()
     assert [p.name for p in (tmp_path / "clips").iterdir()] == ["clip_000.mp4"]
 
 
-def test_a_folder_that_cannot_be_written_is_said_before_the_recording(animation, page, tmp_path):
-    tick(animation.c_record, True, page)
-    assert "no run folder" in page.told[-1] and not animation.c_record.value
+def test_a_folder_that_is_not_writable_is_reported_before_the_recording(animation, page, tmp_path):
+    tick(animation.record, True, page)
+    assert "no run folder" in page.notifications[-1] and not animation.record.value
     (tmp_path / "clips").write_text("a file")
     animation.use_folder(tmp_path)
-    tick(animation.c_record, True, page)
-    assert "cannot be written" in page.told[-1] and animation._recorder is None
+    tick(animation.record, True, page)
+    assert "cannot be written" in page.notifications[-1] and animation._recorder is None

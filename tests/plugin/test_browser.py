@@ -55,7 +55,7 @@ class Opened:
 
     def __init__(self, page: Any, model: Any) -> None:
         self.page, self.model = page, model
-        self.viewer = model.face_view._viewer
+        self.viewer = model.face_view.viewer
         self.controls = model.head_controls
         self.begun = 0.0
         """When the newest image was begun."""
@@ -146,10 +146,10 @@ def coarse(image: np.ndarray) -> np.ndarray:
 def wait(until: Callable[[], Any]) -> Any:
     """Wait for something that is not empty, false or zero, and return it."""
     end = time.monotonic() + PATIENCE
-    while not (found := until()):
+    while not (result := until()):
         assert time.monotonic() < end, "the page did not do it in time"
         time.sleep(0.05)
-    return found
+    return result
 
 
 def change(a: np.ndarray, b: np.ndarray, *boxes: np.ndarray) -> float:
@@ -192,10 +192,10 @@ def opened(trained: Path) -> Iterator[Opened]:
 
 
 def _open(trained: Path, patch: pytest.MonkeyPatch) -> Iterator[Opened]:
-    found, end, start_viewer = [], threading.Event(), run_viewer._start_viewer
+    models, end, start_viewer = [], threading.Event(), run_viewer._start_viewer
 
     def starting(config: Any, pipeline: Any, step: int) -> None:
-        found.append(pipeline.model)
+        models.append(pipeline.model)
         with suppress(KeyboardInterrupt):
             start_viewer(config, pipeline, step)
 
@@ -210,14 +210,14 @@ def _open(trained: Path, patch: pytest.MonkeyPatch) -> Iterator[Opened]:
     command.viewer.websocket_host, command.viewer.image_format = "127.0.0.1", "png"
     server = threading.Thread(target=command.main, daemon=True)
     server.start()
-    wait(lambda: bool(found) and found[0].face_view._viewer is not None and found[0].face_view._viewer.ready)
-    viewer = found[0].face_view._viewer
+    wait(lambda: bool(models) and models[0].face_view.viewer is not None and models[0].face_view.viewer.ready)
+    viewer = models[0].face_view.viewer
     viewer.control_panel._max_res.value = RESOLUTION
     with playwright.sync_playwright() as started:
         browser = started.chromium.launch(executable_path=BROWSER, args=WITHOUT_GPU)
         page = browser.new_page(viewport={"width": 760, "height": 520})
         page.set_default_timeout(1000 * PATIENCE)
-        result = Opened(page, found[0])
+        result = Opened(page, models[0])
         _watch(patch, result)
         page.goto(f"http://127.0.0.1:{command.viewer.websocket_port}")
         wait(lambda: bool(viewer.viser_server.get_clients()))
@@ -264,7 +264,7 @@ def _watch(patch: pytest.MonkeyPatch, result: Opened) -> None:
 def at_rest(opened: Opened) -> np.ndarray:
     """The image of the neutral face."""
     opened.page.get_by_text("Reset", exact=True).click()
-    return opened.image(lambda: opened.controls.a_motion.value == "sliders" and not opened.controls.channels)
+    return opened.image(lambda: opened.controls.motion.value == "sliders" and not opened.controls.channels)
 
 
 def keep(name: str, *images: np.ndarray) -> None:
@@ -299,16 +299,16 @@ def test_sliders_move_what_they_say_and_nothing_else(opened):
 
 
 def test_the_frame_slider_shows_the_tracked_motion_and_plays(opened):
-    rest, slider = at_rest(opened), opened.model.animation.a_frame
+    rest, slider = at_rest(opened), opened.model.animation.frame
     opened.set("Frame", 9)
-    frame = opened.image(lambda: slider.value == 9 and opened.controls.a_motion.value == "tracked")
+    frame = opened.image(lambda: slider.value == 9 and opened.controls.motion.value == "tracked")
     keep("frame", rest, frame)
     assert change(rest, frame, opened.box("head")) > 2
     opened.tick("Play")
     seen = set()
     wait(lambda: seen.add(slider.value) or len(seen) > 3)
     opened.tick("Play")
-    wait(lambda: not opened.model.animation.b_play.value)
+    wait(lambda: not opened.model.animation.play.value)
 
 
 def test_parts_are_seen_alone_and_muted(opened):
@@ -337,11 +337,11 @@ def test_parts_are_seen_alone_and_muted(opened):
     assert change(rest, muted, head) > 2 * np.abs(outside(rest - muted, head)).mean()
     opened.choose("Part", "all")
     opened.tick("Mesh")
-    mesh = opened.image(lambda: page.d_mesh.value)
+    mesh = opened.image(lambda: page.mesh.value)
     keep("mesh", rest, mesh)
     assert change(rest, mesh, opened.box("face")) > 30
     opened.tick("Mesh")
-    np.testing.assert_array_equal(opened.image(lambda: not page.d_mesh.value), rest)
+    np.testing.assert_array_equal(opened.image(lambda: not page.mesh.value), rest)
 
 
 def test_an_expression_is_saved_and_shown_again(opened, trained):
@@ -349,7 +349,7 @@ def test_an_expression_is_saved_and_shown_again(opened, trained):
     opened.set("jaw", 0.25)
     wry = opened.image(lambda: opened.controls.channels == {"jaw": 0.25})
     opened.input("Name").fill("wry")
-    wait(lambda: opened.controls.f_name.value == "wry")
+    wait(lambda: opened.controls.save_name.value == "wry")
     opened.page.get_by_text("Save this expression", exact=True).click()
     file = trained.parent / "expressions.json"
     wait(file.exists)

@@ -44,6 +44,8 @@ def test_every_field_has_a_sentence_and_is_read(config):
     for field, after in zip(body, [*body[1:], None], strict=True):
         if not isinstance(field, ast.AnnAssign) or f"    {field.target.id}: " in hidden:
             continue
+        if ast.unparse(field.annotation).startswith("ClassVar"):
+            continue
         name = field.target.id
         documented = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
         assert documented, f"{config.__name__}.{name} has no sentence"
@@ -52,9 +54,9 @@ def test_every_field_has_a_sentence_and_is_read(config):
 
 
 def test_entry_points_lead_to_specifications_of_the_same_name():
-    found = {e.name: e.load() for e in entry_points(group="nerfstudio.method_configs") if "partnerface" in e.name}
-    assert found.keys() == {"partnerface", "partnerface-lite"}
-    for name, specification in found.items():
+    methods = {e.name: e.load() for e in entry_points(group="nerfstudio.method_configs") if "partnerface" in e.name}
+    assert methods.keys() == {"partnerface", "partnerface-lite"}
+    for name, specification in methods.items():
         assert isinstance(specification, MethodSpecification)
         assert specification.config.method_name == name
     (parser,) = (e.load() for e in entry_points(group="nerfstudio.dataparser_configs") if e.name == "flame-data")

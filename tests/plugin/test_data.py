@@ -48,13 +48,13 @@ def test_a_capture_without_validation_is_watched_on_training_frames_that_do_not_
     assert "no validation split: the last 1 of 4 training timesteps are held out for it" in capsys.readouterr().out
 
 
-def test_doubles_and_few_frames_are_said_when_a_capture_is_read(head, write_subject, tmp_path, capsys):
+def test_duplicates_and_few_frames_are_printed_when_a_capture_is_read(head, write_subject, tmp_path, capsys):
     root = write_subject(tmp_path / "subject", head, 6, 2)
     shutil.copy(root / "images" / "00001_00.png", root / "images" / "00007_00.png")
-    capture = FlameDataParserConfig(data=root).setup().recording().capture
-    said = capsys.readouterr().out
-    assert "Warning: 1 of 6 training images are held out for evaluation too (the first: 00001_00.png is 0000" in said
-    assert "Warning: few training timesteps (4)" in said
+    capture = FlameDataParserConfig(data=root).setup().parse_capture().capture
+    printed = capsys.readouterr().out
+    assert "Warning: 1 of 6 training images are held out for evaluation too (the first: 00001_00.png is 0000" in printed
+    assert "Warning: few training timesteps (4)" in printed
     assert [frame.timestep for frame in capture.frames_of("train")] == [0, 2, 3, 4]
 
 
@@ -63,9 +63,23 @@ def test_torn_heads_are_left_out_with_a_warning(head, write_subject, tmp_path, c
     path = root / "flame_param" / "00003.npz"
     with np.load(path) as stored:
         np.savez(path, **{**stored, "expr": np.full_like(stored["expr"], 9e4)})
-    capture = FlameDataParserConfig(data=root).setup().recording().capture
+    capture = FlameDataParserConfig(data=root).setup().parse_capture().capture
     assert [frame.timestep for frame in capture.frames_of("train")] == [0, 1, 2, 4]
     assert "Warning: the head is torn in 1 of 8 frames: 00003_00.png" in capsys.readouterr().out
+
+
+def test_a_single_misplaced_head_is_named_when_training_images_are_read(
+    head, write_subject, make_config, start, tmp_path, capsys
+):
+    root = write_subject(tmp_path / "subject", head, 8, 2)
+    data = start(make_config("good", data=root)).pipeline.datamanager
+    assert "outside of the mask" not in capsys.readouterr().out
+    path = root / "flame_param" / "00003.npz"
+    with np.load(path) as stored:
+        np.savez(path, **{**stored, "translation": stored["translation"] + 0.15})
+    data = start(make_config("bad", data=root)).pipeline.datamanager
+    lines = [line for line in capsys.readouterr().out.splitlines() if "outside of the mask" in line]
+    assert len(lines) == 1 and f"in 1 of {len(data.train_dataset)} training frames: 00003_00.png." in lines[0]
 
 
 def test_one_training_frame_is_refused_before_a_run_begins(head, write_subject, make_config, tmp_path):
@@ -76,8 +90,8 @@ def test_one_training_frame_is_refused_before_a_run_begins(head, write_subject, 
 
 
 def test_an_empty_split_is_named(parser):
-    recording = parser.recording()
-    object.__setattr__(recording.capture, "splits", {**recording.capture.splits, "test": ()})
+    parsed = parser.parse_capture()
+    object.__setattr__(parsed.capture, "splits", {**parsed.capture.splits, "test": ()})
     with pytest.raises(InputError, match="the test split is empty"):
         parser.get_dataparser_outputs("test")
 
@@ -100,13 +114,13 @@ def test_batches_come_from_few_frames_and_repeat_for_a_step(make_config, start):
     other, _ = data.next_train(4)
     assert rays.metadata["timestep"].unique().numel() == 2
     assert set(rays.metadata["timestep"].flatten().tolist()) <= {0, 1, 2}
-    assert batch["image"].shape == (64, 3) and batch["mask"].shape == (64, 1)
+    assert batch["image"].shape == (2, 32, 3) and batch["mask"].shape == (2, 32, 1)
     assert torch.equal(rays.directions, again.directions)
     assert not torch.equal(rays.directions, other.directions)
     eval_rays, _ = data.next_eval(1)
     assert eval_rays.metadata["timestep"].unique().tolist() == [3]
 
 
-def test_the_recording_is_shared_between_datasets(parser):
+def test_the_parsed_capture_is_shared_between_datasets(parser):
     metadata = parser.get_dataparser_outputs("train").metadata
-    assert copy.deepcopy(metadata)["recording"] is metadata["recording"]
+    assert copy.deepcopy(metadata)["parsed_capture"] is metadata["parsed_capture"]

@@ -1,4 +1,4 @@
-"""What ns-eval, ns-render and the viewer ask of a trained run."""
+"""Evaluation and rendering of a trained run by ns-eval, ns-render and the viewer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nerfstudio.utils.eval_utils import eval_setup
 
 from partnerface_ns.common.errors import InputError
 from partnerface_ns.plugin import pipeline
-from partnerface_ns.plugin.model import OUTPUTS
+from partnerface_ns.plugin.image_renderer import OUTPUTS
 
 SIZE = 24
 """Pixels a side of the tiny capture's images."""
@@ -40,7 +40,7 @@ def model(make_config, start):
 
 
 def camera_at(model, **kwargs) -> Cameras:
-    c = model._shown.camera
+    c = model._head_states.first_frame.camera
     pose = torch.from_numpy(c.T_world_camera[:3]).float()[None]
     return Cameras(pose, c.fl_x, c.fl_y, c.cx, c.cy, SIZE, SIZE, **kwargs)
 
@@ -83,23 +83,23 @@ def test_a_loaded_run_renders_as_the_run_itself(make_config, start):
     _, loaded, _, _ = eval_setup(config.get_base_dir() / "config.yml", test_mode="inference")
     camera = trainer.pipeline.datamanager.eval_dataset.cameras[0:1]
     expected = trainer.pipeline.model.get_outputs_for_camera(camera, exact=True)
-    found = loaded.model.get_outputs_for_camera(camera, exact=True)
+    reloaded = loaded.model.get_outputs_for_camera(camera, exact=True)
     for name in OUTPUTS:
-        assert torch.equal(expected[name], found[name]), name
+        assert torch.equal(expected[name], reloaded[name]), name
     fast = loaded.model.get_outputs_for_camera(camera)
-    assert not torch.equal(expected["rgb"], fast["rgb"]), "what is not evaluated is made the fast way"
+    assert not torch.equal(expected["rgb"], fast["rgb"]), "only evaluation renders all samples"
     both = torch.stack([expected["accumulation"].flatten(), fast["accumulation"].flatten()])
     assert torch.corrcoef(both)[0, 1] > 0.9
     changed = {name: value + 0.3 for name, value in loaded.model.state_dict().items() if ".planes." in name}
     loaded.model.load_state_dict(changed, strict=False)
     assert not torch.equal(loaded.model.get_outputs_for_camera(camera)["rgb"], fast["rgb"]), (
-        "and made anew after a load"
+        "it is baked again after a load"
     )
 
 
-def test_a_camera_finds_its_head_state(model):
+def test_a_camera_selects_its_head_state(model):
     last = 5
-    timestep = lambda **kwargs: model._timestep_of_camera(camera_at(model, **kwargs))  # noqa: E731
+    timestep = lambda **kwargs: model._head_states.select_timestep(camera_at(model, **kwargs))  # noqa: E731
     assert timestep() is None
     assert timestep(metadata={"cam_idx": 2}) == 2
     assert timestep(metadata={"cam_idx": 99}) is None
@@ -112,10 +112,10 @@ def test_a_camera_finds_its_head_state(model):
         class render_tab_state:
             preview_render = False
 
-    model.face_view._viewer = Viewer
-    track = model._recording.capture.track
-    at = lambda: model._moment_of_camera(camera_at(model, times=torch.tensor([[1.0]])))[0].jaw  # noqa: E731
-    assert torch.equal(at(), track.jaw[:1]), "the frame slider stands at the first frame"
+    model.face_view.viewer = Viewer
+    track = model._parsed.capture.track
+    shown_jaw = lambda: model._select_head(camera_at(model, times=torch.tensor([[1.0]]))).states.jaw  # noqa: E731
+    assert torch.equal(shown_jaw(), track.jaw[:1]), "the frame slider stands at the first frame"
     Viewer.render_tab_state.preview_render = True
     assert timestep(times=torch.tensor([[1.0]])) == last, "a previewed camera path brings its own time"
 
@@ -140,15 +140,17 @@ def test_a_camera_that_looks_away_sees_the_background(model):
     assert outputs["rgb"].min() == 1
 
 
-def test_only_frames_of_the_avatars_own_training_have_a_torso_of_their_own(model):
-    assert model._residuals_of(torch.tensor([0, 2])) is not None
-    assert model._residuals_of(torch.tensor([0, 3])) is None, "a frame that is held out for validation"
-    assert model._residuals_of(torch.tensor([0, 4])) is None, "a test frame"
+def test_only_training_frames_of_the_same_capture_have_learned_residuals(model):
+    assert model._head_states.residual_timesteps(torch.tensor([0, 2])) is not None
+    assert model._head_states.residual_timesteps(torch.tensor([0, 3])) is None, (
+        "a frame that is held out for validation"
+    )
+    assert model._head_states.residual_timesteps(torch.tensor([0, 4])) is None, "a test frame"
     model.capture_digest += 1
-    assert model._residuals_of(torch.tensor([0, 2])) is None, "another capture"
+    assert model._head_states.residual_timesteps(torch.tensor([0, 2])) is None, "another capture"
 
 
-def test_colours_without_background_are_those_that_were_composited(model):
+def test_colours_without_background_give_the_composited_colours_again(model):
     outputs = {"rgb": torch.tensor([[[0.6, 0.7, 0.8]]]), "accumulation": torch.tensor([[[0.5]]])}
     rgba = model.get_rgba_image(outputs)
     torch.testing.assert_close(rgba[..., :3] * 0.5 + 0.5, outputs["rgb"])
@@ -171,5 +173,5 @@ def test_images_without_a_region_do_not_count_in_its_mean():
         (["ns-render", "dataset", "--output-path", "d"], None),
     ],
 )
-def test_the_place_of_ns_evals_result_is_known(arguments, result):
+def test_the_result_file_of_ns_eval_is_found_in_its_arguments(arguments, result):
     assert pipeline._ns_eval_result(arguments) == (None if result is None else Path(result))

@@ -42,14 +42,14 @@ def test_a_layout_trains_and_is_evaluated(layout, truth, flame, make_config, sta
 
 def test_the_layout_can_be_named_and_remarks_are_printed(truth, flame, tmp_path, capsys):
     data = LAYOUTS["metrical-tracker"](tmp_path / "person", truth)
-    FlameDataParserConfig(data=data, head_model=flame).setup().recording()
+    FlameDataParserConfig(data=data, head_model=flame).setup().parse_capture()
     said = capsys.readouterr().out
     assert "there are no masks" in said and "cannot be told" in said
     with pytest.raises(InputError, match="transforms_train"):
-        FlameDataParserConfig(data=data, head_model=flame, format="vhap").setup().recording()
+        FlameDataParserConfig(data=data, head_model=flame, format="vhap").setup().parse_capture()
 
 
 def test_without_a_head_model_the_error_says_how_to_give_one(truth, tmp_path):
     data = LAYOUTS["imavatar"](tmp_path / "person", truth)
     with pytest.raises(InputError, match="--head-model FILE"):
-        FlameDataParserConfig(data=data).setup().recording()
+        FlameDataParserConfig(data=data).setup().parse_capture()

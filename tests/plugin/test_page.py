@@ -1,4 +1,4 @@
-"""What a viewer page can do besides the image."""
+"""The controls of a viewer page that change its image."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from viser import ClientHandle, ViserServer
 
 from partnerface_ns.plugin.configs import lite
 from partnerface_ns.plugin.elements import PageButton, PageSlider
-from partnerface_ns.plugin.page import PageView, alone, share_of_part
-from partnerface_ns.plugin.viewer import RecordedPage
+from partnerface_ns.plugin.page import PageView, compute_part_share, fade_other_parts
+from partnerface_ns.plugin.viewer import PageClipSource
 
 
 @pytest.fixture(scope="module")
@@ -29,26 +29,26 @@ def pipeline(subject, tmp_path_factory):
     config.pipeline.datamanager.data = subject
     config.output_dir, config.timestamp = tmp_path_factory.mktemp("page"), "run"
     config.set_timestamp()
-    made = _start(config).pipeline
-    torch.nn.init.normal_(made.model.avatar.deformation.networks.output, std=0.5)
-    return made
+    pipeline = _start(config).pipeline
+    torch.nn.init.normal_(pipeline.model.avatar.deformation.networks.output, std=0.5)
+    return pipeline
 
 
 @pytest.fixture
 def model(pipeline):
     """One model for all tests, its page as it opens."""
     model, page = pipeline.model.eval(), pipeline.model.page_view
-    page.b_part.value, page.c_shown.value, page.d_mesh.value = "all", "solo", False
+    page.part_choice.value, page.part_mode.value, page.mesh.value = "all", "solo", False
     model.head_controls.set_channels({})
-    model.head_controls.a_motion.value = "tracked"
-    model.face_view._viewer = SimpleNamespace(ready=False)
+    model.head_controls.motion.value = "tracked"
+    model.face_view.viewer = SimpleNamespace(ready=False)
     return model
 
 
 @pytest.fixture
 def look(model):
     """Renders what a page shows."""
-    camera = model.kwargs["metadata"]["recording"].capture.frames[0].camera
+    camera = model.kwargs["metadata"]["parsed_capture"].capture.frames[0].camera
     pose = torch.from_numpy(camera.T_world_camera[:3]).float()[None]
     sides = (camera.fl_x, camera.fl_y, camera.cx, camera.cy, camera.width, camera.height)
     return lambda: model.get_outputs_for_camera(Cameras(pose, *sides))
@@ -56,7 +56,7 @@ def look(model):
 
 def test_the_shares_of_all_parts_are_the_head(model, look):
     outputs = look()
-    shares = [share_of_part(model.avatar, outputs, part) for part in range(4)]
+    shares = [compute_part_share(model.avatar, outputs, part) for part in range(4)]
     opacity = outputs["accumulation"]
     assert bool((sum(shares) <= opacity + 1e-4).all())
     assert sum(shares).sum() > 0.3 * opacity.sum(), "the torso has no part"
@@ -65,93 +65,93 @@ def test_the_shares_of_all_parts_are_the_head(model, look):
 
 def test_a_part_alone_leaves_the_rest_grey(model, look):
     rgb = look()["rgb"]
-    model.page_view.b_part.value = model.page_view._names[1]
+    model.page_view.part_choice.value = model.page_view._names[1]
     solo = look()["rgb"]
-    share = share_of_part(model.avatar, look(), 1)[..., 0]
+    share = compute_part_share(model.avatar, look(), 1)[..., 0]
     saturation = solo.amax(-1) - solo.amin(-1)
     assert saturation[share < 1e-3].max() < 1e-3
-    torch.testing.assert_close(alone(rgb, torch.ones_like(rgb[..., :1])), rgb)
+    torch.testing.assert_close(fade_other_parts(rgb, torch.ones_like(rgb[..., :1])), rgb)
 
 
 def test_a_muted_part_does_not_deform_and_only_on_a_page(model, look):
     before = look()
-    model.page_view.b_part.value, model.page_view.c_shown.value = model.page_view._names[1], "muted"
+    model.page_view.part_choice.value, model.page_view.part_mode.value = model.page_view._names[1], "muted"
     muted = look()
-    share = share_of_part(model.avatar, before, 1)[..., 0]
+    share = compute_part_share(model.avatar, before, 1)[..., 0]
     lower = muted["deformation"].mean(-1) - before["deformation"].mean(-1)
     assert lower[share > 0.7].mean() < -0.01
     assert lower[share == 0].abs().mean() < -0.1 * lower[share > 0.7].mean(), "little of the others"
-    model.face_view._viewer = None
+    model.face_view.viewer = None
     file = look()["deformation"]
-    model.page_view.b_part.value = "all"
+    model.page_view.part_choice.value = "all"
     assert torch.equal(look()["deformation"], file), "files are rendered whole"
 
 
 def test_the_mesh_lies_over_the_image(model, look):
     rgb = look()["rgb"]
-    model.page_view.d_mesh.value = True
+    model.page_view.mesh.value = True
     changed = (look()["rgb"] - rgb).abs().amax(-1) > 0.05
     assert 0.05 < changed.float().mean() < 0.95 and not changed[0].any()
 
 
-def test_a_image_that_is_given_up_leaves_no_part_muted(model, look, monkeypatch):
+def test_an_interrupted_image_leaves_no_part_muted(model, look, monkeypatch):
     before = look()
-    model.page_view.b_part.value, model.page_view.c_shown.value = model.page_view._names[1], "muted"
+    model.page_view.part_choice.value, model.page_view.part_mode.value = model.page_view._names[1], "muted"
     with monkeypatch.context() as patch:
-        patch.setattr(model, "_exact", Mock(side_effect=IOChangeException))
+        patch.setattr(model.image_renderer, "_render_exact", Mock(side_effect=IOChangeException))
         with pytest.raises(IOChangeException):
             look()
-    assert model._muted.part is None
-    model.page_view.b_part.value = "all"
+    assert model.pages._muted_part.part is None
+    model.page_view.part_choice.value = "all"
     assert torch.equal(look()["rgb"], before["rgb"])
 
 
 def test_a_part_is_muted_in_the_thread_of_its_page_alone(model):
     seen = []
-    with model._muted.muted(2):
-        thread = threading.Thread(target=lambda: seen.append(model._muted.part))
+    with model.pages._muted_part.mute(2):
+        thread = threading.Thread(target=lambda: seen.append(model.pages._muted_part.part))
         thread.start()
         thread.join()
-        with model._muted.muted(None):
-            assert model._muted.part is None
-        assert model._muted.part == 2
-    assert seen == [None] and model._muted.part is None
+        with model.pages._muted_part.mute(None):
+            assert model.pages._muted_part.part is None
+        assert model.pages._muted_part.part == 2
+    assert seen == [None] and model.pages._muted_part.part is None
 
 
-def test_reset_view_is_for_the_page_that_asks(model):
-    asked = []
-    page = PageView(model.avatar, ["mouth"], asked.append)
-    page.a_reset.page = "a page"
-    page.a_reset.cb_hook(page.a_reset)
-    assert asked == ["a page"] and page.part is None
-    page.b_part.value = "mouth"
+def test_reset_view_turns_the_page_on_which_it_was_pressed(model):
+    reset_pages = []
+    page = PageView(model.avatar, ["mouth"], reset_pages.append)
+    page.reset_button.page = "a page"
+    page.reset_button.cb_hook(page.reset_button)
+    assert reset_pages == ["a page"] and page.part is None
+    page.part_choice.value = "mouth"
     assert page.part == 0
 
 
-def test_a_recorded_page_is_rendered_in_the_size_asked_for_as_the_page_shows_it(model, look):
+def test_a_clip_has_the_viewers_resolution_and_shows_the_recorded_page(model, look):
     viewer = Mock(ready=False, train_lock=threading.Lock(), trainer=SimpleNamespace(training_state="training"))
     viewer.control_panel.max_res = 48
-    model.face_view._viewer = viewer
-    camera = model.kwargs["metadata"]["recording"].capture.frames[0].camera
+    model.face_view.viewer = viewer
+    camera = model.kwargs["metadata"]["parsed_capture"].capture.frames[0].camera
     pose = torch.from_numpy(camera.T_world_camera[:3]).float()
     fov = 2 * math.atan(camera.height / (2 * camera.fl_y))
     viewer.get_camera_state.return_value = CameraState(fov, 2.0, pose, CameraType.PERSPECTIVE)
-    recorded = RecordedPage(model.train(), Mock(spec=ClientHandle, camera=SimpleNamespace(aspect=2.0)))
-    assert "paused" in recorded.waits_for()
+    source = PageClipSource(model.train(), Mock(spec=ClientHandle, camera=SimpleNamespace(aspect=2.0)))
+    assert "paused" in source.waiting_reason()
     viewer.trainer = None
-    assert recorded.waits_for() is None
+    assert source.waiting_reason() is None
     model.head_controls.set_channels({"jaw": 0.3})
-    note = recorded.note(0.0)
+    frame = source.snapshot(0.0)
     model.head_controls.set_channels({})
-    image = recorded.image(note)
+    image = source.render(frame)
     assert image.shape == (24, 48, 3) and model.training and not viewer.train_lock.locked()
-    closed = recorded.image(recorded.note(0.0))
-    assert not np.array_equal(image, closed), "a note keeps what the sliders said"
+    closed = source.render(source.snapshot(0.0))
+    assert not np.array_equal(image, closed), "a frame keeps the sliders' values"
     viewer.ready, viewer.render_tab_state.preview_render = True, True
-    assert recorded.note(0.0) is None, "nor is a preview of a camera path recorded"
+    assert source.snapshot(0.0) is None, "a preview of a camera path is not recorded"
 
 
-def test_the_folders_of_controls_have_names_for_people(pipeline):
+def test_the_folders_of_controls_have_readable_names(pipeline):
     folders = {path.split("/")[-2] for path, _ in parse_object(pipeline, ViewerElement, "Custom Elements")}
     assert folders == {"Animation", "Expression", "View"}
     assert len(pipeline.state_dict()) == len({id(v) for v in pipeline.state_dict(keep_vars=True).values()})
@@ -163,12 +163,12 @@ def test_sliders_are_labelled_with_their_ends():
     assert server.gui.add_slider.call_args.kwargs["marks"] == ((-0.5, "-0.5"), (0.5, "0.5"))
 
 
-def test_an_element_knows_the_page_that_used_it_and_lets_nothing_wait():
-    followed, server = [], Mock(spec=ViserServer, gui=Mock())
-    button = PageButton("Go", cb_hook=lambda element: followed.append(element.page))
-    button.hurry = lambda: followed.append("hurry")
+def test_an_element_knows_its_page_and_calls_before_change_first():
+    calls, server = [], Mock(spec=ViserServer, gui=Mock())
+    button = PageButton("Go", cb_hook=lambda element: calls.append(element.page))
+    button.before_change = lambda: calls.append("before")
     button.install(server)
-    (changed,) = server.gui.add_button.return_value.on_click.call_args.args
-    changed(SimpleNamespace(client="page"))
-    changed(SimpleNamespace(client=None))
-    assert followed == ["hurry", "page", None]
+    (handle_event,) = server.gui.add_button.return_value.on_click.call_args.args
+    handle_event(SimpleNamespace(client="page"))
+    handle_event(SimpleNamespace(client=None))
+    assert calls == ["before", "page", None]

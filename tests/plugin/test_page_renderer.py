@@ -1,4 +1,4 @@
-"""Sizes and rests of the images of a viewer page."""
+"""Resolution and timing of the images of a viewer page."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nerfstudio.viewer.utils import CameraState
 from nerfstudio.viewer_legacy.server.viewer_utils import IOChangeException
 
 from partnerface_ns.plugin import page_renderer
-from partnerface_ns.plugin.page_renderer import SMALLEST, ImageSize, PageRenderer, evaluating, image_size
+from partnerface_ns.plugin.page_renderer import MIN_SIDE, AdaptiveResolution, PageRenderer, evaluation_mode, image_size
 
 STATE = CameraState(0.5, 1.5, torch.eye(4)[:3], CameraType.PERSPECTIVE)
 
@@ -22,7 +22,7 @@ STATE = CameraState(0.5, 1.5, torch.eye(4)[:3], CameraType.PERSPECTIVE)
 class Model(torch.nn.Module):
     """Takes a time for each image that grows with its pixels."""
 
-    device, prepares, degrees = torch.device("cpu"), False, 0.0
+    device, needs_baking, degrees = torch.device("cpu"), False, 0.0
 
     def __init__(self, now: list[float]) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ def turn(renderer: PageRenderer, kind: str) -> bool:
     return True
 
 
-def test_a_training_run_keeps_its_time_and_is_seen_every_few_seconds(renderer, now):
+def test_training_keeps_its_time_and_is_shown_every_few_seconds(renderer, now):
     began, rendering, images = now[0], 0.0, []
     while now[0] < began + 120:
         before = now[0]
@@ -101,11 +101,11 @@ def test_a_training_run_keeps_its_time_and_is_seen_every_few_seconds(renderer, n
         now[0] += 0.2
     assert rendering < 0.15 * (now[0] - began)
     assert all(later - before < 8 for before, later in itertools.pairwise(images))
-    assert min(renderer._model.sizes) >= SMALLEST and max(renderer._model.sizes) < 300
+    assert min(renderer._model.sizes) >= MIN_SIDE and max(renderer._model.sizes) < 300
     assert renderer.viewer.shown_step > 100, "the page says which step it shows"
 
 
-def test_several_pages_share_that_time(renderer, now):
+def test_several_pages_share_the_time_for_images(renderer, now):
     renderer.viewer.render_statemachines = {0: None, 1: None}
     turn(renderer, "static")
     renderer.viewer.step = 1
@@ -113,7 +113,7 @@ def test_several_pages_share_that_time(renderer, now):
     assert not turn(renderer, "static")
 
 
-def test_what_a_page_asks_for_takes_at_most_half_of_the_time_of_training(renderer, now):
+def test_images_after_user_input_take_at_most_half_of_the_time_of_training(renderer, now):
     before = now[0]
     assert turn(renderer, "move")
     assert now[0] - before == pytest.approx(2 * renderer._seconds)
@@ -128,7 +128,7 @@ def test_the_full_size_comes_when_nothing_trains(renderer):
     assert not turn(renderer, "static"), "and comes once"
 
 
-def test_what_moves_is_as_large_as_the_machine_renders_in_half_a_second(renderer):
+def test_moving_images_have_the_resolution_that_takes_half_a_second(renderer):
     renderer.viewer.trainer = None
     for _ in range(10):
         turn(renderer, "move")
@@ -142,15 +142,15 @@ def test_what_moves_is_as_large_as_the_machine_renders_in_half_a_second(renderer
 
 
 def test_a_slow_machine_never_goes_below_the_smallest_size():
-    size = ImageSize(0.5)
+    resolution = AdaptiveResolution(0.5)
     for _ in range(5):
-        size.took(size.side, 20.0)
-    assert size.side == SMALLEST
-    size.took(512, 0.01)
-    assert size.side == SMALLEST, "an image of another size says nothing"
+        resolution.update(resolution.side, 20.0)
+    assert resolution.side == MIN_SIDE
+    resolution.update(512, 0.01)
+    assert resolution.side == MIN_SIDE, "an image of another size says nothing"
 
 
-def test_an_interrupt_of_nothing_does_not_take_the_next_image(renderer):
+def test_an_interrupt_between_images_does_not_cancel_the_next_one(renderer):
     renderer.viewer.trainer, renderer.state = None, "high"
     renderer.action(RenderAction("move", STATE))
     assert renderer.interrupt_render_flag, "nerfstudio interrupts an image that is not there"
@@ -159,13 +159,13 @@ def test_an_interrupt_of_nothing_does_not_take_the_next_image(renderer):
 
 
 @pytest.mark.parametrize("reason", ["training goes on", "a control waits"])
-def test_an_image_of_the_full_size_is_given_up_and_the_model_trains_again(renderer, reason):
+def test_a_full_size_image_is_interrupted_and_the_model_trains_again(renderer, reason):
     renderer.viewer.trainer.training_state, renderer.state = "paused", "high"
     renderer._model.train()
 
     def during():
         if reason == "a control waits":
-            renderer.hurry()
+            renderer.cancel_full_image()
         else:
             renderer.viewer.trainer.training_state = "training"
 
@@ -173,16 +173,16 @@ def test_an_image_of_the_full_size_is_given_up_and_the_model_trains_again(render
     with pytest.raises(IOChangeException):
         renderer._render_img(STATE)
     assert renderer._model.training and not renderer.viewer.train_lock.locked()
-    renderer.hurry()
+    renderer.cancel_full_image()
     renderer._model.during = lambda: None
     renderer.state = "low_move"
     renderer._render_img(STATE)
     assert renderer._model.modes == [False, False] and renderer._model.training
 
 
-def test_a_page_says_that_it_waits_and_how_far_it_looks_from_training(renderer):
+def test_a_page_shows_that_it_waits_and_how_far_its_view_is_from_training(renderer):
     notes = renderer.client
-    renderer._say_wait()
+    renderer._notify_wait()
     assert "first image" in notes.open[0].title
     turn(renderer, "move")
     assert not notes.open
@@ -197,14 +197,14 @@ def test_a_page_says_that_it_waits_and_how_far_it_looks_from_training(renderer):
     assert not notes.open
 
 
-def test_a_model_is_in_its_mode_of_before_after_an_error():
+def test_a_model_is_in_its_previous_mode_after_an_error():
     model = torch.nn.Linear(1, 1).train()
-    with pytest.raises(KeyError), evaluating(model):
+    with pytest.raises(KeyError), evaluation_mode(model):
         assert not model.training
         raise KeyError
     assert model.training
 
 
 @pytest.mark.parametrize(("aspect", "size"), [(1.5, (64, 96)), (1.0, (96, 96)), (0.5, (96, 48)), (50.0, (2, 96))])
-def test_the_longer_side_is_what_was_asked_for(aspect, size):
+def test_the_longer_side_has_the_requested_size(aspect, size):
     assert image_size(96, aspect) == size

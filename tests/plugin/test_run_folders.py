@@ -1,4 +1,4 @@
-"""A run is the folder that its config.yml lies in: moved, copied, damaged, read-only, or without its capture."""
+"""A run is the folder of its config.yml, which may be moved, copied, damaged, read-only, or without its capture."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import pytest
 import torch
 import yaml
 from nerfstudio.scripts.eval import ComputePSNR
+from nerfstudio.scripts.render import DatasetRender
 from nerfstudio.utils import writer
 from nerfstudio.utils.eval_utils import eval_setup
 from plugin.conftest import _start, tiny
@@ -23,14 +24,14 @@ from plugin.conftest import _start, tiny
 from partnerface_ns.cli.main import main
 from partnerface_ns.common.errors import InputError
 from partnerface_ns.plugin import checkpoints, trainer
-from partnerface_ns.plugin.checkpoints import checkpoints_in, newest_checkpoint, written_whole
+from partnerface_ns.plugin.checkpoints import find_newest_checkpoint, list_checkpoints, write_complete_checkpoints
 from partnerface_ns.plugin.config_file import read_config
 from partnerface_ns.plugin.configs import lite
 
 
 @pytest.fixture(scope="module")
 def trained(subject, tmp_path_factory) -> Path:
-    """A run of two steps, in a place of its own."""
+    """A run of two steps."""
     config = tiny(lite())
     config.pipeline.datamanager.data, config.max_num_iterations = subject, 2
     config.pipeline.model.avatar.space.resolution = 16
@@ -45,7 +46,7 @@ def trained(subject, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def run(trained, tmp_path) -> Iterator[Path]:
-    """A copy of it, the only one that is there."""
+    """A copy of the trained run, which is hidden meanwhile."""
     hidden = Path(shutil.move(trained, tmp_path / "hidden"))
     run = shutil.copytree(hidden, tmp_path / "runs" / "run")
     yield run
@@ -53,11 +54,11 @@ def run(trained, tmp_path) -> Iterator[Path]:
 
 
 def newest(run: Path) -> Path:
-    return checkpoints_in(run / "nerfstudio_models")[-1]
+    return list_checkpoints(run / "nerfstudio_models")[-1]
 
 
 def drive(run: Path) -> list[str]:
-    return ["drive", str(run), "--motion", "talk", "--size", "16", "--max-frames", "1"]
+    return ["drive", str(run), "--performance", "talk", "--size", "16", "--max-frames", "1"]
 
 
 def add_older(run: Path) -> Path:
@@ -76,7 +77,7 @@ def files_of(folder: Path) -> dict[str, tuple[int, bytes]]:
 
 
 @pytest.mark.parametrize("command", ["ns-eval", "report"])
-def test_a_copy_is_evaluated_itself_and_its_original_left_alone(run, tmp_path, monkeypatch, command):
+def test_a_copied_run_is_evaluated_and_its_original_stays_unchanged(run, tmp_path, monkeypatch, command):
     copy = shutil.copytree(run, tmp_path / "a copy" / "Zoë's [run]")
     content = torch.load(newest(copy), weights_only=True)
     weights = content["pipeline"]
@@ -111,13 +112,13 @@ def test_the_settings_of_a_run_start_a_new_one(run, capsys):
     assert config.get_base_dir().name != "run" and config.pipeline.run_folder != run
 
 
-def test_figures_of_other_weights_are_not_taken_for_this_runs(run):
+def test_figures_of_other_weights_are_computed_again(run):
     main(["report", str(run)])
     table = run / "per_image.csv"
     main(["report", str(run)])
     os.utime(table, ns=(1, 1))
     main(["report", str(run)])
-    assert table.stat().st_mtime_ns == 1, "the same weights: the age of a copied file says nothing"
+    assert table.stat().st_mtime_ns == 1, "the weights count, not the age of the file"
     table.write_text(table.read_text().replace(newest_digest(table), "0" * 12))
     main(["report", str(run)])
     assert newest_digest(table) != "0" * 12
@@ -145,11 +146,11 @@ HOSTILE = ("!!python/object/apply:os.mkdir ['{}']", "!!python/object/new:os.mkdi
 
 
 @pytest.mark.parametrize("code", HOSTILE)
-def test_what_a_strangers_config_says_is_not_run(run, tmp_path, code, capsys):
+def test_code_in_a_config_file_is_not_run(run, tmp_path, code, capsys):
     trap = tmp_path / "trap"
     with_text(run, ("max_num_iterations: 2", f"max_num_iterations: {code.format(trap)}"))
     (run / "avatar.pt").unlink()
-    for arguments in (["report", str(run)], ["drive", str(run), "--motion", "talk", "--output", "a.npz"]):
+    for arguments in (["report", str(run)], ["drive", str(run), "--performance", "talk", "--output", "a.npz"]):
         with pytest.raises(SystemExit) as exit_:
             main(arguments)
         assert exit_.value.code == 1 and "config.yml" in capsys.readouterr().err
@@ -184,11 +185,11 @@ def test_missing_settings_have_the_methods_defaults_and_are_named(run, capsys):
     assert "pipeline.model.avatar.num_parts" in capsys.readouterr().out
 
 
-def test_the_run_of_another_method_is_named_before_anything_of_it_is_read(tmp_path, capsys):
+def test_a_run_of_another_method_is_refused_before_it_is_read(tmp_path, capsys):
     (tmp_path / "config.yml").write_text(
         "!!python/object:nerfstudio.engine.trainer.TrainerConfig\nmethod_name: nerfacto\n"
     )
-    for arguments in (["report", str(tmp_path)], ["drive", str(tmp_path), "--motion", "talk"]):
+    for arguments in (["report", str(tmp_path)], ["drive", str(tmp_path), "--performance", "talk"]):
         with pytest.raises(SystemExit) as exit_:
             main(arguments)
         assert exit_.value.code == 1 and "nerfacto" in capsys.readouterr().err
@@ -197,7 +198,7 @@ def test_the_run_of_another_method_is_named_before_anything_of_it_is_read(tmp_pa
 # -- checkpoints -------------------------------------------------------------------------------------------------
 
 
-def test_the_newest_whole_checkpoint_is_taken_and_others_named(run, capsys):
+def test_the_newest_complete_checkpoint_is_used_and_damaged_ones_are_named(run, capsys):
     older = add_older(run)
     whole = newest(run).read_bytes()
     middle = len(whole) // 2
@@ -208,39 +209,68 @@ def test_the_newest_whole_checkpoint_is_taken_and_others_named(run, capsys):
         assert "step-000000001.ckpt" in capsys.readouterr().out
 
 
-def test_stray_files_are_passed_over(run):
+def test_other_files_are_ignored(run):
     folder = run / "nerfstudio_models"
     for name in (".DS_Store", "._step-000000009.ckpt", "notes.txt", "step-000000009.ckpt.partial", "step-best.ckpt"):
         (folder / name).write_bytes(b"x")
     (folder / "old").mkdir()
-    assert newest_checkpoint(folder).path == newest(run)
+    assert find_newest_checkpoint(folder).path == newest(run)
     assert eval_setup(run / "config.yml", test_mode="inference")[2] == newest(run)
 
 
-def test_no_whole_checkpoint_is_one_line(run, capsys):
+def test_without_a_complete_checkpoint_and_avatar_file_there_is_one_error(run, capsys):
     cut(newest(run))
-    with pytest.raises(InputError, match="no whole checkpoint"):
-        eval_setup(run / "config.yml")
-    with pytest.raises(SystemExit):
-        main(["report", str(run)])
-    assert "no whole checkpoint" in capsys.readouterr().err
-    main(
-        [
-            "drive",
-            str(run),
-            "--motion",
-            "talk",
-            "--size",
-            "16",
-            "--max-frames",
-            "1",
-            "--output",
-            str(run / "a.npz"),
-        ]
-    )
+    for damage in (cut, Path.unlink):
+        damage(run / "avatar.pt")
+        with pytest.raises(InputError, match="no complete checkpoint"):
+            eval_setup(run / "config.yml")
+        with pytest.raises(SystemExit):
+            main(["report", str(run)])
+        assert "no complete checkpoint" in capsys.readouterr().err
 
 
-def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(make_config, start, monkeypatch):
+def test_a_run_without_a_complete_checkpoint_is_driven_by_its_avatar_file(run):
+    cut(newest(run))
+    main([*drive(run), "--output", str(run / "a.npz")])
+
+
+@pytest.mark.parametrize("damage", [cut, Path.unlink, lambda path: shutil.rmtree(path.parent)])
+def test_ns_eval_takes_the_avatar_file_if_no_checkpoint_can_be_read(run, tmp_path, monkeypatch, capsys, damage):
+    monkeypatch.setattr("sys.argv", ["ns-eval"])
+    ComputePSNR(run / "config.yml", tmp_path / "expected.json").main()
+    damage(newest(run))
+    capsys.readouterr()
+    ComputePSNR(run / "config.yml", tmp_path / "actual.json").main()
+    lines = [line for line in capsys.readouterr().out.splitlines() if "is used" in line]
+    assert len(lines) == 1 and "no complete checkpoint" in lines[0] and str(run / "avatar.pt") in lines[0]
+    expected, actual = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("expected", "actual"))
+    assert actual["checkpoint"] == str(run / "avatar.pt")
+    for name in ("psnr", "ssim", "psnr_head", "l1"):
+        assert actual["results"][name] == expected["results"][name]
+
+
+def test_ns_render_and_the_viewer_take_the_avatar_file_for_any_capture(run, tmp_path, monkeypatch, head, write_subject):
+    newest(run).unlink()
+    monkeypatch.setattr("sys.argv", ["ns-viewer"])
+    _, pipeline, path, step = eval_setup(run / "config.yml")
+    assert path == run / "avatar.pt" and step == 1 and pipeline.model.image_renderer.fast is False
+    other = write_subject(tmp_path / "other", head, 2, 5, seed=1)
+    monkeypatch.setattr("sys.argv", ["ns-render", "dataset"])
+    DatasetRender(run / "config.yml", output_path=tmp_path / "renders", data=other, image_format="png").main()
+    assert len(list((tmp_path / "renders" / "test" / "rgb").iterdir())) == 5
+
+
+def test_the_avatar_file_of_one_run_is_not_taken_for_the_next_run(run, capsys):
+    """`eval_setup` is changed for one call only."""
+    copy = shutil.copytree(run, run.with_name("copy"))
+    newest(copy).unlink()
+    with_text(copy, ("deformation: parts", "deformation: none"))
+    with pytest.raises(InputError, match="does not fit"):
+        eval_setup(copy / "config.yml")
+    assert eval_setup(run / "config.yml")[2] == newest(run)
+
+
+def test_a_failed_write_keeps_the_previous_checkpoint(make_config, start, monkeypatch):
     config = make_config(max_num_iterations=2, steps_per_save=1)
     config.pipeline.model.avatar.space.resolution = 16
     trained = start(config)
@@ -263,12 +293,12 @@ def test_a_checkpoint_appears_when_it_is_on_disk(tmp_path, monkeypatch):
     events = []
     monkeypatch.setattr(checkpoints, "sync", lambda path: events.append(("sync", path.name)))
     monkeypatch.setattr(checkpoints.os, "replace", lambda a, b: events.append(("name", b.name)))
-    with written_whole(tmp_path / "models") as folder:
+    with write_complete_checkpoints(tmp_path / "models") as folder:
         (folder / "step-000000001.ckpt").write_bytes(b"x")
     assert events == [("sync", "step-000000001.ckpt"), ("name", "step-000000001.ckpt"), ("sync", "models")]
 
 
-def test_training_keeps_one_checkpoint_and_what_is_none(make_config, start):
+def test_training_keeps_one_checkpoint_and_all_other_files(make_config, start):
     config = make_config(max_num_iterations=3, steps_per_save=1)
     config.pipeline.model.avatar.space.resolution = 16
     folder = config.get_checkpoint_dir()
@@ -282,7 +312,7 @@ def test_training_keeps_one_checkpoint_and_what_is_none(make_config, start):
 
 
 @pytest.mark.parametrize("whole", ["nothing", "older"])
-def test_a_resume_needs_a_whole_checkpoint_before_it_makes_a_folder(run, make_config, whole, tmp_path):
+def test_a_resume_without_a_complete_checkpoint_creates_no_folder(run, make_config, whole, tmp_path):
     if whole == "older":
         add_older(run)
     cut(newest(run))
@@ -290,7 +320,7 @@ def test_a_resume_needs_a_whole_checkpoint_before_it_makes_a_folder(run, make_co
         config = make_config("again", load_dir=run)
         assert config.load_step == 0 and config.load_dir == run / "nerfstudio_models"
         return
-    with pytest.raises(InputError, match="no whole checkpoint"):
+    with pytest.raises(InputError, match="no complete checkpoint"):
         make_config("again", load_dir=run / "nerfstudio_models")
     with pytest.raises(InputError, match="damaged"):
         make_config("again", load_checkpoint=newest(run))
@@ -298,11 +328,11 @@ def test_a_resume_needs_a_whole_checkpoint_before_it_makes_a_folder(run, make_co
 
 
 @pytest.mark.parametrize("budget", [{"max_num_iterations": 2}, {"max_num_iterations": 9, "max_train_minutes": 1e-9}])
-def test_a_resume_with_nothing_left_to_train_says_what_to_ask_for(run, make_config, budget, tmp_path):
+def test_a_resume_with_nothing_left_to_train_names_the_limits(run, make_config, budget, tmp_path):
     with pytest.raises(InputError, match="nothing is left to train") as error:
         make_config("again", load_dir=run / "nerfstudio_models", **budget)
-    told = str(error.value)
-    assert "2 steps" in told and all(f"{value:g}" in told for value in budget.values())
+    message = str(error.value)
+    assert "2 steps" in message and all(f"{value:g}" in message for value in budget.values())
     assert not list(tmp_path.rglob("again"))
 
 
@@ -316,7 +346,7 @@ def test_without_its_capture_a_run_is_shown_from_its_avatar(run, monkeypatch, ca
     path.write_text(path.read_text().replace(f"- {config.data.name}\n", f"- {gone.name}\n"))
     monkeypatch.setattr("sys.argv", ["ns-viewer", "--load-config", str(path)])
     _, pipeline, _, _ = eval_setup(path)
-    assert f"{gone}: the capture is gone" in capsys.readouterr().out
+    assert f"{gone}: the capture is missing" in capsys.readouterr().out
     camera = pipeline.datamanager.train_dataset.cameras[0:1]
     shown = pipeline.model.get_outputs_for_camera(camera)["rgb"]
     assert np.isfinite(shown.numpy()).all() and pipeline.model.head_controls._info.lowest.expression.any()
@@ -339,7 +369,7 @@ def test_an_unwritable_run_keeps_its_figures(run, monkeypatch, tmp_path, capsys)
     assert "2 test images" in (tmp_path / "report" / "figures.md").read_text().replace("images", "images")
 
 
-def test_an_avatar_file_that_is_missing_or_damaged_is_made_from_the_checkpoint(run, capsys, tmp_path):
+def test_a_missing_or_damaged_avatar_file_is_written_from_the_checkpoint(run, capsys, tmp_path):
     avatar = run / "avatar.pt"
     whole = torch.load(avatar, weights_only=True)
     for number, damage in enumerate((Path.unlink, cut)):
@@ -356,7 +386,7 @@ def test_an_avatar_file_that_is_missing_or_damaged_is_made_from_the_checkpoint(r
 
 
 @pytest.mark.parametrize("command", ["pointcloud", "poisson", "marching-cubes", "gaussian-splat"])
-def test_exports_that_cannot_work_name_those_that_do(run, monkeypatch, command):
+def test_impossible_exports_name_the_possible_ones(run, monkeypatch, command):
     monkeypatch.setattr("sys.argv", ["/bin/ns-export", command, "--load-config", "a"])
     monkeypatch.setattr(trainer.FlameDataParserConfig, "setup", lambda self: pytest.fail("the capture was read"))
     with pytest.raises(InputError, match="ns-export tsdf") as error:
@@ -364,7 +394,7 @@ def test_exports_that_cannot_work_name_those_that_do(run, monkeypatch, command):
     assert "partnerface export" in str(error.value) and error.value.source == f"ns-export {command}"
 
 
-def test_settings_are_read_in_a_process_that_imported_nothing_of_nerfstudio():
+def test_settings_are_read_in_a_process_without_nerfstudio_imports():
     """As `partnerface report` does: nerfstudio's modules import each other in a circle."""
     program = "import partnerface_ns.plugin.config_file"
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, timeout=300)

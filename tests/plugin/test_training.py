@@ -1,4 +1,4 @@
-"""Runs of the trainer: the course of a run, its end, and its resumption."""
+"""Runs of the trainer: schedule, end, and resume."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def test_every_step_has_the_stage_and_the_learning_rates_of_its_progress(make_co
     def note(step: int) -> None:
         avatar = trainer.pipeline.model.avatar
         stages.append(int(avatar.stage))
-        for name, found in rates.items():
-            found.append(trainer.optimizers.optimizers[name].param_groups[0]["lr"])
+        for name, values in rates.items():
+            values.append(trainer.optimizers.optimizers[name].param_groups[0]["lr"])
         assigner_trains.append(any(p.grad is not None and bool(p.grad.any()) for p in avatar.assigner.parameters()))
 
     on_step(trainer, TrainingCallbackLocation.AFTER_TRAIN_ITERATION, note)
@@ -66,8 +66,10 @@ def test_every_step_has_the_stage_and_the_learning_rates_of_its_progress(make_co
     assert stages == [HARD] * 3 + [SOFT] * 3
     assert assigner_trains == [False] * 3 + [True] * 3
     schedule = Schedule(ScheduleConfig(max_steps=6))
-    for name, found in rates.items():
-        assert found == pytest.approx([LEARNING_RATES[name] * schedule.learning_rate_factor(s, name) for s in range(6)])
+    for name, values in rates.items():
+        assert values == pytest.approx(
+            [LEARNING_RATES[name] * schedule.learning_rate_factor(s, name) for s in range(6)]
+        )
     assert rates["correction"][:2] == [0, 0] and all(rates["correction"][2:])
     assert [p.name for p in trainer.checkpoint_dir.iterdir()] == ["step-000000005.ckpt"]
 
@@ -82,9 +84,9 @@ def test_our_steps_are_those_of_nerfstudio(make_config, start, monkeypatch):
     monkeypatch.setattr(Trainer, "train_iteration", noted(Trainer.train_iteration, logged))
     theirs.train()
     assert len(logged) == 6 and "Gradients/Total" in logged[-1][2]
-    expected, found = (trainer.pipeline.model.avatar.state_dict() for trainer in (theirs, ours))
+    expected, actual = (trainer.pipeline.model.avatar.state_dict() for trainer in (theirs, ours))
     for name, value in expected.items():
-        torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-6, msg=name)
+        torch.testing.assert_close(actual[name], value, rtol=1e-4, atol=1e-6, msg=name)
     loss, terms, metrics = results[-1]
     assert len(results) == 6 and float(loss) == pytest.approx(sum(map(float, terms.values())))
     assert 0 < float(metrics["psnr"]) < 60
@@ -103,9 +105,9 @@ def test_a_step_that_is_not_finite_is_left_out(make_config, start, monkeypatch, 
 
     on_step(trainer, TrainingCallbackLocation.AFTER_TRAIN_ITERATION, note)
     trainer.train()
-    (before, density, moments), (after, density_after, moments_after) = states[2:4]
+    (before, density, optimizers_before), (after, density_after, optimizers_after) = states[2:4]
     assert all(torch.equal(before[name], after[name]) for name in before) and torch.equal(density, density_after)
-    for group, group_after in zip(moments, moments_after, strict=True):
+    for group, group_after in zip(optimizers_before, optimizers_after, strict=True):
         for parameter, values in group.items():
             assert all(torch.equal(value, group_after[parameter][name]) for name, value in values.items())
     assert all(value.isfinite().all() for value in avatar.state_dict().values())
@@ -125,7 +127,7 @@ def test_ten_such_steps_end_a_run_with_one_error_and_its_checkpoint_stays(make_c
     assert resumed._start_step == int(checkpoint.stem.removeprefix("step-")) + 1
 
 
-def test_what_would_scale_gradients_or_change_precision_is_off_and_said(make_config, start, capsys):
+def test_mixed_precision_and_gradient_scaler_are_off_with_a_message(make_config, start, capsys):
     trainer = start(make_config(mixed_precision=True, use_grad_scaler=True))
     assert not trainer.grad_scaler.is_enabled() and not trainer.mixed_precision
     assert "do nothing" in " ".join(capsys.readouterr().out.split())
@@ -133,7 +135,7 @@ def test_what_would_scale_gradients_or_change_precision_is_off_and_said(make_con
 
 @pytest.mark.parametrize("broken_at", [2, 3, 4])
 @pytest.mark.parametrize("left_out", [(), (1, 4)])
-def test_a_run_resumed_before_at_and_after_the_swap_equals_an_unbroken_one(
+def test_a_run_resumed_around_the_change_of_stage_equals_an_unbroken_one(
     make_config, broken_at, start, monkeypatch, left_out
 ):
     poison_colors(monkeypatch, left_out)
@@ -147,9 +149,9 @@ def test_a_run_resumed_before_at_and_after_the_swap_equals_an_unbroken_one(
     resumed = start(make_config("resumed", load_dir=broken.checkpoint_dir))
     resumed.train()
 
-    expected, found = (t.pipeline.model.avatar.state_dict() for t in (unbroken, resumed))
-    assert expected.keys() == found.keys()
-    differing = [name for name in expected if not torch.equal(expected[name], found[name])]
+    expected, actual = (t.pipeline.model.avatar.state_dict() for t in (unbroken, resumed))
+    assert expected.keys() == actual.keys()
+    differing = [name for name in expected if not torch.equal(expected[name], actual[name])]
     assert differing == []
     assert resumed.last_step == unbroken.last_step == 5
 

@@ -1,4 +1,4 @@
-"""The first look of a viewer page."""
+"""The first view of a viewer page, and its renderer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from partnerface_ns.plugin.page_renderer import PageRenderer
 from partnerface_ns.plugin.viewer import FaceView
 
 FRONT = (torch.tensor([0.0, 0, 0.3]), torch.tensor([0.0, 0, 0.2]), torch.tensor([0.0, 1, 0]))
-MODEL = SimpleNamespace(prepare=lambda: None, front_of_face=lambda distance: FRONT, device=torch.device("cpu"))
+MODEL = SimpleNamespace(bake=lambda: None, front_of_face=lambda distance: FRONT, device=torch.device("cpu"))
 
 
 @pytest.fixture
@@ -26,12 +26,12 @@ def view():
     return FaceView(MODEL, Camera(np.eye(4), 100.0, 100.0, 32.0, 24.0, 64, 48), np.zeros(3))
 
 
-def test_a_page_opens_where_the_captures_camera_stood():
+def test_a_page_opens_at_the_captures_camera():
     T = np.eye(4)
     T[:3, 3] = [0.1, 0.2, 1.0]
     view = FaceView(MODEL, Camera(T, 100.0, 100.0, 32.0, 24.0, 64, 48), np.array([0.1, 0.2, 0.0]))
     hidden = []
-    view._viewer = SimpleNamespace(set_camera_visibility=hidden.append, toggle_cameravis_button=lambda: None)
+    view.viewer = SimpleNamespace(set_camera_visibility=hidden.append, toggle_cameravis_button=lambda: None)
     view._scene_ready = True
     client = Mock(spec=ClientHandle, camera=SimpleNamespace())
     view._look_at_face(client)
@@ -51,22 +51,22 @@ def test_reset_view_turns_the_page_to_the_front_of_the_face(view):
     np.testing.assert_allclose(client.camera.up_direction, [0, 1, 0])
 
 
-def test_a_page_is_rendered_by_our_thread_alone_and_no_control_waits_for_it(view, monkeypatch):
+def test_a_page_is_rendered_by_our_thread_and_no_control_waits_for_it(view, monkeypatch):
     monkeypatch.setattr("partnerface_ns.plugin.viewer.PageRenderer.start", lambda self: None)
-    view._viewer = Mock(spec=Viewer)
-    theirs = RenderStateMachine(view._viewer, 10.0, Mock(spec=ClientHandle))
-    view._viewer.render_statemachines = {4: theirs}
+    view.viewer = Mock(spec=Viewer)
+    theirs = RenderStateMachine(view.viewer, 10.0, Mock(spec=ClientHandle))
+    view.viewer.render_statemachines = {4: theirs}
     view._render_page(Mock(spec=ClientHandle, client_id=4))
-    ours = view._viewer.render_statemachines[4]
+    ours = view.viewer.render_statemachines[4]
     assert isinstance(ours, PageRenderer) and not theirs.running
     theirs.action(RenderAction("static", None))
     assert theirs.next_action is None, "it finds nothing to render while it ends"
-    ours._full = True
-    view._hurry()
+    ours._full_size = True
+    view._cancel_full_images()
     assert ours.interrupt_render_flag
 
 
-def test_a_page_that_was_open_before_the_scene_sees_no_frustums_and_keyframes_see_as_wide_as_the_page(view):
+def test_frustums_are_hidden_on_early_pages_and_keyframes_get_the_pages_field_of_view(view):
     fov = SimpleNamespace(_impl=SimpleNamespace(label="Default FOV"), value=75.0)
     other = SimpleNamespace(_impl=SimpleNamespace(label="Default Time"), value=0.0)
     init_scene = Mock()

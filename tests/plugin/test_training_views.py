@@ -1,4 +1,4 @@
-"""How far a page looks from the views of training."""
+"""How far a page's view is from the training views."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import torch
 from partnerface_ns.capture.load import load_capture
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
-from partnerface_ns.plugin.seen_views import SeenViews
+from partnerface_ns.plugin.training_views import TrainingViews
 
 
 @pytest.fixture(scope="module")
 def views(subject, head):
     capture = load_capture(subject)
-    return SeenViews(capture, ShapedHead.of(head, torch.zeros(head.num_identity)))
+    return TrainingViews(capture, ShapedHead.of(head, torch.zeros(head.num_identity)))
 
 
 def place_at(head, degrees, distance=1.0, upwards=False):
@@ -30,8 +30,8 @@ def place_at(head, degrees, distance=1.0, upwards=False):
 @pytest.mark.parametrize("degrees", [0, 40, 90, 180])
 def test_the_angle_is_that_to_the_nearest_training_camera(views, head, degrees, upwards):
     rest = HeadState.neutral(head.num_expr, (1,))
-    found = views.degrees_away(place_at(head, degrees, upwards=upwards), rest)
-    assert found == pytest.approx(degrees, abs=12), "the capture's head turns a few degrees"
+    angle = views.degrees_from(place_at(head, degrees, upwards=upwards), rest)
+    assert angle == pytest.approx(degrees, abs=12), "the capture's head turns a few degrees"
 
 
 def test_a_head_that_turns_away_is_seen_from_the_side(views, head):
@@ -40,7 +40,7 @@ def test_a_head_that_turns_away_is_seen_from_the_side(views, head):
         rest.expression, torch.tensor([[0.0, math.pi / 2, 0.0]]), rest.neck, rest.jaw, rest.eyes, rest.translation
     )
     face = head.template[head.regions["face"] > 0.5].mean(0)
-    assert views.degrees_away(face + torch.tensor([0.0, 0.0, 3.0]), turned) > 70
+    assert views.degrees_from(face + torch.tensor([0.0, 0.0, 3.0]), turned) > 70
 
 
 def test_the_front_is_straight_before_the_face(views, head):
