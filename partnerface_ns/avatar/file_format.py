@@ -101,7 +101,7 @@ def load_avatar(path: Path, head_model: Path | None = None) -> tuple[Avatar, Ava
     except InputError:
         raise
     except Exception as error:  # missing keys or values of other types
-        raise InputError(path, "not an avatar file", found=shorten(repr(error))) from error
+        raise InputError(path, "not an avatar file", actual=shorten(repr(error))) from error
     model = load_named_head_model(head_model or Path(info.head_model))
     check_same_head_model(path, state, model)
     return _build(path, config, state, model, info.neutral), info
@@ -116,7 +116,7 @@ def read_avatar_state(path: Path) -> dict[str, Tensor]:
     require_whole(path)
     state = _read(path).get("state")
     if not isinstance(state, dict) or "step" not in state:
-        raise InputError(path, "not an avatar file", key="state", expected="weights", found=type(state).__name__)
+        raise InputError(path, "not an avatar file", key="state", expected="weights", actual=type(state).__name__)
     return state
 
 
@@ -129,7 +129,7 @@ def check_same_head_model(path: Path | str, state: Mapping[str, Tensor], model: 
     stored = bytes(state["fingerprint"].tolist()).hex() if "fingerprint" in state else "none"
     if stored != model.fingerprint:
         raise InputError(
-            path, "trained with another head model", expected=stored, found=f"{model.name} ({model.fingerprint})"
+            path, "trained with another head model", expected=stored, actual=f"{model.name} ({model.fingerprint})"
         )
 
 
@@ -138,10 +138,10 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many types for broken files and refused contents
-        raise InputError(path, "broken, or contains more than plain data", found=shorten(error)) from error
+        raise InputError(path, "broken, or contains more than plain data", actual=shorten(error)) from error
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
-        found = content.get("format") if isinstance(content, dict) else type(content).__name__
-        raise InputError(path, "not an avatar file", key="format", expected=_FORMAT, found=found)
+        actual = content.get("format") if isinstance(content, dict) else type(content).__name__
+        raise InputError(path, "not an avatar file", key="format", expected=_FORMAT, actual=actual)
     return content
 
 
@@ -159,7 +159,7 @@ def _build(path: Path, config: AvatarConfig, state: dict[str, Tensor], model: He
         avatar = Avatar(config, init)
         avatar.load_state_dict(state, strict=True)
     except (KeyError, RuntimeError, ValueError) as error:
-        raise InputError(path, "settings and weights do not match", found=shorten(error)) from error
+        raise InputError(path, "settings and weights do not match", actual=shorten(error)) from error
     return avatar.eval()
 
 

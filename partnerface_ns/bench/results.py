@@ -93,7 +93,7 @@ class Results:
                 path,
                 "not written by this version of the benchmark",
                 expected="runs, driven and steps, each with all fields",
-                found=f"{type(error).__name__}: {error}",
+                actual=f"{type(error).__name__}: {error}",
                 hint="choose another --output",
             ) from error
         return cls(runs, renderings, steps)

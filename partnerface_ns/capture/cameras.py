@@ -37,7 +37,7 @@ def intrinsics_from_matrix(K: Float[np.ndarray, "3 3"], source: Path, key: str) 
     fl_x, fl_y, cx, cy = K[[0, 1, 0, 1], [0, 1, 2, 2]].tolist()
     if not (1 <= min(fl_x, fl_y) <= max(fl_x, fl_y) <= MAX_FOCAL and max(abs(cx), abs(cy)) <= _MAX_CENTER):
         expected = "focal lengths and the centre in pixels"
-        raise InputError(source, "wrong value", key=key, expected=expected, found=f"{fl_x:g} {fl_y:g} {cx:g} {cy:g}")
+        raise InputError(source, "wrong value", key=key, expected=expected, actual=f"{fl_x:g} {fl_y:g} {cx:g} {cy:g}")
     return Intrinsics(fl_x, fl_y, cx, cy)
 
 
@@ -50,14 +50,14 @@ def check_camera_to_world(matrix: Float[np.ndarray, "4 4"], source: Path, key: s
     rotation = matrix[:3, :3]
     error = np.abs(rotation @ rotation.T - np.eye(3)).max()
     if np.abs(matrix[3] - [0, 0, 0, 1]).max() > _ROTATION_TOLERANCE:
-        raise InputError(source, "not a camera pose", key=key, expected="last row 0 0 0 1", found=matrix[3])
+        raise InputError(source, "not a camera pose", key=key, expected="last row 0 0 0 1", actual=matrix[3])
     if error > _ROTATION_TOLERANCE or np.linalg.det(rotation) < 0:
         raise InputError(
             source,
             "not a camera pose",
             key=key,
             expected="a rotation: orthonormal rows, determinant 1",
-            found=f"rows off by {error:.3g}, determinant {np.linalg.det(rotation):.3g}",
+            actual=f"rows off by {error:.3g}, determinant {np.linalg.det(rotation):.3g}",
         )
     return matrix
 

@@ -77,7 +77,7 @@ def read_flame_head_tracker(root: Path) -> Capture:
 def _frame_files(root: Path) -> list[Path]:
     files = _numbered_files(root)
     if len(files) < 2:
-        raise InputError(root, "too few frames", expected="two or more files such as 12.npz", found=len(files))
+        raise InputError(root, "too few frames", expected="two or more files such as 12.npz", actual=len(files))
     require_different_numbers(files)
     return files
 

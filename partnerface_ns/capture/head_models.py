@@ -35,7 +35,7 @@ def resolve_head_model(capture: Capture, given: Path | None = None) -> HeadModel
             capture.root,
             "the head model of this capture is not known",
             expected="the head model that the capture was tracked with",
-            found=named if reference.name or reference.fingerprint else "nothing in the folder names or holds one",
+            actual=named if reference.name or reference.fingerprint else "nothing in the folder names or holds one",
             hint="give its file: partnerface inspect DIR --head-model FILE, or for training\n"
             f"            {train_command(capture.root, Path('FILE'))}",
         )
@@ -67,14 +67,14 @@ def check_head_model(capture: Capture, model: HeadModel) -> None:
             capture.root,
             "was tracked with another head model than the one given",
             expected=_describe(reference.name, reference.fingerprint),
-            found=ours,
+            actual=ours,
         )
     if _is_flame(reference.name) and _is_flame(model.name) and reference.name != model.name:
         raise InputError(
             capture.root,
             "was tracked with another version of FLAME than the one given: their coefficients mean different shapes",
             expected=reference.name,
-            found=model.name,
+            actual=model.name,
         )
     offset = capture.static_offset
     for key, expected, actual in (
@@ -89,7 +89,7 @@ def check_head_model(capture: Capture, model: HeadModel) -> None:
                 f"was tracked with another head model ({theirs}) than the one given ({model.name})",
                 key=key,
                 expected=f"{expected}, as {ours} has",
-                found=actual,
+                actual=actual,
             )
 
 

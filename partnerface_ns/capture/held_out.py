@@ -47,7 +47,7 @@ def separate_splits(capture: Capture) -> Capture:
             capture.root,
             "all training images are also test or validation images",
             expected="different images in each split",
-            found=f"{len(capture.splits['train'])} images, the first is {capture.frames_of('train')[0].name}",
+            actual=f"{len(capture.splits['train'])} images, the first is {capture.frames_of('train')[0].name}",
         )
     return replace(capture, splits=splits, warnings=tuple(warnings), notes=tuple(notes))
 
@@ -119,7 +119,7 @@ def require_trainable(capture: Capture) -> None:
             "an avatar cannot be learned from so few frames",
             key="train",
             expected="two or more training timesteps; hundreds for a good avatar",
-            found=len(steps),
+            actual=len(steps),
         )
 
 

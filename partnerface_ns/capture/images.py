@@ -86,7 +86,7 @@ def check_images(frame: Frame) -> Header:
             frame.image_path,
             "the image has another size than its camera",
             expected=f"{camera.width} x {camera.height}",
-            found=f"{header.width} x {header.height}" + _turn_words(header),
+            actual=f"{header.width} x {header.height}" + _turn_words(header),
         )
     if frame.mask_path is not None:
         mask = read_header(frame.mask_path)
@@ -95,7 +95,7 @@ def check_images(frame: Frame) -> Header:
                 frame.mask_path,
                 "the mask has another size than its image",
                 expected=f"{header.width} x {header.height}",
-                found=f"{mask.width} x {mask.height}" + _turn_words(mask),
+                actual=f"{mask.width} x {mask.height}" + _turn_words(mask),
             )
     return header
 
@@ -165,9 +165,9 @@ def _npz_header(path: Path) -> Header:
     size = shapes.get("img", ())[1:3]
     if shapes.get("img") != (1, *size, 3) or shapes.get("parsing", (1, *size)) != (1, *size) or len(size) != 2:
         actual = {key: shapes.get(key) for key in ("img", "parsing")}
-        raise InputError(path, "no image", key="img", expected="(1, h, w, 3), parsing (1, h, w)", found=str(actual))
+        raise InputError(path, "no image", key="img", expected="(1, h, w, 3), parsing (1, h, w)", actual=str(actual))
     if not 0 < min(size) <= max(size) <= MAX_SIDE:
-        raise InputError(path, "the image is too large", expected=f"1 to {MAX_SIDE} a side", found=size)
+        raise InputError(path, "the image is too large", expected=f"1 to {MAX_SIDE} a side", actual=size)
     return Header(size[1], size[0], "parsing" in shapes)
 
 
@@ -178,7 +178,7 @@ def _npz_image(path: Path) -> tuple[np.ndarray, np.ndarray | None] | None:
     arrays = read_npz(path, ("img", "parsing"))
     rgb = arrays["img"][0]
     if rgb.dtype.kind not in "fiu":
-        raise InputError(path, "unknown kind of pixels", key="img", expected="0 to 255", found=rgb.dtype)
+        raise InputError(path, "unknown kind of pixels", key="img", expected="0 to 255", actual=rgb.dtype)
     require_bounded(rgb, _MAX_PIXEL, path, "img")
     if rgb.dtype == np.uint16:
         rgb = _scale_to_8_bits(rgb)
@@ -186,7 +186,7 @@ def _npz_image(path: Path) -> tuple[np.ndarray, np.ndarray | None] | None:
         rgb = rgb * 255
     parsing = arrays.get("parsing")
     if parsing is not None and parsing.dtype.kind not in "fiub":
-        raise InputError(path, "unknown kind of pixels", key="parsing", expected="numbers", found=parsing.dtype)
+        raise InputError(path, "unknown kind of pixels", key="parsing", expected="numbers", actual=parsing.dtype)
     mask = None if parsing is None else parsing[0] != 0
     return rgb.clip(0, 255).astype(np.uint8), None if mask is None else mask.astype(np.uint8) * 255
 
@@ -223,7 +223,7 @@ def _orientation(image: Image.Image, path: Path) -> int:
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception as error:  # a broken file can make the parser raise anything
-        raise InputError(path, "its EXIF data cannot be read", found=shorten(error)) from error
+        raise InputError(path, "its EXIF data cannot be read", actual=shorten(error)) from error
 
 
 def _turn_words(header: Header) -> str:
@@ -252,7 +252,7 @@ def _decode(path: Path, convert: Callable[[Image.Image], Result]) -> Result:
         try:
             return convert(_to_upright_8_bits(image))
         except Exception as error:  # a broken file can make the decoder raise anything
-            raise InputError(path, "the image cannot be decoded", found=shorten(error)) from error
+            raise InputError(path, "the image cannot be decoded", actual=shorten(error)) from error
 
 
 @contextmanager
@@ -264,8 +264,8 @@ def _open_image(path: Path) -> Iterator[Image.Image]:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image = Image.open(path, formats=tuple(_END_MARKS))
     except Exception as error:  # a broken file can make the parser raise anything
-        raise InputError(path, "not a PNG or JPEG image", found=shorten(error)) from error
+        raise InputError(path, "not a PNG or JPEG image", actual=shorten(error)) from error
     with image:
         if max(image.size) > MAX_SIDE:
-            raise InputError(path, "the image is too large", expected=f"at most {MAX_SIDE} a side", found=image.size)
+            raise InputError(path, "the image is too large", expected=f"at most {MAX_SIDE} a side", actual=image.size)
         yield image

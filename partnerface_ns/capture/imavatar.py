@@ -71,7 +71,7 @@ def read_imavatar(root: Path) -> Capture:
             states.append(state)
             video_of_frame.append(number)
     if len(frames) < 2 or identity is None:
-        raise InputError(files[0], "too few frames", key="frames", expected="two or more", found=len(frames))
+        raise InputError(files[0], "too few frames", key="frames", expected="two or more", actual=len(frames))
     return Capture(
         root=root,
         name=root.name,
@@ -90,7 +90,7 @@ def _read_video(document: JsonObject, root: Path, first_timestep: int) -> Iterat
     intrinsics = _read_intrinsics(document)
     records = sorted(document.children("frames"), key=lambda record: natural_key(str(record.path("file_path"))))
     if not records:
-        raise InputError(document.source, "the video is empty", key="frames", expected="frames", found=0)
+        raise InputError(document.source, "the video is empty", key="frames", expected="frames", actual=0)
     for number, record in enumerate(progress(records, f"Reading {document.source.parent.name}")):
         frame = _read_frame(record, root, intrinsics, first_timestep + number)
         check_images(frame)
@@ -100,7 +100,7 @@ def _read_video(document: JsonObject, root: Path, first_timestep: int) -> Iterat
 def _video_files(root: Path) -> list[Path]:
     names = [FILE_NAME] if (root / FILE_NAME).exists() else [f"{p.parent.name}/{FILE_NAME}" for p in _below(root)]
     if not names:
-        raise InputError(root, "no video with FLAME parameters", expected=f"VIDEO/{FILE_NAME}", found="none")
+        raise InputError(root, "no video with FLAME parameters", expected=f"VIDEO/{FILE_NAME}", actual="none")
     return [path_inside(root, root, name, root) for name in names]
 
 

@@ -69,7 +69,7 @@ def _check(capture: Capture, head: HeadModel) -> None:
             capture.root,
             "cannot be written in IMAvatar's layout, which stores FLAME's coefficients",
             expected=f"{NUM_IDENTITY} identity and {NUM_EXPR} expression directions",
-            found=f"{head.num_identity} and {head.num_expr} of {head.name}",
+            actual=f"{head.num_identity} and {head.num_expr} of {head.name}",
         )
     intrinsics = [_intrinsics(frame.camera) for frame in capture.frames]
     if not np.allclose(intrinsics, intrinsics[0], atol=1e-6):

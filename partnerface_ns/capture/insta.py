@@ -69,7 +69,7 @@ def read_insta(root: Path, load_head: Callable[[], HeadModel]) -> Capture:
     intrinsics = next(iter(documents.values()))
     frames = tuple(_frame(unique[name], intrinsics, root, t) for t, name in enumerate(names))
     if len(frames) < 2:
-        raise InputError(intrinsics.source, "too few frames", key="frames", expected="two or more", found=len(frames))
+        raise InputError(intrinsics.source, "too few frames", key="frames", expected="two or more", actual=len(frames))
     for frame in progress(frames, "Checking images"):
         check_images(frame)
     parameters = _parameters(root, [unique[name] for name in names], load_head)
@@ -97,7 +97,7 @@ def _read_documents(root: Path) -> dict[str, JsonObject]:
     documents = {s: JsonObject.read(path_inside(root, root, f"transforms_{s}.json", root)) for s in present}
     for split in ("train", "test"):
         if split not in documents or not documents[split].children("frames"):
-            raise InputError(root / f"transforms_{split}.json", "the split is empty", expected="frames", found=0)
+            raise InputError(root / f"transforms_{split}.json", "the split is empty", expected="frames", actual=0)
     return documents
 
 
@@ -161,7 +161,7 @@ def _from_text_files(root: Path, stems: Sequence[str]) -> _Parameters:
 
 def _from_meshes(root: Path, records: Sequence[JsonObject], stems: Sequence[str], head: HeadModel) -> _Parameters:
     if head.num_expr != NUM_EXPR:
-        raise InputError(root, "not FLAME", expected=f"{NUM_EXPR} expression directions", found=head.num_expr)
+        raise InputError(root, "not FLAME", expected=f"{NUM_EXPR} expression directions", actual=head.num_expr)
     paths = [record.file("mesh_path", root) for record in records]
     expressions = [make_state(_expression(root, stem)) for stem in stems]
     canonical = read_obj_verts(path_inside(root, root, "canonical.obj", root), head.num_verts)
@@ -175,7 +175,7 @@ def _from_meshes(root: Path, records: Sequence[JsonObject], stems: Sequence[str]
             paths[worst],
             f"the head model {head.name} does not explain the mesh",
             expected=f"vertices within {1000 * MAX_DISTANCE:g} mm on average",
-            found=f"{1000 * distances[worst]:.1f} mm",
+            actual=f"{1000 * distances[worst]:.1f} mm",
             hint="give the FLAME file (of 2020) that the tracker used",
         )
     note = "identity, jaw and eyes were fitted to the meshes: vertices are off by {:.2f} mm on average, {:.2f} at worst"
@@ -203,9 +203,9 @@ def _read_txt(path: Path, counts: tuple[int, ...]) -> np.ndarray:
     try:
         values = np.array(path.read_bytes().split(), dtype=np.float64)
     except ValueError as error:
-        raise InputError(path, "not a list of numbers", found=shorten(error)) from error
+        raise InputError(path, "not a list of numbers", actual=shorten(error)) from error
     if len(values) not in counts:
-        raise InputError(path, "wrong number of values", expected=" or ".join(map(str, counts)), found=len(values))
+        raise InputError(path, "wrong number of values", expected=" or ".join(map(str, counts)), actual=len(values))
     return read_vector({path.stem: values}, path.stem, len(values), path)
 
 

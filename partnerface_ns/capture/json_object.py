@@ -96,20 +96,20 @@ class JsonObject:
         require_file(path, self.source, self.key(name))
         return path
 
-    def error(self, name: str, expected: object, found: object) -> InputError:
-        return InputError(self.source, "wrong value", key=self.key(name), expected=expected, found=shorten(found))
+    def error(self, name: str, expected: object, actual: object) -> InputError:
+        return InputError(self.source, "wrong value", key=self.key(name), expected=expected, actual=shorten(actual))
 
     def _value(self, name: str) -> Any:
         if name not in self.values:
             known = ", ".join(list(self.values)[:30])
-            raise InputError(self.source, "a key is missing", key=self.key(name), found=shorten(f"keys {known}"))
+            raise InputError(self.source, "a key is missing", key=self.key(name), actual=shorten(f"keys {known}"))
         return self.values[name]
 
 
 def _object(source: Path, value: object, where: str) -> JsonObject:
     if not isinstance(value, dict):
         raise InputError(
-            source, "wrong value", key=where.rstrip(".") or None, expected="an object", found=shorten(value)
+            source, "wrong value", key=where.rstrip(".") or None, expected="an object", actual=shorten(value)
         )
     return JsonObject(source, value, where)
 

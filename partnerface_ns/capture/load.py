@@ -55,11 +55,11 @@ def load_capture(
     try:
         if not root.is_dir():
             kind = "a file" if root.exists() else "nothing"
-            raise InputError(root, "the subject's folder does not exist", expected="a folder", found=kind)
+            raise InputError(root, "the subject's folder does not exist", expected="a folder", actual=kind)
         capture = _add_exif_note(_read(root.resolve(), layout, head_model))
         return capture if as_motion else separate_splits(capture)
     except OSError as error:  # no permission, or a failing disk
-        raise InputError(shorten(error.filename or root), "cannot be read", found=error.strerror) from error
+        raise InputError(shorten(error.filename or root), "cannot be read", actual=error.strerror) from error
 
 
 def _read(root: Path, layout: CaptureFormat | None, head_model: Path | None) -> Capture:
@@ -101,7 +101,7 @@ def detect_format(root: Path) -> CaptureFormat:
         expected="transforms_train.json with flame_param_path (VHAP) or mesh_path (INSTA), checkpoint/*.frame with\n"
         "            input/ (metrical-tracker) or imgs/ (FlashAvatar), flame_params.json (IMAvatar), numbered\n"
         "            npz files (flame-head-tracker)",
-        found=", ".join(names) or "an empty folder",
+        actual=", ".join(names) or "an empty folder",
     )
 
 
@@ -122,7 +122,7 @@ def _refuse_captures_without_flame(root: Path) -> None:
                 file,
                 "there are cameras here but no head parameters",
                 expected="frames with flame_param_path, mesh_path or exp_path",
-                found=f"keys {', '.join(list(frames[0].values)[:12])}",
+                actual=f"keys {', '.join(list(frames[0].values)[:12])}",
                 hint="track the video: partnerface track, VHAP, metrical-tracker or flame-head-tracker",
             )
 
@@ -133,7 +133,7 @@ def _head_for_meshes(root: Path, given: Path | None) -> HeadModel:
             root,
             "this INSTA export has meshes but no jaw, eyes and identity: they must be fitted with the head model",
             expected="--head-model FILE (FLAME 2020)",
-            found="none given",
+            actual="none given",
             hint=f"partnerface convert {root} OUT --head-model FILE fits once and writes the result",
         )
     return load_named_head_model(given)

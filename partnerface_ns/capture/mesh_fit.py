@@ -48,11 +48,11 @@ def read_obj_verts(path: Path, num_verts: int) -> Float[np.ndarray, "verts 3"]:
     require_file(path, max_bytes=MAX_OBJ_BYTES)
     rows = [line.split()[1:4] for line in path.read_bytes().splitlines() if line.startswith(b"v ")]
     if len(rows) != num_verts:
-        raise InputError(path, "not the head model's mesh", key="v", expected=f"{num_verts} vertices", found=len(rows))
+        raise InputError(path, "not the head model's mesh", key="v", expected=f"{num_verts} vertices", actual=len(rows))
     try:
         verts = np.array(rows, dtype=np.float64).reshape(num_verts, 3)
     except ValueError as error:
-        raise InputError(path, "a vertex is not three numbers", key="v", found=shorten(error)) from error
+        raise InputError(path, "a vertex is not three numbers", key="v", actual=shorten(error)) from error
     require_bounded(verts, MAX_NUMBER, path, "v")
     return verts
 

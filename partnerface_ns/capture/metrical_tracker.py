@@ -112,9 +112,9 @@ def list_frame_files(root: Path) -> list[Path]:
     paths = list_files(root / FOLDER, [".frame"]) if (root / FOLDER).is_dir() else []
     for path in paths:
         if not path.stem.isdecimal():
-            raise InputError(path, "a frame's name is its number", expected="like 00012.frame", found=path.name)
+            raise InputError(path, "a frame's name is its number", expected="like 00012.frame", actual=path.name)
     if len(paths) < 2:
-        raise InputError(root / FOLDER, "too few frames", expected="two .frame files or more", found=len(paths))
+        raise InputError(root / FOLDER, "too few frames", expected="two .frame files or more", actual=len(paths))
     require_different_numbers(paths)
     return paths
 
@@ -127,7 +127,7 @@ def require_different_numbers(paths: Sequence[Path]) -> None:
     """
     for path, following in pairwise(paths):
         if int(path.stem) == int(following.stem):
-            raise InputError(following, "two files have the same number", found=path.name)
+            raise InputError(following, "two files have the same number", actual=path.name)
 
 
 def read_frame_file(path: Path) -> TrackedFrame:
@@ -169,10 +169,10 @@ def _size(content: dict, path: Path) -> tuple[int, int]:
         height, width = (int(side) for side in np.asarray(content.get("img_size"), dtype=np.float64).reshape(2))
     except (TypeError, ValueError, OverflowError) as error:
         raise InputError(
-            path, "wrong value", key="img_size", expected="height and width", found=shorten(error)
+            path, "wrong value", key="img_size", expected="height and width", actual=shorten(error)
         ) from error
     if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE):
-        raise InputError(path, "wrong value", key="img_size", expected=f"1 to {MAX_SIDE}", found=(height, width))
+        raise InputError(path, "wrong value", key="img_size", expected=f"1 to {MAX_SIDE}", actual=(height, width))
     return height, width
 
 

@@ -36,10 +36,10 @@ def read_vector(
     values = read_numbers(arrays, key, source)
     wanted = (1, "1 to 1000" if count is None else count)
     if values.ndim == 0 or any(size != 1 for size in values.shape[:-1]):
-        raise InputError(source, "wrong shape", key=key, expected=wanted, found=values.shape)
+        raise InputError(source, "wrong shape", key=key, expected=wanted, actual=values.shape)
     size = values.shape[-1]
     if size != count if count is not None else not 0 < size <= 1000:
-        raise InputError(source, "wrong shape", key=key, expected=wanted, found=values.shape)
+        raise InputError(source, "wrong shape", key=key, expected=wanted, actual=values.shape)
     return values.reshape(-1).astype(np.float32)
 
 
@@ -50,10 +50,10 @@ def read_numbers(arrays: Mapping[str, np.ndarray], key: str, source: Path) -> Nu
         InputError: missing, not numbers, not finite or too large.
     """
     if key not in arrays:
-        raise InputError(source, "a key is missing", key=key, found=shorten(f"keys {', '.join(sorted(arrays))}"))
+        raise InputError(source, "a key is missing", key=key, actual=shorten(f"keys {', '.join(sorted(arrays))}"))
     values = arrays[key]
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu":
-        raise InputError(source, "not an array of numbers", key=key, found=getattr(values, "dtype", type(values)))
+        raise InputError(source, "not an array of numbers", key=key, actual=getattr(values, "dtype", type(values)))
     require_bounded(values, MAX_NUMBER, source, key)
     return values
 
@@ -88,7 +88,7 @@ def join_states(states: Sequence[HeadState], sources: Sequence[Path]) -> HeadSta
                 source,
                 "another number of expression coefficients than in the first frame",
                 expected=count,
-                found=state.expression.shape[-1],
+                actual=state.expression.shape[-1],
             )
     return HeadState.stack(states)
 
@@ -121,5 +121,5 @@ def read_array(
     values = read_numbers(arrays, key, source)
     extra = values.ndim - len(shape)
     if extra < 0 or values.shape[extra:] != shape or any(size != 1 for size in values.shape[:extra]):
-        raise InputError(source, "wrong shape", key=key, expected=(1, *shape), found=values.shape)
+        raise InputError(source, "wrong shape", key=key, expected=(1, *shape), actual=values.shape)
     return values.reshape(shape).astype(np.float64)

@@ -45,7 +45,7 @@ def drop_torn_heads(capture: Capture, model: HeadModel) -> Capture:
             capture.root,
             "the tracked head is no face",
             expected=f"coefficients up to {MAX_COEFFICIENT:g}, angles in radians, a surface that is not torn",
-            found=affected,
+            actual=affected,
             hint="another head model than the capture was tracked with, or the tracker lost the face",
         )
     warning = f"the head is torn in {affected}; they are left out"
@@ -83,7 +83,7 @@ def _check_identity(capture: Capture) -> None:
             capture.root,
             "the identity is no person's",
             expected=f"coefficients from {-MAX_COEFFICIENT:g} to {MAX_COEFFICIENT:g}",
-            found=f"{largest:.3g}",
+            actual=f"{largest:.3g}",
         )
 
 

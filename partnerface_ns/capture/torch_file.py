@@ -37,9 +37,9 @@ def read_torch_file(path: Path) -> dict[str, Any]:
         with torch.serialization.safe_globals(_not_yet_allowed(_numpy_globals())):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # refused by torch, or broken
-        raise InputError(path, "holds more than plain data, or is broken", found=shorten(error)) from error
+        raise InputError(path, "holds more than plain data, or is broken", actual=shorten(error)) from error
     if not isinstance(content, dict):
-        raise InputError(path, "wrong content", expected="a dictionary", found=type(content).__name__)
+        raise InputError(path, "wrong content", expected="a dictionary", actual=type(content).__name__)
     return content
 
 
@@ -55,7 +55,7 @@ def _check_pickle(path: Path) -> None:
             for member in pickles:
                 load_inert(archive.read(member), NUMPY_NAMES)
     except Exception as error:  # refused above, or broken
-        raise InputError(path, "refused: not plain arrays that torch wrote", found=shorten(error)) from error
+        raise InputError(path, "refused: not plain arrays that torch wrote", actual=shorten(error)) from error
 
 
 def array_group(content: dict[str, Any], key: str, source: Path) -> dict[str, np.ndarray]:
@@ -67,7 +67,7 @@ def array_group(content: dict[str, Any], key: str, source: Path) -> dict[str, np
     group = content.get(key)
     if not isinstance(group, dict):
         actual = f"keys {shorten(', '.join(map(str, content)))}" if group is None else type(group).__name__
-        raise InputError(source, "a group of arrays is missing", key=key, expected="a dictionary", found=actual)
+        raise InputError(source, "a group of arrays is missing", key=key, expected="a dictionary", actual=actual)
     return {str(name): value for name, value in group.items()}
 
 

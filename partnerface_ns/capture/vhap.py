@@ -67,7 +67,7 @@ def read_vhap(root: Path) -> Capture:
     listed = {split: _entries(document, boundary, skipped) for split, document in documents.items()}
     for split in ("train", "test"):
         if not listed[split]:
-            raise InputError(_split_path(root, split), "the split is empty", key="frames", expected="frames", found=0)
+            raise InputError(_split_path(root, split), "the split is empty", key="frames", expected="frames", actual=0)
     unique = {entry.identity: entry for entries in listed.values() for entry in entries}
     in_time = sorted({entry.timestep_key for entry in unique.values()}, key=lambda m: (m[0], natural_key(m[1])))
     timesteps = {key: timestep for timestep, key in enumerate(in_time)}
@@ -200,7 +200,7 @@ def static_offset(arrays: dict[str, np.ndarray], path: Path) -> torch.Tensor | N
         offset = offset[0]
     if offset.ndim != 2 or offset.shape[1] != 3 or len(offset) == 0:
         raise InputError(
-            path, "wrong shape", key="static_offset", expected=(1, "vertices", 3), found=arrays["static_offset"].shape
+            path, "wrong shape", key="static_offset", expected=(1, "vertices", 3), actual=arrays["static_offset"].shape
         )
     if len(offset) in _VERTS_WITH_TEETH:
         offset = offset[:NUM_FLAME_VERTS]
@@ -215,7 +215,9 @@ def _head_model_ref(root: Path, documents: Sequence[JsonObject]) -> HeadModelRef
     ]
     for record, model in zip(records, models, strict=True):
         if model != models[0]:
-            raise InputError(record.source, "another head model than the other splits", expected=models[0], found=model)
+            raise InputError(
+                record.source, "another head model than the other splits", expected=models[0], actual=model
+            )
     name, fingerprint = models[0] if models else (None, None)
     inside = root / HEAD_MODEL_NAME
     if not inside.exists():

@@ -52,7 +52,7 @@ def read_vhap_tracker(root: Path) -> Capture:
     camera = _camera(arrays, track, path)
     shape = read_numbers(arrays, "shape", path)
     if shape.ndim == 0 or shape.size != shape.shape[-1]:
-        raise InputError(path, "wrong shape", key="shape", expected=("coefficients",), found=shape.shape)
+        raise InputError(path, "wrong shape", key="shape", expected=("coefficients",), actual=shape.shape)
     everything = tuple(range(num))
     return Capture(
         root=root,
@@ -72,7 +72,7 @@ def _last(root: Path) -> Path:
     """The file of the highest epoch."""
     files = _files(root)
     if not files:
-        raise InputError(root, "no tracker output", expected="tracked_flame_params_{epoch}.npz", found="none")
+        raise InputError(root, "no tracker output", expected="tracked_flame_params_{epoch}.npz", actual="none")
     return max(files, key=_epoch)
 
 
@@ -89,7 +89,7 @@ def _files(root: Path) -> list[Path]:
 def _rows(arrays: dict[str, np.ndarray], key: str, num: int, count: int | None, path: Path) -> torch.Tensor:
     values = read_numbers(arrays, key, path)
     if values.ndim != 2 or len(values) != num or (count is not None and values.shape[1] != count):
-        raise InputError(path, "wrong shape", key=key, expected=(num, count or "coefficients"), found=values.shape)
+        raise InputError(path, "wrong shape", key=key, expected=(num, count or "coefficients"), actual=values.shape)
     return torch.from_numpy(values.astype(np.float32))
 
 

@@ -64,7 +64,7 @@ def _write_image(folder: Path, frame: Frame, rgb: np.ndarray, mask: np.ndarray) 
                 path.name,
                 "the image has a wrong shape or type",
                 expected=f"{shape} uint8",
-                found=(array.shape, array.dtype),
+                actual=(array.shape, array.dtype),
             )
         Image.fromarray(array).save(path)
 

@@ -55,11 +55,11 @@ def usable_device(device: str) -> str:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     expected = "auto, cpu, cuda or cuda:N"
     if device != "cpu" and not device.startswith("cuda"):
-        raise InputError("--device", "no such device", expected=expected, found=device)
+        raise InputError("--device", "no such device", expected=expected, actual=device)
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise InputError("--device", "cannot be used here", expected=expected, found=device) from error
+        raise InputError("--device", "cannot be used here", expected=expected, actual=device) from error
     return device
 
 
@@ -91,9 +91,9 @@ def read_motion(
 
     if (source is None) == (name is None):
         given = "neither" if source is None else "both"
-        raise InputError("motion", "needs one source", expected="either SOURCE or --motion talk", found=given)
+        raise InputError("motion", "needs one source", expected="either SOURCE or --motion talk", actual=given)
     if fps is not None and not 0 < fps <= 1000:
-        raise InputError("--fps", "out of range", expected="above 0, at most 1000", found=fps)
+        raise InputError("--fps", "out of range", expected="above 0, at most 1000", actual=fps)
     if name is not None:
         return builtin_motion(name, model, fps)
     assert source is not None
@@ -114,7 +114,7 @@ def _has_avatar(run: Path) -> bool:
     path = run / AVATAR_NAME
     if path.is_dir():
         hint = "move it away: the file is written again"
-        raise InputError(path, "is a folder", expected="an avatar file", found="a folder", hint=hint)
+        raise InputError(path, "is a folder", expected="an avatar file", actual="a folder", hint=hint)
     if not path.exists():
         print(f"{path} does not exist: the avatar is taken from the checkpoint.")
         return False

@@ -109,21 +109,23 @@ class Bench:
         numbers = {"--seeds": self.seeds, "--num-test": self.num_test, "--jobs": 1 if self.jobs is None else self.jobs}
         for name, number in numbers.items():
             if number < 1:
-                raise InputError(name, "out of range", expected="1 or more", found=number)
+                raise InputError(name, "out of range", expected="1 or more", actual=number)
         if not self.seconds or min(self.seconds) <= 0:
             given = " ".join(f"{seconds:g}" for seconds in self.seconds) or "none"
-            raise InputError("--seconds", "out of range", expected="more than 0", found=given)
+            raise InputError("--seconds", "out of range", expected="more than 0", actual=given)
         is_ablation = self.avatar is None and self.suite == "ablation"
         if self.avatar is not None and self.suite != "ablation":
-            raise InputError("--suite", "cannot be combined with --avatar", expected="no --suite", found=self.suite)
+            raise InputError("--suite", "cannot be combined with --avatar", expected="no --suite", actual=self.suite)
         if self.variants and not is_ablation:
             expected = "--suite ablation without --avatar"
-            raise InputError("--variants", "cannot be used here", expected=expected, found=" ".join(self.variants))
+            raise InputError("--variants", "cannot be used here", expected=expected, actual=" ".join(self.variants))
         unknown = [name for name in self.variants if name not in VARIANTS]
         if unknown:
-            raise InputError("--variants", "unknown variant", expected=", ".join(map(repr, VARIANTS)), found=unknown[0])
+            raise InputError(
+                "--variants", "unknown variant", expected=", ".join(map(repr, VARIANTS)), actual=unknown[0]
+            )
         if self.output.exists() and not self.output.is_dir():
-            raise InputError("--output", "not a folder", expected="a new folder, or a benchmark's", found=self.output)
+            raise InputError("--output", "not a folder", expected="a new folder, or a benchmark's", actual=self.output)
 
     def _check_captures(self) -> None:
         """Refuse captures that cannot be trained on, and print their warnings.
@@ -135,11 +137,11 @@ class Bench:
 
         if len(self.subjects) > 1 and (self.avatar is not None or self.suite in ("quick", "scaling")):
             problem = "takes one capture with --avatar and in the suites quick and scaling"
-            raise InputError("--subjects", problem, expected=1, found=len(self.subjects))
+            raise InputError("--subjects", problem, expected=1, actual=len(self.subjects))
         if len({folder.resolve().name for folder in self.subjects}) < len(self.subjects):
             given = ", ".join(str(folder) for folder in self.subjects)
             problem = "two captures have the same name, which identifies their results"
-            raise InputError("--subjects", problem, expected="folders of different names", found=given)
+            raise InputError("--subjects", problem, expected="folders of different names", actual=given)
         for folder in self.subjects:
             capture, _ = load_with_head_model(folder, head_model=self.head_model)
             for warning in capture.warnings:

@@ -164,7 +164,7 @@ class Demo:
         import torch
 
         if self.device == "cuda" and not torch.cuda.is_available():
-            raise InputError("--device", "this machine has no usable GPU", expected="cpu or auto", found="cuda")
+            raise InputError("--device", "this machine has no usable GPU", expected="cpu or auto", actual="cuda")
         if self.device == "auto":
             return "cuda" if torch.cuda.is_available() else "cpu"
         return self.device
@@ -182,7 +182,7 @@ class Demo:
         from partnerface_ns.capture.writing import is_free
 
         if not self.minutes > 0:
-            raise InputError("--minutes", "out of range", expected="more than 0", found=self.minutes)
+            raise InputError("--minutes", "out of range", expected="more than 0", actual=self.minutes)
         taken = self.output.exists() and (not self.output.is_dir() or not is_free(self.output))
         if taken and not self._state_path.is_file():
             raise InputError(self.output, "is in use", expected="a new or empty folder, or that of a stopped demo")
@@ -210,7 +210,7 @@ class Demo:
                 "the folder holds a demo with other options",
                 key="options",
                 expected=_command_line(self._options()),
-                found=_command_line(record.values.get("options")),
+                actual=_command_line(record.values.get("options")),
                 hint="repeat these options, or choose another --output",
             )
         return record.number("seconds", 0.0, 1e9)

@@ -53,7 +53,7 @@ class Export:
         has_motion = self.source is not None or self.motion is not None
         if self.what != "parts" and not has_motion:
             expected = "RUN SOURCE, or RUN --motion talk"
-            raise InputError("export", f"--what {self.what} needs a motion", expected=expected, found="only RUN")
+            raise InputError("export", f"--what {self.what} needs a motion", expected=expected, actual="only RUN")
         if self.what == "parts" and has_motion:
             print(f"--what parts shows the neutral face: {self.source or self.motion} is not used.")
         check_folder(self.output)

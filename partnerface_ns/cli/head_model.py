@@ -72,7 +72,7 @@ def _write(path: Path, model: HeadModel) -> None:
     from partnerface_ns.flame.joints import JOINT_PARENTS
 
     if path.suffix != ".npz":
-        raise InputError(path, "cannot be written", expected="a name that ends in .npz", found=path.suffix)
+        raise InputError(path, "cannot be written", expected="a name that ends in .npz", actual=path.suffix)
     directions = np.concatenate([model.identity_dirs.numpy(), model.expression_dirs.numpy()], -1)
     arrays: dict[str, np.ndarray] = {
         "v_template": model.template.numpy(),

@@ -161,7 +161,7 @@ def _decode_masks(capture: Capture) -> dict[tuple[Path | None, Path | None], np.
     if broken:
         _print(broken[:NUM_LISTED])
         count = f"{len(broken)} of {len(capture.frames)} are broken; the first are join_names above"
-        raise InputError(capture.root, "images cannot be decoded", expected="readable images and masks", found=count)
+        raise InputError(capture.root, "images cannot be decoded", expected="readable images and masks", actual=count)
     return masks
 
 

@@ -142,6 +142,6 @@ def load_command(place: str) -> type:
 
 def _unavailable(name: str, reason: str) -> type:
     def call(self: object) -> None:
-        raise InputError("partnerface", "this command cannot be loaded here", expected="its packages", found=reason)
+        raise InputError("partnerface", "this command cannot be loaded here", expected="its packages", actual=reason)
 
     return make_dataclass(name, [], namespace={"__doc__": f"Cannot be loaded here: {reason}", "__call__": call})

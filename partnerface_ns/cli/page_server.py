@@ -78,7 +78,7 @@ def free_address(host: str, port: int) -> tuple[str, int]:
         InputError: the port is invalid, the host is no address of this machine, or no port is free.
     """
     if not 0 <= port <= 65535:
-        raise InputError("--port", "out of range", expected="0 to 65535", found=port)
+        raise InputError("--port", "out of range", expected="0 to 65535", actual=port)
     for tried in range(port, min(port + _NUM_PORTS, 65536)):
         bound = _try_port(host, tried)
         if bound is not None:
@@ -86,7 +86,7 @@ def free_address(host: str, port: int) -> tuple[str, int]:
                 print(f"Port {port} is in use; using {bound}.", flush=True)
             return host, bound
     last = min(port + _NUM_PORTS, 65536) - 1
-    raise InputError("--port", "no port is free", expected="a free port", found=f"{port} to {last} are in use")
+    raise InputError("--port", "no port is free", expected="a free port", actual=f"{port} to {last} are in use")
 
 
 def addresses(host: str, port: int) -> str:
@@ -115,14 +115,14 @@ def _try_port(host: str, port: int) -> int | None:
                 trial.bind((address[0], port, *address[2:]))
                 port = trial.getsockname()[1]
     except (socket.gaierror, UnicodeError) as error:
-        raise InputError("--host", "no such address", expected="127.0.0.1 or 0.0.0.0", found=host) from error
+        raise InputError("--host", "no such address", expected="127.0.0.1 or 0.0.0.0", actual=host) from error
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             return None
         if error.errno in (errno.EACCES, errno.EPERM):
-            raise InputError("--port", "not permitted", expected="1024 or more", found=port) from error
+            raise InputError("--port", "not permitted", expected="1024 or more", actual=port) from error
         expected = "127.0.0.1 or 0.0.0.0"
-        raise InputError("--host", "not an address of this machine", expected=expected, found=host) from error
+        raise InputError("--host", "not an address of this machine", expected=expected, actual=host) from error
     return port
 
 

@@ -48,7 +48,7 @@ class Report:
         from partnerface_ns.rendering.figures import save_image
 
         if self.num_images is not None and self.num_images < 1:
-            raise InputError("--num-images", "out of range", expected="1 or more", found=self.num_images)
+            raise InputError("--num-images", "out of range", expected="1 or more", actual=self.num_images)
         folder = self.output or (self.run.parent if self.run.is_file() else self.run) / "report"
         if folder.parent.is_dir() or self.output is not None:  # otherwise the run does not exist
             require_writable(folder, "choose another folder with --output")

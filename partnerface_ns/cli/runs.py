@@ -82,7 +82,7 @@ def open_run(run: Path, data: Path | None = None, head_model: Path | None = None
     config_path = run if run.is_file() else run / "config.yml"
     if not config_path.is_file():
         content = "a folder without config.yml" if run.is_dir() else "nothing"
-        raise InputError(run, "not a run", expected="a folder with config.yml, or that file", found=content)
+        raise InputError(run, "not a run", expected="a folder with config.yml, or that file", actual=content)
     # Importing the plugin prepares the process for nerfstudio, so it comes before torch.
     from partnerface_ns.plugin.config_file import read_config
     from partnerface_ns.plugin.dataparser import FlameDataParserConfig

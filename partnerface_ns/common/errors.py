@@ -16,7 +16,7 @@ class InputError(Exception):
         problem: one sentence about the fault.
         key: the entry inside the file, if one is at fault.
         expected: a valid value or its description.
-        found: the actual value.
+        actual: the value that was found.
         hint: advice for the user.
     """
 
@@ -27,24 +27,24 @@ class InputError(Exception):
         *,
         key: str | None = None,
         expected: object = None,
-        found: object = None,
+        actual: object = None,
         hint: str | None = None,
     ) -> None:
         self.source, self.problem, self.key = str(source), problem, key
-        self.expected, self.found, self.hint = expected, found, hint
+        self.expected, self.actual, self.hint = expected, actual, hint
         where = self.source if key is None else f"{self.source} [{key}]"
         parts = [f"{where}: {problem}"]
         if expected is not None:
             parts.append(f"  expected: {expected}")
-        if found is not None:
-            parts.append(f"  found:    {found}")
+        if actual is not None:
+            parts.append(f"  found:    {actual}")
         if hint is not None:
             parts.append(f"  hint:     {hint}")
         super().__init__("\n".join(parts))
 
     def __reduce__(self) -> tuple[partial[InputError], tuple[()]]:
         """Pickles the error for another process; expected and found values become text."""
-        details = {"key": self.key, "expected": self.expected, "found": self.found, "hint": self.hint}
+        details = {"key": self.key, "expected": self.expected, "actual": self.actual, "hint": self.hint}
         texts = {name: str(value) for name, value in details.items() if value is not None}
         return partial(InputError, self.source, self.problem, **texts), ()
 

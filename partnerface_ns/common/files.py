@@ -53,16 +53,16 @@ def path_inside(boundary: Path, base: Path, name: object, source: Path, key: str
         InputError: `name` is not a path, is absolute, or leads outside the boundary.
     """
     if not isinstance(name, str) or not name or len(name) > 4096 or "\0" in name:
-        raise InputError(source, "not a path", key=key, expected="a relative path", found=shorten(name))
+        raise InputError(source, "not a path", key=key, expected="a relative path", actual=shorten(name))
     name = name.replace("\\", "/")
     try:
         real = (base / name).resolve()
         inside = not name.startswith("/") and real.is_relative_to(boundary)
     except (OSError, RuntimeError, ValueError) as error:  # circular links, or a name that the system does not allow
-        raise InputError(source, "the path leads nowhere", key=key, found=shorten(name)) from error
+        raise InputError(source, "the path leads nowhere", key=key, actual=shorten(name)) from error
     if not inside:
         raise InputError(
-            source, "the path leads outside the subject's folder", key=key, expected=f"inside {boundary}", found=name
+            source, "the path leads outside the subject's folder", key=key, expected=f"inside {boundary}", actual=name
         )
     return real
 
@@ -90,7 +90,7 @@ def require_file(path: Path, source: Path | None = None, key: str | None = None,
     if size == 0:
         raise InputError(path, "the file is empty")
     if max_bytes is not None and size > max_bytes:
-        raise InputError(path, "the file is too large", expected=f"at most {max_bytes} bytes", found=size)
+        raise InputError(path, "the file is too large", expected=f"at most {max_bytes} bytes", actual=size)
     return size
 
 
@@ -105,9 +105,9 @@ def require_whole(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
     except Exception as error:  # a broken file can make the parser raise anything
-        raise InputError(path, "is damaged or incomplete", found=shorten(error)) from error
+        raise InputError(path, "is damaged or incomplete", actual=shorten(error)) from error
     if damaged is not None:
-        raise InputError(path, "is damaged or incomplete", found=f"a wrong checksum of {damaged}")
+        raise InputError(path, "is damaged or incomplete", actual=f"a wrong checksum of {damaged}")
 
 
 def require_writable(path: Path, hint: str = "choose another place") -> None:
@@ -120,9 +120,9 @@ def require_writable(path: Path, hint: str = "choose another place") -> None:
     if path.is_dir():
         above = path
     if not above.is_dir():
-        raise InputError(path, "cannot be written", expected="a place in a folder", found=f"{above} is a file")
+        raise InputError(path, "cannot be written", expected="a place in a folder", actual=f"{above} is a file")
     if not os.access(above, os.W_OK | os.X_OK):
-        raise InputError(path, "cannot be written", found=f"{above} is not writable", hint=hint)
+        raise InputError(path, "cannot be written", actual=f"{above} is not writable", hint=hint)
 
 
 def require_writable_file(path: Path) -> None:
@@ -132,7 +132,7 @@ def require_writable_file(path: Path) -> None:
         InputError: a folder has this name, or the parent is not writable.
     """
     if path.is_dir():
-        raise InputError(path, "cannot be written", expected="a file's name", found="a folder")
+        raise InputError(path, "cannot be written", expected="a file's name", actual="a folder")
     require_writable(path)
 
 
@@ -148,4 +148,4 @@ def write_failure(path: Path, error: OSError, hint: str | None = None) -> InputE
     place = f" ({error.filename})" if error.filename is not None and str(error.filename) != str(path) else ""
     advice = "make room or choose another place" if full else "choose another place"
     hint = advice if hint is None else f"{advice}; {hint}"
-    return InputError(path, "cannot be written", found=f"{error.strerror or error}{place}", hint=hint)
+    return InputError(path, "cannot be written", actual=f"{error.strerror or error}{place}", hint=hint)

@@ -25,10 +25,10 @@ def read_json(path: Path) -> object:
         content = json.loads(path.read_bytes(), parse_constant=lambda name: constants.append(name) or float(name))
         place = _first_non_finite(content) if constants else None
     except (OSError, ValueError, RecursionError, MemoryError) as error:
-        raise InputError(path, "not a JSON file, or broken", found=shorten(error)) from error
+        raise InputError(path, "not a JSON file, or broken", actual=shorten(error)) from error
     if constants:
         key = (place or "").removeprefix(".") or None
-        raise InputError(path, "a number is not finite", key=key, expected="a finite number", found=constants[0])
+        raise InputError(path, "a number is not finite", key=key, expected="a finite number", actual=constants[0])
     return content
 
 

@@ -33,7 +33,7 @@ def lock_folder(folder: Path, output: Path | None = None) -> Iterator[None]:
             output, "another command is writing here", hint="wait for it, or choose another place"
         ) from None
     except (OSError, NotImplementedError) as error:
-        raise InputError(lock.lock_file, "cannot be locked", found=error, hint="choose another place") from error
+        raise InputError(lock.lock_file, "cannot be locked", actual=error, hint="choose another place") from error
     try:
         yield
     finally:

@@ -63,7 +63,7 @@ def npz_shapes(path: Path, max_bytes: int = MAX_ARRAY_BYTES) -> dict[str, tuple[
                 with archive.open(info) as packed:
                     shapes[key] = _read_npy_header(packed)[0]
             except Exception as error:  # a broken file can make the parser raise anything
-                raise InputError(path, "the array cannot be read", key=key, found=shorten(error)) from error
+                raise InputError(path, "the array cannot be read", key=key, actual=shorten(error)) from error
     return shapes
 
 
@@ -113,7 +113,7 @@ def require_bounded(values: np.ndarray, limit: float, source: Path, key: str) ->
             "holds values that are not finite or too large",
             key=key,
             expected=f"finite numbers from {-limit:g} to {limit:g}",
-            found=f"{len(wrong)} others, first {values[first]} at {list(first)}",
+            actual=f"{len(wrong)} others, first {values[first]} at {list(first)}",
         )
 
 
@@ -122,7 +122,7 @@ def _open_npz(path: Path, max_bytes: int) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
     except Exception as error:  # a broken file can make the parser raise anything
-        raise InputError(path, "the npz file cannot be read", found=shorten(error)) from error
+        raise InputError(path, "the npz file cannot be read", actual=shorten(error)) from error
 
 
 def _entries(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
@@ -140,7 +140,7 @@ def _read_entry(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, key
         with archive.open(info) as packed:
             return array_from_npy(packed.read(info.file_size))
     except Exception as error:  # a broken file can make the parser raise anything
-        raise InputError(path, "the array cannot be read", key=key, found=shorten(error)) from error
+        raise InputError(path, "the array cannot be read", key=key, actual=shorten(error)) from error
 
 
 def _read_npy_header(stream: IO[bytes] | io.BufferedIOBase) -> tuple[tuple[int, ...], bool, np.dtype]:

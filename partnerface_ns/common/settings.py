@@ -92,7 +92,7 @@ def _all_fit(values: Sequence[object], inner: tuple[Any, ...]) -> bool:
 def _require_mapping(values: object, source: Path, where: str) -> Mapping[str, Any]:
     if not isinstance(values, Mapping):
         raise InputError(
-            source, "wrong kind of setting", key=where.rstrip("."), expected="settings", found=shorten(values)
+            source, "wrong kind of setting", key=where.rstrip("."), expected="settings", actual=shorten(values)
         )
     return values
 
@@ -120,7 +120,7 @@ def _entries(now: Mapping[str, Any], values: object, source: Path, where: str) -
 def _check_value(value: object, hint: Any, source: Path, where: str) -> object:
     if not fits(value, hint):
         expected = getattr(hint, "__name__", None) if get_origin(hint) is None else str(hint).replace("typing.", "")
-        raise InputError(source, "wrong kind of setting", key=where, expected=expected, found=shorten(value))
+        raise InputError(source, "wrong kind of setting", key=where, expected=expected, actual=shorten(value))
     if get_origin(hint) is tuple or (
         isinstance(value, list) and any(get_origin(one) is tuple for one in get_args(hint))
     ):

@@ -67,7 +67,7 @@ def make_subject(root: Path, *, frames: int = DENSE_FRAMES, size: int = 256, see
     root = Path(root)
     for option, value, least in (("--frames", frames, MIN_FRAMES), ("--size", size, MIN_SIZE)):
         if value < least:
-            raise InputError(option, "too small for a subject", expected=f"at least {least}", found=value)
+            raise InputError(option, "too small for a subject", expected=f"at least {least}", actual=value)
     require_new(root)
     subject = DemoSubject.create(seed, frames, size)
     write_vhap(root, subject.capture(root), subject.head.model, subject.images())

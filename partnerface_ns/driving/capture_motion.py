@@ -85,7 +85,7 @@ def at_video_times(motion: Motion, folder: Path, fps: float | None) -> Motion:
     if len(np.unique(tracked)) != len(motion) or (np.diff(times) < 0).any():
         expected = f"times of the {len(motion)} frames in the folder, in order"
         raise InputError(
-            report, "does not belong to this capture", key="frame_times", expected=expected, found=len(times)
+            report, "does not belong to this capture", key="frame_times", expected=expected, actual=len(times)
         )
     rate = fps or infer_rate(times[np.concatenate([[True], np.diff(times) > 1e-6])]) or DEFAULT_FPS
     return replace(motion.select(tracked[hold_indices(times, rate)]), fps=rate)

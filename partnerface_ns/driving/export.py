@@ -46,7 +46,7 @@ def check_folder(folder: Path) -> None:
     others = [path.name for path in folder.iterdir() if not _EXPORTED.fullmatch(path.name)] if folder.is_dir() else []
     if others:
         listed = f"{min(others)} and {len(others) - 1} more" if len(others) > 1 else others[0]
-        raise InputError(folder, "is in use", expected="a new or empty folder, or an earlier export", found=listed)
+        raise InputError(folder, "is in use", expected="a new or empty folder, or an earlier export", actual=listed)
     require_writable(folder)
 
 

@@ -50,7 +50,7 @@ def parse_json(source: Path, text: str) -> Any:
                 return [json.loads(line, parse_constant=lambda name: None) for line in lines]
         except (ValueError, RecursionError, MemoryError):
             pass
-        raise InputError(source, "not a readable JSON file", found=shorten(error)) from error
+        raise InputError(source, "not a readable JSON file", actual=shorten(error)) from error
 
 
 def table_of_json(source: Path, content: object, depth: int = 0) -> tuple[Table, float | None]:
@@ -123,7 +123,11 @@ def _table_of_rows(source: Path, names: Sequence[str], rows: Sequence[list], clo
     for index, row in enumerate(rows):
         if len(row) != len(names):
             raise InputError(
-                source, "a row has another length", key=f"row {index}", expected=f"{len(names)} numbers", found=len(row)
+                source,
+                "a row has another length",
+                key=f"row {index}",
+                expected=f"{len(names)} numbers",
+                actual=len(row),
             )
     cells = tuple(
         tuple(_cell(value) for value in (*row, *(column[i] for column in clocks.values())))
@@ -137,7 +141,7 @@ def _table_of_columns(source: Path, columns: Mapping[str, list]) -> Table:
     if len(set(lengths.values())) > 1:
         shortest = min(lengths, key=lengths.__getitem__)
         raise InputError(
-            source, "the lists differ in length", key=shortest, expected=max(lengths.values()), found=lengths[shortest]
+            source, "the lists differ in length", key=shortest, expected=max(lengths.values()), actual=lengths[shortest]
         )
     rows = list(zip(*columns.values(), strict=True))
     return Table(source, tuple(columns), tuple(tuple(_cell(v) for v in row) for row in rows), _places(rows))
@@ -175,7 +179,7 @@ def _rate(source: Path, content: Mapping[str, object], depth: int = 0) -> float 
         if normalize(name).key in _RATE_KEYS and value is not None:
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 1000:
                 expected = "frames per second, above 0, at most 1000"
-                raise InputError(source, "wrong value", key=name, expected=expected, found=shorten(value))
+                raise InputError(source, "wrong value", key=name, expected=expected, actual=shorten(value))
             return float(value)
     nested = (value for value in content.values() if isinstance(value, dict)) if depth == 0 else ()
     return next((rate for value in nested if (rate := _rate(source, value, 1))), None)
@@ -210,5 +214,5 @@ def _unsupported_error(source: Path, content: object) -> InputError:
         source,
         "rows of numbers without names: their meaning is unknown" if has_rows else "no motion in this JSON",
         expected=_SUPPORTED,
-        found=summary,
+        actual=summary,
     )

@@ -68,7 +68,7 @@ def read_keyframes(keyframes: Keyframes, fps: float) -> tuple[Channels, tuple[st
     source, times = keyframes.source, keyframes.times
     _check_times(keyframes)
     if not keyframes.keys:
-        raise InputError(source, "there are no keyframes", expected="times and at least one channel", found=len(times))
+        raise InputError(source, "there are no keyframes", expected="times and at least one channel", actual=len(times))
     curves, notes = _convert_units(keyframes)
     keys_by_channel = {
         name: [(t, v) for t, v in zip(times, values.tolist(), strict=True) if np.isfinite(v)]
@@ -92,7 +92,7 @@ def _check_times(keyframes: Keyframes) -> None:
                 "times are not in order",
                 key=keyframes.places[index],
                 expected=f"seconds after the previous time, from 0 to {_MAX_SECONDS:g}",
-                found=after,
+                actual=after,
                 hint="name the column time_ms if it counts milliseconds" if after > _MAX_SECONDS else None,
             )
 
@@ -116,7 +116,7 @@ def keyframes_of_table(table: Table, own: Sequence[str]) -> Keyframes:
     assert column is not None
     if table.short:
         place, count = table.places[table.short[0]], len(table.names)
-        raise InputError(table.source, "a row has another length", key=place, expected=f"{count} cells", found="fewer")
+        raise InputError(table.source, "a row has another length", key=place, expected=f"{count} cells", actual="fewer")
     times = _times(table, column)
     missing = np.flatnonzero(~np.isfinite(times))
     if len(missing):
@@ -128,7 +128,7 @@ def keyframes_of_table(table: Table, own: Sequence[str]) -> Keyframes:
         channel = _channel(name, own)
         if channel in names:
             both = f"columns {names[channel]} and {name}"
-            raise InputError(table.source, "a column occurs twice", key=name, expected="one", found=both)
+            raise InputError(table.source, "a column occurs twice", key=name, expected="one", actual=both)
         names[channel], keys[channel] = name, tuple(table.numbers(index).tolist())
     return Keyframes(table.source, tuple(times.tolist()), keys, table.places, names)
 
@@ -197,7 +197,7 @@ def _convert_units(keyframes: Keyframes) -> tuple[Curves, list[str]]:
         too_large = np.flatnonzero(np.abs(values) > MAX_NUMBER)
         if len(too_large):
             key = f"{keyframes.places[too_large[0]]}, {keyframes.names[name]}"
-            raise InputError(keyframes.source, "wrong value", key=key, expected="a number", found=values[too_large[0]])
+            raise InputError(keyframes.source, "wrong value", key=key, expected="a number", actual=values[too_large[0]])
     units = {name: normalize(keyframes.names[name]).unit for name in curves}
     curves = {name: values * UNIT_SCALES.get(units[name] or "", 1.0) for name, values in curves.items()}
     locate = lambda name, row: f"{keyframes.places[row]}, {keyframes.names[name]}"  # noqa: E731

@@ -71,7 +71,7 @@ def load_motion(
     if source.is_dir():
         return _motion_of_folder(source, model, fps, source_head_model)
     if not source.exists():
-        raise InputError(source, "the motion does not exist", expected=_SUPPORTED, found="nothing")
+        raise InputError(source, "the motion does not exist", expected=_SUPPORTED, actual="nothing")
     require_file(source)
     if source.suffix.lower() in _HINTS:
         raise _unsupported_error(source)
@@ -94,7 +94,7 @@ def _unsupported_error(source: Path) -> InputError:
     """The error for a file that holds no motion, with a hint for files of its kind."""
     suffix = source.suffix.lower()
     hint = _HINTS.get(suffix, "if it is a video, run partnerface track VIDEO DIR")
-    return InputError(source, "not a motion file", expected=_SUPPORTED, found=suffix or "no suffix", hint=hint)
+    return InputError(source, "not a motion file", expected=_SUPPORTED, actual=suffix or "no suffix", hint=hint)
 
 
 def _motion_of_folder(folder: Path, model: HeadModel, fps: float | None, source_head_model: Path | None) -> Motion:

@@ -45,7 +45,7 @@ def check_output(path: Path) -> None:
         if not path.parent.is_dir():
             raise InputError(path.parent, "the folder does not exist", expected="an existing folder for the output")
     elif looks_like_a_file(path):
-        raise InputError(path, "unknown kind of output", expected=".mp4, .npz, or a folder's name", found=path.suffix)
+        raise InputError(path, "unknown kind of output", expected=".mp4, .npz, or a folder's name", actual=path.suffix)
     elif path.exists() and not path.is_dir():
         raise InputError(path, "is a file", expected="a new folder for images")
     require_writable(path)
@@ -75,7 +75,7 @@ def write_plan(path: Path, player: Player, plan: Plan) -> None:
         hint = "free some space or choose another --output"
         if write is not _write_npz:
             hint += "; the same command resumes from the finished images"
-        raise InputError(path, "cannot be written", found=error, hint=hint) from error
+        raise InputError(path, "cannot be written", actual=error, hint=hint) from error
 
 
 def _render_all(player: Player, plan: Plan) -> Generator[RenderedFrame, None, None]:
@@ -161,7 +161,7 @@ def _claim(folder: Path, plan_digest: str, fps: float) -> None:
         present = JsonObject.read(mark).text("plan")
         if present != plan_digest:
             problem = "the folder holds images of another avatar, motion or option"
-            raise InputError(mark, problem, key="plan", expected=plan_digest, found=present)
+            raise InputError(mark, problem, key="plan", expected=plan_digest, actual=present)
         return
     if folder.exists() and any(folder.iterdir()):
         raise InputError(folder, "is in use", expected="a new or empty folder, or an interrupted one of this command")

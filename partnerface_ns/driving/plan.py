@@ -151,7 +151,7 @@ def check_ranges(config: PlanConfig) -> None:
     for name, low, high in (("size", 16, 8192), ("smoothing", 0, 10), ("max_frames", 1, 10**9)):
         value = getattr(config, name)
         if value is not None and not low <= value <= high:
-            raise InputError(f"--{name.replace('_', '-')}", "out of range", expected=f"{low} to {high}", found=value)
+            raise InputError(f"--{name.replace('_', '-')}", "out of range", expected=f"{low} to {high}", actual=value)
 
 
 def _check(config: PlanConfig, motion: Motion) -> None:

@@ -154,7 +154,7 @@ class Player:
         """
         shape, num_expr = tuple(state.expression.shape), self.head.model.num_expr
         if state.batch_shape != () or shape != (num_expr,):
-            raise InputError("render", "not a single head state of this avatar", expected=(num_expr,), found=shape)
+            raise InputError("render", "not a single head state of this avatar", expected=(num_expr,), actual=shape)
         return HeadState.stack([state]).to(self.device)
 
 

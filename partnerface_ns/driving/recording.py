@@ -102,7 +102,7 @@ def no_motion_error(table: Table) -> InputError:
         table.source,
         "neither a recording of ARKit's blendshapes nor keyframes",
         expected="columns named EyeBlinkLeft ... TongueOut (52 of them), or a column time and channels",
-        found=f"{len(channel_columns(table.names))} of them among {len(table.names)} columns: {listed}",
+        actual=f"{len(channel_columns(table.names))} of them among {len(table.names)} columns: {listed}",
     )
 
 
@@ -114,7 +114,7 @@ def _refuse_repeated(table: Table, columns: Sequence[_Column]) -> None:
     for channel, index in columns:
         if channel in seen:
             both = f"columns {seen[channel] + 1} ({table.names[seen[channel]]}) and {index + 1} ({table.names[index]})"
-            raise InputError(table.source, "a column occurs twice", key=table.names[index], expected="one", found=both)
+            raise InputError(table.source, "a column occurs twice", key=table.names[index], expected="one", actual=both)
         seen[channel] = index
 
 
@@ -216,7 +216,7 @@ def _pause_notes(table: Table, times: Times, kept: Int[np.ndarray, "kept"], rate
             "a pause is too long",
             key=f"{table.places[kept[longest]]} to {table.places[kept[longest + 1]]}",
             expected=f"at most {_LONGEST_PAUSE:g} s between rows",
-            found=f"{steps[longest]:.6g} s",
+            actual=f"{steps[longest]:.6g} s",
         )
     filled = float((steps[wide] - 1 / rate).sum())
     where = f"{len(wide)} pauses" if len(wide) > 1 else f"one pause, after {times[longest]:.2f} s"

@@ -49,7 +49,7 @@ def frame_times(seconds: float, fps: float) -> Float[np.ndarray, "timesteps"]:
     """
     count = round(seconds * fps) + 1
     if count > MAX_FRAMES:
-        raise InputError("motion", "lasts too long", expected=f"at most {MAX_FRAMES} frames", found=count)
+        raise InputError("motion", "lasts too long", expected=f"at most {MAX_FRAMES} frames", actual=count)
     return np.arange(count) / fps
 
 

@@ -72,7 +72,7 @@ class Table:
             return to_number(cell)
         except ValueError:
             key = f"{self.places[row]}, {self.names[index]}"
-            raise InputError(self.source, "wrong value", key=key, expected="a number", found=shorten(cell)) from None
+            raise InputError(self.source, "wrong value", key=key, expected="a number", actual=shorten(cell)) from None
 
 
 def to_number(cell: str) -> float:
@@ -127,14 +127,14 @@ def read_table(source: Path, text: str) -> Table:
     try:
         numbered_rows = list(_numbered_rows(lines, start, separator))
     except csv.Error as error:
-        raise InputError(source, "not a readable table", found=shorten(error)) from error
+        raise InputError(source, "not a readable table", actual=shorten(error)) from error
     notes = []
     if numbered_rows and lines[-1] and len(numbered_rows[-1][1]) < len(names):
         notes.append(f"line {numbered_rows[-1][0]} is incomplete and is left out")
         numbered_rows.pop()
     if not numbered_rows:
         content = f"only a header of {len(names)} columns" if names else "nothing"
-        raise InputError(source, "there are no rows", expected="a header and at least one row", found=content)
+        raise InputError(source, "there are no rows", expected="a header and at least one row", actual=content)
     if any(_DECIMAL_COMMA.fullmatch(cell.strip()) for _, row in numbered_rows for cell in row):
         notes.append("commas in numbers are read as decimal points")
     rows = tuple(_pad_row(source, line, row, len(names), separator) for line, row in numbered_rows)
@@ -209,7 +209,7 @@ def _pad_row(source: Path, line: int, row: list[str], count: int, separator: str
     if any(cell.strip() for cell in row[count:]):
         hint = "a decimal comma needs quotes, or semicolons between the columns" if separator == "," else None
         problem = "a row has another length" if count > 1 else "not a table: the first line has a single column"
-        raise InputError(source, problem, key=f"line {line}", expected=count, found=f"{len(row)} cells", hint=hint)
+        raise InputError(source, problem, key=f"line {line}", expected=count, actual=f"{len(row)} cells", hint=hint)
     return tuple(cell.strip() for cell in row[:count]) + ("",) * (count - len(row))
 
 

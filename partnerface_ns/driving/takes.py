@@ -30,7 +30,9 @@ def find_recording(folder: Path) -> Path | None:
     recordings = [path for path in candidates if _is_recording(path)]
     if len(recordings) > 1:
         names = ", ".join(path.name for path in recordings[:6])
-        raise InputError(folder, "the folder holds several recordings", expected="the path of one of them", found=names)
+        raise InputError(
+            folder, "the folder holds several recordings", expected="the path of one of them", actual=names
+        )
     return recordings[0] if recordings else None
 
 

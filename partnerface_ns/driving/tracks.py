@@ -95,11 +95,11 @@ def _keys_by_field(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[st
     present = {field: next((key for key in keys if key in shapes), None) for field, keys in _SPELLINGS.items()}
     keys = {field: key for field, key in present.items() if key is not None}
     if "expression" not in keys or len(keys) < 2:
-        raise InputError(path, "no head states in this file", expected=_SUPPORTED, found=", ".join(list(shapes)[:12]))
+        raise InputError(path, "no head states in this file", expected=_SUPPORTED, actual=", ".join(list(shapes)[:12]))
     for field, key in keys.items():
         if len(shapes[key]) != 2 or not 0 < shapes[key][0] <= _MAX_FRAMES or shapes[key][1] > 1000:
             raise InputError(
-                path, "wrong shape", key=key, expected=("frames", FIELDS[field] or "coefficients"), found=shapes[key]
+                path, "wrong shape", key=key, expected=("frames", FIELDS[field] or "coefficients"), actual=shapes[key]
             )
     return keys
 
@@ -107,7 +107,7 @@ def _keys_by_field(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[st
 def _times_of_rate(path: Path, arrays: Mapping[str, np.ndarray], num: int) -> Times:
     fps = read_numbers(arrays, "fps", path)
     if fps.size != 1 or not 0 < fps.item() <= 1000:
-        raise InputError(path, "wrong value", key="fps", expected="above 0, at most 1000", found=fps)
+        raise InputError(path, "wrong value", key="fps", expected="above 0, at most 1000", actual=fps)
     return np.arange(num) / fps.item()
 
 
@@ -200,7 +200,7 @@ def _check_expressions(path: Path, count: int, names: tuple[str, ...] | None, mo
             "the head states belong to another head model",
             key="expression",
             expected=f"{model.num_expr} coefficients, as the {whose} head model ({model.name}) has",
-            found=f"{count} coefficients" + (f" with other names, {', '.join(names[:4])} ..." if names else ""),
+            actual=f"{count} coefficients" + (f" with other names, {', '.join(names[:4])} ..." if names else ""),
             hint="give their head model with --source-head-model FILE",
         )
 
@@ -218,7 +218,7 @@ def _array(path: Path, arrays: Mapping[str, np.ndarray], key: str, field: str, n
     value = read_numbers(arrays, key, path)
     size = FIELDS[field] or value.shape[-1]
     if value.ndim != 2 or value.shape[0] not in (1, num) or value.shape[1] != size:
-        raise InputError(path, "wrong shape", key=key, expected=(num, size), found=value.shape)
+        raise InputError(path, "wrong shape", key=key, expected=(num, size), actual=value.shape)
     _require_radians(path, field, key, value)
     return np.broadcast_to(value, (num, size))
 
@@ -226,7 +226,7 @@ def _array(path: Path, arrays: Mapping[str, np.ndarray], key: str, field: str, n
 def _require_radians(path: Path, field: str, key: str, value: np.ndarray) -> None:
     if field in ("rotation", "neck", "jaw", "eyes") and np.abs(value).max() > _MAX_ROTATION:
         worst = float(value.ravel()[np.abs(value).argmax()])
-        raise InputError(path, "a rotation exceeds a full turn", key=key, expected="radians", found=f"{worst:g}")
+        raise InputError(path, "a rotation exceeds a full turn", key=key, expected="radians", actual=f"{worst:g}")
 
 
 def _columns() -> list[str]:

@@ -60,7 +60,7 @@ def infer_weight_scale(source: Path, curves: Curves, locate: Locate) -> Scale:
         "the unit of the weights is ambiguous",
         key=locate(name, row),
         expected="0 to 1, or 0 to 100 in the whole file (percent)",
-        found=f"{peak:.4g}{rest}",
+        actual=f"{peak:.4g}{rest}",
     )
 
 
@@ -91,7 +91,7 @@ def infer_angle_scale(source: Path, curves: Curves, locate: Locate) -> Scale:
         "an angle is beyond what a head can do",
         key=locate(name, row),
         expected=f"radians, at most {_LIMITS[name]:.3g}",
-        found=f"{angle:g}",
+        actual=f"{angle:g}",
         hint=f"{angle:g} degrees are {math.radians(angle):.2g} radians",
     )
 

@@ -99,7 +99,7 @@ def load_head_arrays(path: Path) -> dict[str, np.ndarray]:
         return read_npz(path, max_bytes=MAX_BYTES)
     if path.suffix in (".pkl", ".pickle"):
         return read_flame_pickle(path)
-    raise InputError(path, "not a readable head model", expected="an .npz or .pkl file", found=path.suffix)
+    raise InputError(path, "not a readable head model", expected="an .npz or .pkl file", actual=path.suffix)
 
 
 def head_model_from_arrays(arrays: dict[str, np.ndarray], path: Path) -> HeadModel:
@@ -157,7 +157,7 @@ def _expression_names(arrays: dict[str, np.ndarray], path: Path, num_expr: int) 
         return tuple(f"expr_{i:02d}" for i in range(num_expr))
     names = _texts(arrays, path, "expr_names")
     if len(names) != num_expr:
-        raise InputError(path, "each expression needs one name", key="expr_names", expected=num_expr, found=len(names))
+        raise InputError(path, "each expression needs one name", key="expr_names", expected=num_expr, actual=len(names))
     return tuple(names)
 
 
@@ -172,13 +172,13 @@ def _regressor(arrays: dict[str, np.ndarray], path: Path, num_verts: int) -> np.
 def _array(arrays: dict[str, np.ndarray], path: Path, key: str, shape: tuple[int | None, ...]) -> np.ndarray:
     """One checked array in float32. None in `shape` means any size."""
     if key not in arrays:
-        raise InputError(path, "a key is missing", key=key, found=f"keys {', '.join(sorted(arrays))}")
+        raise InputError(path, "a key is missing", key=key, actual=f"keys {', '.join(sorted(arrays))}")
     array = arrays[key]
     wanted = tuple("any" if s is None else s for s in shape)
     if array.ndim != len(shape) or any(s not in (None, n) for s, n in zip(shape, array.shape, strict=True)):
-        raise InputError(path, "wrong shape", key=key, expected=wanted, found=array.shape)
+        raise InputError(path, "wrong shape", key=key, expected=wanted, actual=array.shape)
     if array.dtype.kind not in "fiu":
-        raise InputError(path, "not a number array", key=key, found=array.dtype)
+        raise InputError(path, "not a number array", key=key, actual=array.dtype)
     require_bounded(array, _MAX_NUMBER, path, key)
     return array.astype(np.float32)
 
@@ -203,7 +203,7 @@ def _weights(arrays: dict[str, np.ndarray], path: Path, num_verts: int) -> np.nd
 def _mask(arrays: dict[str, np.ndarray], path: Path, key: str, num_verts: int) -> np.ndarray:
     mask = _array(arrays, path, key, (num_verts,))
     if mask.min() < 0 or mask.max() > 255:
-        raise InputError(path, "wrong values", key=key, expected="0 to 255", found=f"{mask.min():g} to {mask.max():g}")
+        raise InputError(path, "wrong values", key=key, expected="0 to 255", actual=f"{mask.min():g} to {mask.max():g}")
     return mask / 255.0
 
 
@@ -219,4 +219,4 @@ def _check_tree(arrays: dict[str, np.ndarray], path: Path) -> None:
     """Check that the joint tree is FLAME's. The parent of the root is ignored; real files store 2**32 - 1."""
     tree = _array(arrays, path, "kintree_table", (2, len(JOINT_NAMES)))
     if tuple(int(p) for p in tree[0][1:]) != JOINT_PARENTS[1:]:
-        raise InputError(path, "not FLAME's joints", key="kintree_table", expected=JOINT_PARENTS, found=tree[0])
+        raise InputError(path, "not FLAME's joints", key="kintree_table", expected=JOINT_PARENTS, actual=tree[0])

@@ -49,9 +49,9 @@ def read_flame_pickle(path: Path) -> dict[str, np.ndarray]:
     try:
         content = load_inert(path.read_bytes(), FLAME_NAMES)
     except Exception as error:  # refused, or broken
-        raise InputError(path, "refused: not a readable FLAME pickle", found=shorten(error)) from error
+        raise InputError(path, "refused: not a readable FLAME pickle", actual=shorten(error)) from error
     if not isinstance(content, dict):
-        raise InputError(path, "not a FLAME pickle", expected="a dictionary", found=type(content).__name__)
+        raise InputError(path, "not a FLAME pickle", expected="a dictionary", actual=type(content).__name__)
     arrays = {key: _array(content[key], path, key) for key in ARRAY_KEYS if key in content}
     return arrays | {"name": np.array(flame_version(content, path))}
 
@@ -72,7 +72,7 @@ def _array(value: object, path: Path, key: str) -> np.ndarray:
     try:
         return _dense(value)
     except Exception as error:  # the file can contain anything
-        raise InputError(path, "not an array of numbers", key=key, found=shorten(error)) from error
+        raise InputError(path, "not an array of numbers", key=key, actual=shorten(error)) from error
 
 
 def _dense(value: object) -> np.ndarray:

@@ -72,7 +72,7 @@ def find_newest_checkpoint(folder: Path) -> Checkpoint:
         folder,
         "there is no complete checkpoint",
         expected="step-000000000.ckpt, as training writes it",
-        found=f"{len(damaged)} damaged: {damaged[0].problem}" if damaged else "none",
+        actual=f"{len(damaged)} damaged: {damaged[0].problem}" if damaged else "none",
     )
 
 
@@ -94,7 +94,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         content = torch.load(path, map_location="cpu", weights_only=True)
         return Checkpoint(path, int(content["step"]), {"pipeline": dict(content["pipeline"])} | content)
     except Exception as error:  # torch refuses everything but plain data
-        raise InputError(path, "not a checkpoint of a run", found=shorten(repr(error))) from error
+        raise InputError(path, "not a checkpoint of a run", actual=shorten(repr(error))) from error
 
 
 def read_avatar_as_checkpoint(path: Path) -> Checkpoint:
@@ -132,6 +132,6 @@ def write_complete_checkpoints(folder: Path) -> Iterator[Path]:
         sync(folder)
     except (OSError, RuntimeError) as error:  # torch's writer raises the latter
         hint = "free some space, then resume with --load-dir; the previous checkpoint is complete"
-        raise InputError(folder, "the checkpoint cannot be written", found=shorten(error), hint=hint) from error
+        raise InputError(folder, "the checkpoint cannot be written", actual=shorten(error), hint=hint) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -45,7 +45,7 @@ def read_config(path: Path) -> PartnerfaceTrainerConfig:
     try:
         node = yaml.compose(path.read_text("utf8"), Loader=yaml.SafeLoader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise InputError(path, "not a YAML file that can be read", found=shorten(error)) from error
+        raise InputError(path, "not a YAML file that can be read", actual=shorten(error)) from error
     return config_from_node(node, path)
 
 
@@ -55,15 +55,15 @@ def config_from_node(node: yaml.Node | None, path: Path) -> PartnerfaceTrainerCo
     defaults = {config.method_name: config for config in (lite(), full())}
     expected = " or ".join(map(str, defaults))
     if node is None or node.tag != f"{_PYTHON}object:{_name(PartnerfaceTrainerConfig)}":
-        raise InputError(path, "not a run of this method", expected=expected, found=name or "no method's settings")
+        raise InputError(path, "not a run of this method", expected=expected, actual=name or "no method's settings")
     if name not in defaults:
-        raise InputError(path, "an unknown method", key="method_name", expected=expected, found=name)
+        raise InputError(path, "an unknown method", key="method_name", expected=expected, actual=name)
     try:
         values = _PlainLoader(path, defaults[name]).construct_document(node)
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        raise InputError(path, "cannot be read", found=shorten(error)) from error
+        raise InputError(path, "cannot be read", actual=shorten(error)) from error
     if not values.keys() >= _FIRST_AND_LAST:
-        raise InputError(path, "is incomplete", found=f"{len(values)} settings")
+        raise InputError(path, "is incomplete", actual=f"{len(values)} settings")
     config = config_from_dict(defaults[name], values, path)
     missing = missing_settings(defaults[name], values)
     if missing:
@@ -87,7 +87,7 @@ class _PlainLoader(yaml.SafeLoader):
     def require_known(self, name: str) -> None:
         if _RENAMED.get(name, name) not in self._names:
             raise InputError(
-                self._path, "names a class that this version does not have: the run is of another version", found=name
+                self._path, "names a class that this version does not have: the run is of another version", actual=name
             )
 
     def construct_settings(self, name: str, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -105,7 +105,7 @@ class _PlainLoader(yaml.SafeLoader):
             return Path(*arguments)
         if name == _name(writer.EventName):
             return writer.EventName(*arguments)
-        raise InputError(self._path, "calls a function that no run needs", found=name)
+        raise InputError(self._path, "calls a function that no run needs", actual=name)
 
     def construct_tuple(self, node: yaml.SequenceNode) -> tuple[Any, ...]:
         return tuple(self.construct_sequence(node, deep=True))

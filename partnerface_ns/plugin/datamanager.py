@@ -195,7 +195,7 @@ def _read_images(dataset: FrameDataset, indices: Iterable[int]) -> TrainingImage
     for index in indices:
         frame = dataset.frames[index]
         if frame.image_path is None:
-            raise InputError(capture.root, "cannot be trained on", found=f"no image of timestep {frame.timestep}")
+            raise InputError(capture.root, "cannot be trained on", actual=f"no image of timestep {frame.timestep}")
         colors, foreground = dataset.image(index)
         frames.append(frame)
         rgb.append(colors)

@@ -191,7 +191,7 @@ def _print_notes(capture: Capture, head_model: HeadModel) -> None:
 def _require_frames(capture: Capture, split: str) -> tuple[Frame, ...]:
     frames = capture.frames_of(split)
     if not frames:
-        raise InputError(capture.root, f"the {split} split is empty", expected="at least one frame", found=0)
+        raise InputError(capture.root, f"the {split} split is empty", expected="at least one frame", actual=0)
     return frames
 
 

@@ -91,7 +91,7 @@ class PartnerfacePipeline(VanillaPipeline):
         try:
             self.model.load_state_dict(state, strict=True)
         except RuntimeError as error:
-            raise InputError(source, "the checkpoint does not fit these settings", found=error) from error
+            raise InputError(source, "the checkpoint does not fit these settings", actual=error) from error
         avatar = self.model.avatar
         check_same_head_model(source, avatar.state_dict(), avatar.head.model)
 

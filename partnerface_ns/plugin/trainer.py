@@ -130,7 +130,7 @@ class PartnerfaceTrainerConfig(TrainerConfig):
                 checkpoint.path,
                 "nothing is left to train",
                 expected=f"more than was trained, not {limits}",
-                found=f"{steps} steps, {minutes:.2f} minutes trained",
+                actual=f"{steps} steps, {minutes:.2f} minutes trained",
                 hint="both count from the start of the run; raise the limit that is reached",
             )
 
@@ -141,7 +141,7 @@ class PartnerfaceTrainerConfig(TrainerConfig):
                 str(self.method_name),
                 "reads tracked captures only",
                 expected="flame-data",
-                found=type(dataparser).__name__,
+                actual=type(dataparser).__name__,
             )
         data = (self.pipeline.datamanager.data or dataparser.data).resolve()
         self.data = self.pipeline.datamanager.data = dataparser.data = data

@@ -38,7 +38,7 @@ def require_options(options: TrackingOptions, video: Path) -> None:
     """
     if not MIN_SIZE <= options.size <= MAX_SIZE:
         expected = f"{MIN_SIZE} to {MAX_SIZE} pixels"
-        raise InputError("--size", "out of range", expected=expected, found=options.size)
+        raise InputError("--size", "out of range", expected=expected, actual=options.size)
     require_selection(options.selection, video)
     if options.focal_length is not None:
         _require_focal_length(options.focal_length, video)
@@ -56,6 +56,6 @@ def _require_focal_length(focal_length: float, video: Path) -> None:
         "--focal-length",
         "out of range",
         expected=f"{low:g} to {high:g}, in longer sides of the video's frame",
-        found=f"{focal_length:g}",
+        actual=f"{focal_length:g}",
         hint=hint,
     )

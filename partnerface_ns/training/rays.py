@@ -54,7 +54,7 @@ class RaySamplerConfig:
                 "sampler",
                 "the shares of rays are invalid",
                 expected="shares of at least 0 with a sum of at most 1",
-                found=named,
+                actual=named,
             )
 
 

@@ -148,7 +148,7 @@ class StepGuard:
                 f"the last {MAX_LEFT_OUT} training steps are not finite",
                 key=f"step {unread.step}",
                 expected="finite loss terms and gradients",
-                found=f"not finite: {wrong}; {shown}",
+                actual=f"not finite: {wrong}; {shown}",
                 hint="checkpoints are not affected; check the capture with `partnerface inspect`",
             )
         if self._left_out & (self._left_out - 1) == 0:  # report 1, 2, 4, 8, ... only

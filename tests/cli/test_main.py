@@ -50,7 +50,7 @@ def test_a_command_is_called_with_its_options(add_command):
 
 
 def test_a_user_error_prints_only_its_message_and_exits_with_1(add_command, capsys):
-    error = InputError("folder", "is missing", key="train", expected="a list", found="nothing")
+    error = InputError("folder", "is missing", key="train", expected="a list", actual="nothing")
 
     def fail(word: str) -> None:
         raise error

@@ -9,6 +9,6 @@ from partnerface_ns.common.errors import InputError
 
 
 def test_an_error_survives_pickling():
-    sent = InputError(Path("a.json"), "wrong", key="k", expected=(3, 4), found=2.0, hint="fix it")
+    sent = InputError(Path("a.json"), "wrong", key="k", expected=(3, 4), actual=2.0, hint="fix it")
     result = pickle.loads(pickle.dumps(sent))
     assert type(result) is InputError and str(result) == str(sent) and result.key == "k" and result.hint == "fix it"

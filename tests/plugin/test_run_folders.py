@@ -58,7 +58,7 @@ def newest(run: Path) -> Path:
 
 
 def drive(run: Path) -> list[str]:
-    return ["drive", str(run), "--performance", "talk", "--size", "16", "--max-frames", "1"]
+    return ["drive", str(run), "--motion", "talk", "--size", "16", "--max-frames", "1"]
 
 
 def add_older(run: Path) -> Path:
@@ -150,7 +150,7 @@ def test_code_in_a_config_file_is_not_run(run, tmp_path, code, capsys):
     trap = tmp_path / "trap"
     with_text(run, ("max_num_iterations: 2", f"max_num_iterations: {code.format(trap)}"))
     (run / "avatar.pt").unlink()
-    for arguments in (["report", str(run)], ["drive", str(run), "--performance", "talk", "--output", "a.npz"]):
+    for arguments in (["report", str(run)], ["drive", str(run), "--motion", "talk", "--output", "a.npz"]):
         with pytest.raises(SystemExit) as exit_:
             main(arguments)
         assert exit_.value.code == 1 and "config.yml" in capsys.readouterr().err
@@ -189,7 +189,7 @@ def test_a_run_of_another_method_is_refused_before_it_is_read(tmp_path, capsys):
     (tmp_path / "config.yml").write_text(
         "!!python/object:nerfstudio.engine.trainer.TrainerConfig\nmethod_name: nerfacto\n"
     )
-    for arguments in (["report", str(tmp_path)], ["drive", str(tmp_path), "--performance", "talk"]):
+    for arguments in (["report", str(tmp_path)], ["drive", str(tmp_path), "--motion", "talk"]):
         with pytest.raises(SystemExit) as exit_:
             main(arguments)
         assert exit_.value.code == 1 and "nerfacto" in capsys.readouterr().err

@@ -70,6 +70,6 @@ def embed_landmarks(model: HeadModel) -> LandmarkEmbedding:
             model.name,
             "no face is recognised in images of this head model",
             expected=f"{_MIN_VIEWS} of {len(YAWS) * len(PITCHES)} views",
-            found=len(views),
+            actual=len(views),
         )
     return construct_irises(model, most_central(views))

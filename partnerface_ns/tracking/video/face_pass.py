@@ -95,7 +95,7 @@ def _detect(
         times.append(frame.time)
         shape = (frame.rgb.shape[0], frame.rgb.shape[1])
     if not any(faces):
-        raise InputError(video, "no face was found", found=f"{len(faces)} frames without a face")
+        raise InputError(video, "no face was found", actual=f"{len(faces)} frames without a face")
     main_face = choose_main_face(faces)
     return {
         "boxes": main_face.boxes,

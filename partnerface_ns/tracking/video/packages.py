@@ -19,4 +19,4 @@ def require(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise InputError(module, "tracking needs this package", found=error, hint=INSTALL_HINT) from error
+        raise InputError(module, "tracking needs this package", actual=error, hint=INSTALL_HINT) from error

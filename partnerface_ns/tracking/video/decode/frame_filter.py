@@ -82,7 +82,7 @@ class FrameFilter:
             return self._build(frame)
         except (self._av.FFmpegError, ValueError) as error:
             reason = f"{frame.format.name}: {shortened(error)}"
-            raise InputError(self._path, "the frames cannot be converted to RGB", found=reason) from error
+            raise InputError(self._path, "the frames cannot be converted to RGB", actual=reason) from error
 
     def _build(self, frame: Any) -> Any:
         width, height, format_name, *_, interlaced = self._properties(frame)
@@ -136,7 +136,7 @@ class FrameFilter:
                 self._path,
                 "the frame's shape changes within the video",
                 expected=_sides(self._size),
-                found=_sides((columns, rows)),
+                actual=_sides((columns, rows)),
                 hint="choose a part with --start and --end, or split the video",
             )
 
@@ -154,7 +154,7 @@ class FrameFilter:
                 "the colours cannot be converted: the matrix is unknown",
                 key="colour matrix",
                 expected=", ".join(sorted(set(_MATRICES.values()))),
-                found=f"number {frame.colorspace} of ITU-T H.273",
+                actual=f"number {frame.colorspace} of ITU-T H.273",
                 hint="convert the video to BT.709 first",
             )
         return {"in_color_matrix": matrix, "in_range": _RANGES.get(frame.color_range, "auto")}

@@ -35,7 +35,7 @@ def list_images(folder: Path) -> list[Path]:
         first = by_number.setdefault(natural_key(path.stem)[0], path)
         if first is not path:
             names = f"{first.name} and {path.name}"
-            raise InputError(folder, "two images of one frame", found=names, hint="keep one image for each frame")
+            raise InputError(folder, "two images of one frame", actual=names, hint="keep one image for each frame")
     return paths
 
 
@@ -81,7 +81,7 @@ def _require_one_size(paths: list[Path]) -> None:
 
 def _size_error(path: Path, size: tuple[int, int], found: tuple[int, int]) -> InputError:
     expected, other = (f"{columns} x {rows}" for columns, rows in (size, found))
-    return InputError(path, "all images must be of one size", expected=expected, found=other)
+    return InputError(path, "all images must be of one size", expected=expected, actual=other)
 
 
 def _stored_size(path: Path) -> tuple[int, int]:
@@ -95,7 +95,7 @@ def _open(path: Path) -> Any:
     try:
         return Image.open(path)
     except (OSError, Image.DecompressionBombError) as error:
-        raise InputError(path, "the image cannot be read", found=shorten(error)) from error
+        raise InputError(path, "the image cannot be read", actual=shorten(error)) from error
 
 
 def _read(path: Path) -> tuple[UInt8[np.ndarray, "rows columns channels"], str | None]:
@@ -106,7 +106,7 @@ def _read(path: Path) -> tuple[UInt8[np.ndarray, "rows columns channels"], str |
         try:
             image.load()
         except (OSError, ValueError, SyntaxError) as error:
-            raise InputError(path, "the image cannot be read", found=shorten(error)) from error
+            raise InputError(path, "the image cannot be read", actual=shorten(error)) from error
         upright = ImageOps.exif_transpose(image)
         has_alpha = upright.mode in _ALPHA_MODES or "transparency" in upright.info
         colours, profile = _to_srgb(_to_bytes(upright, path), upright.info.get("icc_profile"))
@@ -125,7 +125,7 @@ def _to_bytes(image: Any, path: Path) -> Any:
         return image
     values = np.asarray(image)
     if image.mode == "F" or values.min() < 0 or values.max() > 65535:
-        raise InputError(path, "the image cannot be read", expected="8 or 16 bits a channel", found=image.mode)
+        raise InputError(path, "the image cannot be read", expected="8 or 16 bits a channel", actual=image.mode)
     return Image.fromarray(np.round(values / 257).astype(np.uint8))
 
 

@@ -108,9 +108,9 @@ def require_selection(selection: Selection, path: Path) -> None:
     ):
         if value is not None and not (math.isfinite(value) and (value > 0 or (zero_allowed and value == 0))):
             expected = "0 or more" if zero_allowed else "more than 0"
-            raise InputError(option, "out of range", expected=expected, found=f"{value:g}")
+            raise InputError(option, "out of range", expected=expected, actual=f"{value:g}")
     if selection.max_frames is not None and selection.max_frames < MIN_FRAMES:
-        raise InputError("--max-frames", "too few", expected=f"at least {MIN_FRAMES}", found=selection.max_frames)
+        raise InputError("--max-frames", "too few", expected=f"at least {MIN_FRAMES}", actual=selection.max_frames)
     seconds = video_info(path).seconds
     if (selection.end is not None and selection.end <= selection.start) or (
         seconds is not None and selection.start >= seconds
@@ -124,7 +124,7 @@ def _empty_selection(path: Path, selection: Selection, seconds: float | None) ->
         path,
         "no frame in the chosen part of the video (--start, --end)",
         expected="a part of it" if seconds is None else f"a part of its {seconds:.2f} s",
-        found=f"{selection.start:g} s to {end}",
+        actual=f"{selection.start:g} s to {end}",
     )
 
 

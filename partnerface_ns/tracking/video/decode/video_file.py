@@ -75,7 +75,7 @@ def read_file(path: Path, note: Note) -> Generator[VideoFrame, None, None]:
                 _note_damage(decoder, first, note)
     if count == 0:
         reason = decoder.error or f"{len(decoder.left_out)} damaged frames"
-        raise InputError(path, "no frame can be decoded", found=shorten(reason))
+        raise InputError(path, "no frame can be decoded", actual=shorten(reason))
 
 
 def _filtered(decoder: Decoder, filters: FrameFilter) -> Iterator[Any]:
@@ -133,7 +133,7 @@ def _open(path: Path, note: Note | None = None) -> Iterator[tuple[Any, Any]]:
         if path.suffix.lower() in (".mp4", ".mov", ".m4v"):
             hint = "the index is at the end of the file: a file that was copied only in part cannot be opened"
         reason = shorten(error.strerror or error)
-        raise InputError(path, "not a video that can be opened", found=reason, hint=hint) from error
+        raise InputError(path, "not a video that can be opened", actual=reason, hint=hint) from error
     with container:
         yield container, _video_stream(path, container, note)
 
@@ -143,7 +143,7 @@ def _video_stream(path: Path, container: Any, note: Note | None) -> Any:
     streams = [s for s in container.streams.video if s.codec_context is not None and not _is_attached(s)]
     if not streams:
         kinds = ", ".join(dict.fromkeys(stream.type for stream in container.streams)) or "no stream"
-        raise InputError(path, "the file has no video", expected="a video stream", found=kinds)
+        raise InputError(path, "the file has no video", expected="a video stream", actual=kinds)
     if len(streams) == 1:
         return streams[0]
     packets = _count_packets(path, [stream.index for stream in streams])
