@@ -74,8 +74,8 @@ def require_enough(video: Path, num_frames: int, reasons: dict[int, str]) -> Non
     num_kept = num_frames - len(reasons)
     counts = {reason: list(reasons.values()).count(reason) for reason in set(reasons.values())}
     summary = ", ".join(f"{count}: {reason}" for reason, count in sorted(counts.items(), key=lambda c: -c[1]))
-    counts = f"{num_kept} of {num_frames} frames" + (f" (left out {summary})" if summary else "")
+    kept = f"{num_kept} of {num_frames} frames" + (f" (left out {summary})" if summary else "")
     if num_kept < MIN_FRAMES:
-        raise InputError(video, "too few frames can be tracked", expected=f"at least {MIN_FRAMES}", actual=counts)
+        raise InputError(video, "too few frames can be tracked", expected=f"at least {MIN_FRAMES}", actual=kept)
     if num_kept < _MIN_SHARE * (num_frames - counts.get(OTHER_PERSON, 0)):
-        raise InputError(video, "most frames cannot be tracked", expected="at least half of them", actual=counts)
+        raise InputError(video, "most frames cannot be tracked", expected="at least half of them", actual=kept)
