@@ -1,9 +1,8 @@
 """Adapters for nerfstudio 1.1.5: they wire the avatar into its trainer, evaluation, renderer and viewer.
 
-They may import nerfstudio and all other packages except `cli`. Importing this package changes the process: checkpoints
-may hold numpy scalars, runs are found in the folder of their config.yml, nerfstudio's own warnings are hidden, and a
-user's mistake is printed as one message. None of this may fail, because nerfstudio imports every plugin in every
-command.
+They may import nerfstudio and all other packages except `cli`. Importing this package changes the process: numpy
+scalars are allowed in checkpoints, a run is the folder of its config.yml, some warnings are hidden, and a user's
+mistake is printed without a traceback. This must not fail, because nerfstudio imports every plugin in every command.
 """
 
 from partnerface_ns.plugin.eval_setup import open_own_runs

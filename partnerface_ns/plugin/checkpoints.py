@@ -108,6 +108,7 @@ def read_avatar_as_checkpoint(path: Path) -> Checkpoint:
     """
     state = read_avatar_state(path)
     weights = {f"{_MODEL}avatar.{name}": value for name, value in state.items()}
+    weights[f"{_MODEL}device_indicator_param"] = torch.empty(0)  # nerfstudio's own
     weights[f"{_MODEL}trained_seconds"] = torch.tensor(0.0)
     weights[f"{_MODEL}capture_digest"] = torch.zeros(8, dtype=torch.uint8)
     return Checkpoint(path, max(0, int(state["step"]) - 1), {"pipeline": weights})

@@ -130,8 +130,8 @@ class HeadControls(ControlFolder):
         if self._saved_path.is_file():
             saved = JsonObject.read(self._saved_path)
             for name in saved.values:
-                record = saved.child(name)
-                self._presets[name] = {channel: record.number(channel) for channel in record.values}
+                channels = saved.child(name)
+                self._presets[name] = {channel: channels.number(channel) for channel in channels.values}
             self.expression.set_options(self._names)
 
     def save(self, name: str) -> None:

@@ -73,18 +73,18 @@ class FrameDataset(InputDataset):
     def __init__(self, dataparser_outputs: DataparserOutputs, scale_factor: float = 1.0) -> None:
         super().__init__(dataparser_outputs, scale_factor)
         self.parsed: ParsedCapture = self.metadata["parsed_capture"]
-        self._captured_frames: tuple[Frame, ...] = self.metadata["frames"]
-        self.frames = tuple(scale_frame(frame, self.metadata["scale"]) for frame in self._captured_frames)
+        self._source_frames: tuple[Frame, ...] = self.metadata["frames"]
+        self.frames = tuple(scale_frame(frame, self.metadata["scale"]) for frame in self._source_frames)
 
     def image(self, index: int) -> tuple[UInt8[np.ndarray, "height width 3"], UInt8[np.ndarray, "height width"]]:
         """Colours and mask; both are zero for a frame without an image."""
         from partnerface_ns.capture.images import load_image
 
         camera = self.frames[index].camera
-        if self._captured_frames[index].image_path is None:
+        if self._source_frames[index].image_path is None:
             size = (camera.height, camera.width)
             return np.zeros((*size, 3), np.uint8), np.zeros(size, np.uint8)
-        rgb, mask = load_image(self._captured_frames[index], self.parsed.background)
+        rgb, mask = load_image(self._source_frames[index], self.parsed.background)
         if rgb.shape[:2] == (camera.height, camera.width):
             return rgb, mask
         resize = lambda a: np.array(  # noqa: E731

@@ -65,6 +65,7 @@ def _load_in_eval_setup(module: Any, opened: PartnerfaceTrainerConfig, checkpoin
         if config is not opened:
             return original(config, pipeline)
         pipeline.load_pipeline(checkpoint.content["pipeline"], checkpoint.step)
+        print(f"Loaded {checkpoint.path}")
         return checkpoint.path, checkpoint.load_step
 
     load.original = original

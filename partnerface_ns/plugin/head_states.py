@@ -1,8 +1,12 @@
 """Selection of the head state that an image shows.
 
-The camera of an image selects the timestep. The first of these that exists is used: the timestep that the camera
-carries (training, ns-eval, ns-render dataset), the camera's time in [0, 1] (camera paths, spirals), and the index of a
-training camera (`--camera-idx`). Without any of them the image shows a neutral face.
+The camera of an image selects the timestep by the first of these that it has:
+
+1. a timestep (training, ns-eval, ns-render dataset);
+2. a time in [0, 1] (camera paths, spirals);
+3. the index of a training camera (`--camera-idx`).
+
+Without any of them the image shows a neutral face.
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ def test_some_images_are_chosen_evenly(total, num, indices):
 
 def test_a_path_without_a_run_is_refused(tmp_path, make_config, capsys):
     stopped = make_config().get_base_dir()
-    places = {tmp_path / "nowhere": "not a run", tmp_path: "not a run", stopped: "there is no whole checkpoint"}
+    places = {tmp_path / "nowhere": "not a run", tmp_path: "not a run", stopped: "there is no complete checkpoint"}
     for place, problem in places.items():
         with pytest.raises(SystemExit) as exit_:
             main(["report", str(place)])

@@ -254,7 +254,7 @@ def test_ns_render_and_the_viewer_take_the_avatar_file_for_any_capture(run, tmp_
     newest(run).unlink()
     monkeypatch.setattr("sys.argv", ["ns-viewer"])
     _, pipeline, path, step = eval_setup(run / "config.yml")
-    assert path == run / "avatar.pt" and step == 1 and pipeline.model.image_renderer.fast is False
+    assert path == run / "avatar.pt" and step == 1 and pipeline.model.image_renderer.fast
     other = write_subject(tmp_path / "other", head, 2, 5, seed=1)
     monkeypatch.setattr("sys.argv", ["ns-render", "dataset"])
     DatasetRender(run / "config.yml", output_path=tmp_path / "renders", data=other, image_format="png").main()
