@@ -103,16 +103,16 @@ def require_selection(selection: Selection, path: Path) -> None:
     Raises:
         SubjectError: an option is out of range, or the part is empty; says how long the video is.
     """
-    for option, value, low, words in (
-        ("--fps", selection.fps, 0.0, "more than 0"),
-        ("--start", selection.start, None, "0 or more"),
-        ("--end", selection.end, 0.0, "more than 0"),
-    ):
-        if value is not None and not (math.isfinite(value) and (value > low if low is not None else value >= 0)):
-            raise SubjectError(option, "out of range", expected=words, found=f"{value:g}")
+    if selection.fps is not None and not (math.isfinite(selection.fps) and selection.fps > 0):
+        raise SubjectError("--fps", "out of range", expected="more than 0", found=f"{selection.fps:g}")
     if selection.max_frames is not None and selection.max_frames < MIN_FRAMES:
         raise SubjectError("--max-frames", "too few", expected=f"at least {MIN_FRAMES}", found=selection.max_frames)
     seconds = length_of(path).seconds
+    of_video = "seconds" if seconds is None else f"in a video of {seconds:.2f} s"
+    if not (math.isfinite(selection.start) and selection.start >= 0):
+        raise SubjectError("--start", "out of range", expected=f"0 or more, {of_video}", found=f"{selection.start:g}")
+    if selection.end is not None and not (math.isfinite(selection.end) and selection.end > 0):
+        raise SubjectError("--end", "out of range", expected=f"more than 0, {of_video}", found=f"{selection.end:g}")
     if (selection.end is not None and selection.end <= selection.start) or (
         seconds is not None and selection.start >= seconds
     ):
