@@ -196,6 +196,12 @@ def test_an_empty_part_is_refused_with_the_length_of_the_video(tmp_path, wide_vi
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("option, selection", [("--start", Selection(start=-5.0)), ("--end", Selection(end=0.0))])
+def test_a_start_or_end_out_of_range_is_refused_with_the_length_of_the_video(tmp_path, wide_video, option, selection):
+    with pytest.raises(InputError, match=rf"^{option}: [\s\S]*in a video of 0\.80 s"):
+        pipeline.track_video(wide_video, tmp_path / "subject", load_open_head(), TrackingOptions(selection=selection))
+
+
 @pytest.fixture
 def instant(monkeypatch):
     """Tracking that takes no time: the work folders that it was given."""

@@ -101,17 +101,16 @@ def require_selection(selection: Selection, path: Path) -> None:
     Raises:
         InputError: an option is out of range, or no frame is selected; states the length of the video.
     """
-    for option, value, zero_allowed in (
-        ("--fps", selection.fps, False),
-        ("--start", selection.start, True),
-        ("--end", selection.end, False),
-    ):
-        if value is not None and not (math.isfinite(value) and (value > 0 or (zero_allowed and value == 0))):
-            expected = "0 or more" if zero_allowed else "more than 0"
-            raise InputError(option, "out of range", expected=expected, actual=f"{value:g}")
+    if selection.fps is not None and not (math.isfinite(selection.fps) and selection.fps > 0):
+        raise InputError("--fps", "out of range", expected="more than 0", actual=f"{selection.fps:g}")
     if selection.max_frames is not None and selection.max_frames < MIN_FRAMES:
         raise InputError("--max-frames", "too few", expected=f"at least {MIN_FRAMES}", actual=selection.max_frames)
     seconds = video_info(path).seconds
+    length = "" if seconds is None else f", in a video of {seconds:.2f} s"
+    if not (math.isfinite(selection.start) and selection.start >= 0):
+        raise InputError("--start", "out of range", expected=f"0 or more{length}", actual=f"{selection.start:g}")
+    if selection.end is not None and not (math.isfinite(selection.end) and selection.end > 0):
+        raise InputError("--end", "out of range", expected=f"more than 0{length}", actual=f"{selection.end:g}")
     if (selection.end is not None and selection.end <= selection.start) or (
         seconds is not None and selection.start >= seconds
     ):
