@@ -174,7 +174,7 @@ class Avatar(nn.Module):
         timesteps: Int[Tensor, "frames"] | None = None,
         rays_at_once: int | None = None,
     ) -> RenderOutput:
-        """Render rays; in training also end the step.
+        """Render rays.
 
         Args:
             rays: rays of one or more frames.
@@ -185,9 +185,7 @@ class Avatar(nn.Module):
         """
         frames = self.warp.pose_frames(states, timesteps)
         if self.training:
-            output = self.render_frames(rays, frames, timesteps)
-            self.end_step()
-            return output
+            return self.render_frames(rays, frames, timesteps)
         size = rays_at_once or (_RAYS_ON_GPU if rays.origins.is_cuda else _RAYS_ON_CPU)
         return RenderOutput.cat([self.render_frames(chunk, frames, timesteps) for chunk in rays.split(size)])
 

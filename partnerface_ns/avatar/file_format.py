@@ -138,7 +138,13 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many types for broken files and refused contents
-        raise InputError(path, "broken, or contains more than plain data", actual=shorten(error)) from error
+        raise InputError(
+            path,
+            "not an avatar file, or a broken one",
+            expected="a file that partnerface or ns-train wrote, of plain data alone",
+            actual=shorten(error, 60),
+            hint="the run or its avatar.pt comes first, the motion second",
+        ) from error
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         actual = content.get("format") if isinstance(content, dict) else type(content).__name__
         raise InputError(path, "not an avatar file", key="format", expected=_FORMAT, actual=actual)

@@ -16,7 +16,7 @@ _SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 def read_flashavatar(root: Path) -> Capture:
-    """Read and check a subject's folder.
+    """Read and check a capture folder.
 
     Raises:
         InputError: a file cannot be used. Names the file and the reason.

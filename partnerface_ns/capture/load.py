@@ -54,8 +54,8 @@ def load_capture(
     root = Path(path)
     try:
         if not root.is_dir():
-            kind = "a file" if root.exists() else "nothing"
-            raise InputError(root, "the subject's folder does not exist", expected="a folder", actual=kind)
+            problem = "is not a folder" if root.exists() else "the capture folder does not exist"
+            raise InputError(root, problem, expected="the folder of a tracked video")
         capture = _add_exif_note(_read(root.resolve(), layout, head_model))
         return capture if as_motion else separate_splits(capture)
     except OSError as error:  # no permission, or a failing disk
@@ -102,6 +102,7 @@ def detect_format(root: Path) -> CaptureFormat:
         "            input/ (metrical-tracker) or imgs/ (FlashAvatar), flame_params.json (IMAvatar), numbered\n"
         "            npz files (flame-head-tracker)",
         actual=", ".join(names) or "an empty folder",
+        hint="partnerface track VIDEO DIR makes a capture from a raw video",
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from partnerface_ns.capture.names import CaptureFormat
-from partnerface_ns.common.command_lines import command
+from partnerface_ns.common.command_lines import command, train_command
 from partnerface_ns.common.errors import InputError
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Inspect:
             raise SystemExit(1)
         if has_images:
             require_trainable(hold_out_validation(capture))
-            print(f"next        {to_train(self.dir, self.head_model, self.format)}")
+            print(f"next        {train_command(self.dir, self.head_model, self.format)}")
         else:
             options = () if self.head_model is None else ("--source-head-model", self.head_model)
             print(f"next        {command('partnerface', 'drive', 'RUN', self.dir, *options, '--output', 'OUT.mp4')}")

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import tyro
 
+from partnerface_ns.common.command_lines import train_command
+
 
 @dataclass
 class MakeSubject:
@@ -31,4 +33,4 @@ class MakeSubject:
         capture = make_subject(self.dir, frames=self.frames, size=self.size, seed=self.seed)
         train, test = len(capture.splits["train"]), len(capture.splits["test"])
         print(f"{train} training images and {test} test images written to {self.dir}. Next:")
-        print(f"  {to_train(self.dir)}")
+        print(f"  {train_command(self.dir)}")

@@ -62,7 +62,7 @@ def path_inside(boundary: Path, base: Path, name: object, source: Path, key: str
         raise InputError(source, "the path leads nowhere", key=key, actual=shorten(name)) from error
     if not inside:
         raise InputError(
-            source, "the path leads outside the subject's folder", key=key, expected=f"inside {boundary}", actual=name
+            source, "the path leads outside the capture folder", key=key, expected=f"inside {boundary}", actual=name
         )
     return real
 

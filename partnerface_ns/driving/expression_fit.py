@@ -14,6 +14,7 @@ from scipy.spatial import KDTree
 from torch import Tensor
 
 from partnerface_ns.flame.head_model import HeadModel
+from partnerface_ns.geometry.alignment import align_points
 
 _JAW_DISTANCE = 0.05
 """Metres added between upper and lower jaw, so that vertices of one lip are never matched with the other lip."""
@@ -41,7 +42,7 @@ def expression_map(source: HeadModel, model: HeadModel) -> Float[Tensor, "shapes
 
 def fit_expressions(named: HeadModel, model: HeadModel) -> Float[Tensor, "shapes expr"]:
     """Coefficients of `model` that best approximate each expression of `named` at 1."""
-    scale, rotation, shift = _alignment(_anchors(named), _anchors(model))
+    scale, rotation, shift = align_points(_anchors(named), _anchors(model))
     aligned = scale * named.template.numpy().astype(np.float64) @ rotation.T + shift
     here, there = _face(named), _face(model)
     tree = KDTree(_matching_points(aligned, named)[here])
@@ -72,15 +73,3 @@ def _anchors(model: HeadModel) -> Float[np.ndarray, "3 3"]:
     lips = model.regions["lips"]
     mouth = (lips[:, None] * model.template).sum(0) / lips.sum()
     return torch.cat([eyes, mouth[None]]).numpy().astype(np.float64)
-
-
-def _alignment(
-    points: Float[np.ndarray, "points 3"], targets: Float[np.ndarray, "points 3"]
-) -> tuple[float, Float[np.ndarray, "3 3"], Float[np.ndarray, "3"]]:
-    """Scale, rotation and shift of the similarity that best maps points to targets (Umeyama 1991)."""
-    a, b = points - points.mean(0), targets - targets.mean(0)
-    u, sizes, vt = np.linalg.svd(b.T @ a)
-    flip = np.diag([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
-    rotation = u @ flip @ vt
-    scale = float((sizes * np.diag(flip)).sum() / np.square(a).sum())
-    return scale, rotation, targets.mean(0) - scale * rotation @ points.mean(0)

@@ -21,7 +21,6 @@ from partnerface_ns.common.settings import config_from_dict, missing_settings
 from partnerface_ns.plugin.configs import full, lite
 from partnerface_ns.plugin.trainer import PartnerfaceTrainerConfig
 
-CONFIG_NAME = "config.yml"
 _MAX_BYTES = 1 << 20
 _PYTHON = "tag:yaml.org,2002:python/"
 _FIRST_AND_LAST = {"data", "pipeline", "vis"}

@@ -126,7 +126,11 @@ class PartnerfaceModel(Model):
     def get_loss_dict(
         self, outputs: dict[str, Any], batch: dict[str, Any], metrics_dict: dict[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
-        return training_loss(self.avatar, outputs["output"], batch["image"], batch["mask"])
+        """Weighted loss terms; in training also ends the avatar's step, as the training loop does."""
+        terms = training_loss(self.avatar, outputs["output"], batch["image"], batch["mask"])
+        if self.training:
+            self.avatar.end_step()
+        return terms
 
     # -- images --------------------------------------------------------------------------------------------------
 

@@ -141,8 +141,9 @@ class MutedPart:
     def _remove_weights(self, module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...] | None:
         if self.part is None:
             return None
-        *others, parts = arguments
-        return *others, PartWeights(parts.index, parts.weight * (parts.index != self.part))
+        points, frame, codes, parts, *options = arguments
+        weights = PartWeights(parts.index, parts.weight * (parts.index != self.part))
+        return points, frame, codes, weights, *options
 
 
 def _to_camera(camera: Cameras) -> Camera:

@@ -61,6 +61,7 @@ def train_step(avatar: Avatar, states: HeadState, mask: bool = True) -> dict[str
     grey, foreground = torch.full_like(rendered.rgb, 0.5), torch.ones_like(rendered.accumulation)
     terms = training_loss(avatar, rendered, grey, foreground if mask else None)
     torch.stack(list(terms.values())).sum().backward()
+    avatar.end_step()
     return terms
 
 

@@ -105,7 +105,7 @@ def test_a_combined_set_points_to_the_folders_beside_it(export, broken, truth):
         edit(union / f"transforms_{split}.json", relocate)
     assert_same(load_capture(union), truth)
     union.rename(broken.parent / "other")
-    with pytest.raises(InputError, match="outside the subject's folder"):
+    with pytest.raises(InputError, match="outside the capture folder"):
         load_capture(broken.parent / "other")
 
 

@@ -95,7 +95,7 @@ def test_the_command_names_the_next_command(tmp_path, capsys):
     folder = tmp_path / "a subject"
     main(["make-subject", str(folder), "--frames", "10", "--size", "32", "--seed", "4"])
     said = capsys.readouterr().out
-    assert "7 images to train on, 3 to test on" in said
+    assert "7 training images and 3 test images" in said
     assert f"ns-train partnerface-lite --data '{folder}' --max-train-minutes 10" in said
     assert (folder / "transforms_test.json").is_file()
 

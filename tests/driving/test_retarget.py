@@ -207,7 +207,7 @@ def mouth_opening(head, states) -> np.ndarray:
 
 @pytest.mark.parametrize(("source", "driven"), [(1, 4), (4, 1)])
 def test_another_persons_mouth_follows_and_the_head_keeps_its_shape(source, driven):
-    theirs, ours = (DemoSubject.of(seed, 120, 32) for seed in (source, driven))
+    theirs, ours = (DemoSubject.create(seed, 120, 32) for seed in (source, driven))
     model = theirs.head.model
     motion = motion_of_capture(theirs.capture(Path("source")), model)
     neutral = measure_neutral(ours.performance.track, model)

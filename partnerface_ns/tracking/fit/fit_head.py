@@ -18,7 +18,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from partnerface_ns.flame.head_model import HeadModel
-from partnerface_ns.tracking.fit.head_views import vertex_normals
+from partnerface_ns.geometry.farthest_points import sample_farthest
+from partnerface_ns.geometry.normals import vertex_normals
 from partnerface_ns.tracking.video.landmark_embedding import LandmarkEmbedding
 
 _NUM_OUTLINE = 700
@@ -77,7 +78,7 @@ class FitHead:
 def reduce_head(model: HeadModel, embedding: LandmarkEmbedding) -> FitHead:
     """Reduce a head model to the points of the fit."""
     template, faces = model.template.numpy().astype(np.float64), model.faces.numpy()
-    normals = vertex_normals(template, faces)
+    normals = vertex_normals(torch.from_numpy(template), torch.from_numpy(faces)).numpy()
     outer = _distance_weight(model, ("face", "eyeballs", "inside_mouth"))
     # Displacements along the normal would inflate the ears.
     controls = _displacements(model, normals, _distance_weight(model, ("face", "ears", "eyeballs", "inside_mouth")))
@@ -158,14 +159,8 @@ def _displacements(
 
 
 def _farthest_points(points: Float[np.ndarray, "points 3"], num: int) -> Int[np.ndarray, "num"]:
-    """Farthest point sampling: each index is that of the point farthest from those before it."""
-    num = min(num, len(points))
-    chosen = np.zeros(num, dtype=np.int64)
-    distance = np.full(len(points), np.inf)
-    for i in range(1, num):
-        distance = np.minimum(distance, np.linalg.norm(points - points[chosen[i - 1]], axis=-1))
-        chosen[i] = distance.argmax()
-    return chosen
+    """Indices of at most `num` points that are far from each other."""
+    return sample_farthest(torch.from_numpy(points), min(num, len(points))).numpy()
 
 
 def _distance_to_cut(

@@ -12,7 +12,8 @@ from jaxtyping import Float, Int, UInt8
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
-from partnerface_ns.geometry.camera import Camera, Intrinsics
+from partnerface_ns.geometry.camera import Camera
+from partnerface_ns.geometry.normals import vertex_normals
 from partnerface_ns.geometry.rasterizer import Visible, project, rasterize
 
 SIZE = 384
@@ -61,26 +62,14 @@ def render_head(
     camera: Camera,
 ) -> tuple[UInt8[np.ndarray, "rows columns 3"], Visible]:
     """Render a head with simple shading; also returns the surface points that the pixels see."""
-    screen, nearness = project(verts, Intrinsics(camera.fl_x, camera.fl_y, camera.cx, camera.cy), camera.T_world_camera)
+    screen, nearness = project(verts, camera.intrinsics, camera.T_world_camera)
     visible = rasterize(screen, nearness, faces, camera.width, camera.height)
-    normals = vertex_normals(verts, faces)
+    normals = vertex_normals(torch.from_numpy(verts), torch.from_numpy(faces)).numpy()
     light = camera.T_world_camera[:3, :3] @ np.array([0.3, 0.5, 0.8])
     shade = 0.45 + 0.55 * np.clip(normals @ light / np.linalg.norm(light), 0, 1)
     image = np.full((camera.height * camera.width, 3), 0.75)
     image[visible.samples] = visible.interpolate(albedo * shade[:, None])
     return (image.reshape(camera.height, camera.width, 3) * 255).astype(np.uint8), visible
-
-
-def vertex_normals(
-    verts: Float[np.ndarray, "verts 3"], faces: Int[np.ndarray, "faces 3"]
-) -> Float[np.ndarray, "verts 3"]:
-    """Unit normals: the mean over the faces around each vertex, weighted by area."""
-    corner = verts[faces]
-    normal = np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])
-    total = np.zeros_like(verts)
-    for k in range(3):
-        np.add.at(total, faces[:, k], normal)
-    return total / np.maximum(np.linalg.norm(total, axis=-1, keepdims=True), 1e-12)
 
 
 def _albedo(model: HeadModel) -> Float[np.ndarray, "verts 3"]:

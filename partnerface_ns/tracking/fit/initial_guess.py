@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from partnerface_ns.flame.posing import ShapedHead
+from partnerface_ns.geometry.alignment import align_points
 from partnerface_ns.tracking.fit.fit_head import FitHead
 from partnerface_ns.tracking.fit.observations import Observations
 from partnerface_ns.tracking.fit.unknowns import ONCE, Unknowns
@@ -71,13 +73,9 @@ class InitialPoses:
 
 def poses_from_landmarks(rest: Float[Tensor, "landmarks 3"], observations: Observations) -> InitialPoses:
     """Align the head's landmarks with the detected ones and their depths by similarities (Procrustes)."""
-    rest = (rest - rest.mean(0)).double()
     points = observations.landmarks.double() * torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64)
-    centred = points - points.mean(1, keepdim=True)
-    u, singular, vt = torch.linalg.svd(torch.einsum("fla,lb->fab", centred, rest))
-    sign = torch.ones_like(singular)
-    sign[:, 2] = torch.linalg.det(u @ vt).sign()
-    rotation = u @ torch.diag_embed(sign) @ vt
-    scale = (singular * sign).sum(-1) / rest.square().sum()
+    aligned = [align_points(rest.double().numpy(), frame.numpy()) for frame in points]
+    rotation = torch.from_numpy(np.stack([similarity.rotation for similarity in aligned]))
+    scale = torch.tensor([similarity.scale for similarity in aligned], dtype=torch.float64)
     principal = observations.principal.double() * torch.tensor([1.0, -1.0], dtype=torch.float64)
     return InitialPoses(rotation.float(), scale.float(), (points[..., :2].mean(1) - principal).float())

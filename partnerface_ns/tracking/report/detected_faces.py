@@ -17,7 +17,6 @@ from partnerface_ns.capture.images import load_image
 from partnerface_ns.capture.overlap import posed_verts
 from partnerface_ns.common.sequences import pick_evenly
 from partnerface_ns.flame.head_model import HeadModel
-from partnerface_ns.geometry.camera import Intrinsics
 from partnerface_ns.geometry.rasterizer import project
 from partnerface_ns.tracking.fit.embedding import NoFaceError, landmark_embedding
 from partnerface_ns.tracking.video.face_topology import (
@@ -112,6 +111,6 @@ def head_landmarks(capture: Capture, model: HeadModel, embedding: LandmarkEmbedd
     points = []
     for frame, verts in zip(frames, posed_verts(capture, model, frames), strict=True):
         camera = frame.camera
-        intrinsics = Intrinsics(camera.fl_x, camera.fl_y, camera.cx, camera.cy)
+        intrinsics = camera.intrinsics
         points.append(project(embedding.points(verts), intrinsics, camera.T_world_camera)[0][_COMPARED])
     return np.array(points).reshape(len(frames), len(_COMPARED), 2)

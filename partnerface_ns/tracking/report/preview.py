@@ -7,11 +7,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Int, UInt8
 
-from partnerface_ns.geometry.camera import Camera, Intrinsics
+from partnerface_ns.geometry.camera import Camera
+from partnerface_ns.geometry.normals import vertex_normals
 from partnerface_ns.geometry.rasterizer import project, rasterize
-from partnerface_ns.tracking.fit.head_views import vertex_normals
 from partnerface_ns.tracking.video.packages import require
 
 _BLEND = 0.55
@@ -35,9 +36,9 @@ def draw_mesh(
         camera: camera of the image.
         cut: 1 at vertices near the border where the mesh ends. The outline excludes them.
     """
-    screen, nearness = project(verts, Intrinsics(camera.fl_x, camera.fl_y, camera.cx, camera.cy), camera.T_world_camera)
+    screen, nearness = project(verts, camera.intrinsics, camera.T_world_camera)
     visible = rasterize(screen, nearness, faces, camera.width, camera.height)
-    normals = vertex_normals(verts, faces)
+    normals = vertex_normals(torch.from_numpy(verts), torch.from_numpy(faces)).numpy()
     sight = -verts / np.linalg.norm(verts, axis=-1, keepdims=True)
     shade = np.clip((normals * sight).sum(-1), 0, 1)
     values = visible.interpolate(np.stack([shade, cut], -1))
