@@ -55,7 +55,8 @@ def load_capture(
     try:
         if not root.is_dir():
             problem = "is not a folder" if root.exists() else "the capture folder does not exist"
-            raise InputError(root, problem, expected="the folder of a tracked video")
+            actual = "a file" if root.exists() else "nothing"
+            raise InputError(root, problem, expected="the folder of a tracked video", actual=actual)
         capture = _add_exif_note(_read(root.resolve(), layout, head_model))
         return capture if as_motion else separate_splits(capture)
     except OSError as error:  # no permission, or a failing disk
