@@ -28,7 +28,8 @@ from partnerface_ns.common.progress import progress
 from partnerface_ns.common.sequences import pick_evenly
 from partnerface_ns.driving.player import load
 from partnerface_ns.flame.posing import ShapedHead
-from partnerface_ns.rendering.metrics import image_metrics, metric_regions
+from partnerface_ns.rendering.metric_regions import metric_regions
+from partnerface_ns.rendering.metrics import image_metrics
 
 
 @dataclass
@@ -71,10 +72,13 @@ def _truths_and_regions(
     model = resolve_head_model(capture, None)
     head = ShapedHead.of(model, capture.identity, capture.static_offset)
     frames = pick_evenly(capture.frames_of("test"), num)
-    truths = [
-        torch.from_numpy(load_image(frame, capture.background or (1.0, 1.0, 1.0))[0]).float() / 255 for frame in frames
-    ]
-    return truths, [metric_regions(head.pose(capture.track[f.timestep]).verts, model, f.camera) for f in frames]
+    truths, regions = [], []
+    for frame in frames:
+        rgb, mask = load_image(frame, capture.background or (1.0, 1.0, 1.0))
+        verts, foreground = head.pose(capture.track[frame.timestep]).verts, torch.from_numpy(mask) > 127
+        truths.append(torch.from_numpy(rgb).float() / 255)
+        regions.append(metric_regions(verts, model, frame.camera, foreground))
+    return truths, regions
 
 
 if __name__ == "__main__":

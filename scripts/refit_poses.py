@@ -27,7 +27,7 @@ from partnerface_ns.common.sequences import pick_evenly
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.geometry.camera import rays_through_pixels
-from partnerface_ns.rendering.metrics import metric_regions
+from partnerface_ns.rendering.metric_regions import metric_regions
 from partnerface_ns.rendering.rays import Rays
 
 STEPS, RAYS, RATE = 60, 1500, 4e-3
@@ -35,9 +35,10 @@ STEPS, RAYS, RATE = 60, 1500, 4e-3
 
 def refit(avatar: Avatar, capture: Capture, model: HeadModel, head: ShapedHead, frame: Frame) -> torch.Tensor:
     """Fit the motion of the whole head in a frame, and set it in the avatar. Returns its twist, (1, 6)."""
-    rgb, _ = load_image(frame, tuple(avatar.get_buffer("background").tolist()))
+    rgb, mask = load_image(frame, tuple(avatar.get_buffer("background").tolist()))
     truth, camera = torch.from_numpy(rgb).float() / 255, frame.camera
-    region = metric_regions(head.pose(capture.track[frame.timestep]).verts, model, camera)["head"]
+    verts, foreground = head.pose(capture.track[frame.timestep]).verts, torch.from_numpy(mask) > 127
+    region = metric_regions(verts, model, camera, foreground)["head"]
     rows, columns = region.nonzero(as_tuple=True)
     T = torch.from_numpy(camera.T_world_camera).float()
     state = capture.track[torch.tensor([frame.timestep])]

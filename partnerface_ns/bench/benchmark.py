@@ -12,6 +12,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
+from partnerface_ns.bench.floor import FloorResult, measure_floor
 from partnerface_ns.bench.machine import describe_machine
 from partnerface_ns.bench.rendering import RenderingResult, measure_quality, time_images
 from partnerface_ns.bench.results import Results
@@ -54,14 +55,18 @@ class Benchmark:
         """All results in the folder, also those of other options."""
         return Results.read(self.output)
 
-    def add(self, row: RunResult | RenderingResult | StepTimes) -> None:
+    def add(self, row: RunResult | RenderingResult | StepTimes | FloorResult) -> None:
         """Write one result into the folder."""
         results = self.results()
         results.add(row)
         results.write(self.output)
 
     def train_and_measure(self) -> int:
-        """Train and measure the missing runs; returns how many were missing."""
+        """Train and measure the missing runs, and measure missing floors; returns how many runs were missing."""
+        finished = {floor.key for floor in self.results().floors}
+        for capture in self.captures:
+            if (capture.resolve().name, self.held_out, self.num_test) not in finished:
+                self.add(measure_floor(capture, self.held_out, self.num_test, self.head_model))
         missing = self.missing_jobs()
         for folder in (self._images, self._avatars):
             if folder is not None:

@@ -8,7 +8,6 @@ from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -26,7 +25,8 @@ from partnerface_ns.driving.plan import Plan, PlanConfig, make_plan, render_fram
 from partnerface_ns.driving.player import Player
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.camera import Camera
-from partnerface_ns.rendering.metrics import image_metrics, metric_regions
+from partnerface_ns.rendering.metric_regions import metric_regions
+from partnerface_ns.rendering.metrics import image_metrics, load_lpips, mean_metrics
 
 _REPEATS = 3
 """Measurements of which the median is taken."""
@@ -123,13 +123,15 @@ def measure_quality(player: Player, folder: Path, num: int, head_model: Path | N
     if capture.background is not None:
         background = torch.tensor(capture.background)
     red, green, blue = background.tolist()
+    lpips, _ = load_lpips()
     for frame in progress(pick_evenly(capture.frames_of("test"), num), "Measuring"):
-        truth = torch.from_numpy(load_image(frame, (red, green, blue))[0]).float() / 255
+        rgb, mask = load_image(frame, (red, green, blue))
+        truth = torch.from_numpy(rgb).float() / 255
         state = capture.track[frame.timestep]
-        regions = metric_regions(player.person.pose(state).verts, model, frame.camera)
+        regions = metric_regions(player.person.pose(state).verts, model, frame.camera, torch.from_numpy(mask) > 127)
         for fast, metrics in rows.items():
-            metrics.append(image_metrics(_image(player, fast, frame, state, background), truth, regions))
-    return Quality(*({name: float(np.nanmean([m[name] for m in ms])) for name in ms[0]} for ms in rows.values()))
+            metrics.append(image_metrics(_image(player, fast, frame, state, background), truth, regions, lpips))
+    return Quality(*map(mean_metrics, rows.values()))
 
 
 def _image(

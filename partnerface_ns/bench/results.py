@@ -9,9 +9,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from partnerface_ns.bench.floor import FloorResult
 from partnerface_ns.bench.rendering import Quality, RenderingResult, Speed
 from partnerface_ns.bench.scaling import StepCost, StepTimes
-from partnerface_ns.bench.tables import COLUMNS, draw_time_plot, has_time_plot, rendering_table, runs_table, steps_table
+from partnerface_ns.bench.tables import draw_time_plot, has_time_plot, rendering_table, runs_table, steps_table
 from partnerface_ns.bench.training_runs import RunResult
 from partnerface_ns.bench.variants import VARIANTS
 from partnerface_ns.common.atomic import write_text
@@ -35,8 +36,13 @@ of one split:
 *head, trained on* is psnr_head on half as many training images. Its distance from psnr_head is the generalisation gap.
 
 PSNR follows from the mean squared error over the pixels of a region, in dB. The head is the convex hull of its vertices
-above the neck, grown by 5% of its height; mouth and eyes are boxes grown by 20%. Memory is the GPU's, or on a CPU the
+above the neck, grown by 5% of its height; mouth and eyes are boxes grown by 20%. The outline is the part of the head
+within 2% of its height of the foreground's edge. *Torso-free* is the whole image after the torso became white in truth
+and result. LPIPS (AlexNet) needs weights that torchvision downloads. Memory is the GPU's, or on a CPU the
 process's.
+
+*Nearest training image* is a floor: the training frame with the most similar tracked head, warped by an affine map onto
+the head of the test frame.
 
 A variant has the settings and learning rates of the method except for what its name states (bench/variants.py):
 
@@ -70,6 +76,7 @@ class Results:
     runs: list[RunResult] = field(default_factory=list)
     renderings: list[RenderingResult] = field(default_factory=list)
     steps: list[StepTimes] = field(default_factory=list)
+    floors: list[FloorResult] = field(default_factory=list)
 
     @classmethod
     def read(cls, folder: Path) -> Results:
@@ -86,8 +93,11 @@ class Results:
             runs = [RunResult(**row | {key: _without_null(row[key]) for key in _METRICS}) for row in content["runs"]]
             renderings = [_rendering_result(row) for row in content["driven"]]
             steps = [_step_times(row) for row in content["steps"]]
+            floors = [
+                FloorResult(**row | {"metrics": _without_null(row["metrics"])}) for row in content.get("floors", ())
+            ]
             for run in runs:
-                _ = VARIANTS[run.variant], [run.metrics[name] for name in COLUMNS], run.seen["psnr_head"]
+                _ = VARIANTS[run.variant], run.metrics["psnr_head"], run.seen["psnr_head"]
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InputError(
                 path,
@@ -96,18 +106,24 @@ class Results:
                 actual=f"{type(error).__name__}: {error}",
                 hint="choose another --output",
             ) from error
-        return cls(runs, renderings, steps)
+        return cls(runs, renderings, steps, floors)
 
-    def add(self, row: RunResult | RenderingResult | StepTimes) -> None:
+    def add(self, row: RunResult | RenderingResult | StepTimes | FloorResult) -> None:
         """Add a result; it replaces one with the same key."""
-        rows: list[Any] = {RunResult: self.runs, RenderingResult: self.renderings, StepTimes: self.steps}[type(row)]
+        kinds = {
+            RunResult: self.runs,
+            RenderingResult: self.renderings,
+            StepTimes: self.steps,
+            FloorResult: self.floors,
+        }
+        rows: list[Any] = kinds[type(row)]
         rows[:] = [other for other in rows if other.key != row.key] + [row]
 
     def write(self, folder: Path) -> None:
         """Write bench.json, bench.md, and bench.png if a variant was trained for several times."""
         order = list(VARIANTS)
         self.runs.sort(key=lambda run: (run.subject, run.seconds, order.index(run.variant), run.seed))
-        kinds = {"runs": self.runs, "driven": self.renderings, "steps": self.steps}
+        kinds = {"runs": self.runs, "driven": self.renderings, "steps": self.steps, "floors": self.floors}
         lists = (f'"{name}": [\n{_lines(rows)}\n]' for name, rows in kinds.items())
         write_text(folder / "bench.json", "{" + ",\n".join(lists) + "}\n")
         write_text(folder / "bench.md", self.report())
@@ -119,7 +135,7 @@ class Results:
         machines = sorted({row.device for rows in (self.runs, self.renderings, self.steps) for row in rows})
         pages = [_HEAD.format(machines="; ".join(machines))]
         if self.runs:
-            pages += [_RUNS, runs_table(self.runs)]
+            pages += [_RUNS, runs_table(self.runs, self.floors)]
             if has_time_plot(self.runs):
                 pages.append("![psnr_head against seconds of training](bench.png)\n")
         if self.renderings:

@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from partnerface_ns.bench.floor import FloorResult
 from partnerface_ns.bench.rendering import Quality, Speed
 from partnerface_ns.bench.scaling import StepCost
 from partnerface_ns.bench.training_runs import RunResult
 from partnerface_ns.common.atomic import atomic_write
 
-COLUMNS = ("psnr", "psnr_head", "psnr_mouth", "psnr_eyes", "ssim_head")
+COLUMNS = (
+    "psnr",
+    "psnr_torso_free",
+    "psnr_head",
+    "psnr_mouth",
+    "psnr_eyes",
+    "psnr_outline",
+    "ssim_head",
+    "lpips_head",
+)
+"""Metrics in the tables. Results of earlier versions lack some of them."""
 
 
-def runs_table(runs: Sequence[RunResult]) -> str:
-    """A row for each group of runs that differ only in their seed, with mean and deviation over seeds."""
+def runs_table(runs: Sequence[RunResult], floors: Sequence[FloorResult] = ()) -> str:
+    """A row for each group of runs that differ only in their seed, with mean and deviation over seeds.
+
+    Rows of the nearest training images follow.
+    """
     groups: dict[tuple[object, ...], list[RunResult]] = {}
     for run in runs:
         kind = (run.subject, run.seconds, run.variant, run.held_out, run.device.startswith("cuda"), run.num_test)
@@ -24,15 +39,23 @@ def runs_table(runs: Sequence[RunResult]) -> str:
     lines = ["| " + " | ".join(names) + " |", "|---" * len(names) + "|"]
     for group in groups.values():
         first = group[0]
-        images = f"{first.num_test} of {'test, trained on' if first.held_out == 'none' else first.held_out}"
+        images = _images(first.num_test, first.held_out)
         machine = "GPU" if first.device.startswith("cuda") else "CPU"
         cells = [first.subject, first.variant, images, f"{len(group)}", machine, f"{first.seconds:g}"]
         cells.append(f"{statistics.mean(run.steps for run in group):.0f}")
         cells.append(f"{max(run.peak_gib for run in group):.1f}")
-        cells += [_mean_and_deviation([run.metrics[name] for run in group]) for name in COLUMNS]
+        cells += [_mean_and_deviation([run.metrics.get(name, math.nan) for run in group]) for name in COLUMNS]
         cells.append(_mean_and_deviation([run.seen["psnr_head"] for run in group]))
         lines.append("| " + " | ".join(cells) + " |")
+    for floor in floors:
+        cells = [floor.subject, "nearest training image", _images(floor.num_test, floor.held_out), *"-----"]
+        cells += [_mean_and_deviation([floor.metrics.get(name, math.nan)]) for name in COLUMNS]
+        lines.append("| " + " | ".join([*cells, "-"]) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _images(num_test: int, held_out: str) -> str:
+    return f"{num_test} of {'test, trained on' if held_out == 'none' else held_out}"
 
 
 def has_time_plot(runs: Sequence[RunResult]) -> bool:
@@ -89,7 +112,8 @@ def rendering_table(speeds: Sequence[Speed], quality: Quality | None) -> str:
     if quality is not None:
         lines += ["", "| images | " + " | ".join(COLUMNS) + " |", "|---" * (1 + len(COLUMNS)) + "|"]
         for name, metrics in (("exact", quality.exact), ("fast", quality.fast)):
-            lines.append(f"| {name} | " + " | ".join(f"{metrics[column]:.3f}" for column in COLUMNS) + " |")
+            cells = (metrics.get(column, math.nan) for column in COLUMNS)
+            lines.append(f"| {name} | " + " | ".join("-" if math.isnan(x) else f"{x:.3f}" for x in cells) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -103,6 +127,8 @@ def steps_table(costs: Sequence[StepCost], pieces: Mapping[str, float]) -> str:
 
 
 def _mean_and_deviation(values: Sequence[float]) -> str:
+    if any(math.isnan(value) for value in values):
+        return "-"
     if len(values) == 1:
         return f"{values[0]:.2f}"
     return f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}"

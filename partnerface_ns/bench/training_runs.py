@@ -27,7 +27,8 @@ from partnerface_ns.common.sequences import pick_evenly
 from partnerface_ns.flame.open_head import OPEN_HEAD_NAME
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.rendering.figures import arrange_sheet, save_image, to_image
-from partnerface_ns.rendering.metrics import image_metrics, metric_regions
+from partnerface_ns.rendering.metric_regions import metric_regions
+from partnerface_ns.rendering.metrics import image_metrics, load_lpips, mean_metrics
 from partnerface_ns.rendering.rays import rays_of_image
 from partnerface_ns.training.loop import FitConfig, fit
 from partnerface_ns.training.presets import Preset
@@ -185,13 +186,15 @@ def measure(
     """Mean metrics of an avatar on frames, and for each frame the true and the rendered image."""
     avatar.eval()
     metrics, image_rows = [], []
+    lpips, _ = load_lpips()
     for frame in frames:
-        rgb, _ = load_image(frame, capture.background or (1.0, 1.0, 1.0))
-        regions = metric_regions(head.pose(capture.track[frame.timestep]).verts, head.model, frame.camera)
+        rgb, mask = load_image(frame, capture.background or (1.0, 1.0, 1.0))
+        verts, foreground = head.pose(capture.track[frame.timestep]).verts, torch.from_numpy(mask) > 127
+        regions = metric_regions(verts, head.model, frame.camera, foreground)
         rendered = render(avatar, capture, frame)
-        metrics.append(image_metrics(rendered, torch.from_numpy(rgb).float() / 255, regions))
+        metrics.append(image_metrics(rendered, torch.from_numpy(rgb).float() / 255, regions, lpips))
         image_rows.append([rgb, to_image(rendered)])
-    return {name: float(np.nanmean([row[name] for row in metrics])) for name in metrics[0]}, image_rows
+    return mean_metrics(metrics), image_rows
 
 
 @torch.no_grad()

@@ -4,7 +4,7 @@ The command writes this folder:
 
 - subject/: the person's capture
 - runs/partnerface-lite/demo/: a nerfstudio run
-- test/: every test image beside the rendered one, with error, parts and deformation
+- test/: the measured test images, each beside the rendered one, with error, parts and deformation
 - summary.json, side_by_side.png, parts.png, unseen.mp4
 - demo.json: the options, and the seconds spent so far
 """
@@ -27,9 +27,11 @@ if TYPE_CHECKING:
     from partnerface_ns.plugin.trainer import PartnerfaceTrainerConfig
 
 Device = Literal["cpu", "cuda"]
+NUM_MEASURED = 30
+"""Test images that are measured, evenly spread over the test split."""
 NUM_SHOWN = 4
 """Test images in side_by_side.png, evenly spread over the test split."""
-METRICS = ("psnr", "psnr_head", "psnr_mouth", "psnr_eyes", "ssim_head")
+METRICS = ("psnr", "psnr_torso_free", "psnr_head", "psnr_mouth", "psnr_eyes", "psnr_outline", "ssim_head")
 
 
 @dataclass
@@ -89,14 +91,18 @@ class Demo:
         self._make_subject()
         self._train(config)
         from partnerface_ns.cli.runs import open_run
+        from partnerface_ns.common.sequences import pick_evenly
+        from partnerface_ns.rendering.metrics import mean_metrics
 
-        _announce("Evaluating on the test images")
         run = open_run(config.get_base_dir())
-        images = self.output / "test"
-        means = run.evaluate(images)
-        self._write_images(run, images)
+        measured = pick_evenly(range(len(run.image_names())), NUM_MEASURED)
+        _announce(f"Evaluating {len(measured)} of {len(run.image_names())} test images")
+        rows = run.pipeline.evaluate(measured, self.output / "test")
+        means = mean_metrics([{name: row[name] for name in METRICS} for row in rows])
+        self._write_images(run)
         summary = {
-            **{name: means[name] for name in METRICS},
+            **means,
+            "num_test_images": len(measured),
             "train_seconds": float(run.pipeline.model.trained_seconds),
             "total_seconds": seconds(),
             "device": config.machine.device_type,
@@ -136,7 +142,7 @@ class Demo:
         _announce(f"Training for {self.minutes:g} minutes on {config.machine.device_type}")
         train_loop(local_rank=0, world_size=1, config=config)
 
-    def _write_images(self, run: Run, images: Path) -> None:
+    def _write_images(self, run: Run) -> None:
         from partnerface_ns.cli.runs import COLUMNS, shown_row
         from partnerface_ns.demo.performance import SECONDS
         from partnerface_ns.rendering.figures import arrange_sheet, save_clip, save_image
@@ -149,7 +155,7 @@ class Demo:
         names = [run.image_names()[i] for i in chosen]
         save_image(self.output / "side_by_side.png", arrange_sheet(across[:3], names, COLUMNS[:3]))
         save_image(self.output / "parts.png", arrange_sheet([across[1], across[3]], names, ("ours", "parts")))
-        save_clip(self.output / "unseen.mp4", _read_images(images, num), fps=self.frames / SECONDS)
+        save_clip(self.output / "unseen.mp4", _clip_images(run), fps=self.frames / SECONDS)
 
     # -- state ---------------------------------------------------------------------------------------------------
 
@@ -233,14 +239,16 @@ class Demo:
         print(f"  {command('ns-train', 'partnerface-lite', '--data', 'YOUR_FOLDER', '--max-train-minutes', '10')}")
 
 
-def _read_images(folder: Path, num: int) -> Iterator[np.ndarray]:
-    """The evaluation's images in order: the true image beside the rendered one."""
+def _clip_images(run: Run) -> Iterator[np.ndarray]:
+    """All test images in order: the true image beside that of the baked avatar."""
     import numpy as np
-    from PIL import Image
 
-    for index in range(num):
-        with Image.open(folder / f"eval_img_{index:04d}.png") as image:
-            yield np.array(image)
+    from partnerface_ns.common.progress import progress
+    from partnerface_ns.rendering.figures import to_image
+
+    for index in progress(range(len(run.image_names())), "Rendering the clip"):
+        images = run.show(index, exact=False)
+        yield np.concatenate([to_image(images["truth"]), to_image(images["rgb"])], axis=1)
 
 
 def _rounded(value: Any) -> str:

@@ -45,6 +45,7 @@ class Report:
         from partnerface_ns.common.atomic import write_text
         from partnerface_ns.common.files import require_writable
         from partnerface_ns.common.progress import progress
+        from partnerface_ns.common.sequences import pick_evenly
         from partnerface_ns.rendering.figures import save_image
 
         if self.num_images is not None and self.num_images < 1:
@@ -54,7 +55,8 @@ class Report:
             require_writable(folder, "choose another folder with --output")
         print(f"Opening {self.run}", flush=True)
         run = open_run(self.run, self.data, self.head_model)
-        indices = spread_indices(len(run.image_names()), self.num_images)
+        total = len(run.image_names())
+        indices = pick_evenly(range(total), self.num_images or total)
         rows = run.figures(indices)
         folder.mkdir(parents=True, exist_ok=True)
         worst, median = worst_and_median(rows)
@@ -64,16 +66,9 @@ class Report:
         save_image(folder / "worst.png", _sheet(rows, images, worst))
         save_image(folder / "median.png", _sheet(rows, images, median))
         write_text(folder / "figures.md", figures_table(rows, worst, median))
-        of_all = "" if self.num_images is None else f" of {len(run.image_names())}"
+        of_all = "" if self.num_images is None else f" of {total}"
         print(f"{len(rows)}{of_all} test images. Written to {folder}: worst.png, median.png, figures.md")
         print(f"Next:\n  {command('partnerface', 'drive', run.folder, '--motion', 'talk', '--output', 'talk.mp4')}")
-
-
-def spread_indices(total: int, num: int | None) -> list[int]:
-    """Evenly spread indices of `num` out of `total` images, including the first and the last; None takes all."""
-    if num is None or num >= total:
-        return list(range(total))
-    return [total // 2] if num == 1 else [i * (total - 1) // (num - 1) for i in range(num)]
 
 
 def worst_and_median(rows: Rows) -> tuple[list[int], list[int]]:

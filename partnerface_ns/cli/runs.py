@@ -26,16 +26,6 @@ class Run:
     folder: Path
     pipeline: PartnerfacePipeline
 
-    def evaluate(self, images: Path | None = None) -> dict[str, float]:
-        """Mean metrics of the test split. The metrics of every image are written to the run's CSV.
-
-        Args:
-            images: folder for the rendered images; None writes none.
-        """
-        means = self.pipeline.get_average_eval_image_metrics(output_path=images)
-        self.pipeline.eval()  # nerfstudio leaves an evaluated pipeline in training mode
-        return means
-
     def figures(self, indices: Sequence[int]) -> list[dict[str, str]]:
         """Metrics of test images, one row each. The last evaluation is used if the weights have not changed since.
 
@@ -61,10 +51,15 @@ class Run:
         """File names of the test images."""
         return [path.name for path in self.pipeline.datamanager.eval_dataset.image_filenames]
 
-    def show(self, index: int) -> dict[str, Tensor]:
-        """The true image (`truth`) and all outputs of a test image, (height, width, channels) in [0, 1]."""
+    def show(self, index: int, exact: bool = True) -> dict[str, Tensor]:
+        """The true image (`truth`) and all outputs of a test image, (height, width, channels) in [0, 1].
+
+        Args:
+            index: the test image.
+            exact: whether to render all samples, or the baked avatar.
+        """
         dataset = self.pipeline.datamanager.eval_dataset
-        outputs = self.pipeline.model.get_outputs_for_camera(dataset.cameras[index : index + 1], exact=True)
+        outputs = self.pipeline.model.get_outputs_for_camera(dataset.cameras[index : index + 1], exact=exact)
         return {"truth": dataset[index]["image"], **{name: value.cpu() for name, value in outputs.items()}}
 
 

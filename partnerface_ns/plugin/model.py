@@ -35,6 +35,8 @@ from partnerface_ns.plugin.page_images import PageImages
 from partnerface_ns.plugin.schedule_callback import ScheduleCallback
 from partnerface_ns.plugin.training_views import FrontView
 from partnerface_ns.plugin.viewer import FaceView, PageClipSource
+from partnerface_ns.rendering.metric_regions import metric_regions
+from partnerface_ns.rendering.metrics import ImageDistance, image_metrics
 from partnerface_ns.rendering.rays import Rays
 from partnerface_ns.training.objective import training_loss
 from partnerface_ns.training.optimiser_groups import param_groups
@@ -168,16 +170,15 @@ class PartnerfaceModel(Model):
         return torch.cat([(colors / opacity.clamp(min=1e-3)).clamp(0, 1), opacity], dim=-1)
 
     def get_image_metrics_and_images(
-        self, outputs: dict[str, Tensor], batch: dict[str, Any]
+        self, outputs: dict[str, Tensor], batch: dict[str, Any], lpips: ImageDistance | None = None
     ) -> tuple[dict[str, float], dict[str, Tensor]]:
         """Metrics of one evaluation image, and the images that nerfstudio shows: truth beside result, and others."""
-        from partnerface_ns.rendering.metrics import image_metrics, metric_regions
-
         frame: Frame = batch["frame"]
         rgb, truth = outputs["rgb"].cpu(), batch["image"].cpu()
         verts = torch.from_numpy(self._pose(frame.timestep))
-        regions = metric_regions(verts, self._parsed.head_model, frame.camera)
-        return image_metrics(rgb, truth, regions), {
+        foreground = batch["mask"][..., 0].cpu() > 0.5
+        regions = metric_regions(verts, self._parsed.head_model, frame.camera, foreground)
+        return image_metrics(rgb, truth, regions, lpips), {
             "img": torch.cat([truth, rgb], dim=1),
             "error": (rgb - truth).abs(),
             "parts": outputs["parts"],

@@ -159,9 +159,7 @@ class PartnerfacePipeline(VanillaPipeline):
             start = synchronized_seconds(self.device)
             outputs = self.model.get_outputs_for_camera(camera, exact=True)
             seconds = synchronized_seconds(self.device) - start
-            metrics, images = self.model.get_image_metrics_and_images(outputs, batch)
-            if lpips is not None:
-                metrics["lpips"] = float(lpips(outputs["rgb"].cpu(), batch["image"].cpu()))
+            metrics, images = self.model.get_image_metrics_and_images(outputs, batch, lpips)
             if output_path is not None:
                 _write_images(output_path, images, index)
             frame: Frame = batch["frame"]

@@ -1,30 +1,29 @@
-"""Image metrics: PSNR, SSIM, mean absolute error and LPIPS of a whole image, and of head, mouth and eyes.
+"""Image metrics: PSNR, SSIM, mean absolute error and LPIPS of a whole image and of its regions.
 
 PSNR, SSIM and LPIPS are from torchmetrics, which has no masks. The PSNR of a region is therefore that of its pixels, at
 most 100 dB, and the head's SSIM is the mean of the SSIM map over the head's pixels. A region without pixels has NaN.
 SSIM is that of Wang et al., 2004, with a Gaussian window of 11 pixels and sigma 1.5. Images are (height, width, 3) in
 [0, 1].
+
+Published head avatars are often measured without the torso. The *torso-free* metrics are of the whole image, after the
+torso's pixels became white in truth and result.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from typing import TypeAlias
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from partnerface_ns.flame.head_model import HeadModel
-from partnerface_ns.geometry.camera import Camera, project_points
-
-HEAD_GROWTH = 0.05
-"""Margin around the head's hull, as a share of its height."""
-BOX_GROWTH = 0.2
-"""Growth of the boxes of mouth and eyes, as a share of width and height."""
+REGIONS_WITH_PSNR = ("head", "mouth", "eyes", "outline")
+"""Regions whose PSNR is reported."""
+ImageDistance: TypeAlias = Callable[[Float[Tensor, "height width 3"], Float[Tensor, "height width 3"]], float]
 _MAX_PSNR = 100.0
 """Upper limit in dB; the PSNR of equal images is infinite."""
 _SSIM_SIGMA, _SSIM_BORDER = 1.5, 5
@@ -33,59 +32,46 @@ _MIN_LPIPS_SIDE = 64
 """Smallest side of an image that AlexNet accepts, pixels."""
 
 
-def metric_regions(
-    verts: Float[Tensor, "verts 3"], model: HeadModel, camera: Camera
-) -> dict[str, Bool[Tensor, "height width"]]:
-    """Pixels of `head`, `mouth` and `eyes` in an image.
-
-    Head is the grown convex hull of the projected vertices above the neck. Mouth is the grown box of the lips, and eyes
-    are a grown box for each eye. All regions are empty if any vertex is behind the camera.
-
-    Args:
-        verts: posed vertices, world frame, metres.
-        model: the head model of the vertices.
-        camera: the image's camera.
-    """
-    verts = verts.detach().cpu()
-    T = torch.from_numpy(camera.T_world_camera).to(verts.dtype)
-    in_front = bool((((verts - T[:3, 3]) @ T[:3, 2]) < 0).all())
-    empty = torch.zeros(camera.height, camera.width, dtype=torch.bool)
-    if not in_front:
-        return {name: empty for name in ("head", "mouth", "eyes")}
-    points = project_points(verts, camera.intrinsics, T).double()
-    eyes = torch.maximum(model.regions["eyeballs"], model.regions["eyelids"]).cpu() > 0.5
-    left = model.template[:, 0].cpu() > 0
-    return {
-        "head": _in_grown_hull(points[above_neck(model)], camera),
-        "mouth": _in_grown_box(points[model.regions["lips"].cpu() > 0.5], camera),
-        "eyes": _in_grown_box(points[eyes & left], camera) | _in_grown_box(points[eyes & ~left], camera),
-    }
-
-
-def above_neck(model: HeadModel) -> Bool[Tensor, "verts"]:
-    """Vertices of the head that are no lower than the chin in the rest pose."""
-    head, jaw = (model.regions[name].cpu() > 0.5 for name in ("head", "jaw"))
-    height = model.template[:, 1].cpu()
-    return head & (height >= height[jaw].min()) if jaw.any() else head
-
-
 def image_metrics(
     rgb: Float[Tensor, "height width 3"],
     truth: Float[Tensor, "height width 3"],
     regions: Mapping[str, Bool[Tensor, "height width"]],
+    lpips: ImageDistance | None = None,
 ) -> dict[str, float]:
-    """PSNR (dB), SSIM and mean absolute error of an image, and of its regions."""
-    psnr_of = {name: psnr(rgb[region], truth[region]) for name, region in regions.items()}
+    """PSNR (dB), SSIM, mean absolute error and LPIPS of an image and of its regions.
+
+    The head's LPIPS is that of the head's bounding box.
+
+    Args:
+        rgb: the rendered image.
+        truth: the true image.
+        regions: from `metric_regions`.
+        lpips: from `load_lpips`; None leaves LPIPS out.
+    """
+    head = regions["head"]
     similarity = ssim_map(rgb, truth)
-    return {
+    torso_free = [torch.where(regions["torso"][..., None], torch.ones_like(image), image) for image in (rgb, truth)]
+    metrics = {
         "psnr": psnr(rgb.flatten(0, 1), truth.flatten(0, 1)),
         "ssim": float(similarity.mean()),
         "l1": float((rgb - truth).abs().mean()),
-        "psnr_head": psnr_of["head"],
-        "ssim_head": float(similarity[regions["head"]].mean()) if regions["head"].any() else math.nan,
-        "psnr_mouth": psnr_of["mouth"],
-        "psnr_eyes": psnr_of["eyes"],
+        **{f"psnr_{name}": psnr(rgb[regions[name]], truth[regions[name]]) for name in REGIONS_WITH_PSNR},
+        "ssim_head": float(similarity[head].mean()) if head.any() else math.nan,
+        "psnr_torso_free": psnr(*(image.flatten(0, 1) for image in torso_free)),
+        "ssim_torso_free": float(ssim_map(*torso_free).mean()),
     }
+    if lpips is not None:
+        box = _bounding_box(head)
+        metrics["lpips"] = lpips(rgb, truth)
+        metrics["lpips_head"] = lpips(rgb[box], truth[box])
+        metrics["lpips_torso_free"] = lpips(*torso_free)
+    return metrics
+
+
+def mean_metrics(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of each metric over the images that have it; NaN if none has."""
+    values = {name: [row[name] for row in rows if not math.isnan(row[name])] for name in rows[0]}
+    return {name: sum(finite) / len(finite) if finite else math.nan for name, finite in values.items()}
 
 
 def psnr(rgb: Float[Tensor, "pixels 3"], truth: Float[Tensor, "pixels 3"]) -> float:
@@ -117,9 +103,7 @@ def ssim_map(
 
 
 @cache
-def load_lpips() -> tuple[
-    Callable[[Float[Tensor, "height width 3"], Float[Tensor, "height width 3"]], float] | None, str | None
-]:
+def load_lpips() -> tuple[ImageDistance | None, str | None]:
     """Load LPIPS (AlexNet); once in a process.
 
     The weights are torchvision's, downloaded on first use.
@@ -144,32 +128,9 @@ def load_lpips() -> tuple[
     return lpips, None
 
 
-def _pixel_centers(camera: Camera) -> tuple[Float[Tensor, "width"], Float[Tensor, "height"]]:
-    return torch.arange(camera.width).double() + 0.5, torch.arange(camera.height).double() + 0.5
-
-
-def _in_grown_box(points: Float[Tensor, "points 2"], camera: Camera) -> Bool[Tensor, "height width"]:
-    """Pixels in the box of points, grown by `BOX_GROWTH`."""
-    if len(points) == 0:
-        return torch.zeros(camera.height, camera.width, dtype=torch.bool)
-    low, high = points.amin(0), points.amax(0)
-    margin = (high - low) * BOX_GROWTH / 2
-    low, high = low - margin, high + margin
-    x, y = _pixel_centers(camera)
-    return ((y >= low[1]) & (y <= high[1]))[:, None] & ((x >= low[0]) & (x <= high[0]))[None]
-
-
-def _in_grown_hull(points: Float[Tensor, "points 2"], camera: Camera) -> Bool[Tensor, "height width"]:
-    """Pixels in the convex hull of points, grown by `HEAD_GROWTH` of its height."""
-    from scipy.spatial import ConvexHull, QhullError
-
-    try:
-        hull = ConvexHull(points.numpy())
-    except (QhullError, ValueError):  # fewer than three points, or all on one line
-        return torch.zeros(camera.height, camera.width, dtype=torch.bool)
-    margin = HEAD_GROWTH * float(np.ptp(points[:, 1].numpy()))
-    x, y = _pixel_centers(camera)
-    inside = torch.ones(camera.height, camera.width, dtype=torch.bool)
-    for normal_x, normal_y, offset in np.unique(hull.equations, axis=0).tolist():
-        inside &= normal_y * y[:, None] + normal_x * x[None] + offset <= margin
-    return inside
+def _bounding_box(region: Bool[Tensor, "height width"]) -> tuple[slice, slice]:
+    """Rows and columns of the smallest box around a region; an empty box for an empty region."""
+    rows, columns = (region.any(axis).nonzero()[:, 0] for axis in (1, 0))
+    if len(rows) == 0:
+        return slice(0, 0), slice(0, 0)
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)

@@ -14,7 +14,7 @@ import torch
 from nerfstudio.engine.trainer import writer
 from PIL import Image
 
-from partnerface_ns.cli.demo import Demo
+from partnerface_ns.cli.demo import METRICS, Demo
 from partnerface_ns.cli.main import main
 from partnerface_ns.common.locks import lock_folder
 
@@ -54,8 +54,16 @@ def test_a_stopped_demo_goes_on_and_writes_everything(tmp_path, monkeypatch, cap
     told = capsys.readouterr().out
     assert (output / "subject" / "transforms_train.json").stat().st_mtime_ns == filmed, "the person was kept"
     summary = json.loads((output / "summary.json").read_text())
-    figures = {"psnr", "psnr_head", "psnr_mouth", "psnr_eyes", "ssim_head"}
-    assert summary.keys() == figures | {"train_seconds", "total_seconds", "device", "num_parts", "seed"}
+    figures = set(METRICS)
+    assert summary["num_test_images"] == 3
+    assert summary.keys() == figures | {
+        "num_test_images",
+        "train_seconds",
+        "total_seconds",
+        "device",
+        "num_parts",
+        "seed",
+    }
     assert all(math.isfinite(summary[name]) for name in figures)
     assert (summary["device"], summary["num_parts"], summary["seed"]) == ("cpu", 8, 3)
     assert 0.6 <= summary["train_seconds"] < 60

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from partnerface_ns.cli.main import main
-from partnerface_ns.cli.report import figures_table, spread_indices, worst_and_median
+from partnerface_ns.cli.report import figures_table, worst_and_median
 
 SIZE = 24
 """Pixels a side of the tiny capture's images."""
@@ -80,14 +80,6 @@ def test_fewer_images_are_evaluated_and_the_runs_figures_stay(run, capsys):
     with pytest.raises(SystemExit) as exit_:
         main(["report", str(run), "--num-images", "0"])
     assert exit_.value.code == 1 and "--num-images" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("total", "num", "indices"),
-    [(4, None, [0, 1, 2, 3]), (4, 9, [0, 1, 2, 3]), (9, 3, [0, 4, 8]), (9, 1, [4]), (100, 4, [0, 33, 66, 99])],
-)
-def test_some_images_are_chosen_evenly(total, num, indices):
-    assert spread_indices(total, num) == indices
 
 
 def test_a_path_without_a_run_is_refused(tmp_path, make_config, capsys):

@@ -23,7 +23,7 @@ from partnerface_ns.plugin.image_renderer import OUTPUTS
 SIZE = 24
 """Pixels a side of the tiny capture's images."""
 
-METRICS = {"psnr", "ssim", "l1", "psnr_head", "ssim_head", "psnr_mouth", "psnr_eyes"}
+METRICS = {"psnr", "ssim", "l1", "psnr_head", "ssim_head", "psnr_mouth", "psnr_eyes", "psnr_outline", "psnr_torso_free"}
 
 
 @pytest.fixture

@@ -12,9 +12,12 @@ import torch
 
 from partnerface_ns.geometry.camera import Camera, project_points
 from partnerface_ns.rendering import metrics
-from partnerface_ns.rendering.metrics import above_neck, image_metrics, load_lpips, metric_regions
+from partnerface_ns.rendering.metric_regions import above_neck, metric_regions
+from partnerface_ns.rendering.metrics import image_metrics, load_lpips, mean_metrics
 
 HEIGHT, WIDTH = 60, 80
+FOREGROUND = (torch.arange(HEIGHT)[:, None] - 30) ** 2 + (torch.arange(WIDTH) - 42) ** 2 < 14**2
+"""A disc whose edge crosses the head."""
 
 
 def camera_at(distance: float = 0.6, x: float = 0.0) -> Camera:
@@ -43,7 +46,7 @@ def images():
 
 @pytest.fixture
 def regions(tiny_head):
-    return metric_regions(tiny_head.template, tiny_head, camera_at())
+    return metric_regions(tiny_head.template, tiny_head, camera_at(), FOREGROUND)
 
 
 def slow_ssim_map(rgb, truth, mode="reflect"):
@@ -67,13 +70,24 @@ def slow_ssim_map(rgb, truth, mode="reflect"):
 def test_metrics_follow_their_definitions(images, regions):
     rgb, truth = images
     found = image_metrics(rgb, truth, regions)
-    assert list(found) == ["psnr", "ssim", "l1", "psnr_head", "ssim_head", "psnr_mouth", "psnr_eyes"]
+    assert list(found) == [
+        "psnr",
+        "ssim",
+        "l1",
+        "psnr_head",
+        "psnr_mouth",
+        "psnr_eyes",
+        "psnr_outline",
+        "ssim_head",
+        "psnr_torso_free",
+        "ssim_torso_free",
+    ]
     assert found["psnr"] == pytest.approx(float(-10 * (rgb - truth).square().mean().log10()), abs=1e-4)
     similarity = slow_ssim_map(rgb, truth)
     assert found["ssim"] == pytest.approx(similarity.mean(), abs=1e-5)
     assert found["ssim_head"] == pytest.approx(similarity[regions["head"].numpy()].mean(), abs=1e-5)
     assert found["l1"] == pytest.approx(float((rgb - truth).abs().mean()))
-    for name in ("head", "mouth", "eyes"):
+    for name in ("head", "mouth", "eyes", "outline"):
         error = (rgb[regions[name]] - truth[regions[name]]).square().mean()
         assert found[f"psnr_{name}"] == pytest.approx(float(-10 * error.log10()), abs=1e-4)
 
@@ -92,13 +106,15 @@ def test_equal_images_have_a_finite_psnr(images, regions):
 
 
 def test_a_region_outside_the_image_is_nan(tiny_head, images):
-    away = metric_regions(tiny_head.template, tiny_head, camera_at(x=1.0))
-    behind = metric_regions(tiny_head.template, tiny_head, camera_at(distance=-0.6))
-    through = metric_regions(tiny_head.template, tiny_head, camera_at(distance=0.0))
+    away = metric_regions(tiny_head.template, tiny_head, camera_at(x=1.0), FOREGROUND)
+    behind = metric_regions(tiny_head.template, tiny_head, camera_at(distance=-0.6), FOREGROUND)
+    through = metric_regions(tiny_head.template, tiny_head, camera_at(distance=0.0), FOREGROUND)
     for regions in (away, behind, through):
         assert all(region.shape == (HEIGHT, WIDTH) and not region.any() for region in regions.values())
         found = image_metrics(*images, regions)
-        assert all(math.isnan(found[name]) for name in ("psnr_head", "ssim_head", "psnr_mouth", "psnr_eyes"))
+        assert all(
+            math.isnan(found[name]) for name in ("psnr_head", "ssim_head", "psnr_mouth", "psnr_eyes", "psnr_outline")
+        )
         assert math.isfinite(found["psnr"])
 
 
@@ -131,9 +147,61 @@ def test_mouth_and_eyes_are_boxes_a_fifth_larger_than_their_vertices(tiny_head, 
     assert (occupied.diff() == 1).sum() == 2, "one box for each eye"
 
 
+def test_the_outline_is_within_a_fiftieth_of_the_heads_height_of_the_foregrounds_edge(tiny_head, regions):
+    points = projected(tiny_head.template[above_neck(tiny_head)], camera_at())
+    width = 0.02 * float(np.ptp(points[:, 1].numpy()))
+    rows, columns = torch.meshgrid(torch.arange(HEIGHT), torch.arange(WIDTH), indexing="ij")
+    centers = torch.stack([rows, columns], -1).double()
+    distance = torch.empty(HEIGHT, WIDTH).double()
+    for inside in (FOREGROUND, ~FOREGROUND):
+        distance[inside] = torch.cdist(centers[inside], centers[~inside]).amin(1) - 0.5
+    assert torch.equal(regions["outline"], regions["head"] & (distance <= width))
+    assert 0 < regions["outline"].sum() < regions["head"].sum() / 3
+
+
+def test_a_foreground_without_an_edge_has_no_outline(tiny_head):
+    for foreground in (torch.ones(HEIGHT, WIDTH, dtype=torch.bool), torch.zeros(HEIGHT, WIDTH, dtype=torch.bool)):
+        assert not metric_regions(tiny_head.template, tiny_head, camera_at(), foreground)["outline"].any()
+
+
+def test_a_pixel_is_of_the_torso_if_the_nearest_visible_surface_is(tiny_head, regions):
+    at = projected(tiny_head.template, camera_at())
+    torso = tiny_head.regions["torso"] > 0.5
+    for chosen, expected in ((torso, True), (~torso, False)):
+        middle = at[chosen].mean(0).floor().long()
+        assert bool(regions["torso"][middle[1], middle[0]]) is expected
+    assert regions["torso"][-1, WIDTH // 2], "below the mesh the torso continues"
+    assert not regions["torso"][0].any(), "above the mesh is hair"
+
+
+def test_torso_free_metrics_do_not_see_the_torso(images, regions):
+    rgb, truth = images
+    other = torch.where(regions["torso"][..., None], torch.rand(HEIGHT, WIDTH, 3), truth)
+    assert image_metrics(other, truth, regions)["psnr"] < 40
+    assert image_metrics(other, truth, regions)["psnr_torso_free"] == pytest.approx(100)
+    error = (rgb - truth)[~regions["torso"]].square().sum() / truth.numel()
+    assert image_metrics(rgb, truth, regions)["psnr_torso_free"] == pytest.approx(float(-10 * error.log10()), abs=1e-4)
+
+
+def test_lpips_of_the_head_is_that_of_its_box(images, regions):
+    rgb, truth = images
+    seen = []
+    metrics = image_metrics(rgb, truth, regions, lambda a, b: seen.append((a, b)) or float(a.shape[0]))
+    rows, columns = regions["head"].nonzero().T
+    box = (slice(int(rows.min()), int(rows.max()) + 1), slice(int(columns.min()), int(columns.max()) + 1))
+    assert metrics["lpips_head"] == box[0].stop - box[0].start
+    assert torch.equal(seen[1][0], rgb[box]) and torch.equal(seen[1][1], truth[box])
+    assert (seen[2][0][regions["torso"]] == 1).all()
+
+
+def test_a_metrics_mean_is_over_the_images_that_have_it():
+    means = mean_metrics([{"a": 1.0, "b": math.nan, "c": math.nan}, {"a": 2.0, "b": 5.0, "c": math.nan}])
+    assert means["a"] == 1.5 and means["b"] == 5.0 and math.isnan(means["c"])
+
+
 def test_small_images_have_metrics(tiny_head):
     camera = Camera(camera_at().T_world_camera, 12.0, 12.0, 3.0, 2.0, 6, 4)
-    regions = metric_regions(tiny_head.template, tiny_head, camera)
+    regions = metric_regions(tiny_head.template, tiny_head, camera, torch.ones(4, 6, dtype=torch.bool))
     rgb, truth = torch.rand(4, 6, 3), torch.rand(4, 6, 3)
     found = image_metrics(rgb, truth, regions)
     assert found["ssim"] == pytest.approx(slow_ssim_map(rgb, truth, mode="edge").mean(), abs=1e-5)
