@@ -64,12 +64,13 @@ def measure_floor(folder: Path, held_out: HeldOut, num_test: int, head_model: Pa
         nearest = int(np.square(heads - points).sum((1, 2)).argmin())
         affine = _affine_between(_on_screen(points, frame), _on_screen(heads[nearest], seen[nearest]))
         rgb, mask = load_image(frame, background)
-        warped = warp_image(load_image(seen[nearest], background)[0], affine, rgb.shape[:2], background)
+        size = (frame.camera.height, frame.camera.width)
+        warped = warp_image(load_image(seen[nearest], background)[0], affine, size, background)
         regions = metric_regions(
             head.pose(capture.track[frame.timestep]).verts, model, frame.camera, torch.from_numpy(mask) > 127
         )
-        pair = (torch.from_numpy(image).float() / 255 for image in (warped, rgb))
-        rows.append(image_metrics(*pair, regions, lpips))
+        floor, truth = (torch.from_numpy(image).float() / 255 for image in (warped, rgb))
+        rows.append(image_metrics(floor, truth, regions, lpips))
     return FloorResult(capture.name, mean_metrics(rows), held_out, num_test)
 
 
@@ -92,7 +93,7 @@ def warp_image(
     fill = tuple(round(255 * value) for value in background)
     size, data = (shape[1], shape[0]), tuple(affine.ravel().tolist())
     image = Image.fromarray(rgb)
-    return np.asarray(image.transform(size, Image.Transform.AFFINE, data, Image.Resampling.BILINEAR, fillcolor=fill))
+    return np.array(image.transform(size, Image.Transform.AFFINE, data, Image.Resampling.BILINEAR, fillcolor=fill))
 
 
 def _head_in_camera(capture: Capture, head: ShapedHead, frame: Frame) -> Float[np.ndarray, "points 3"]:

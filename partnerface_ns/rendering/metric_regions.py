@@ -5,6 +5,8 @@ A region is a boolean image, and is empty where the frame does not show it.
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
@@ -106,9 +108,9 @@ def _near_edge(inside: Bool[np.ndarray, "height width"], distance: float) -> Boo
 
     if inside.all() or not inside.any():
         return torch.zeros(inside.shape, dtype=torch.bool)
+    distances = [cast(np.ndarray, distance_transform_edt(side)) for side in (inside, ~inside)]
     # The border lies half a pixel before the centre of the nearest pixel of the other side.
-    to_border = np.where(inside, distance_transform_edt(inside), distance_transform_edt(~inside)) - 0.5
-    return torch.from_numpy(to_border <= distance)
+    return torch.from_numpy(np.maximum(*distances) - 0.5 <= distance)
 
 
 def _nearest_to_torso(
@@ -126,5 +128,6 @@ def _nearest_to_torso(
     covered[visible.samples] = True
     torso[visible.samples] = (model.regions["torso"].cpu().numpy() > 0.5)[visible.corners].mean(-1) > 0.5
     shape = (camera.height, camera.width)
-    rows, columns = distance_transform_edt(~covered.reshape(shape), return_distances=False, return_indices=True)
+    nearest = distance_transform_edt(~covered.reshape(shape), return_distances=False, return_indices=True)
+    rows, columns = cast(np.ndarray, nearest)
     return torch.from_numpy(torso.reshape(shape)[rows, columns])

