@@ -31,7 +31,8 @@ from partnerface_ns.rendering.metrics import image_metrics, metric_regions
 from partnerface_ns.rendering.rays import rays_of_image
 from partnerface_ns.training.loop import FitConfig, fit
 from partnerface_ns.training.presets import Preset
-from partnerface_ns.training.rays import TrainingImages, region_boxes
+from partnerface_ns.training.rays import TrainingImages
+from partnerface_ns.training.region_boxes import region_boxes
 from partnerface_ns.training.schedule import ScheduleConfig
 
 HeldOut = Literal["test", "tune", "none"]
