@@ -35,7 +35,7 @@ from scipy import sparse
 
 from partnerface_ns.common.atomic import atomic_write
 from partnerface_ns.flame.head_model import head_model_from_arrays
-from partnerface_ns.flame.open_head import OPEN_HEAD_FILE, pack, unpack
+from partnerface_ns.flame.open_head import DIRECTIONS, DISPLACEMENT_STEP, OPEN_HEAD_FILE, WEIGHT_STEP, unpack
 from partnerface_ns.flame.open_head import OPEN_HEAD_PARTS as PARTS
 from partnerface_ns.flame.regions import REGION_NAMES
 
@@ -238,6 +238,26 @@ def verify(arrays: dict[str, np.ndarray], path: Path) -> None:
     print(f"{path}: {size / 1e6:.2f} MB, fingerprint {model.fingerprint}, largest errors {worst}")
     if size > MAX_BYTES or any(worst[key] > limit for key, limit in TOLERANCE.items()):
         sys.exit("the written file is too large or too far from what was built")
+
+
+def pack(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Convert arrays with FLAME's keys to the compact form; all other keys stay unchanged.
+
+    Raises:
+        ValueError: a displacement is too large for the quantisation step.
+    """
+    packed = dict(arrays)
+    for key in DIRECTIONS:
+        steps = np.rint(np.moveaxis(arrays[key], -1, 0) / DISPLACEMENT_STEP)
+        if np.abs(steps).max() > np.iinfo(np.int16).max:
+            raise ValueError(f"{key} holds a displacement of {np.abs(arrays[key]).max():.3f} m")
+        # Differences may wrap around; the cumulative sum in `unpack` wraps back.
+        packed[key] = np.diff(steps.astype(np.int16), axis=1, prepend=np.int16(0))
+    packed["weights"] = np.rint(arrays["weights"] / WEIGHT_STEP).astype(np.uint16)
+    joints, verts = np.nonzero(arrays["J_regressor"])
+    packed["J_regressor"] = arrays["J_regressor"][joints, verts].astype(np.float32)
+    packed["J_regressor_index"] = np.stack([joints, verts]).astype(np.uint16)
+    return packed
 
 
 def wheel_file(given: Path | None, folder: Path) -> Path:

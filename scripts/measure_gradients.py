@@ -18,7 +18,8 @@ from partnerface_ns.capture.load import load_capture
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.training.loop import FitConfig, run_steps
 from partnerface_ns.training.presets import lite
-from partnerface_ns.training.rays import TrainingImages, region_boxes
+from partnerface_ns.training.rays import TrainingImages
+from partnerface_ns.training.region_boxes import region_boxes
 from partnerface_ns.training.schedule import ScheduleConfig
 
 

@@ -83,7 +83,8 @@ def test_training_lowers_the_loss(make_avatar, capture):
     from partnerface_ns.capture.images import load_image
     from partnerface_ns.flame.posing import ShapedHead
     from partnerface_ns.training.loop import FitConfig, fit
-    from partnerface_ns.training.rays import TrainingImages, region_boxes
+    from partnerface_ns.training.rays import TrainingImages
+    from partnerface_ns.training.region_boxes import region_boxes
     from partnerface_ns.training.schedule import ScheduleConfig
 
     model, frames = load_open_head(), capture.frames_of("train")

@@ -21,7 +21,8 @@ from partnerface_ns.geometry.camera import Camera
 from partnerface_ns.flame.head_model import load_head_model
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
-from partnerface_ns.training.rays import TrainingImages, region_boxes
+from partnerface_ns.training.rays import TrainingImages
+from partnerface_ns.training.region_boxes import region_boxes
 from partnerface_ns.training.loop import FitConfig, fit
 
 try:

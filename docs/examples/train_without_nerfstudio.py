@@ -11,7 +11,8 @@ from partnerface_ns.capture.load_with_head_model import load_with_head_model
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.training.loop import FitConfig, fit
 from partnerface_ns.training.presets import lite
-from partnerface_ns.training.rays import TrainingImages, region_boxes
+from partnerface_ns.training.rays import TrainingImages
+from partnerface_ns.training.region_boxes import region_boxes
 
 folder, output = Path(sys.argv[1]), Path(sys.argv[2])
 capture, model = load_with_head_model(folder)

@@ -18,7 +18,7 @@ from partnerface_ns.avatar.canonical_warp import CanonicalWarp, WarpFrames
 from partnerface_ns.avatar.render_output import Inspection, RenderOutput
 from partnerface_ns.baked.capacity import Capacity
 from partnerface_ns.baked.config import BakedConfig
-from partnerface_ns.baked.view_volume import ViewVolume, ViewVolumeBuilder
+from partnerface_ns.baked.view_volume import AMBIENT, DEFORMATION, PARTS, POINTS, ViewVolume, ViewVolumeBuilder
 from partnerface_ns.common.precision import autocast_bfloat16
 from partnerface_ns.flame.posing import PosedHead
 from partnerface_ns.flame.state import HeadState
@@ -86,13 +86,12 @@ class BakedRenderer:
         capacity: Capacity | None,
     ) -> RenderedView:
         avatar, lattice, density = self._avatar, volume.lattice, self._builder.density
-        num_ambient = volume.values.shape[0] - 7
         column, position = lattice.columns(directions)
         row = torch.where(column < 0, -1, volume.row[column])
         hit = Rows(row >= 0, warp.fixed_shapes, None if capacity is None else capacity.hit)
         row, position, hit_directions = hit.gather(row).clamp(min=0), hit.gather(position), hit.gather(directions)
         distance, length = volume.distance[row], volume.length[row]
-        contracted = lattice.read(volume.values[:3], position, distance)
+        contracted = lattice.read(volume.values[POINTS], position, distance)
         at_opening = volume.exact[hit.gather(column).clamp(min=0)] & hit.gather(hit.holds)
         at_opening &= self._builder.deformation.contains(contracted).any(1)  # hair may hide mouth and eyes
         exact = Rows(at_opening, warp.fixed_shapes, None if capacity is None else capacity.exact)
@@ -112,7 +111,8 @@ class BakedRenderer:
         opacity = weights.sum(1, keepdim=True)
         depth = (weights * distance).sum(1, keepdim=True) / opacity.clamp(min=1e-4)
         # Values that vary slowly are read at the ray's depth.
-        parts, size, ambient = lattice.read(volume.values[3:], position, depth)[:, 0].split([3, 1, num_ambient], 1)
+        at_depth = lattice.read(volume.values, position, depth)[:, 0]
+        parts, size, ambient = at_depth[:, PARTS], at_depth[:, DEFORMATION], at_depth[:, AMBIENT]
         contracted = quantiles(contracted, weights, self.config.num_colors)
         color = self._color(contracted, ambient, hit_directions, frames)
 

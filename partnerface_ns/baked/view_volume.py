@@ -40,6 +40,10 @@ _EXACT_MARGIN = 0.005
 _DEFORMATION_MARGIN = 0.015
 """Metres around mouth and eyes of the canonical head that the deformation volume covers."""
 
+POINTS, PARTS, DEFORMATION, AMBIENT = slice(3), slice(3, 6), slice(6, 7), slice(7, None)
+"""Channels of `ViewVolume.values`: contracted points after deformation, part colours, size of the deformation, ambient
+coordinates."""
+
 
 @dataclass(frozen=True)
 class ViewVolume:
@@ -49,7 +53,7 @@ class ViewVolume:
     """Deformation at mouth and eyes, from `BakedDeformation`."""
     lattice: ViewLattice
     values: Float[Tensor, "channels rows columns depths"]
-    """Contracted points after deformation, part colours, deformation size and ambient coordinates."""
+    """The channels are `POINTS`, `PARTS`, `DEFORMATION` and `AMBIENT`."""
     row: Int[Tensor, "all"]
     """Row of each of all lattice columns in `distance`; -1 for columns without samples."""
     distance: Float[Tensor, "filled samples"]
@@ -114,7 +118,7 @@ class ViewVolumeBuilder:
         torso = used.gather(node.scatter(zeros, canonical.torso))
         values = self._values(CanonicalPoints(points, torso), warp, frames)
         empty = values.new_zeros(lattice.num_nodes, values.shape[1])
-        empty[:, :3] = 1  # a corner of the canonical box
+        empty[:, POINTS] = 1  # a corner of the canonical box
         values = used.scatter(empty, values).T.reshape(-1, *lattice.shape)
         counts = torch.cat([coarse.needed_shape, torch.stack([near.holds.sum(), node.holds.sum()])])
         offsets, exact = self.deformation.offsets(warp, frames.states), self._exact_columns(verts, lattice)
@@ -164,7 +168,7 @@ class ViewVolumeBuilder:
     def _values(
         self, canonical: CanonicalPoints, warp: CanonicalWarp, frames: WarpFrames
     ) -> Float[Tensor, "points channels"]:
-        """Values of a view volume at canonical points."""
+        """Channels of a view volume at canonical points."""
         avatar, frame = self._avatar, single_frame(canonical.points)
         with autocast_bfloat16(frame.device, avatar.config.bfloat16):
             deformed = warp.deform(canonical, frame, frames.states)

@@ -30,7 +30,8 @@ from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.geometry.camera import Camera
 from partnerface_ns.training.loop import FitConfig, run_steps
 from partnerface_ns.training.presets import lite
-from partnerface_ns.training.rays import TrainingImages, region_boxes
+from partnerface_ns.training.rays import TrainingImages
+from partnerface_ns.training.region_boxes import region_boxes
 
 FRAMES, SIZES, PARTS = (100, 1000, 3000), (128, 256, 512), (4, 8, 16)
 """Frames of a capture, longer sides of its images, and numbers of parts. Ratios are relative to the first of each."""

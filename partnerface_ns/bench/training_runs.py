@@ -32,7 +32,8 @@ from partnerface_ns.rendering.metrics import image_metrics, load_lpips, mean_met
 from partnerface_ns.rendering.rays import rays_of_image
 from partnerface_ns.training.loop import FitConfig, fit
 from partnerface_ns.training.presets import Preset
-from partnerface_ns.training.rays import TrainingImages, region_boxes
+from partnerface_ns.training.rays import TrainingImages
+from partnerface_ns.training.region_boxes import region_boxes
 from partnerface_ns.training.schedule import ScheduleConfig
 
 HeldOut = Literal["test", "tune", "none"]

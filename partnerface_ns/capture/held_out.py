@@ -114,12 +114,13 @@ def require_trainable(capture: Capture) -> None:
     """
     steps = {frame.timestep for frame in capture.frames_of("train")}
     if len(steps) < 2:
+        held_out = len({frame.timestep for frame in capture.frames_of("val")})
         raise InputError(
             capture.root,
             "an avatar cannot be learned from so few frames",
             key="train",
             expected="two or more training timesteps; hundreds for a good avatar",
-            actual=len(steps),
+            actual=f"{len(steps)}, and {held_out} for validation" if held_out else len(steps),
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from partnerface_ns.capture.capture import Capture
@@ -23,14 +23,38 @@ from partnerface_ns.common.errors import InputError, shorten
 from partnerface_ns.common.files import natural_key, path_inside
 from partnerface_ns.flame.head_model import HeadModel
 
-_RECOGNISERS: dict[CaptureFormat, Callable[[Path], bool]] = {
-    "vhap": looks_like_vhap,
-    "insta": looks_like_insta,
-    "metrical-tracker": looks_like_metrical_tracker,
-    "flashavatar": looks_like_flashavatar,
-    "imavatar": looks_like_imavatar,
-    "vhap-tracker": looks_like_vhap_tracker,
-    "flame-head-tracker": looks_like_flame_head_tracker,
+
+@dataclass(frozen=True)
+class _Layout:
+    """One layout of capture folders."""
+
+    files: str
+    """The files by which users know it."""
+    recognise: Callable[[Path], bool]
+    read: Callable[[Path, Path | None], Capture]
+    """Reads a folder, with the head model file that the user named."""
+
+
+_LAYOUTS: dict[CaptureFormat, _Layout] = {
+    "vhap": _Layout("transforms_train.json with flame_param_path", looks_like_vhap, lambda root, _: read_vhap(root)),
+    "insta": _Layout(
+        "transforms.json or transforms_train.json with mesh_path or exp_path",
+        looks_like_insta,
+        lambda root, head_model: read_insta(root, lambda: _head_for_meshes(root, head_model)),
+    ),
+    "metrical-tracker": _Layout(
+        "checkpoint/*.frame with input/", looks_like_metrical_tracker, lambda root, _: read_metrical_tracker(root)
+    ),
+    "flashavatar": _Layout(
+        "checkpoint/*.frame with imgs/", looks_like_flashavatar, lambda root, _: read_flashavatar(root)
+    ),
+    "imavatar": _Layout("flame_params.json", looks_like_imavatar, lambda root, _: read_imavatar(root)),
+    "vhap-tracker": _Layout(
+        "tracked_flame_params*.npz", looks_like_vhap_tracker, lambda root, _: read_vhap_tracker(root)
+    ),
+    "flame-head-tracker": _Layout(
+        "numbered .npz files", looks_like_flame_head_tracker, lambda root, _: read_flame_head_tracker(root)
+    ),
 }
 """They are tried in this order, because an INSTA export can be in the same folder as the tracker's output."""
 _NOT_FLAME = {"expression": "NerFace", "exp_ori": "NeRFBlendShape", "aud_id": "AD-NeRF or RAD-NeRF"}
@@ -64,16 +88,7 @@ def load_capture(
 
 
 def _read(root: Path, layout: CaptureFormat | None, head_model: Path | None) -> Capture:
-    readers: dict[CaptureFormat, Callable[[], Capture]] = {
-        "vhap": lambda: read_vhap(root),
-        "insta": lambda: read_insta(root, lambda: _head_for_meshes(root, head_model)),
-        "metrical-tracker": lambda: read_metrical_tracker(root),
-        "flashavatar": lambda: read_flashavatar(root),
-        "imavatar": lambda: read_imavatar(root),
-        "vhap-tracker": lambda: read_vhap_tracker(root),
-        "flame-head-tracker": lambda: read_flame_head_tracker(root),
-    }
-    return readers[layout or detect_format(root)]()
+    return _LAYOUTS[layout or detect_format(root)].read(root, head_model)
 
 
 def _add_exif_note(capture: Capture) -> Capture:
@@ -91,17 +106,15 @@ def detect_format(root: Path) -> CaptureFormat:
     Raises:
         InputError: the layout is unknown, or it is a known layout without FLAME parameters.
     """
-    for name, recognise in _RECOGNISERS.items():
-        if recognise(root):
+    for name, layout in _LAYOUTS.items():
+        if layout.recognise(root):
             return name
     _refuse_captures_without_flame(root)
     names = sorted((entry.name for entry in root.iterdir() if not entry.name.startswith(".")), key=natural_key)[:12]
     raise InputError(
         root,
         "no capture layout is recognised in this folder",
-        expected="transforms_train.json with flame_param_path (VHAP) or mesh_path (INSTA), checkpoint/*.frame with\n"
-        "            input/ (metrical-tracker) or imgs/ (FlashAvatar), flame_params.json (IMAvatar), numbered\n"
-        "            npz files (flame-head-tracker)",
+        expected="the files of one layout" + "".join(f"\n    {name}: {x.files}" for name, x in _LAYOUTS.items()),
         actual=", ".join(names) or "an empty folder",
         hint="partnerface track VIDEO DIR makes a capture from a raw video",
     )

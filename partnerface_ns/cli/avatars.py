@@ -63,6 +63,24 @@ def usable_device(device: str) -> str:
     return device
 
 
+def check_source(source: Path | None, name: BuiltinMotionName | None, fps: float | None) -> None:
+    """Check the options of `read_motion`, before an avatar is opened.
+
+    Raises:
+        InputError: neither or both of source and name are given, the source does not exist, or the rate is out of
+            range.
+    """
+    from partnerface_ns.driving.load import require_source
+
+    if (source is None) == (name is None):
+        given = "neither" if source is None else "both"
+        raise InputError("motion", "needs one source", expected="either SOURCE or --motion talk", actual=given)
+    if fps is not None and not 0 < fps <= 1000:
+        raise InputError("--fps", "out of range", expected="above 0, at most 1000", actual=fps)
+    if source is not None:
+        require_source(source)
+
+
 def read_motion(
     source: Path | None,
     name: BuiltinMotionName | None,
@@ -82,18 +100,14 @@ def read_motion(
         parent: the folder in which a video's capture is found or written.
 
     Raises:
-        InputError: neither or both are given, or the source cannot be used.
+        InputError: an option is wrong, as in `check_source`, or the source cannot be used.
     """
     from partnerface_ns.driving.load import load_motion
     from partnerface_ns.driving.motion import builtin_motion
     from partnerface_ns.driving.takes import VIDEO_SUFFIXES
     from partnerface_ns.driving.video import motion_of_video
 
-    if (source is None) == (name is None):
-        given = "neither" if source is None else "both"
-        raise InputError("motion", "needs one source", expected="either SOURCE or --motion talk", actual=given)
-    if fps is not None and not 0 < fps <= 1000:
-        raise InputError("--fps", "out of range", expected="above 0, at most 1000", actual=fps)
+    check_source(source, name, fps)
     if name is not None:
         return builtin_motion(name, model, fps)
     assert source is not None

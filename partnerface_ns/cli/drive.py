@@ -61,7 +61,7 @@ class Drive:
     """Device to render on: auto, cpu, cuda or cuda:N."""
 
     def __call__(self) -> None:
-        from partnerface_ns.cli.avatars import open_player, read_motion
+        from partnerface_ns.cli.avatars import check_source, open_player, read_motion
         from partnerface_ns.driving.output import check_output, write_plan
         from partnerface_ns.driving.plan import PlanConfig, check_ranges, make_plan
 
@@ -69,6 +69,7 @@ class Drive:
             self.transfer, self.camera, self.size, self.smoothing, self.clamp, self.side_by_side, self.max_frames
         )
         check_ranges(config)
+        check_source(self.source, self.motion, self.fps)
         check_output(self.output)
         player = open_player(self.run, self.head_model, self.device, fast=not self.exact)
         model, folder = player.person.model, self.output.parent

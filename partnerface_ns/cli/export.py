@@ -47,14 +47,16 @@ class Export:
     """Device to compute on: auto, cpu, cuda or cuda:N."""
 
     def __call__(self) -> None:
-        from partnerface_ns.cli.avatars import open_player
+        from partnerface_ns.cli.avatars import check_source, open_player
         from partnerface_ns.driving.export import check_folder, export_parts
 
         has_motion = self.source is not None or self.motion is not None
         if self.what != "parts" and not has_motion:
             expected = "RUN SOURCE, or RUN --motion talk"
             raise InputError("export", f"--what {self.what} needs a motion", expected=expected, actual="only RUN")
-        if self.what == "parts" and has_motion:
+        if self.what != "parts":
+            check_source(self.source, self.motion, self.fps)
+        elif has_motion:
             print(f"--what parts shows the neutral face: {self.source or self.motion} is not used.")
         check_folder(self.output)
         player = open_player(self.run, self.head_model, self.device)

@@ -47,11 +47,12 @@ class Live:
     """Device to render on: auto, cpu, cuda or cuda:N."""
 
     def __call__(self) -> None:
-        from partnerface_ns.cli.avatars import open_player, read_motion
+        from partnerface_ns.cli.avatars import check_source, open_player, read_motion
         from partnerface_ns.cli.page_server import free_address
         from partnerface_ns.driving.plan import PlanConfig, check_ranges, make_plan
 
         check_ranges(PlanConfig(size=self.size))
+        check_source(self.source, self.motion, None)
         host, port = free_address(self.host, self.port)
         player = open_player(self.run, self.head_model, self.device, fast=True)
         motion = read_motion(self.source, self.motion, player.person.model, None, self.source_head_model, Path())

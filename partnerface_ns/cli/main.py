@@ -17,6 +17,7 @@ from typing import Annotated, TextIO, Union
 
 import tyro
 
+from partnerface_ns.cli.optional_values import optional_values
 from partnerface_ns.common.errors import InputError
 
 COMMANDS = {
@@ -36,8 +37,8 @@ COMMANDS = {
 
 USER_ERROR, INTERRUPTED, READER_GONE = 1, 130, 141
 """Exit codes."""
-_RENAMED_OPTIONS = {"--performance": "--motion"}
-"""Former names of options, which are still accepted."""
+_RENAMED_OPTIONS = {name: {"--performance": "--motion"} for name in ("drive", "live", "export")}
+"""For each command the former names of its options, which are still accepted."""
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -96,7 +97,7 @@ def _is_unread(stream: TextIO) -> bool:
 def _run(arguments: Sequence[str] | None) -> None:
     try:
         words = sys.argv[1:] if arguments is None else arguments
-        _parse([_current_option(word) for word in words] or ["--help"])()
+        _parse(_rename_options(words) or ["--help"])()
     except InputError as error:
         print(f"Error: {error}", file=sys.stderr)
         raise SystemExit(USER_ERROR) from None
@@ -110,10 +111,13 @@ def _run(arguments: Sequence[str] | None) -> None:
         raise SystemExit(INTERRUPTED) from None
 
 
-def _current_option(word: str) -> str:
-    """An argument with a former option name replaced."""
-    option, equals, value = word.partition("=")
-    return f"{_RENAMED_OPTIONS.get(option, option)}{equals}{value}"
+def _rename_options(arguments: Sequence[str]) -> list[str]:
+    """The arguments with former names of options replaced. Words after `--` are not options."""
+    names = _RENAMED_OPTIONS.get(arguments[0], {}) if arguments else {}
+    num_options = arguments.index("--") if "--" in arguments else len(arguments)
+    parts = [word.partition("=") for word in arguments[:num_options]]
+    renamed = [f"{names.get(option, option)}{equals}{value}" for option, equals, value in parts]
+    return [*renamed, *arguments[num_options:]]
 
 
 def _parse(arguments: Sequence[str]) -> Callable[[], None]:
@@ -123,12 +127,13 @@ def _parse(arguments: Sequence[str]) -> Callable[[], None]:
         command = load_command(place)
         summary = None if name in arguments[:1] else (command.__doc__ or "").partition("\n\n")[0]
         types.append(Annotated[command, tyro.conf.subcommand(name=name, description=summary)])
-    return tyro.cli(
-        Union[tuple(types)],  # type: ignore[arg-type]  # noqa: UP007 (made at run time)
-        prog="partnerface",
-        description="Animatable face avatars of local deformation parts over a FLAME head, from one video.",
-        args=arguments,
-    )
+    with optional_values():
+        return tyro.cli(
+            Union[tuple(types)],  # type: ignore[arg-type]  # noqa: UP007 (made at run time)
+            prog="partnerface",
+            description="Animatable face avatars of local deformation parts over a FLAME head, from one video.",
+            args=arguments,
+        )
 
 
 def load_command(place: str) -> type:

@@ -54,13 +54,14 @@ class Track:
         from partnerface_ns.capture.head_models import load_named_head_model
         from partnerface_ns.cli.avatars import usable_device
         from partnerface_ns.flame.open_head import load_open_head
-        from partnerface_ns.tracking.options import TrackingOptions
+        from partnerface_ns.tracking.options import TrackingOptions, require_options
         from partnerface_ns.tracking.pipeline import track_video
         from partnerface_ns.tracking.video.decode.reading import Selection
 
-        model = load_open_head() if self.head_model is None else load_named_head_model(self.head_model)
         selection = Selection(self.fps, self.start, self.end, self.max_frames)
         options = TrackingOptions(self.size, selection, self.focal_length, self.matting, usable_device(self.device))
+        require_options(options, self.video)
+        model = load_open_head() if self.head_model is None else load_named_head_model(self.head_model)
         report = track_video(self.video, self.dir, model, options, self.preview)
         console = Console()
         for warning in report["warnings"]:

@@ -68,11 +68,9 @@ def load_motion(
         InputError: the source is none of the supported kinds, or it cannot be used.
     """
     source = Path(source)
+    require_source(source)
     if source.is_dir():
         return _motion_of_folder(source, model, fps, source_head_model)
-    if not source.exists():
-        raise InputError(source, "the motion does not exist", expected=_SUPPORTED, actual="nothing")
-    require_file(source)
     if source.suffix.lower() in _HINTS:
         raise _unsupported_error(source)
     source_model = None if source_head_model is None else load_named_head_model(source_head_model)
@@ -88,6 +86,18 @@ def load_motion(
     if text.lstrip()[:1] in ("{", "["):
         return _motion_of_json(source, text, model, fps)
     return _motion_of_table(read_table(source, text), model, fps, source_model)
+
+
+def require_source(source: Path) -> None:
+    """Check that a motion source is a folder or a file that is not empty.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if not source.exists():
+        raise InputError(source, "the motion does not exist", expected=_SUPPORTED, actual="nothing")
+    if not source.is_dir():
+        require_file(source)
 
 
 def _unsupported_error(source: Path) -> InputError:

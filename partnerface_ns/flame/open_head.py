@@ -21,10 +21,12 @@ OPEN_HEAD_FILE = Path(__file__).parent / "open_head.npz"
 OPEN_HEAD_PARTS = ("skin", "teeth_upper", "teeth_lower", "tongue", "eye_left", "eye_right")
 """Names of the surface's parts; `open_head_parts` indexes them."""
 
-_STEP = 8e-6
+DISPLACEMENT_STEP = 8e-6
 """Quantisation step of displacements in metres. Errors stay under 4 micrometres; the range is 26 cm."""
-_WEIGHT_STEP = 1.0 / 65535
-_DIRECTIONS = ("shapedirs", "posedirs")
+WEIGHT_STEP = 1.0 / 65535
+"""Quantisation step of skinning weights."""
+DIRECTIONS = ("shapedirs", "posedirs")
+"""Keys of arrays of displacements."""
 
 
 @lru_cache(maxsize=1)
@@ -43,33 +45,13 @@ def _read() -> dict[str, np.ndarray]:
         return {key: archive[key] for key in archive.files}
 
 
-def pack(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Convert arrays with FLAME's keys to the compact form; all other keys stay unchanged.
-
-    Raises:
-        ValueError: a displacement is too large for the quantisation step.
-    """
-    packed = dict(arrays)
-    for key in _DIRECTIONS:
-        steps = np.rint(np.moveaxis(arrays[key], -1, 0) / _STEP)
-        if np.abs(steps).max() > np.iinfo(np.int16).max:
-            raise ValueError(f"{key} holds a displacement of {np.abs(arrays[key]).max():.3f} m")
-        # Differences may wrap around; the cumulative sum in `unpack` wraps back.
-        packed[key] = np.diff(steps.astype(np.int16), axis=1, prepend=np.int16(0))
-    packed["weights"] = np.rint(arrays["weights"] / _WEIGHT_STEP).astype(np.uint16)
-    joints, verts = np.nonzero(arrays["J_regressor"])
-    packed["J_regressor"] = arrays["J_regressor"][joints, verts].astype(np.float32)
-    packed["J_regressor_index"] = np.stack([joints, verts]).astype(np.uint16)
-    return packed
-
-
 def unpack(packed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Convert the compact form back to arrays with FLAME's keys, float32."""
     arrays = {key: value for key, value in packed.items() if key != "J_regressor_index"}
-    for key in _DIRECTIONS:
+    for key in DIRECTIONS:
         steps = np.cumsum(packed[key], axis=1, dtype=np.int16)
-        arrays[key] = np.moveaxis(steps, 0, -1).astype(np.float32) * np.float32(_STEP)
-    arrays["weights"] = packed["weights"].astype(np.float32) * np.float32(_WEIGHT_STEP)
+        arrays[key] = np.moveaxis(steps, 0, -1).astype(np.float32) * np.float32(DISPLACEMENT_STEP)
+    arrays["weights"] = packed["weights"].astype(np.float32) * np.float32(WEIGHT_STEP)
     regressor = np.zeros((len(packed["kintree_table"][0]), len(packed["v_template"])), dtype=np.float32)
     regressor[tuple(packed["J_regressor_index"].astype(np.int64))] = packed["J_regressor"]
     arrays["J_regressor"] = regressor

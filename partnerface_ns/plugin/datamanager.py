@@ -33,7 +33,8 @@ from partnerface_ns.common.errors import InputError
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.plugin.dataparser import FlameDataParserConfig, ParsedCapture, scale_frame
 from partnerface_ns.rendering.rays import RayBatch
-from partnerface_ns.training.rays import RaySampler, RaySamplerConfig, TrainingImages, region_boxes
+from partnerface_ns.training.rays import RaySampler, RaySamplerConfig, TrainingImages
+from partnerface_ns.training.region_boxes import region_boxes
 
 _REDUCED_SIDE = 128
 """Longer side of a reduced mask, pixels, at least."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from partnerface_ns.common.errors import InputError
-from partnerface_ns.tracking.video.decode.reading import Selection, require_selection, video_info
+from partnerface_ns.tracking.video.decode.reading import Selection, require_part, require_selection, stated_info
 
 MIN_SIZE, MAX_SIZE = 64, 4096
 """Smallest and largest image side, pixels: the landmark detector needs the minimum, memory sets the maximum."""
@@ -31,10 +31,10 @@ class TrackingOptions:
 
 
 def require_options(options: TrackingOptions, video: Path) -> None:
-    """Check the options for a video, before anything is decoded.
+    """Check the values of all options, then open the video and check that it contains the selected part.
 
     Raises:
-        InputError: an option is out of range, or the video does not exist. The error names the option and its range.
+        InputError: an option is out of range; the error names the option and its range. Or the video cannot be opened.
     """
     if not MIN_SIZE <= options.size <= MAX_SIZE:
         expected = f"{MIN_SIZE} to {MAX_SIZE} pixels"
@@ -42,13 +42,14 @@ def require_options(options: TrackingOptions, video: Path) -> None:
     require_selection(options.selection, video)
     if options.focal_length is not None:
         _require_focal_length(options.focal_length, video)
+    require_part(options.selection, video)
 
 
 def _require_focal_length(focal_length: float, video: Path) -> None:
     low, high = FOCAL_RANGE
     if low <= focal_length <= high:
         return
-    longer_side = video_info(video).longer_side
+    longer_side = stated_info(video).longer_side
     hint = None
     if longer_side is not None and low <= focal_length / longer_side <= high:
         hint = f"for {focal_length:g} pixels give {focal_length / longer_side:.3g}"

@@ -244,6 +244,12 @@ def test_an_unknown_folder_says_what_was_looked_for(tmp_path):
         load_capture(tmp_path)
 
 
+def test_an_unknown_folder_names_every_layout(tmp_path):
+    with pytest.raises(InputError) as refusal:
+        load_capture(tmp_path)
+    assert [name for name in get_args(CaptureFormat) if f"    {name}: " not in str(refusal.value)] == []
+
+
 def test_long_captures_hold_out_350():
     assert [len(s) for s in split_off_last(2000).values()] == [1650, 0, 350]
     assert [len(s) for s in split_off_last(1000).values()] == [700, 0, 300]

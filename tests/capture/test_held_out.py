@@ -111,6 +111,11 @@ def test_one_frame_is_not_enough_for_training(capture, count, fine):
             require_trainable(few)
 
 
+def test_the_error_for_two_frames_says_that_one_is_held_out(capture):
+    with pytest.raises(InputError, match=r"found: +1, and 1 for validation"):
+        require_trainable(hold_out_validation(split_so(capture, range(2), (), range(5, 8))))
+
+
 def test_enough_frames_give_no_warning(tmp_path):
     enough = load_capture(write_vhap_export(tmp_path / "a", make_truth(FEW_TIMESTEPS + 2), num_train=FEW_TIMESTEPS))
     assert training_warning(enough) is None

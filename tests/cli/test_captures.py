@@ -87,7 +87,7 @@ def test_inspect_lists_broken_images(truth, head_path, tmp_path, capsys):
     at = content.index(b"IDAT") + 8
     content[at : at + 30] = bytes(30)
     path.write_bytes(content)
-    with pytest.raises(InputError, match="1 of 12"):
+    with pytest.raises(InputError, match="1 of 12 are broken; the first are named above"):
         Inspect(root, head_path, output=tmp_path / "a.png")()
     assert "broken" in capsys.readouterr().out
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -63,6 +64,29 @@ def test_user_errors_are_reported(avatar_file, keys, tmp_path, capsys):  # noqa:
         main(main_device)
     assert "--device: cannot be used here" in capsys.readouterr().err
     assert not (tmp_path / "out.mp4").exists()
+
+
+@pytest.mark.parametrize("command", ["drive", "live", "export --what track"])
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("missing.csv", "missing.csv: the motion does not exist"),
+        ("empty.csv", "empty.csv: the file is empty"),
+        ("", "needs one source|needs a motion"),
+        ("keys.json --motion talk", "needs one source"),
+        ("keys.json --fps 0", "--fps: out of range"),
+    ],
+)
+def test_options_of_the_motion_are_checked_before_the_avatar_is_opened(
+    keys, tmp_path, monkeypatch, capsys, command, words, message
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty.csv").touch()
+    if command == "live" and "--fps" in words:
+        pytest.skip("no option of this command")
+    with pytest.raises(SystemExit, match="1"):
+        main([*command.split()[:1], "no-run", *command.split()[1:], *words.split()])
+    assert re.search(message, capsys.readouterr().err)
 
 
 def test_a_run_of_before_avatar_files_gets_one(make_config, start, tmp_path):

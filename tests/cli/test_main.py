@@ -176,6 +176,50 @@ def test_every_command_can_be_loaded_and_documents_itself(name, capsys):
         assert shown, f"{name} does not show {option}"
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_names_the_type_of_a_value_alone(name, capsys):
+    with pytest.raises(SystemExit):
+        main([name, "--help"])
+    assert "{None" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("words", "number"), [([], None), (["--number", "3"], 3)])
+def test_an_option_without_a_default_is_read(monkeypatch, words, number):
+    numbers = []
+
+    @dataclass
+    class Probe:
+        """Probes."""
+
+        number: int | None = None
+        """A number."""
+
+        def __call__(self) -> None:
+            numbers.append(self.number)
+
+    monkeypatch.setattr(command_line, "load_command", lambda place: Probe)
+    monkeypatch.setattr(command_line, "COMMANDS", {"probe": "", "other": ""})
+    main(["probe", *words])
+    assert numbers == [number]
+    with pytest.raises(SystemExit, match="2"):
+        main(["probe", "--number", "three"])
+
+
+@pytest.mark.parametrize(
+    ("words", "renamed"),
+    [
+        ("drive RUN --performance talk", "drive RUN --motion talk"),
+        ("live RUN --performance=talk", "live RUN --motion=talk"),
+        ("drive RUN -- --performance", "drive RUN -- --performance"),  # a file of this name
+        ("track --performance OUT", "track --performance OUT"),  # never was an option of this command
+        ("drive RUN my--performance.csv", "drive RUN my--performance.csv"),
+        ("", ""),
+    ],
+)
+def test_former_names_of_options_are_replaced_where_they_are_options(words, renamed):
+    assert command_line._rename_options(words.split()) == renamed.split()
+
+
 def test_help_comes_without_loading_torch():
     program = "; ".join(
         [

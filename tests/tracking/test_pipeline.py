@@ -178,6 +178,12 @@ def test_options_out_of_range_are_refused_before_any_work(tmp_path, wide_video, 
     assert "Selection(" not in str(refusal.value) and list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("option, values", [(option, rows[0]) for option, rows in OUT_OF_RANGE.items()], ids=str)
+def test_options_are_checked_before_the_video_is_opened(tmp_path, option, values):
+    with pytest.raises(InputError, match=f"^{option}: "):
+        pipeline.track_video(tmp_path / "missing.mp4", tmp_path, load_open_head(), TrackingOptions(**values))
+
+
 def test_a_focal_length_in_pixels_is_recognised(tmp_path, wide_video):
     # The frame is 352 pixels wide.
     with pytest.raises(InputError, match=r"for 500 pixels give 1\.42"):

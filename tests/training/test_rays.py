@@ -13,7 +13,8 @@ from partnerface_ns.common.errors import InputError
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.camera import Camera
-from partnerface_ns.training.rays import RaySampler, RaySamplerConfig, TrainingImages, is_near_outline, region_boxes
+from partnerface_ns.training.rays import RaySampler, RaySamplerConfig, TrainingImages, is_near_outline
+from partnerface_ns.training.region_boxes import region_boxes
 
 SIZE = 64
 PERSON = (slice(20, 50), slice(10, 40))

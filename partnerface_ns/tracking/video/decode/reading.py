@@ -96,25 +96,46 @@ def video_info(path: Path) -> VideoInfo:
 
 
 def require_selection(selection: Selection, path: Path) -> None:
-    """Check a selection for a video, before anything is decoded.
+    """Check the values of a selection; no video is needed.
 
     Raises:
-        InputError: an option is out of range, or no frame is selected; states the length of the video.
+        InputError: a value is out of range. The error states the length of the video, if it can be opened.
     """
     if selection.fps is not None and not (math.isfinite(selection.fps) and selection.fps > 0):
         raise InputError("--fps", "out of range", expected="more than 0", actual=f"{selection.fps:g}")
     if selection.max_frames is not None and selection.max_frames < MIN_FRAMES:
         raise InputError("--max-frames", "too few", expected=f"at least {MIN_FRAMES}", actual=selection.max_frames)
-    seconds = video_info(path).seconds
-    length = "" if seconds is None else f", in a video of {seconds:.2f} s"
     if not (math.isfinite(selection.start) and selection.start >= 0):
-        raise InputError("--start", "out of range", expected=f"0 or more{length}", actual=f"{selection.start:g}")
+        raise _time_out_of_range("--start", "0 or more", selection.start, path)
     if selection.end is not None and not (math.isfinite(selection.end) and selection.end > 0):
-        raise InputError("--end", "out of range", expected=f"more than 0{length}", actual=f"{selection.end:g}")
-    if (selection.end is not None and selection.end <= selection.start) or (
-        seconds is not None and selection.start >= seconds
-    ):
+        raise _time_out_of_range("--end", "more than 0", selection.end, path)
+    if selection.end is not None and selection.end <= selection.start:
+        raise _empty_selection(path, selection, stated_info(path).seconds)
+
+
+def require_part(selection: Selection, path: Path) -> None:
+    """Check that a selection begins before the end of its video, without decoding it.
+
+    Raises:
+        InputError: it does not, or the video cannot be opened.
+    """
+    seconds = video_info(path).seconds
+    if seconds is not None and selection.start >= seconds:
         raise _empty_selection(path, selection, seconds)
+
+
+def stated_info(path: Path) -> VideoInfo:
+    """`video_info`; nothing is known of a video that cannot be opened."""
+    try:
+        return video_info(path)
+    except InputError:
+        return VideoInfo(None, None, None)
+
+
+def _time_out_of_range(option: str, expected: str, actual: float, path: Path) -> InputError:
+    seconds = stated_info(path).seconds
+    length = "" if seconds is None else f", in a video of {seconds:.2f} s"
+    return InputError(option, "out of range", expected=expected + length, actual=f"{actual:g}")
 
 
 def _empty_selection(path: Path, selection: Selection, seconds: float | None) -> InputError:
