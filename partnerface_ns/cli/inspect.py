@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 NUM_SHOWN = 5
 """Frames in inspect.png."""
 NUM_LISTED = 5
-"""Images join_names at most of those that cannot be decoded."""
+"""Number of undecodable images that are listed."""
 _EXTRAPOLATION_SHARE = 0.1
 """Share of test frames beyond the training range above which a row is marked."""
 
@@ -44,7 +44,7 @@ class Inspect:
     format: CaptureFormat | None = None
     """Layout of the capture; by default it is recognised by the contents of the folder."""
     output: Path = Path("inspect.png")
-    """Image to write."""
+    """Image to write: the posed head over some frames."""
 
     def __call__(self) -> None:
         from partnerface_ns.capture.diagnosis import diagnose
@@ -160,7 +160,7 @@ def _decode_masks(capture: Capture) -> dict[tuple[Path | None, Path | None], np.
             broken.append(f"broken      {str(error).splitlines()[0]}")
     if broken:
         _print(broken[:NUM_LISTED])
-        count = f"{len(broken)} of {len(capture.frames)} are broken; the first are join_names above"
+        count = f"{len(broken)} of {len(capture.frames)} are broken; the first are listed above"
         raise InputError(capture.root, "images cannot be decoded", expected="readable images and masks", actual=count)
     return masks
 
