@@ -30,7 +30,7 @@ class Export:
     motion: Literal["talk", "range", "visemes"] | None = None
     """Built-in motion, in place of a source."""
     what: Literal["mesh", "parts", "track"] = "parts"
-    """What to write."""
+    """What to write, see above."""
     output: Path = Path("export")
     """Folder to write to."""
     transfer: Literal["relative", "absolute"] = "relative"
