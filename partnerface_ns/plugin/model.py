@@ -1,7 +1,7 @@
 """nerfstudio's model: passes rays and head states to the avatar, and returns its pixels.
 
-`head_states.py` selects the head state of an image by its camera. The viewer's controls come before the camera's time
-and index, but after a timestep that the camera carries.
+The head state of an image is the first of these that exists: the timestep that its camera carries, the viewer's
+controls, and what `head_states.py` selects by the camera's time or index.
 """
 
 from __future__ import annotations
