@@ -43,8 +43,8 @@ class Drive:
     size: int | None = None
     """Longer side of the images, pixels; by default the camera's own."""
     fps: float | None = None
-    """Images per second; by default the source's rate, or 25. Times do not change.
-    For a source without a clock this is also the rate of the source."""
+    """Images per second; by default the source's rate. Times do not change.
+    For a source without a clock this is also the rate of the source, by default 25, or 60 for a recording."""
     smoothing: float = 0.0
     """Standard deviation of a Gaussian over time, seconds; 0.05 smooths a noisy track."""
     exact: bool = False

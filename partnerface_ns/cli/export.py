@@ -37,8 +37,8 @@ class Export:
     """relative: changes of the source's face are added to the avatar's neutral face.
     absolute: head states are used unchanged."""
     fps: float | None = None
-    """Frames per second; by default the source's rate, or 25. Times do not change.
-    For a source without a clock this is also the rate of the source."""
+    """Frames per second; by default the source's rate. Times do not change.
+    For a source without a clock this is also the rate of the source, by default 25, or 60 for a recording."""
     head_model: Path | None = None
     """The avatar's head model file, if it was moved since training."""
     source_head_model: Path | None = None

@@ -1,7 +1,7 @@
 """nerfstudio's model: passes rays and head states to the avatar, and returns its pixels.
 
-The head state of an image is the first of these that exists: the timestep that its camera carries, the viewer's
-controls, and what `head_states.py` selects by the camera's time or index.
+The timestep that a camera carries selects the head state of its image. Without a timestep, the viewer's controls select
+it on a page. Otherwise `head_states.py` selects it by the camera's time or index.
 """
 
 from __future__ import annotations
