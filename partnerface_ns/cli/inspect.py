@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 NUM_SHOWN = 5
 """Frames in inspect.png."""
 NUM_LISTED = 5
-"""Number of undecodable images that are listed."""
+"""Images named at most, of those that cannot be decoded."""
 _EXTRAPOLATION_SHARE = 0.1
 """Share of test frames beyond the training range above which a row is marked."""
 
@@ -160,7 +160,7 @@ def _decode_masks(capture: Capture) -> dict[tuple[Path | None, Path | None], np.
             broken.append(f"broken      {str(error).splitlines()[0]}")
     if broken:
         _print(broken[:NUM_LISTED])
-        count = f"{len(broken)} of {len(capture.frames)} are broken; the first are listed above"
+        count = f"{len(broken)} of {len(capture.frames)} are broken; the first are named above"
         raise InputError(capture.root, "images cannot be decoded", expected="readable images and masks", actual=count)
     return masks
 
