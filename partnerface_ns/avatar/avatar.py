@@ -1,8 +1,8 @@
-"""The avatar: rays and head states in, pixels out. A plain torch module that knows no framework.
+"""The avatar: a torch module that renders rays for head states. It does not depend on nerfstudio.
 
-`Avatar` composes and computes nothing. A ray passes the proposal sampler (`proposal_sampler.py`), the canonical warp
-(`canonical_warp.py`), the canonical field (`fields/`) and volume rendering (`shading.py`). The world frame and the
-canonical frame are in metres.
+`Avatar` composes other modules and computes nothing itself. A ray passes the proposal sampler (`proposal_sampler.py`),
+the canonical warp (`canonical_warp.py`), the canonical field (`fields/`) and volume rendering (`shading.py`). The world
+frame and the canonical frame are in metres.
 
 The state dict holds what belongs to the person: identity, part seeds, bounds, stage, the head model's fingerprint. It
 never holds the head model's arrays, which come from the user's file.
@@ -98,7 +98,7 @@ class Avatar(nn.Module):
 
     @property
     def skinning(self) -> InverseSkinning:
-        """Inverse skinning of this person on this device. A change of either builds it again."""
+        """Inverse skinning of this person. It is built again when the person or the device changes."""
         if self._skinning is None:
             head = ShapedHead.of(self._model.to(self.identity.device), self.identity, self.static_offset)
             self._skinning = InverseSkinning(self.config.skinning, self.config.displacement, self.config.space, head)
@@ -111,7 +111,7 @@ class Avatar(nn.Module):
         return self.skinning.head
 
     def part_names(self) -> list[str]:
-        """A name for each deformation part, all different; none without parts."""
+        """A unique name for each deformation part; an empty list without parts."""
         if self.config.deformation != "parts":
             return []
         return name_parts(self.head.model, self.skinning.canonical.verts, self.deformation.get_buffer("seeds"))
@@ -223,7 +223,7 @@ class Avatar(nn.Module):
         """End a training step. Every few steps, update the occupancy grid from the undeformed field.
 
         Args:
-            finite: whether the step was finite, on the avatar's device; if not, the grid does not change. None is yes.
+            finite: whether the step was finite, on the avatar's device. If not, the grid does not change. None is yes.
         """
         config = self.config.sampling
         if int(self.step) % config.update_every == 0:

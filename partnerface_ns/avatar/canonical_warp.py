@@ -1,6 +1,6 @@
-"""The canonical warp: a point seen in a posed frame to the canonical head.
+"""The canonical warp maps a point of a posed frame to the canonical head.
 
-    x (world) -> inverse skinning and torso bone -> tracking correction -> part deformation -> c (canonical)
+    x (world) -> inverse skinning and torso bone -> tracking correction -> c -> part deformation -> c' (canonical)
 
 `CanonicalWarp` composes the pieces of `warp/` and holds no state of its own. Training, baking, inspection and export
 use the same object. Points are metres. The method's paper publishes inverse skinning and part deformation; torso and
@@ -33,7 +33,7 @@ _TORSO_ALONE = 0.99
 
 
 class WarpFrames(NamedTuple):
-    """A few posed frames, with everything that the warp needs."""
+    """A few posed frames, with everything that the warp needs of them."""
 
     states: HeadState
     """Head states, batch axes (frames,)."""

@@ -38,13 +38,13 @@ class Samples(NamedTuple):
     middle: Float[Tensor, "hits samples"]
     """Distance along the ray, metres."""
     delta: Float[Tensor, "hits samples"]
-    """Length that a sample stands for, metres."""
+    """Length that each sample represents, metres."""
     points: Float[Tensor, "points 3"]
     """World frame, metres; hits and samples flattened."""
     frame: Int[Tensor, "points"]
     """Index of each point's frame."""
     on_hits: Bool[Tensor, "points"]
-    """False for rows of rays that miss, which are kept under fixed shapes."""
+    """Whether the point's ray passes occupied cells. Under fixed shapes the points of all other rays are kept too."""
 
     @staticmethod
     def of(rays: Rays, intervals: RayIntervals, max_interval: float) -> Samples:
@@ -62,7 +62,7 @@ class Samples(NamedTuple):
 
 @dataclass(frozen=True)
 class Shading:
-    """Renders samples of posed frames."""
+    """Renders the samples of rays: warp, canonical field, volume rendering."""
 
     config: AvatarConfig
     warp: CanonicalWarp

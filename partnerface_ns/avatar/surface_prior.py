@@ -16,7 +16,7 @@ from torch import Tensor
 from partnerface_ns.warp.canonical_space import CanonicalSpace
 
 NUM_FEATURES = 2
-"""Features of a point: signed distance to the mesh and clearance."""
+"""Features of a point: signed distance to the mesh, and clearance (distance to the outer limit of density)."""
 _HAIR = 0.02
 """Unit of both features, metres: about the thickness of hair."""
 _SKIN = 0.01

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass
 class BakedConfig:
-    """Speed against quality."""
+    """Resolution of baked images. Finer settings are slower and more accurate."""
 
     resolution: int = 256
     """Nodes along each side of the density volume, a multiple of 4."""

@@ -55,7 +55,7 @@ class ViewVolume:
     values: Float[Tensor, "channels rows columns depths"]
     """The channels are `POINTS`, `PARTS`, `DEFORMATION` and `AMBIENT`."""
     row: Int[Tensor, "all"]
-    """Row of each of all lattice columns in `distance`; -1 for columns without samples."""
+    """Row in `distance` of each lattice column; -1 for columns without samples."""
     distance: Float[Tensor, "filled samples"]
     """Sample distances along a column's rays, metres."""
     length: Float[Tensor, "filled samples"]
@@ -161,7 +161,7 @@ class ViewVolumeBuilder:
         occupied = (occupied & visible.flatten()).view(lattice.shape)
         columns = density.flatten(0, 1)
         weights = weights_from_density(columns, lattice.size[2].expand_as(columns))
-        # A cell's neighbours may see as much; interpolation needs all nodes around a sample.
+        # A ray through a neighbouring cell may see as much. Interpolation needs all nodes around a sample.
         share = dilate(weights.view(lattice.shape)) * (occupied & ~_dilate(~visible))
         return share * (share > _MIN_WEIGHT)
 

@@ -49,7 +49,7 @@ class HeadModelRef:
     fingerprint: str | None = None
     """`HeadModel.fingerprint`, if the capture stores it."""
     path: Path | None = None
-    """A head model file inside the subject folder."""
+    """A head model file inside the capture folder."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Capture:
     splits: Mapping[str, tuple[int, ...]]
     """Indices into `frames` for train, val and test. In a monocular capture val is empty."""
     skipped: Mapping[str, str] = field(default_factory=dict)
-    """Frames that were left out: the reason by name."""
+    """Reason for each frame that was left out, by the frame's name."""
     background: tuple[float, float, float] | None = None
     """Colour in [0, 1] that the images are already composited on; None if they are not."""
     format: CaptureFormat = "vhap"

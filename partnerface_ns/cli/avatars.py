@@ -27,7 +27,7 @@ def open_player(run: Path, head_model: Path | None = None, device: str = "auto",
         run: the folder or file.
         head_model: the head model's file, if it was moved since training.
         device: auto, cpu, cuda or cuda:N.
-        fast: whether to render the baked avatar, which is many times faster and nearly the same.
+        fast: whether to render the baked avatar, which is faster and slightly less accurate (docs/benchmarks.md).
 
     Raises:
         InputError: there is no avatar, or no such device.

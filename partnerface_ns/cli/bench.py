@@ -30,22 +30,23 @@ class Bench:
     suite: Literal["ablation", "quick", "full", "scaling"] = "ablation"
     """ablation: runs of --variants.
     scaling: the cost of a training step, and how it grows with frames, image size and number of parts.
-    quick: scaling, three short runs and the rendering speed, in minutes.
-    full: everything in docs/benchmarks.md, in an hour and more for two captures.
+    quick: scaling, three short runs and the rendering speed; takes minutes.
+    full: everything in docs/benchmarks.md; takes more than an hour for two captures.
     Only ablation uses --seconds and --seeds; only ablation and --avatar use --num-test."""
     seconds: tuple[float, ...] = (60.0,)
-    """Training times. Several show how quality grows with time; each is a run of its own."""
+    """Training times, seconds. Each is a run of its own, so several times show how quality grows."""
     seeds: int = 3
     """Runs of each variant, with seeds counted from 0."""
     variants: tuple[str, ...] = ()
-    """Variants to train; by default those of the parts and their assignment. An unknown name lists all."""
+    """Variants to train; by default those of the parts and their assignment.
+    The error message for an unknown name lists all variants."""
     held_out: Literal["test", "tune", "none"] = "test"
     """Images to measure.
     test: the test split.
     tune: the last fifth of the training frames, for choosing settings.
-    none: the test split after training on it as well, for errors that are not due to generalisation."""
+    none: the test split, after training on it too; the remaining error is not due to generalisation."""
     avatar: Path | None = None
-    """Run folder or avatar file whose images are timed and, with its capture in --subjects, measured."""
+    """Run folder or avatar file. Its images are timed, and compared with the capture in --subjects if there is one."""
     head_model: Path | None = None
     """Head model file, if the captures do not contain it or if it was moved since the avatar was trained."""
     num_test: int = 15

@@ -31,8 +31,8 @@ class Convert:
     """Write a capture in another layout: this project's own (vhap), or one that INSTA or IMAvatar trains on.
 
     vhap keeps everything. INSTA has no neck motion, and vertex offsets only in its meshes. IMAvatar has 50 expression
-    and 100 identity coefficients. The command measures how far the vertices of the written capture are off. Frames
-    whose head is torn are left out. The head model is not written.
+    and 100 identity coefficients. The command measures how far the vertices of the written capture are off. Frames with
+    an impossible head state are left out. The head model is not written.
     """
 
     dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")]

@@ -21,7 +21,7 @@ class Drive:
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run folder, or avatar file."""
     source: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[SOURCE]")] = None
-    """Source of the motion, one of
+    """Source of the motion. One of these:
     - a capture folder of any layout
     - a video, which is tracked first and whose sound is kept
     - a recording of ARKit's blendshapes: a table, JSON, or the folder of a Live Link Face take
@@ -43,16 +43,16 @@ class Drive:
     size: int | None = None
     """Longer side of the images, pixels; by default the camera's own."""
     fps: float | None = None
-    """Images per second; by default the source's rate, or 25. Times do not change.
-    For a source without a clock this is also the rate of the source."""
+    """Images per second; by default the source's rate. Times do not change.
+    For a source without a clock this is also the rate of the source, by default 25, or 60 for a recording."""
     smoothing: float = 0.0
-    """Seconds over which the motion is smoothed; 0.05 calms a shaky track."""
+    """Standard deviation of a Gaussian over time, seconds; 0.05 smooths a noisy track."""
     exact: bool = False
-    """Follow every sample, as in evaluation; many times slower, with a hardly visible difference."""
+    """Render without baking, as evaluation does: slower, and more accurate (docs/benchmarks.md)."""
     clamp: bool = True
     """Keep the face close to the range of training."""
     max_frames: int | None = None
-    """Frames to render at most."""
+    """Largest number of frames to render; by default all."""
     head_model: Path | None = None
     """The avatar's head model file, if it was moved since training."""
     source_head_model: Path | None = None

@@ -30,15 +30,15 @@ class Export:
     motion: Literal["talk", "range", "visemes"] | None = None
     """Built-in motion, in place of a source."""
     what: Literal["mesh", "parts", "track"] = "parts"
-    """What to write."""
+    """What to write, see above."""
     output: Path = Path("export")
     """Folder to write to."""
     transfer: Literal["relative", "absolute"] = "relative"
     """relative: changes of the source's face are added to the avatar's neutral face.
     absolute: head states are used unchanged."""
     fps: float | None = None
-    """Frames per second; by default the source's rate, or 25. Times do not change.
-    For a source without a clock this is also the rate of the source."""
+    """Frames per second; by default the source's rate. Times do not change.
+    For a source without a clock this is also the rate of the source, by default 25, or 60 for a recording."""
     head_model: Path | None = None
     """The avatar's head model file, if it was moved since training."""
     source_head_model: Path | None = None

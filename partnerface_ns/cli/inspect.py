@@ -44,7 +44,7 @@ class Inspect:
     format: CaptureFormat | None = None
     """Layout of the capture; by default it is recognised by the contents of the folder."""
     output: Path = Path("inspect.png")
-    """Image to write."""
+    """Image to write: the posed head over some frames."""
 
     def __call__(self) -> None:
         from partnerface_ns.capture.diagnosis import diagnose
@@ -125,7 +125,7 @@ def _range_lines(capture: Capture, model: HeadModel) -> list[str]:
     novelty = expression_novelty(capture)
     if novelty is not None:
         lines.append(
-            f"expressions of test frames are {novelty:.1f} times as far from training frames as those from each other"
+            f"expressions: test frames are {novelty:.1f} times as far from training frames as these are from each other"
         )
     return lines
 

@@ -24,7 +24,7 @@ class Live:
     """Play a motion in real time on a web page, repeatedly, with the source's image beside the avatar.
 
     Frames that cannot be rendered in time are skipped. The page shows the rate and the latency. A video is tracked
-    first, which takes a while the first time.
+    first; later calls reuse the result.
     """
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]

@@ -1,4 +1,4 @@
-"""`partnerface make-subject`: the capture of a synthetic person, for trying everything without own footage."""
+"""`partnerface make-subject`: the capture of a synthetic person, to try every command without a video of your own."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class MakeSubject:
     dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")]
     """New or empty folder to write."""
     frames: int = 300
-    """Number of images, at least 10; they always cover the same performance."""
+    """Number of images, at least 10. They are spread over the same motion for any number."""
     size: int = 256
     """Width and height of the images, pixels, at least 32."""
     seed: int = 0
-    """Seed of the person, the colours and the performance."""
+    """Seed of the person, the colours and the motion."""
 
     def __call__(self) -> None:
         from partnerface_ns.demo.subject import make_subject

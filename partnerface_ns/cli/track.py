@@ -22,16 +22,16 @@ class Track:
     """
 
     video: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="VIDEO")]
-    """Video in any format that ffmpeg decodes, or a folder of images, ordered by the numbers in their names."""
+    """Video in any format that ffmpeg decodes, or a folder of images, sorted by the numbers in their names."""
     dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")]
-    """New or empty folder to write. An interrupted run continues:
-    unfinished work is kept in a hidden folder beside it, or in it if it exists."""
+    """New or empty folder to write. The same command resumes an interrupted run.
+    Unfinished work is in a hidden folder beside DIR, or inside DIR if it exists."""
     size: int = 512
     """Side of the square images, pixels: 64 to 4096."""
     fps: float | None = None
-    """Frames per second to use at most; by default all."""
+    """Largest number of frames per second to use; by default all."""
     max_frames: int | None = None
-    """Frames to use at most, 10 or more; by default all."""
+    """Largest number of frames to use, at least 10; by default all."""
     start: float = 0.0
     """Second of the video to start at."""
     end: float | None = None
@@ -40,7 +40,7 @@ class Track:
     """FLAME file to fit (.npz or .pkl); by default the open head of this package."""
     focal_length: float | None = None
     """Focal length in pixels divided by the longer side of the video in pixels, 0.3 to 10.
-    A phone has about 0.8, a portrait lens 1.5 to 2.5. By default it is estimated, which a face allows only roughly."""
+    A phone has about 0.8, a portrait lens 1.5 to 2.5. By default it is estimated; a face determines it only roughly."""
     device: str = "cpu"
     """Device of the head model fit: auto, cpu, cuda or cuda:N."""
     matting: bool = True

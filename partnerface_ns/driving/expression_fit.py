@@ -1,8 +1,8 @@
 """Expressions of one head model in the coefficients of another, whose directions may have no names, such as FLAME's.
 
 The templates are aligned by eyes and lips. Each vertex of the face takes the displacement of the nearest vertex of the
-named model on the same side of the mouth, and least squares give the coefficients. The result is an approximation; it
-is as good as the two surfaces are alike.
+named model on the same side of the mouth, and least squares give the coefficients. The result is an approximation,
+whose error grows with the difference between the two surfaces.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ Keys = Sequence[tuple[float, float]]
 """Keys of a channel: seconds and values."""
 _MAX_SECONDS = 3600.0
 _FAR_APART = 60.0
-"""Seconds between keys from which a note asks whether the times are milliseconds."""
+"""Distance of keys in seconds above which a note asks whether the times are milliseconds."""
 _TIME = "time"
 _TIME_SCALES = {None: 1.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 """Seconds per unit of a time column."""

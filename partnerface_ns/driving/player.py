@@ -29,7 +29,7 @@ from partnerface_ns.geometry.camera import Camera
 from partnerface_ns.rendering.rays import rays_of_image
 
 _MAX_PARALLEL = 8
-"""Images rendered in parallel at most; each takes hundreds of megabytes. Further threads are shared among them."""
+"""Largest number of images rendered in parallel; each takes hundreds of megabytes. Further threads are shared."""
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -42,7 +42,7 @@ class Player:
         Args:
             avatar: the avatar.
             info: what its file states about the person and the training.
-            fast: whether to render the baked avatar, which is many times faster and nearly the same.
+            fast: whether to render the baked avatar, which is faster and slightly less accurate (docs/benchmarks.md).
         """
         self.avatar, self.info, self.fast = avatar.eval(), info, fast
 
@@ -165,7 +165,7 @@ def load(run: Path | str, head_model: Path | None = None, device: str = "cpu", f
         run: a run folder, or an avatar file.
         head_model: the head model's file, if it was moved since training.
         device: the device to render on, such as cpu or cuda:0.
-        fast: whether to render the baked avatar, which is many times faster and nearly the same.
+        fast: whether to render the baked avatar, which is faster and slightly less accurate (docs/benchmarks.md).
 
     Raises:
         InputError: there is no avatar, or it does not fit the head model.

@@ -1,14 +1,14 @@
 """Retargeting: one person's motion on another person's avatar.
 
-Relative (the default): the avatar's face is its own measured neutral face plus what the source's face adds to the
-source's neutral face. Its skull moves like the source's. Let T_n and T(t) be the source's skull transform at its
-neutral state and at time t. Let A be the rigid motion from the source's world to the avatar's that maps T_n to the
-avatar's neutral skull. Then
+Relative (the default): the avatar's face is its own measured neutral face plus the difference between the source's face
+and the source's neutral face. The avatar's skull moves like the source's skull. Let T_n and T(t) be the source's skull
+transform at its neutral state and at time t. Let A be the rigid motion from the source's world to the avatar's that
+maps T_n to the avatar's neutral skull. Then
 
     T_avatar(t) = A T(t),    camera(t) = A camera_source(t)
 
-so the avatar is placed before its camera as the source was before its own. Absolute: faces, skulls and cameras are
-unchanged (A = 1). Identity is never transferred, because it is not part of a head state.
+so the avatar is in front of its camera where the source was in front of its own. Absolute: faces, skulls and cameras
+are unchanged (A = 1). Identity is never transferred, because it is not part of a head state.
 
 Torso, gaze and lids follow from the head state. Angles are radians, lengths metres; nothing is differentiable.
 """
@@ -35,7 +35,7 @@ from partnerface_ns.geometry.rigid import invert_rigid
 
 Transfer = Literal["relative", "absolute"]
 _MAX_NAMED = 12
-"""Channels that a message names at most, besides the first."""
+"""Largest number of channels that a message names, besides the first."""
 _CLAMPED_FIELDS = ("expression", "jaw", "eyes", "neck")
 """Fields that are kept near the range of training; the head may be anywhere."""
 _MIN_MARGIN = {"expression": 0.25, "jaw": 0.08, "eyes": 0.05, "neck": 0.15}

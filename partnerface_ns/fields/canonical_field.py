@@ -1,7 +1,7 @@
-"""The canonical radiance field: density and colour at points of the canonical head. It knows nothing of the head model.
+"""The canonical radiance field: density and colour at points of the canonical head.
 
-Three axis-aligned feature planes at several resolutions are read bilinearly and concatenated. (Summed or multiplied
-planes trained worse.) A density network corrects the logarithm of a prior density,
+The field does not depend on the head model. Three axis-aligned feature planes at several resolutions are read
+bilinearly and concatenated. A density network corrects the logarithm of a prior density,
 
     sigma = exp(log_density_prior + correction),
 
@@ -11,7 +11,7 @@ rarely shows both sides equally, so the coarse features of mirrored points are s
 
 Points are metres in the canonical frame. The smooth, monotone contraction u = asinh((x - centre) / s) gives the planes
 more cells at the face than at the shoulders. The method's paper uses a frequency-encoded network. Planes are our
-choice: on a CPU they reach in minutes what that network reaches in hours.
+choice.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _CONTRACTION = 0.1
 """s, distance from the centre in metres beyond which cells grow."""
 _MAX_LOG_DENSITY = 8.0
 _VIEWS_SEEN = 1.6
-"""Standard deviations of the training views beyond which colour ignores the direction. The limit applies in evaluation
-only: in training it made mouth and eyes of a real person worse."""
+"""View directions are clamped to this many standard deviations around the mean of training, in evaluation only. In
+training the clamp made mouth and eyes of a real person worse."""
 _VIEWS_RATE = 0.01
 """Weight of one training step in the running statistics of view directions."""
 _ROUGHNESS_SHARE = 8
-"""Rows and columns of the planes for each one on which the roughness is estimated."""
+"""The roughness is estimated on one of this many rows and columns of the planes."""
 
 
 @dataclass
@@ -120,7 +120,7 @@ class CanonicalField(nn.Module):
         """Density at points.
 
         The inputs of the density network are the planes' features, the position and the known features. Where training
-        saw nothing, the planes are empty and density follows from similar points.
+        saw nothing, the planes are empty and density follows from position and known features.
 
         Args:
             points: canonical frame, metres.
@@ -178,7 +178,7 @@ class CanonicalField(nn.Module):
     def roughness(self) -> Float[Tensor, ""]:
         """Mean squared difference of the planes' neighbouring cells, summed over rows, columns and resolutions.
 
-        It is estimated on random rows and columns, because all of them would take a tenth of a training step.
+        It is estimated on random rows and columns, which is faster than all of them.
         """
         differences = []
         for planes in self.planes:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class HeadState:
-    """Driving parameters of one frame, or of many along the leading axes."""
+    """Head state of one frame, or of many frames along the leading axes."""
 
     expression: Float[Tensor, "*batch expr"]
     """Coefficients of the head model's expression directions."""

@@ -1,8 +1,8 @@
 """Adapters for nerfstudio 1.1.5: they wire the avatar into its trainer, evaluation, renderer and viewer.
 
-They may import nerfstudio and all other packages except `cli`. Importing this package changes the process: numpy
-scalars are allowed in checkpoints, a run is the folder of its config.yml, some warnings are hidden, and a user's
-mistake is printed without a traceback. This must not fail, because nerfstudio imports every plugin in every command.
+They may import nerfstudio and all other packages except `cli`. Importing this package changes the process: checkpoints
+may contain numpy scalars, and a run is the folder of its config.yml. Some warnings are hidden, and a user's mistake is
+printed without a traceback. The import must not fail, because nerfstudio imports every plugin in every command.
 """
 
 from partnerface_ns.plugin.eval_setup import open_own_runs

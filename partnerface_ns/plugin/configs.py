@@ -29,14 +29,14 @@ def base() -> PartnerfaceTrainerConfig:
 
 
 def lite() -> PartnerfaceTrainerConfig:
-    """Two CPU cores or a small GPU: a usable face in ten minutes."""
+    """For two CPU cores or a small GPU."""
     config = base()
     config.method_name = "partnerface-lite"
     return config
 
 
 def full() -> PartnerfaceTrainerConfig:
-    """Full quality on one GPU."""
+    """For one GPU, in full quality."""
     config = base()
     config.method_name = "partnerface"
     config.max_num_iterations = 60_000

@@ -1,4 +1,4 @@
-"""Whole images of the avatar, with all samples or from its baked form."""
+"""Whole images of the avatar, rendered exactly or from the baked avatar."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class ImageRenderer:
         return self.fast and self._baked is None
 
     def bake(self) -> None:
-        """Bake the avatar if it is needed, which takes seconds."""
+        """Bake the avatar if it is needed, which takes up to half a minute on a CPU."""
         with self._baking:
             if self.needs_baking:
                 self._baked = BakedAvatar(self._avatar)

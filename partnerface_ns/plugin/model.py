@@ -1,7 +1,7 @@
 """nerfstudio's model: passes rays and head states to the avatar, and returns its pixels.
 
-`head_states.py` selects the head state of an image by its camera. The viewer's controls come before the camera's time
-and index, but after a timestep that the camera carries.
+The timestep that a camera carries selects the head state of its image. Without a timestep, the viewer's controls select
+it on a page. Otherwise `head_states.py` selects it by the camera's time or index.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class PageView(ControlFolder):
             reset_view: turns a page's camera to the front of the face.
         """
         super().__init__()
-        self._avatar = lambda: avatar  # as an attribute it would be registered, and saved, a second time
+        self._avatar = lambda: avatar  # a module as an attribute would be registered, and saved, a second time
         self._names = list(names)
         self._reset_view = reset_view
         self.reset_button = PageButton("Reset view", cb_hook=self._on_reset)

@@ -31,7 +31,7 @@ MIN_SIDE = 96
 _STEP = 16
 """Pixels between two resolutions. oneDNN compiles a new kernel for every new shape."""
 _SECONDS_ON_CPU, _SECONDS_ON_GPU = 0.5, 0.1
-"""Time of an image while something moves."""
+"""Seconds that an image may take while something moves."""
 _BAKING = "The avatar is being baked for fast images. On a CPU this takes about half a minute, once."
 _SHARE = 0.1
 """Share of training time for images without user input."""

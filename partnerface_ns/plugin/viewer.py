@@ -1,4 +1,4 @@
-"""The model's part in the viewer: a page opens with the face in view, and our own thread renders it.
+"""The model's part in the viewer: a page opens with the face in view, and a `PageRenderer` renders it.
 
 nerfstudio finds `FaceView` among the model's public attributes. Coordinates in the viewer are ten times those of the
 world.
@@ -28,7 +28,7 @@ from partnerface_ns.rendering.figures import to_image
 
 
 class FaceView(ViewerControl):
-    """Places the camera of each new page at the capture's camera, and starts our own renderer."""
+    """Places the camera of each new page at the capture's camera, and renders the page in a `PageRenderer`."""
 
     def __init__(self, model: Any, camera: Camera, face: Float[np.ndarray, "3"]) -> None:
         """

@@ -1,8 +1,8 @@
 """Tracks a video: finds faces, landmarks and mattes, fits the head model, measures the fit, and writes the capture.
 
-Unfinished work is in a hidden folder on the file system of the result, and is removed at the end. The result appears
-only when it is complete. The frames that are kept are numbered from 0; the first 70% are for training, the rest for
-testing.
+Unfinished work is in a hidden folder beside the result, or in its folder if that exists. It is removed at the end. The
+result appears only when it is complete. The frames that are kept are numbered from 0; the first 70% are for training,
+the rest for testing.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """CUDA graphs of functions: captured once, then replayed for other inputs.
 
-An avatar launches thousands of small kernels. Launching them one by one takes ten times as long as running them; a CUDA
-graph launches all of them at once. A graph always works on the same memory and shapes. Inputs are copied into that
-memory, and no shape may depend on values (`geometry/rows.py`).
+An avatar launches thousands of small kernels. Launching them one by one takes many times as long as running them
+(docs/experiments.md, "On a GPU"); a CUDA graph launches all of them at once. A graph always works on the same memory
+and shapes. Inputs are copied into that memory, and no shape may depend on values (`geometry/rows.py`).
 """
 
 from __future__ import annotations

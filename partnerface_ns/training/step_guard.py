@@ -21,8 +21,8 @@ from partnerface_ns.capture.capture import Frame
 from partnerface_ns.common.errors import InputError
 
 MAX_GRADIENT_NORM = 5.0
-"""Largest norm of all gradients together; larger gradients are scaled down to it. It is ten times what 99% of ordinary
-steps stay below (docs/experiments.md, "Norms of gradients")."""
+"""Largest norm of all gradients together; larger gradients are scaled down to it. In 99% of ordinary steps the norm is
+below a tenth of it (docs/experiments.md, "Norms of gradients")."""
 MAX_LEFT_OUT = 10
 """Number of non-finite steps in a row after which training ends."""
 _READ_EVERY = 16
@@ -48,7 +48,7 @@ class StepResult(NamedTuple):
 def clip_gradients(groups: Mapping[str, Iterable[nn.Parameter]]) -> dict[str, Float[Tensor, ""]]:
     """Scale all gradients down by one factor if their common norm is above `MAX_GRADIENT_NORM`.
 
-    Smaller gradients do not change by a bit.
+    Smaller gradients stay bitwise the same.
 
     Returns:
         The norm before clipping of each group that has gradients.

@@ -1,7 +1,8 @@
 """Precomputed properties of the canonical space: signed distance to the mesh, clearance and torso share.
 
-They follow from the exact nearest surface points, computed once for a person. A grid stores them; reads interpolate.
-Points are metres in the canonical frame. The grid has axes (z, y, x), as `grid_sample` requires.
+The clearance of a point is its distance to the outer limit of density: the reach of hair, clothes or glasses from the
+mesh. All three follow from the nearest vertices, are computed once for a person, and are stored on a grid. Reads
+interpolate. Points are metres in the canonical frame. The grid has axes (z, y, x), as `grid_sample` requires.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ class CanonicalSpace:
         return signed, lambda values: (weights * values[index]).sum(1)
 
     def distance_and_clearance(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, "2 points"]:
-        """Signed distance to the mesh, and clearance below the limit of density, metres.
+        """Signed distance to the mesh, and clearance, metres.
 
         The distance is negative inside the mesh. The clearance is negative where no density may be.
         """

@@ -1,4 +1,4 @@
-"""Driving code: the input that the deformation networks get of a frame, and its visibility to each part.
+"""Driving code: the part of a head state that the deformation networks receive, and its visibility to each part.
 
 The code of a frame holds its expression coefficients and the rotations of jaw, eyes and neck, normalised by the
 statistics of training. Entries that hardly varied in training are scaled towards zero, because no network can learn

@@ -40,7 +40,7 @@ from partnerface_ns.warp.displacement_grid import DisplacementGrid, Displacement
 _MARGIN = 0.03
 """Metres around lower face, eyeballs and torso within which points may move with them."""
 _CACHED_BYTES = 1 << 30
-"""Memory for displacement grids of training frames, on a CPU. A GPU computes them faster than it would look them up."""
+"""Memory for cached displacement grids of training frames on a CPU. On a GPU grids are not cached here."""
 _INSIDE_WEIGHT = 0.5
 """Weight of a distance below a layer's surface, against 1 for a distance above it, in the choice between layers."""
 
@@ -50,7 +50,7 @@ class InverseSkinningConfig:
     """The canonical pose, and which motion is undone."""
 
     canonical_jaw: float = 0.2
-    """Opening of the canonical jaw in radians, so that the lips are apart."""
+    """Opening of the canonical jaw, radians. It keeps the lips apart."""
     undo_face: bool = True
     """Whether jaw, eyes, expression and pose correctives are undone. Without it only the skull's pose is undone, for a
     comparison with fields that get the expression as an input and have no skinning (NerFace)."""
@@ -174,7 +174,7 @@ class InverseSkinning:
             low_by_skull = low.gather(by_skull)
         low_by_torso = low.gather(torch.cat([move_points(frames.T_canonical_torso[i], run) for i, run in runs]))
         with torch.no_grad():
-            # The share depends on the position that it leads to. It is smooth, so two iterations suffice.
+            # Share and canonical position depend on each other. The share is smooth, so two iterations suffice.
             share = self.space.torso_share(low_by_skull)[:, None]
             share = self.space.torso_share(torch.lerp(low_by_skull, low_by_torso, share))[:, None]
         canonical = low.scatter(by_skull, torch.lerp(low_by_skull, low_by_torso, share))
@@ -192,7 +192,8 @@ class InverseSkinning:
     def _nearer_layer(self, candidates: Float[Tensor, "2 points 3"]) -> Float[Tensor, "points 3"]:
         """The candidate that is nearer to its own layer's surface.
 
-        Distances inside a layer are reduced: just under the skin of one of two touching lips, the other is as near.
+        Distances inside a layer count half. A point just under the skin of one lip is equally near to the other lip
+        that touches it, and belongs to the lip that contains it.
         """
         signed = torch.stack([self.space.layer_distance(i, c) for i, c in enumerate(candidates)])
         distance = torch.where(signed > 0, signed, -_INSIDE_WEIGHT * signed)

@@ -2,10 +2,10 @@
 
 The twist of timestep t is
 
-    W f(t) + r_t
+    W p(t) + q_t
 
-with f(t) the normalised and limited pose (rotation, neck rotation and translation of the head), W a learned linear
-prediction and r_t a learned residual. Only training frames have a residual; the motion of all other frames is predicted
+with p(t) the normalised and limited pose (rotation, neck rotation and translation of the head), W a learned linear
+prediction and q_t a learned residual. Only training frames have a residual; the motion of all other frames is predicted
 from the pose.
 """
 

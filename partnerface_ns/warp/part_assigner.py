@@ -3,11 +3,11 @@
 In the hard stage a point belongs to the part of the nearest seed, and the assigner is not trained. In the soft stage
 the weights are
 
-    w(x) = softmax_k( -|x - c_k|^2 / tau^2 + g_k(x) )
+    w(c) = softmax_k( -|c - c_k|^2 / tau^2 + g_k(c) )
 
-with seeds c_k, tau the learned width of the border and g a small network. g starts at zero, so the soft stage begins as
-a smoothed copy of the hard one. Only the `top_k` largest weights are kept and scaled to sum to one. With top_k = K this
-is the dense softmax.
+with canonical points c, seeds c_k, tau the learned width of the border and g a small network. g starts at zero, so the
+soft stage begins as a smoothed copy of the hard one. Only the `top_k` largest weights are kept and scaled to sum to
+one. With top_k = K this is the dense softmax.
 
 Points are metres in the canonical frame. The method's paper publishes the assigner and the two stages. It does not
 publish K, its network or the hard rule. The nearest seed, and seeds from the head model's regions, are our choice.
@@ -32,7 +32,7 @@ class PartAssignerConfig:
     """Soft assignment of points to parts."""
 
     top_k: int = 2
-    """Parts that are evaluated for a point in the soft stage. The number of all parts gives the dense sum."""
+    """Number of parts that are evaluated for a point in the soft stage. The number of all parts gives the dense sum."""
     hidden: int = 32
     """Width of the network that moves the borders between parts."""
     num_frequencies: int = 3
@@ -99,7 +99,7 @@ class PartAssigner(nn.Module):
 
         Args:
             points: canonical frame, metres.
-            included: points that the mean is taken over; it is 0 without any.
+            included: points of which the mean is taken; without any, the result is 0.
         """
         near = points + 0.01 * torch.randn_like(points)
         change = self.logits(points).softmax(1) - self.logits(near).softmax(1)

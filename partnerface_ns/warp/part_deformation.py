@@ -1,11 +1,11 @@
 """Part-based deformation field: K local networks, each for one part of the face.
 
-    Delta(x, s) = r tanh(sum_k w_k(x) f_k(x - c_k, s_k))
+    Delta(c, s) = rho tanh(sum_k w_k(c) f_k(c - c_k, s_k))
 
-with r the largest offset, w the part assigner's weights, f_k the network of part k and s_k the entries of the driving
-code that are visible to part k. The first layer of a network is the sum of a position term, computed for each
-point, and a code term, computed once for each frame and part. Points are sorted by part, so each network runs once and
-over its own points only. The last layers start at zero, so the warp starts as the identity.
+with rho the largest offset, w the part assigner's weights, c_k the seed and f_k the network of part k. s_k is the
+driving code as part k sees it: each entry times its visibility. The first layer of a network is the sum of a position
+term, computed for each point, and a code term, computed once for each frame and part. Points are sorted by part, so
+each network runs once and over its own points only. The last layers start at zero, so the warp starts as the identity.
 
 A network also predicts a few ambient coordinates. They describe appearance that changes with the expression and that no
 displacement explains, such as the shading of a wrinkle. `GlobalDeformation` is a baseline: one network with as many

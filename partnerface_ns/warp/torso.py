@@ -3,10 +3,10 @@
 FLAME's root joint moves the shoulders rigidly with the head's global rotation, which real shoulders do not follow. The
 skinning weights of the root joint apply to a torso bone instead. Its pose at timestep t is
 
-    T_world_torso(t) = T_mean . E(t)
+    T_world_torso(t) = T_mean . M(t)
 
-with T_mean the mean root transform of training and E(t) a learned motion. The method's paper leaves the torso out; this
-part is our choice.
+with T_mean the mean root transform of training and M(t) a learned motion. The method's paper has no torso bone; it
+is our choice.
 """
 
 from __future__ import annotations

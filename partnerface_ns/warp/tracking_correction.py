@@ -1,11 +1,11 @@
 """Tracking correction: a learned rigid motion of the head behind the face.
 
-A tracker fits landmarks on the front of the face. There jaw, expression and translation compensate an error of its
-pitch, but behind the face nothing does. Ears and crown of real captures are off by a centimetre in some poses. A
-learned motion E(t) therefore corrects canonical points c that move with the skull, with a share s that grows from the
-face to the ears:
+A tracker fits landmarks, which lie on the front of the face. If its pitch is wrong, jaw, expression and translation
+compensate for the error there, but not behind the face. In real captures ears and crown are off by a centimetre in some
+poses. A learned motion M(t) therefore corrects canonical points c that move with the skull. The share b of the
+correction grows from the face to the ears:
 
-    c <- c + s(|c - m|) (E(t) c - c),   s smooth from 0 at `inner` to 1 at `outer`,   m the face's centre.
+    c <- c + b(|c - m|) (M(t) c - c),   b smooth from 0 at `inner` to 1 at `outer`,   m the face's centre.
 
 Frames that training did not see are corrected by the prediction from their pose (`learned_motion.py`). The method's
 paper has no such correction; it is our choice.
@@ -76,7 +76,7 @@ class TrackingCorrection(LearnedMotion):
             fixed: whether shapes are fixed (`geometry/rows.py`).
         """
         runs = points.split(run_lengths(frame, len(T), fixed))
-        moved = torch.cat([move_points(E, run) for run, E in zip(runs, T, strict=True)])
+        moved = torch.cat([move_points(M, run) for run, M in zip(runs, T, strict=True)])
         distance = (points - self.center).norm(dim=-1)
         ramp = ((distance - self.config.inner) / (self.config.outer - self.config.inner)).clamp(0, 1)
         share = ramp * ramp * (3 - 2 * ramp) * (1 - torso)

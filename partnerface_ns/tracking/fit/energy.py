@@ -66,7 +66,7 @@ class Priors:
     jaw_side: float = 0.03
     gaze: float = 0.25
     vergence: float = 0.02
-    """Also the mean: a gaze at a distance of 1.5 metres."""
+    """This is also the mean: both eyes look at a point at a distance of 1.5 metres."""
     log_focal: float = 0.15
 
 

@@ -40,12 +40,12 @@ class FitHead:
 
     model: HeadModel
     landmark_model: HeadModel
-    """The same without outline points."""
+    """The reduced model without outline points."""
     full: HeadModel
     num_identity: int
     """Number of identity directions of the full model; the directions after them displace the surface."""
     outline_vertices: Int[Tensor, "outline"]
-    """Their vertices in the full model."""
+    """Vertices of the outline points in the full model."""
     outline_normals: Float[Tensor, "outline 3"]
     landmark_normals: Float[Tensor, "landmarks 3"]
     """Unit normals in the rest frame."""

@@ -42,7 +42,7 @@ class FitSchedule:
     key_gates: tuple[float, ...] = (40.0, 25.0, 15.0, 12.0)
     """Largest distance between outline and surface at each matching of the key frames, pixels at 512."""
     all_gates: tuple[float, ...] = (15.0, 12.0, 10.0)
-    """The same for all frames."""
+    """Largest distance at each matching of all frames, pixels at 512."""
 
     @property
     def total(self) -> int:

@@ -43,7 +43,7 @@ class TrackedVideo:
         )
 
     def landmarks(self) -> Float[Tensor, "frames landmarks 2"]:
-        """The fitted landmarks, at this person's positions, in pixels."""
+        """The fitted landmarks, with this person's landmark offsets, in pixels."""
         head, fit = self.head, self.fit
         bias = torch.zeros_like(head.landmark_model.template)
         bias[: head.num_landmarks] = fit.landmark_bias

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from partnerface_ns.tracking.video.left_out import COVERED, OTHER_PERSON
 
 _FEW_FRAMES = 300
-"""Number of frames below which an avatar is poor."""
+"""Number of frames below which a warning asks for a longer video."""
 _LITTLE_YAW, _LITTLE_JAW = 15.0, 6.0
 """Rotation to each side, and opening of the mouth, below which parts of the avatar stay unknown, degrees."""
 _TILTED = 45.0
@@ -63,8 +63,9 @@ def footage_warnings(footage: Footage) -> list[str]:
         f"The head lies tilted by {tilt:.0f} degrees: turn the video upright, or shoulders and outline are wrong.": (
             abs(tilt) > _TILTED
         ),
-        f"The mouth opens {opened:.1f} degrees at most; without open mouth ({_LITTLE_JAW:.0f} or more) its inside "
-        "stays unknown.": opened < _LITTLE_JAW,
+        f"The mouth opens {opened:.1f} degrees at most; open it by {_LITTLE_JAW:.0f}, or its inside stays unknown.": (
+            opened < _LITTLE_JAW
+        ),
         f"The face is {footage.face_height:.0f} pixels high; under {_SMALL_FACE} fine detail is lost.": (
             footage.face_height < _SMALL_FACE
         ),

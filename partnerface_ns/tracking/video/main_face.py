@@ -13,7 +13,7 @@ from partnerface_ns.tracking.video.interfaces import Box
 _MAX_GAP = 20
 """Frames without a detection after which a face starts a new path."""
 _MIN_DURATION = 6
-"""Frames that another face must last to be counted. It is only seen in searches of the whole frame."""
+"""Frames that another face must last to be counted. Other faces are seen only in searches of the whole frame."""
 _LINKED_OVERLAP = 0.2
 """Intersection over union from which boxes of successive frames show one face that moved."""
 _MAX_SIZE_RATIO = 1.7

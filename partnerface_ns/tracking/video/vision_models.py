@@ -20,6 +20,6 @@ class VisionModels:
     matting: Callable[[], Matting] = SelfieMatting
 
     def names(self) -> dict[str, str]:
-        """The name of each model's constructor, from which an interrupted run recognises a change of models."""
+        """The name of each model's constructor. An interrupted run is not resumed with other models."""
         constructors = {f"{field.name}_model": getattr(self, field.name) for field in fields(self)}
         return {key: getattr(value, "__qualname__", repr(value)) for key, value in constructors.items()}

@@ -1,7 +1,7 @@
 """The hidden folder that stores the results of stages, so that an interrupted run can be resumed.
 
-The result of a stage appears only when it is complete. The folder records the video and the options it belongs to; with
-others it starts empty.
+The result of a stage appears only when it is complete. The folder records the video and the options that it belongs to.
+It is emptied if either differs.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Converts decoded frames to RGB or RGBA of one size: deinterlacing, square pixels, BT.709 colours.
 
 One ffmpeg filter graph does all of it. It is built for the first frame, and again when the properties of a frame
-change. Frames marked as interlaced become progressive (yadif, one frame for each frame). Untagged YUV is interpreted as
-players do: BT.709 for high definition, BT.601 below.
+change. Frames marked as interlaced become progressive (yadif; the number of frames does not change). Untagged YUV is
+interpreted as players do: BT.709 for high definition, BT.601 below.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Reads the frames of a video file or of an image folder one by one, as a player shows them.
+"""Reads the frames of a video file or of an image folder one by one, as a video player shows them.
 
 Frames are upright, with square pixels and BT.709 colours. Times are seconds from the first frame of the file. A
 variable frame rate is kept: each frame has its own time, and `fps` selects the frames nearest to a regular grid. Only
