@@ -50,10 +50,11 @@ class BackgroundPlate:
         """Add the pixels of a frame that surely show the background."""
         if self._sums is None:
             return
-        image = rgb.astype(np.float64) / 255
-        values = np.concatenate([np.ones_like(image[..., :1]), image, image[..., FIRST] * image[..., SECOND]], -1)
+        image, seen = rgb.astype(np.float32) / 255, background.astype(np.float32)[..., None]
+        image *= seen
+        values = np.concatenate([seen, image, image[..., FIRST] * image[..., SECOND]], -1)
         rows, columns, _ = self._sums.shape
-        self._sums += _move(values * background[..., None], self._shifts[index], (columns, rows))
+        self._sums += _move(values, self._shifts[index], (columns, rows))
 
     def background(self, index: int) -> Background | None:
         """The background of a frame; None if there is no plate."""

@@ -22,7 +22,7 @@ from partnerface_ns.tracking.video.packages import require
 _ALPHAS = np.linspace(0, 1, 11, dtype=np.float32)
 _PRIOR_SPREAD = 0.2
 """Standard deviation of alpha about the network's matte."""
-_PURE = 3.0
+_PURE = 4.0
 """Logarithm of the factor by which alphas 0 and 1 are likelier than the others."""
 _NOISE = 0.012**2
 """Variance of the sensor noise and of the compression."""

@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -39,12 +40,14 @@ from partnerface_ns.tracking.video.work_images import (
     write_image,
 )
 
-_PLATE_FRAMES = 200
+Result = TypeVar("Result")
+
+_PLATE_FRAMES = 100
 """Largest number of frames that the background is collected from; they are evenly spaced."""
 _REACH = 1
 """Frames before and after each that its matte is averaged with."""
 _CLEARANCE = 0.06
-"""Distance from such pixels at which a pixel surely shows the background, face heights."""
+"""Distance from the person at which a pixel surely shows the background, face heights."""
 _ROUGH, _FINE, _MATTES, _FOREGROUNDS, _ALPHAS = "rough", "fine", "mattes", "foregrounds", "alphas"
 """Folders of the work folder."""
 
@@ -86,7 +89,7 @@ class _MattePass:
     work: WorkFolder
     num_workers: int
 
-    def map(self, title: str, step: Callable, items: Iterable) -> list:
+    def map(self, title: str, step: Callable[[int], Result], items: Iterable[int]) -> list[Result]:
         """The results of a step for all frames, computed in parallel."""
         return list(progress(map_threaded(step, items, self.num_workers), title, len(self.frames)))
 
@@ -96,14 +99,13 @@ class _MattePass:
         plate = BackgroundPlate(self.images.crop.corners * self.images.crop.scale(size), size)
         stride = -(-len(self.frames) // _PLATE_FRAMES)
 
-        def store(found: tuple[int, np.ndarray, np.ndarray]) -> tuple[int, np.ndarray, np.ndarray]:
-            index, rgb, person = found
+        def sharpen(seen: tuple[int, np.ndarray, np.ndarray]) -> tuple[int, np.ndarray, np.ndarray]:
+            index, rgb, person = seen
             rough = follow_edges(rgb, person)
             write_image(self.path(_ROUGH, index), rough)
             return index, rgb, rough
 
-        found = self.find_people(new_matting)
-        steps = map_threaded(store, found, self.num_workers)
+        steps = map_threaded(sharpen, self.find_people(new_matting), self.num_workers)
         for number, (index, rgb, rough) in enumerate(progress(steps, "Finding the person", len(self.frames))):
             if number % stride == 0:
                 clearance = _CLEARANCE * self.face_height(index)

@@ -27,11 +27,11 @@ _RADIUS = 0.07
 """Radius of the surroundings whose colours count, face heights."""
 _SURE = 0.1
 """Distance from 0 or 1 within which a matte is sure."""
-_FILTER_RADIUS = 0.025
+_FILTER_RADIUS = 0.02
 """Radius of the guided filter, face heights."""
 _SMOOTHNESS = 2e-4
 """Variance of colours in [0, 1] below which the guided filter sees no edge."""
-_CONTRAST = 1.3
+_CONTRAST = 1.2
 """Contrast that the filtered alpha gets around one half, because the filter blurs where its model does not fit."""
 
 
