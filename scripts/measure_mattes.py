@@ -53,7 +53,9 @@ class Measure:
     start: int = 150
     """First frame, of 600."""
     frames: int = 60
-    """Number of consecutive frames, 30 a second."""
+    """Number of frames."""
+    step: int = 1
+    """Every how many of the 30 frames a second are used. With more than one, the flicker contains the motion."""
     size: int = 256
     """Side of the frames, pixels."""
 
@@ -68,13 +70,15 @@ class Person:
 
 def render_person(options: Measure) -> Person:
     """Render the person with fine alpha, or read what an earlier run rendered."""
-    stored = options.output / f"person-{options.seed}-{options.start}-{options.frames}-{options.size}.npz"
+    stored = (
+        options.output / f"person-{options.seed}-{options.start}-{options.step}-{options.frames}-{options.size}.npz"
+    )
     if not stored.is_file():
         subject = DemoSubject.create(options.seed, _FPS * _TAKES_SECONDS, _SUPERSAMPLING * options.size)
         size = (options.size, options.size)
         colours, alpha = [], []
-        for timestep in range(options.start, options.start + options.frames):
-            rgb, mask = subject.image(timestep)
+        for timestep in options.start + options.step * np.arange(options.frames):
+            rgb, mask = subject.image(int(timestep))
             share = cv2.resize(mask.astype(np.float32) / 255, size, interpolation=cv2.INTER_AREA)
             on_white = cv2.resize(rgb.astype(np.float32), size, interpolation=cv2.INTER_AREA)
             foreground = 255 + (on_white - 255) / np.maximum(share, 1e-3)[..., None]
