@@ -41,7 +41,7 @@ from partnerface_ns.tracking.video.left_out import reasons_to_leave_out, require
 from partnerface_ns.tracking.video.matte_pass import cut_mattes
 from partnerface_ns.tracking.video.vision_models import VisionModels
 from partnerface_ns.tracking.video.work_folder import WorkFolder
-from partnerface_ns.tracking.video.work_images import read_image, read_matte
+from partnerface_ns.tracking.video.work_images import read_foreground, read_matte
 
 _EXPECTED_FOCAL = 1.6
 """Expected focal length if none is given, in longer sides of the frame: between a phone and a portrait lens."""
@@ -162,7 +162,7 @@ class _Run:
         """Collect the observations of some frames, and make their mattes."""
         outlines = np.full((len(indices), 1, 4), np.nan, dtype=np.float32)
         if self.options.matting:
-            outlines = cut_mattes(indices, images.landmarks, self.work, self.models.matting)
+            outlines = cut_mattes(indices, images, self.work, self.models.matting)
         scale = images.crop.scale(self.options.size)
         centre = np.array([faces.shape[1] / 2, faces.shape[0] / 2])
         return Observations(
@@ -188,7 +188,7 @@ def _fit_from_arrays(arrays: dict[str, np.ndarray]) -> Fit:
 
 
 def _images_on_white(work: WorkFolder, indices: Int[np.ndarray, "frames"]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield the images on white, with their mattes."""
+    """Yield the foreground colours on white, with their mattes."""
     for index in indices.tolist():
         matte = read_matte(work, index)
-        yield compose_on_white(read_image(work, index), matte), matte
+        yield compose_on_white(read_foreground(work, index), matte), matte

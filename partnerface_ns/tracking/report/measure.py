@@ -26,7 +26,7 @@ from partnerface_ns.tracking.video.face_pass import FaceTrack
 from partnerface_ns.tracking.video.image_pass import ImageMeasurements
 from partnerface_ns.tracking.video.outline import matte_border
 from partnerface_ns.tracking.video.work_folder import WorkFolder
-from partnerface_ns.tracking.video.work_images import read_image, read_matte
+from partnerface_ns.tracking.video.work_images import read_foreground, read_image, read_matte
 
 _MAX_DRAWN = 500
 """Largest number of frames that are drawn and compared with their mattes; they are evenly spaced."""
@@ -113,13 +113,13 @@ def _draw_frames(
         distance = float("nan")
         if tracked.observations.outline[timestep].isfinite().any():
             distance = outline_distance(mesh_outline, matte_border(matte / 255)) / tracked.observations.px
-        yield timestep, np.concatenate([image, compose_on_white(rgb, matte)], 1), distance
+        yield timestep, np.concatenate([image, compose_on_white(read_foreground(work, index), matte)], 1), distance
 
 
 def compose_on_white(
     rgb: UInt8[np.ndarray, "rows columns 3"], matte: UInt8[np.ndarray, "rows columns"]
 ) -> UInt8[np.ndarray, "rows columns 3"]:
-    """Compose an image over white by its matte, 0 to 255."""
+    """Compose foreground colours over white by their matte, 0 to 255."""
     share = matte[..., None].astype(np.float32) / 255
     return np.round(rgb * share + 255 * (1 - share)).astype(np.uint8)
 

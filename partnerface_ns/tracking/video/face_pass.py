@@ -112,7 +112,7 @@ def _measure_head(matting: Matting, frame: VideoFrame, box: Box) -> Float[np.nda
     left, top, right, bottom = head_window(box, (rows, columns))
     corner, window = np.array([left, top]), (slice(top, bottom), slice(left, right))
     if frame.alpha is None:
-        person = matting.rough(np.ascontiguousarray(frame.rgb[window]))
+        person = matting(np.ascontiguousarray(frame.rgb[window]))
     else:
         person = frame.alpha[window].astype(np.float32) / 255
     return head_extent(person, np.concatenate([box[:2] - corner, box[2:]])) + np.tile(corner, 2)

@@ -5,8 +5,8 @@ pipeline:
 
     track_video(video, folder, head_model, options, models=VisionModels(matting=MyMatting))
 
-The pipeline creates one object for each pass over the video and calls it once a frame, in order of time. Objects may
-therefore keep state from frame to frame. Images are uint8 RGB; pixel coordinates are x right and y down.
+The pipeline creates one object for each pass over the video and calls it in order of time, from one thread. The matting
+model sees each image, then the part around its head. Images are uint8 RGB; pixel coordinates are x right and y down.
 """
 
 from __future__ import annotations
@@ -52,9 +52,8 @@ class Matting(Protocol):
     """Separates people from the background."""
 
     def __call__(self, rgb: UInt8[np.ndarray, "rows columns 3"], /) -> Float[np.ndarray, "rows columns"]:
-        """Return the matte in [0, 1], float32, 1 on the person, with fine edges."""
-        ...
+        """Return the matte in [0, 1], float32, 1 on people.
 
-    def rough(self, rgb: UInt8[np.ndarray, "rows columns 3"], /) -> Float[np.ndarray, "rows columns"]:
-        """Return a cheaper matte that shows where the person is; its edges need not be exact."""
+        Its edges need not be exact: the pipeline refines them from the colours of the video.
+        """
         ...

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from partnerface_ns.tracking.video.detection import BlazeFaceDetector
 from partnerface_ns.tracking.video.interfaces import FaceDetector, LandmarkDetector, Matting
 from partnerface_ns.tracking.video.landmarks import FaceMeshDetector
-from partnerface_ns.tracking.video.matting import SelfieMatting
+from partnerface_ns.tracking.video.networks.selfie_segmenter import SelfieSegmenter
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class VisionModels:
 
     faces: Callable[[], FaceDetector] = BlazeFaceDetector
     landmarks: Callable[[], LandmarkDetector] = FaceMeshDetector
-    matting: Callable[[], Matting] = SelfieMatting
+    matting: Callable[[], Matting] = SelfieSegmenter
 
     def names(self) -> dict[str, str]:
         """The name of each model's constructor. An interrupted run is not resumed with other models."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from fractions import Fraction
 
 import numpy as np
-import pytest
 from PIL import Image
 
 from partnerface_ns.tracking.report.measure import compose_on_white
@@ -17,7 +16,7 @@ from partnerface_ns.tracking.video.left_out import reasons_to_leave_out
 from partnerface_ns.tracking.video.matte_pass import cut_mattes
 from partnerface_ns.tracking.video.vision_models import VisionModels
 from partnerface_ns.tracking.video.work_folder import WorkFolder
-from partnerface_ns.tracking.video.work_images import read_image, read_matte
+from partnerface_ns.tracking.video.work_images import read_foreground, read_image, read_matte
 
 LANDMARKS = np.full((478, 3), 32.0, np.float32)
 LANDMARKS[:, :2] += np.random.default_rng(0).normal(0, 8, (478, 2))
@@ -37,18 +36,23 @@ class StillLandmarks:
         return FaceLandmarks(LANDMARKS, 0.5)
 
 
-class RoughMatting:
-    """Sees a person everywhere, and fails if it is asked for a fine matte."""
-
-    def rough(self, rgb):
-        return np.ones(rgb.shape[:2], np.float32)
+class Everyone:
+    """Sees a person everywhere."""
 
     def __call__(self, rgb):
-        pytest.fail("a fine matte was requested")
+        return np.ones(rgb.shape[:2], np.float32)
+
+
+class UpperHalf:
+    """Sees a person in the upper half of the image, with a soft border."""
+
+    def __call__(self, rgb):
+        rows, columns, _ = rgb.shape
+        return np.tile(np.clip(rows / 2 + 0.5 - np.arange(rows), 0, 1).astype(np.float32)[:, None], columns)
 
 
 def find_faces(video, work):
-    return face_pass.find_faces(video, Selection(), work, StillFace, RoughMatting)
+    return face_pass.find_faces(video, Selection(), work, StillFace, Everyone)
 
 
 def cut_images(video, faces, work):
@@ -60,7 +64,7 @@ def test_the_default_models_have_the_interfaces():
     assert isinstance(models.faces(), FaceDetector)
     assert isinstance(models.landmarks(), LandmarkDetector)
     assert isinstance(models.matting(), Matting)
-    assert VisionModels(matting=RoughMatting).names() == {**models.names(), "matting_model": "RoughMatting"}
+    assert VisionModels(matting=Everyone).names() == {**models.names(), "matting_model": "Everyone"}
 
 
 def test_landmarks_of_another_face_are_distinguished():
@@ -80,13 +84,33 @@ def test_alpha_of_the_frames_is_the_matte(tmp_path):
     work = WorkFolder(tmp_path / "work", tmp_path / "frames", {})
     faces = find_faces(tmp_path / "frames", work)
     images = cut_images(tmp_path / "frames", faces, work)
-    cut_mattes(np.arange(12), images.landmarks, work, RoughMatting)
+    cut_mattes(np.arange(12), images, work, Everyone)
     assert images.crop.side == 64
     matte, image = read_matte(work, 5), read_image(work, 5)
     assert set(np.unique(matte)) == {0, 255}
     np.testing.assert_array_equal(matte[16:, 16:48], 255)
     np.testing.assert_array_equal(image[16:, 16:48], np.broadcast_to([200, 100, 50], (48, 32, 3)))
+    np.testing.assert_array_equal(read_foreground(work, 5), image)
     assert (compose_on_white(image, matte)[:16] == 255).all(), "colours of transparent pixels are dropped"
+
+
+def test_mattes_do_not_depend_on_the_number_of_workers(tmp_path):
+    (tmp_path / "frames").mkdir()
+    noise = np.random.default_rng(3)
+    for index in range(12):
+        rgb = noise.integers(0, 90, (64, 64, 3), dtype=np.uint8)
+        rgb[:32, 8 + index % 3 : 50] += 120
+        Image.fromarray(rgb).save(tmp_path / "frames" / f"{index}.png")
+    results = []
+    for num_workers in (1, 3):
+        work = WorkFolder(tmp_path / f"work{num_workers}", tmp_path / "frames", {})
+        images = cut_images(tmp_path / "frames", find_faces(tmp_path / "frames", work), work)
+        outlines = cut_mattes(np.arange(12), images, work, UpperHalf, num_workers)
+        mattes = [read_matte(work, index) for index in range(12)]
+        results.append((outlines, np.stack(mattes), np.stack([read_foreground(work, index) for index in range(12)])))
+    for one, several in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, several)
+    assert 0.2 < (results[0][1] > 127).mean() < 0.6
 
 
 def test_frames_of_both_passes_are_matched_by_time(tmp_path, monkeypatch):
