@@ -224,7 +224,10 @@ def test_interlaced_fields_are_separated(film, tmp_path):
     for index in (2, 4, 6):
         rows = shown[index].rgb[16:48, :, 0].astype(int)
         assert np.abs(np.diff(rows, axis=0)).mean() < 4, "no combs"
-        assert np.abs(rows - bars(6 * index)[16:48, :, 0]).mean() < 12, "the first of both fields"
+        offsets = [np.abs(rows - bars(6 * index + shift)[16:48, :, 0]).mean() for shift in (0, 3)]
+        # Older versions of PyAV do not tell which field is the first.
+        possible = offsets[:1] if hasattr(av.VideoCodecContext, "field_order") else offsets
+        assert min(possible) < 12, "the first of both fields"
     assert len(notes) == 1 and "interlaced" in notes[0]
 
 
