@@ -21,7 +21,7 @@ def _read_without_none(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any]
     types = get_args(info.type)
     if get_origin(info.type) not in (Union, UnionType) or NoneType not in types:
         return None
-    value = Union[tuple(kind for kind in types if kind is not NoneType)]  # noqa: UP007 (made at run time)
+    value: Any = Union[tuple(kind for kind in types if kind is not NoneType)]  # noqa: UP007 (made at run time)
     spec = ConstructorRegistry.get_primitive_spec(PrimitiveTypeInfo.make(value, info.markers))
     if not isinstance(spec, PrimitiveConstructorSpec):
         return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -29,7 +30,9 @@ _BYTE_ORDER_MARKS = (
 )
 """Encodings by the first bytes of a file. UTF-32 comes first, because its marks begin with those of UTF-16."""
 _SEP_LINE = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
-_DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+(e[+-]?\d+)?%?", re.IGNORECASE)
+_CELL_UNITS = {"%": 0.01, "°": math.pi / 180}
+"""Factors of the units that may follow a number in its cell."""
+_DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+(e[+-]?\d+)?\s?[%°]?", re.IGNORECASE)
 _NO_VALUE = {"", "-", "--", "na", "n/a", "#n/a", "none", "null", "#num!", "#value!"}
 _NAN = re.compile(r"[+-]?(1\.#)?(nan|ind|qnan)(\(.*\))?", re.IGNORECASE)
 _MAX_TITLES = 10
@@ -76,7 +79,7 @@ class Table:
 
 
 def to_number(cell: str) -> float:
-    """The number in a cell; NaN where there is no value. A decimal comma counts as a point, and `60%` is 0.6.
+    """The number in a cell; NaN where there is no value. A decimal comma counts as a point. `60%` is 0.6, `180°` is pi.
 
     Raises:
         ValueError: the cell is not a finite number.
@@ -84,13 +87,13 @@ def to_number(cell: str) -> float:
     text = cell.strip()
     if text.lower() in _NO_VALUE or _NAN.fullmatch(text):
         return float("nan")
-    share = 0.01 if text.endswith("%") else 1.0
     if _DECIMAL_COMMA.fullmatch(text):
         text = text.replace(",", ".")
-    value = float(text.removesuffix("%"))
+    unit = _CELL_UNITS.get(text[-1])
+    value = float(text if unit is None else text[:-1])
     if not np.isfinite(value):
         raise ValueError(cell)
-    return value * share
+    return value if unit is None else value * unit
 
 
 def decode(content: bytes) -> str:

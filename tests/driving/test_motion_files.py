@@ -73,6 +73,15 @@ SAME = {
     "a commented header": "# " + text(clock="time_ms", cells=[f"{1000 * t:.3f}" for t in TIMES]),
     "percent": text(body=rows(weight=100)),
     "percent signs": text(body=[[f"{100 * float(c):.4f}%" for c in row[:52]] + row[52:] for row in rows()]),
+    "degree signs": text(body=[row[:52] + [f"{np.degrees(float(c)):.5f}°" for c in row[52:]] for row in rows()]),
+    "units after decimal commas": text(
+        body=[
+            [f"{100 * float(c):.4f} %".replace(".", ",") for c in row[:52]]
+            + [f"{np.degrees(float(c)):.5f} °".replace(".", ",") for c in row[52:]]
+            for row in rows()
+        ],
+        separator=";",
+    ),
     "head in degrees": text(body=rows(turn=180 / np.pi)),
     "head in named degrees": text(names=[*NAMES, *(f"{n} (deg)" for n in HEAD)], body=rows(turn=180 / np.pi)),
     "milliseconds": text(clock="timestamp_ms", cells=[f"{1000 * t:.0f}" for t in TIMES]),

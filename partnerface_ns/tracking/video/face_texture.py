@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 from partnerface_ns.flame.open_head import load_open_head
 from partnerface_ns.tracking.video.face_topology import CHIN, EYE_LEFT, EYE_RIGHT, FOREHEAD, LIPS, OVAL
@@ -27,6 +27,8 @@ _BLUR = 0.012
 """Standard deviation of the smoothing before colours are read, in face heights."""
 _DARK_OFFSET = 10.0
 """Added to colours before the logarithm, so that noise in dark pixels has little weight."""
+MAX_TURN_DIFFERENCE = 0.12
+"""Largest difference of `face_turns` at which two frames can be compared; a face looks different from the side."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,14 @@ def grid_facing(landmarks: Float[np.ndarray, "frames landmarks 3"]) -> Float[np.
     a, b, c = np.moveaxis(landmarks[:, face_grid().corners].astype(np.float64), 2, 0)
     normal = np.cross(b - a, c - a)
     return np.abs(normal[..., 2]) / np.maximum(np.linalg.norm(normal, axis=-1), 1e-9)
+
+
+def face_turns(
+    facing: Float[np.ndarray, "frames points"], part: Bool[np.ndarray, "points"]
+) -> Float[np.ndarray, "frames 2"]:
+    """How much the left and the right half of a part of the face are turned to the camera, 0 to 1."""
+    x = face_grid().points[:, 0]
+    return np.stack([facing[:, part & (sign * x > 0)].mean(1) for sign in (1, -1)], -1)
 
 
 def log_colours(texture: UInt8[np.ndarray, "frames points 3"]) -> Float[np.ndarray, "frames points 3"]:

@@ -16,7 +16,13 @@ from itertools import combinations, pairwise
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from partnerface_ns.tracking.video.face_texture import face_grid, light_basis, log_colours
+from partnerface_ns.tracking.video.face_texture import (
+    MAX_TURN_DIFFERENCE,
+    face_grid,
+    face_turns,
+    light_basis,
+    log_colours,
+)
 
 _UPPER_MIDDLE, _UPPER_HALF = 0.0285, 0.0335
 """Middle and half the height of the upper face, metres above the open head's origin.
@@ -32,8 +38,6 @@ _BEST_QUANTILE = 0.98
 """The agreement of two stretches is this quantile over pairs of frames: pairs with nearly the same pose."""
 _FADE_SECONDS, _WINDOW_SECONDS = 0.5, 0.4
 """A cross-fade is detected by comparing windows of this length, this far before and after a frame."""
-_MAX_TURN_DIFFERENCE = 0.12
-"""Largest difference of `turns` at which two frames are compared; a face looks different from the side."""
 _MAX_SAMPLES = 40
 """Largest number of frames of a stretch that are compared."""
 _MIN_STRETCH = 6
@@ -51,7 +55,7 @@ class FaceSignatures:
     lower: Float[np.ndarray, "frames lower"]
     """Unit vectors of the lower face."""
     turns: Float[np.ndarray, "frames 2"]
-    """How much the left and the right half of the face are turned to the camera, 0 to 1."""
+    """`face_turns` of the upper face."""
 
     def __len__(self) -> int:
         return len(self.turns)
@@ -73,11 +77,10 @@ def face_signatures(
         texture: colours on the face grid.
         facing: cosine between the normal of each grid point and the line of sight.
     """
-    x, y = face_grid().points.T
+    y = face_grid().points[:, 1]
     upper, lower = np.abs(y - _UPPER_MIDDLE) < _UPPER_HALF, np.abs(y - _LOWER_MIDDLE) < _LOWER_HALF
     brightness = log_colours(texture).mean(-1)
-    halves = [facing[:, upper & (sign * x > 0)].mean(1) for sign in (1, -1)]
-    return FaceSignatures(_signature(brightness, upper), _signature(brightness, lower), np.stack(halves, -1))
+    return FaceSignatures(_signature(brightness, upper), _signature(brightness, lower), face_turns(facing, upper))
 
 
 def _signature(
@@ -136,7 +139,7 @@ def agreement(a: FaceSignatures, b: FaceSignatures, any_pose: bool = False) -> f
         any_pose: also compare frames of different poses.
     """
     a, b = a.thin(), b.thin()
-    max_difference = np.inf if any_pose else _MAX_TURN_DIFFERENCE
+    max_difference = np.inf if any_pose else MAX_TURN_DIFFERENCE
     comparable = np.abs(a.turns[:, None] - b.turns).max(-1) < max_difference
     pairs = (a.upper @ b.upper.T)[comparable]
     return float(np.quantile(pairs, _BEST_QUANTILE)) if len(pairs) else float("nan")

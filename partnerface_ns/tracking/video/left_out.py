@@ -43,7 +43,8 @@ def _bad_detections(faces: FaceTrack, images: ImageMeasurements) -> dict[int, st
     """Frames without a face, without sure landmarks, or with a blurred face."""
     reasons: dict[int, str] = {}
     height = _face_height(images.landmarks)
-    typical = np.nanmedian(images.sharpness)
+    sharpness = images.sharpness[np.isfinite(images.sharpness)]
+    typical = np.median(sharpness) if len(sharpness) else 0.0
     for index in range(len(faces.times)):
         if np.isnan(faces.boxes[index, 0]):
             reasons[index] = "no face"

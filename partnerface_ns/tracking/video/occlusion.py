@@ -11,7 +11,13 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from partnerface_ns.tracking.video.face_texture import face_grid, light_basis, log_colours
+from partnerface_ns.tracking.video.face_texture import (
+    MAX_TURN_DIFFERENCE,
+    face_grid,
+    face_turns,
+    light_basis,
+    log_colours,
+)
 
 _LOWER = 0.005
 """Upper end of the lower face, metres above the open head's origin, at the middle of the nose."""
@@ -35,7 +41,7 @@ def find_covered(
     """Find the frames in which something covers the lower face.
 
     No frame counts as covered if the video has fewer than 24 frames, or if no appearance dominates in at least half of
-    them.
+    them, or if the head is turned as in no uncovered frame: other parts of the face are visible then.
 
     Args:
         texture: colours of one person's face, frames in order of time.
@@ -45,7 +51,16 @@ def find_covered(
         return np.zeros(len(texture), dtype=bool)
     appearance = lower_face_appearance(texture, facing)
     uncovered = max((_grow(appearance, start) for start in _calm_stretches(appearance)), key=np.sum)
-    return _drop_single_frames(~uncovered & (2 * uncovered.sum() > len(texture)))
+    covered = _drop_single_frames(~uncovered & (2 * uncovered.sum() > len(texture)))
+    return covered & _is_turned_as(facing, uncovered)
+
+
+def _is_turned_as(
+    facing: Float[np.ndarray, "frames points"], others: Bool[np.ndarray, "frames"]
+) -> Bool[np.ndarray, "frames"]:
+    """Whether the head is turned in each frame as in one of the others."""
+    turns = face_turns(facing, face_grid().points[:, 1] < _LOWER)
+    return (np.abs(turns[:, None] - turns[others]).max(-1) < MAX_TURN_DIFFERENCE).any(1)
 
 
 def _drop_single_frames(covered: Bool[np.ndarray, "frames"]) -> Bool[np.ndarray, "frames"]:

@@ -38,6 +38,13 @@ def test_blurred_and_unsure_frames_are_left_out():
     assert set(reasons) == {2, 5} and "unsure" in reasons[2] and reasons[5] == "blurred"
 
 
+def test_a_video_without_any_landmarks_has_no_typical_sharpness():
+    """numpy would warn about the median of no numbers, and warnings are errors here."""
+    faces, images = measurements(12, sharpness=np.full(12, np.nan))
+    images.landmarks[:] = np.nan
+    assert left_out.reasons_to_leave_out(faces, images) == dict.fromkeys(range(12), "no landmarks")
+
+
 def test_another_person_is_distinguished_from_a_covered_face(monkeypatch):
     """Other people are removed first: a face is covered if the same person shows it uncovered elsewhere."""
     monkeypatch.setattr(left_out, "compare_people", lambda looks, times: (times > 0.59, times < 0.05))

@@ -65,6 +65,16 @@ def test_points_that_face_away_are_ignored():
     assert not find_covered(cover(film(0.2), range(40, 70), (60, 60, 65), MOUTH), facing).any()
 
 
+@pytest.mark.parametrize("is_new", [True, False], ids=["a view that is new", "a view seen uncovered"])
+def test_frames_in_a_view_that_is_never_seen_uncovered_are_not_judged(is_new):
+    turned = FACING.copy()
+    turned[:12, POINTS[:, 0] > 0] = 0.4
+    if not is_new:
+        turned[12:30] = turned[:12].mean(0)
+    result = find_covered(cover(film(), range(0, 12), (140, 118, 100), MOUTH), turned)
+    assert result[:12].all() != is_new and not result[12:].any()
+
+
 def test_one_frame_alone_is_not_covered():
     assert not find_covered(cover(film(), range(50, 51), (60, 60, 65), MOUTH), FACING).any()
 
