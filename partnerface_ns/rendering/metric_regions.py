@@ -35,7 +35,7 @@ def metric_regions(
 
     - head: the grown convex hull of the projected vertices above the neck
     - mouth, eyes: the grown box of the lips, and one for each eye
-    - outline: the part of the head within 2% of its height of the foreground's edge
+    - outline: the part of the head within 2% of its height of the foreground's edge, at least the pixels beside it
     - torso: pixels whose nearest visible surface point is on the torso
 
     All regions are empty if any vertex is behind the camera.
@@ -103,14 +103,14 @@ def _in_grown_hull(points: Float[Tensor, "points 2"], camera: Camera) -> Bool[Te
 
 
 def _near_edge(inside: Bool[np.ndarray, "height width"], distance: float) -> Bool[Tensor, "height width"]:
-    """Pixels within a distance in pixels of the border between inside and outside; none without such a border."""
+    """Pixels within a distance in pixels, at least 0.5, of the border between inside and outside, if there is one."""
     from scipy.ndimage import distance_transform_edt
 
     if inside.all() or not inside.any():
         return torch.zeros(inside.shape, dtype=torch.bool)
     distances = [cast(np.ndarray, distance_transform_edt(side)) for side in (inside, ~inside)]
     # The border lies half a pixel before the centre of the nearest pixel of the other side.
-    return torch.from_numpy(np.maximum(*distances) - 0.5 <= distance)
+    return torch.from_numpy(np.maximum(*distances) - 0.5 <= max(distance, 0.5))
 
 
 def _nearest_to_torso(

@@ -72,8 +72,8 @@ def track_video(
     start = time.monotonic()
     video, root = Path(video), Path(root)
     models = models or VisionModels()
-    require_options(options, video)
     require_new(root)
+    require_options(options, video)
     folder, new_parents = unfinished_folder(root, "tracking"), list[Path]()
     try:
         new_parents = make_folder(folder)

@@ -41,7 +41,7 @@ def test_both_ways_are_timed_and_measured(player, subject, monkeypatch):
     (speed,) = time_images(player, [32])
     assert speed.size == 32 and speed.exact > 0 and speed.fast > 0 and speed.sequence > 0
     found = measure_quality(player, subject, 2)
-    assert found.exact.keys() == found.fast.keys() >= set(COLUMNS)
+    assert found.exact.keys() == found.fast.keys() >= set(COLUMNS) - {"lpips_head"}
     assert 0 < abs(found.exact["psnr"] - found.fast["psnr"]) < 3, "both show the person, in two ways"
 
 

@@ -155,7 +155,7 @@ def test_the_outline_is_within_a_fiftieth_of_the_heads_height_of_the_foregrounds
     distance = torch.empty(HEIGHT, WIDTH).double()
     for inside in (FOREGROUND, ~FOREGROUND):
         distance[inside] = torch.cdist(centers[inside], centers[~inside]).amin(1) - 0.5
-    assert torch.equal(regions["outline"], regions["head"] & (distance <= width))
+    assert torch.equal(regions["outline"], regions["head"] & (distance <= max(width, 0.5)))
     assert 0 < regions["outline"].sum() < regions["head"].sum() / 3
 
 
