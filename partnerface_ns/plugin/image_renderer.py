@@ -6,6 +6,7 @@ import threading
 
 from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.cameras.rays import RayBundle
 from torch import Tensor
 
 from partnerface_ns.avatar.avatar import Avatar
@@ -60,8 +61,13 @@ class ImageRenderer:
             rays_per_chunk: rays rendered at once without the baked avatar.
             exact: whether to render all samples even if `fast` is set.
         """
+        return self.render_bundle(camera.generate_rays(camera_indices=0, keep_shape=True), head, rays_per_chunk, exact)
+
+    def render_bundle(
+        self, bundle: RayBundle, head: ShownHead, rays_per_chunk: int, exact: bool = False
+    ) -> dict[str, Float[Tensor, "height width _"]]:
+        """Render an image's rays, axes (height, width). The arguments are those of `render`."""
         device = self._avatar.identity.device
-        bundle = camera.generate_rays(camera_indices=0, keep_shape=True)
         origins, directions = (rays.reshape(-1, 3).to(device) for rays in (bundle.origins, bundle.directions))
         if self.fast and not exact and bool((origins == origins[0]).all()):
             output = self._render_baked(origins[0], directions, head)

@@ -151,6 +151,17 @@ class PartnerfaceModel(Model):
             return self.pages.render(camera)
         return self._render(camera, self._select_head(camera), exact)
 
+    @torch.no_grad()
+    def get_outputs_for_camera_ray_bundle(
+        self, camera_ray_bundle: RayBundle, obb_box: OrientedBox | None = None
+    ) -> dict[str, Float[Tensor, "height width _"]]:
+        """Render the rays of an image, which `ns-export tsdf` passes without their camera.
+
+        Every image shows the neutral face with the head pose of the first frame: the exporter fuses one surface.
+        """
+        neutral = self._head_states.at(None, self.device)
+        return self.image_renderer.render_bundle(camera_ray_bundle, neutral, self.config.eval_num_rays_per_chunk)
+
     def _render(self, camera: Cameras, head: ShownHead, exact: bool = False) -> dict[str, Tensor]:
         return self.image_renderer.render(camera, head, self.config.eval_num_rays_per_chunk, exact)
 

@@ -5,6 +5,7 @@ Needs playwright (the extra `dev` brings it) and a Chromium or Chrome of the sys
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -19,14 +20,16 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import imageio_ffmpeg
 import numpy as np
 import pytest
 import torch
 from nerfstudio.scripts.viewer import run_viewer
 from PIL import Image
 from plugin.conftest import _start
-from viser import SceneApi
+from viser import SceneApi, ViserServer
 
+from partnerface_ns.cli.live import one_line_panel
 from partnerface_ns.demo.subject import make_subject
 from partnerface_ns.plugin.configs import lite
 from partnerface_ns.plugin.page_renderer import PageRenderer
@@ -387,3 +390,36 @@ def test_a_view_far_from_training_is_warned_of_until_it_is_reset(opened):
     warning.wait_for(state="detached")
     place, _, _ = opened.model.front_of_face(opened.model.face_view._depth)
     np.testing.assert_allclose(client.camera.position, 10 * place.numpy(), atol=0.1)
+
+
+def test_a_clip_holds_every_frame_of_the_time_that_was_recorded(opened, trained):
+    at_rest(opened)
+    animation = opened.model.animation
+    opened.tick("Play")
+    opened.tick("Record")
+    wait(lambda: animation._recorder)
+    time.sleep(0.4)
+    opened.tick("Record")
+    opened.tick("Play")
+    opened.page.get_by_text("Written to").wait_for(timeout=1000 * PATIENCE)
+    clip = trained.parent / "clips" / "clip_000.mp4"
+    reader = imageio_ffmpeg.read_frames(str(clip), pix_fmt="gray", bits_per_pixel=8)
+    width, height = next(reader)["size"]
+    assert max(width, height) == RESOLUTION
+    frames = [np.frombuffer(frame, np.uint8).astype(float) for frame in reader]
+    assert len(frames) >= 10
+    assert all(np.abs(a - b).max() > 2 for a, b in itertools.pairwise(frames)), "each frame has its own image"
+
+
+def test_the_panel_of_live_is_one_line_of_a_narrow_page(opened):
+    server = ViserServer("127.0.0.1", free_port(), verbose=False)
+    set_line = one_line_panel(server.gui)
+    set_line("9.9 images a second, 101 ms late")
+    page = opened.page.context.browser.new_page(viewport={"width": 390, "height": 700})
+    page.goto(f"http://127.0.0.1:{server.get_port()}", timeout=1000 * PATIENCE)
+    line = page.get_by_text("9.9 images a second, 101 ms late")
+    line.wait_for(timeout=1000 * PATIENCE)
+    panel = line.locator("xpath=ancestor::div[contains(@class,'mantine-Paper-root')]").bounding_box()
+    page.close()
+    server.stop()
+    assert panel["height"] < 0.12 * 700

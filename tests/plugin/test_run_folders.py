@@ -395,6 +395,18 @@ def test_impossible_exports_name_the_possible_ones(run, monkeypatch, command):
     assert "partnerface export" in str(error.value) and error.value.source == f"ns-export {command}"
 
 
+def test_tsdf_sees_one_head_in_all_images(run):
+    """The exporter fuses the images of all cameras into one surface."""
+    _, pipeline, _, _ = eval_setup(run / "config.yml")
+    model, cameras = pipeline.model, pipeline.datamanager.train_dataset.cameras
+    first, second = (
+        model.get_outputs_for_camera_ray_bundle(cameras.generate_rays(camera_indices=index)) for index in (0, 1)
+    )
+    assert torch.equal(cameras[0].camera_to_worlds, cameras[1].camera_to_worlds)
+    assert torch.equal(first["rgb"], second["rgb"]) and first["depth"].shape == (*first["rgb"].shape[:2], 1)
+    assert not torch.equal(first["rgb"], model.get_outputs_for_camera(cameras[1:2])["rgb"])
+
+
 def test_settings_are_read_in_a_process_without_nerfstudio_imports():
     """As `partnerface report` does: nerfstudio's modules import each other in a circle."""
     program = "import partnerface_ns.plugin.config_file"
