@@ -86,6 +86,6 @@ def serve(player: Player, plan: Plan, host: str, port: int) -> None:
 
 def one_line_panel(gui: viser.GuiApi) -> Callable[[str], None]:
     """Reduce a page's panel to one line and return the function that sets its text."""
-    gui.configure_theme(control_layout="floating", control_width="large", dark_mode=True, show_share_button=False)
+    gui.configure_theme(control_layout="floating", control_width="large", dark_mode=True)
     gui.add_markdown("", visible=False)  # a page without any control shows viser's connection settings
     return gui.set_panel_label

@@ -30,7 +30,7 @@ class Pace:
     """Mean seconds from the time of a frame to its finished image."""
 
     def __str__(self) -> str:
-        return f"{self.fps:.1f} images per second, {1000 * self.latency:.0f} ms latency"
+        return f"{self.fps:.1f} images/s, {1000 * self.latency:.0f} ms late"
 
 
 def play(

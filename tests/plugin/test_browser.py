@@ -277,6 +277,23 @@ def keep(name: str, *images: np.ndarray) -> None:
         Image.fromarray(row.astype(np.uint8)).save(Path(os.environ["PARTNERFACE_SCREENSHOTS"]) / f"{name}.png")
 
 
+def test_the_panel_of_live_is_one_line_of_a_narrow_page():
+    """Before the tests of ns-viewer, whose browser stays open."""
+    server = ViserServer("127.0.0.1", free_port(), verbose=False)
+    set_line = one_line_panel(server.gui)
+    set_line("9.9 images a second, 101 ms late")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=BROWSER, args=WITHOUT_GPU)
+        page = browser.new_page(viewport={"width": 390, "height": 700})
+        page.goto(f"http://127.0.0.1:{server.get_port()}", timeout=1000 * PATIENCE)
+        line = page.get_by_text("9.9 images a second, 101 ms late")
+        line.wait_for(timeout=1000 * PATIENCE)
+        panel = line.locator("xpath=ancestor::div[contains(@class,'mantine-Paper-root')]")
+        wait(lambda: panel.bounding_box()["height"] < 0.12 * 700)  # it opens and closes once
+        browser.close()
+    server.stop()
+
+
 def test_sliders_move_what_they_say_and_nothing_else(opened):
     rest = at_rest(opened)
     mouth, head = [opened.box("lips")], opened.box("head")
@@ -409,17 +426,3 @@ def test_a_clip_holds_every_frame_of_the_time_that_was_recorded(opened, trained)
     frames = [np.frombuffer(frame, np.uint8).astype(float) for frame in reader]
     assert len(frames) >= 10
     assert all(np.abs(a - b).max() > 2 for a, b in itertools.pairwise(frames)), "each frame has its own image"
-
-
-def test_the_panel_of_live_is_one_line_of_a_narrow_page(opened):
-    server = ViserServer("127.0.0.1", free_port(), verbose=False)
-    set_line = one_line_panel(server.gui)
-    set_line("9.9 images a second, 101 ms late")
-    page = opened.page.context.browser.new_page(viewport={"width": 390, "height": 700})
-    page.goto(f"http://127.0.0.1:{server.get_port()}", timeout=1000 * PATIENCE)
-    line = page.get_by_text("9.9 images a second, 101 ms late")
-    line.wait_for(timeout=1000 * PATIENCE)
-    panel = line.locator("xpath=ancestor::div[contains(@class,'mantine-Paper-root')]").bounding_box()
-    page.close()
-    server.stop()
-    assert panel["height"] < 0.12 * 700
