@@ -65,6 +65,7 @@ class PartnerfaceModel(Model):
 
     config: PartnerfaceModelConfig
     trained_seconds: Tensor
+    progress: Tensor
     capture_digest: Tensor
 
     def populate_modules(self) -> None:
@@ -75,6 +76,7 @@ class PartnerfaceModel(Model):
         self.avatar = Avatar(self.config.avatar, AvatarInit.of(capture, head_model, self._parsed.background))
         self._head_states = HeadStates(capture, lambda: self.capture_digest)
         self.register_buffer("trained_seconds", torch.tensor(0.0))
+        self.register_buffer("progress", torch.tensor(0.0, dtype=torch.float64))
         self.register_buffer("capture_digest", self._head_states.digest.clone())
         muted_part = MutedPart(self.avatar)
         self.image_renderer = ImageRenderer(self.avatar, muted_part)
