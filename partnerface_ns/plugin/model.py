@@ -176,7 +176,7 @@ class PartnerfaceModel(Model):
     ) -> tuple[dict[str, float], dict[str, Tensor]]:
         """Metrics of one evaluation image, and the images that nerfstudio shows: truth beside result, and others."""
         frame: Frame = batch["frame"]
-        rgb, truth = outputs["rgb"].cpu(), batch["image"].cpu()
+        rgb, truth = outputs["rgb"].cpu(), self.true_image(batch)
         verts = torch.from_numpy(self._pose(frame.timestep))
         foreground = batch["mask"][..., 0].cpu() > 0.5
         regions = metric_regions(verts, self._parsed.head_model, frame.camera, foreground)
@@ -186,6 +186,11 @@ class PartnerfaceModel(Model):
             "parts": outputs["parts"],
             "deformation": outputs["deformation"],
         }
+
+    def true_image(self, batch: dict[str, Any]) -> Float[Tensor, "height width 3"]:
+        """The image of a batch over the avatar's background, which may differ from that of the capture; on the CPU."""
+        difference = self.avatar.background.cpu() - torch.tensor(self._parsed.background)
+        return batch["image"].cpu() + (1 - batch["mask"].cpu()) * difference
 
     def _pose(self, timestep: int) -> Float[np.ndarray, "verts 3"]:
         """Posed vertices of the tracked head, world frame, metres."""
