@@ -72,22 +72,27 @@ def kill_training(folder: Path, num_kills: int) -> None:
     """Kill a run again and again, and compare it with one that was never killed."""
     whole, killed = tiny_config(folder, "whole"), tiny_config(folder, "killed")
     began = time.monotonic()
-    assert wait(fork(lambda: train.main(whole), folder / "whole.log")) == 0
+    process = fork(lambda: train.main(whole), folder / "whole.log")
+    while not list_checkpoints(whole.get_checkpoint_dir()):
+        time.sleep(0.01)
     seconds = time.monotonic() - began
+    assert wait(process) == 0
     partial = killed.get_checkpoint_dir().with_name("nerfstudio_models.partial")
     writing, steps, alive = 0, [], 0
     for number in range(num_kills):
+        left_behind = changed(partial)
         process = fork(lambda: train.main(resume(killed)), folder / "killed.log")
-        time.sleep(random.uniform(0.2, 0.7) * seconds)
-        while number % 2 and not partial.exists() and is_alive(process):
+        time.sleep(random.uniform(0.5, 1.5) * seconds)  # before or after the first step
+        while number % 2 and changed(partial) in (None, left_behind) and is_alive(process):
             time.sleep(0.0002)
         alive += kill(process)
-        writing += partial.exists()
+        writing += changed(partial) not in (None, left_behind)
         check_files(killed.get_base_dir())
         newest = newest_step(killed)
         assert newest >= max(steps, default=-1), "a checkpoint was lost"
         steps.append(newest)
-    assert wait(fork(lambda: train.main(resume(killed)), folder / "killed.log")) == 0
+    if newest_step(killed) < killed.max_num_iterations - 1:
+        assert wait(fork(lambda: train.main(resume(killed)), folder / "killed.log")) == 0
     ends = [find_newest_checkpoint(config.get_checkpoint_dir()).content for config in (whole, killed)]
     print(f"training: {alive} kills, {writing} of them while a checkpoint was written")
     print(f"training: newest step after each kill: {steps}")
@@ -96,18 +101,22 @@ def kill_training(folder: Path, num_kills: int) -> None:
     )
 
 
+def changed(folder: Path) -> int | None:
+    """When a folder was last changed, nanoseconds; None if there is none."""
+    try:
+        return folder.stat().st_mtime_ns
+    except FileNotFoundError:
+        return None
+
+
 def tiny_config(folder: Path, name: str) -> PartnerfaceTrainerConfig:
     """`partnerface-lite` with small networks, which saves a checkpoint every two steps."""
     config = lite()
     avatar, data = config.pipeline.model.avatar, config.pipeline.datamanager
     avatar.canonical.resolutions, avatar.space.resolution = (16, 32), 16
     avatar.sampling.num_samples, data.sampler.rays_per_batch = 4, 64
-    config.machine.device_type, config.vis, config.max_num_iterations, config.steps_per_save = (
-        "cpu",
-        "tensorboard",
-        150,
-        2,
-    )
+    config.machine.device_type, config.vis = "cpu", "tensorboard"
+    config.max_num_iterations, config.steps_per_save = 300, 2
     data.data, config.output_dir, config.timestamp = folder / "subject", folder / "runs", name
     return config
 
