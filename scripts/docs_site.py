@@ -20,6 +20,7 @@ OUTSIDE = {
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
     "LICENSE": "LICENSE",
+    "NOTICE": "NOTICE",
     "CITATION.cff": "CITATION.cff",
     "partnerface_ns/flame/OPEN_HEAD_LICENSE.txt": "OPEN_HEAD_LICENSE.txt",
 }

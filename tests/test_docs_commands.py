@@ -19,6 +19,8 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").r
 NOT_PARSED = {
     ".ci/run": "takes no arguments",
     "mkdocs": "run by .ci/run",
+    "cyclonedx-py": "a command of another package, for releases",
+    "python -m build": "builds the package for a release",
     "pre-commit": "optional; installs hooks into a checkout",
     "pyright": "run by .ci/run",
     "pytest": "run by .ci/run",

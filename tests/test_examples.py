@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -47,7 +48,7 @@ def avatar(subject) -> Path:
 def test_every_example_is_short_and_has_a_test():
     names = {path.name for path in EXAMPLES.glob("*.py")}
     tested = Path(__file__).read_text(encoding="utf8")
-    assert len(names) == 5 and all(f'"{name}"' in tested for name in names)
+    assert len(names) == 6 and all(f'"{name}"' in tested for name in names)
     for path in EXAMPLES.glob("*.py"):
         assert 10 <= len([line for line in path.read_text(encoding="utf8").splitlines() if line.strip()]) <= 45
 
@@ -94,3 +95,34 @@ def test_a_new_layout_is_read(tmp_path):
         Image.fromarray(np.full((64, 64, 4), 255 - i, np.uint8)).save(folder / f"{i + 1:04d}.png")
     run("read_new_layout.py", folder, out)
     assert load_capture(out).num_timesteps == 12
+
+
+def test_two_processes_train_two_captures_between_them(subject, tmp_path):
+    """Both are told of both captures. Each is trained once, and the same command again has nothing left to do."""
+    captures = [shutil.copytree(subject, tmp_path / name) for name in ("ann", "ben")]
+    options = [
+        "--max-num-iterations",
+        "3",
+        "--machine.device-type",
+        "cpu",
+        "--pipeline.model.avatar.space.resolution",
+        "16",
+    ]
+    command = [sys.executable, str(EXAMPLES / "train_many.py"), str(tmp_path / "runs")]
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+
+    def start(*order: Path) -> subprocess.Popen:
+        words = [*command, *map(str, order), f"--options={options}"]
+        return subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env={**ENVIRONMENT, "PATH": path})
+
+    together = [start(*captures), start(*captures[::-1])]
+    said = [process.communicate(timeout=600)[0] for process in together]
+    assert [process.returncode for process in together] == [0, 0], said
+    assert sorted(line for text in said for line in text.splitlines() if "trained" in line) == [
+        "ann: trained",
+        "ben: trained",
+    ]
+    for name in ("ann", "ben"):
+        run_folder = tmp_path / "runs" / name / "partnerface-lite" / "run"
+        assert [path.name for path in (run_folder / "nerfstudio_models").iterdir()] == ["step-000000002.ckpt"]
+    assert start(captures[0]).communicate(timeout=600)[0] == "ann: passed over\n"

@@ -1,7 +1,7 @@
 """Separation of the splits: no image is in two splits, and validation is held out from training.
 
 The test split never changes, so that its figures stay comparable. Images of the test split are removed from other
-splits. Two images are the same if their files have the same content.
+splits. Two images are the same if their files have the same content, or if one camera took them at the same timestep.
 """
 
 from __future__ import annotations
@@ -62,12 +62,16 @@ def _training_warning(capture: Capture, doubled: Sequence[int], copies: Sequence
 
 
 def _copies(capture: Capture) -> list[Path | None]:
-    """For each frame the first file with the same image; None without an image."""
+    """For each frame the first file that shows the same; None without an image."""
     paths = {frame.image_path for frame in capture.frames if frame.image_path is not None}
     first = {path: path for path in paths}
     for group in _same_files(paths):
         first.update(dict.fromkeys(group, group[0]))
-    return [frame.image_path and first[frame.image_path] for frame in capture.frames]
+    shown: dict[tuple[int, int], Path] = {}
+    for frame in capture.frames:  # a timestep that was saved twice, for example as PNG and JPEG
+        if frame.image_path is not None:
+            shown.setdefault((frame.timestep, frame.camera_index), first[frame.image_path])
+    return [frame.image_path and shown[frame.timestep, frame.camera_index] for frame in capture.frames]
 
 
 def _same_files(paths: Iterable[Path]) -> list[list[Path]]:

@@ -135,10 +135,13 @@ class Demo:
     def _train(self, config: PartnerfaceTrainerConfig) -> None:
         from nerfstudio.scripts.train import train_loop
 
+        from partnerface_ns.plugin.checkpoints import find_newest_checkpoint, list_checkpoints
+
         config.set_timestamp()
         config.save_config()
-        if any(config.get_checkpoint_dir().glob("step-*.ckpt")):
+        if list_checkpoints(config.get_checkpoint_dir()):
             config.load_dir = config.get_checkpoint_dir()
+            config.load_step = find_newest_checkpoint(config.load_dir).load_step
         _announce(f"Training for {self.minutes:g} minutes on {config.machine.device_type}")
         train_loop(local_rank=0, world_size=1, config=config)
 

@@ -60,7 +60,8 @@ class Run:
         """
         dataset = self.pipeline.datamanager.eval_dataset
         outputs = self.pipeline.model.get_outputs_for_camera(dataset.cameras[index : index + 1], exact=exact)
-        return {"truth": dataset[index]["image"], **{name: value.cpu() for name, value in outputs.items()}}
+        truth = self.pipeline.model.true_image(dataset[index])
+        return {"truth": truth, **{name: value.cpu() for name, value in outputs.items()}}
 
 
 def open_run(run: Path, data: Path | None = None, head_model: Path | None = None) -> Run:

@@ -1,7 +1,8 @@
 """A run's checkpoints, written and read completely or not at all.
 
-A checkpoint gets its name only when all of it is on disk, so a stopped or killed run keeps its previous checkpoint.
-Damaged checkpoints are skipped, and a printed line names them. Files with other names are ignored.
+A checkpoint gets its name only when all of it is on disk and its checksums were read back. A stopped or killed run
+therefore keeps its previous checkpoint. Damaged and foreign checkpoints are skipped, and a printed line names them.
+Files with other names are ignored.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from partnerface_ns.common.files import require_whole
 _NAME = re.compile(r"step-(\d{9,})\.ckpt")
 _MODEL = "_model."
 """Prefix of the model's tensors in nerfstudio's pipeline."""
+_TRAINED_SECONDS = f"{_MODEL}trained_seconds"
+"""A tensor that only checkpoints of this method contain."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +49,11 @@ class Checkpoint:
     @property
     def trained_minutes(self) -> float:
         """Minutes of training steps."""
-        # A run on several GPUs puts another prefix in front.
-        weights = self.content["pipeline"].items()
-        return sum(float(value) / 60 for name, value in weights if name.endswith(f"{_MODEL}trained_seconds"))
+        return float(self.content["pipeline"][_TRAINED_SECONDS]) / 60
 
 
 def find_newest_checkpoint(folder: Path) -> Checkpoint:
-    """Read the newest complete checkpoint of a folder. A printed line names newer ones that are damaged.
+    """Read the newest complete checkpoint of a folder. A printed line names newer ones that cannot be used.
 
     Raises:
         InputError: there is no folder, or no complete checkpoint in it.
@@ -66,7 +67,7 @@ def find_newest_checkpoint(folder: Path) -> Checkpoint:
             continue
         if damaged:
             names = ", ".join(Path(error.source).name for error in damaged)
-            print(f"{folder}: damaged and skipped: {names}. {path.name} is used.")
+            print(f"{folder}: damaged or foreign, and skipped: {names}. {path.name} is used.")
         return checkpoint
     raise InputError(
         folder,
@@ -74,6 +75,23 @@ def find_newest_checkpoint(folder: Path) -> Checkpoint:
         expected="step-000000000.ckpt, as training writes it",
         actual=f"{len(damaged)} damaged: {damaged[0].problem}" if damaged else "none",
     )
+
+
+def find_newest_weights(folder: Path, avatar: Path) -> Checkpoint:
+    """Read the newest complete checkpoint of a folder, or an avatar file if there is none.
+
+    Raises:
+        InputError: there is neither a complete checkpoint nor a complete avatar file.
+    """
+    try:
+        return find_newest_checkpoint(folder)
+    except InputError as error:
+        try:
+            checkpoint = read_avatar_as_checkpoint(avatar)
+        except InputError:
+            raise error from None
+        print(f"{error.source}: {error.problem}. {avatar} is used, which has the weights of the newest checkpoint.")
+        return checkpoint
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
@@ -87,14 +105,18 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint's plain data after a check of all checksums.
 
     Raises:
-        InputError: missing, damaged, or not a checkpoint.
+        InputError: missing, damaged, or not a checkpoint of this method.
     """
     require_whole(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-        return Checkpoint(path, int(content["step"]), {"pipeline": dict(content["pipeline"])} | content)
+        checkpoint = Checkpoint(path, int(content["step"]), {"pipeline": dict(content["pipeline"])} | content)
+        foreign = _TRAINED_SECONDS not in checkpoint.content["pipeline"]
     except Exception as error:  # torch refuses everything but plain data
         raise InputError(path, "not a checkpoint of a run", actual=shorten(repr(error))) from error
+    if foreign:
+        raise InputError(path, "a checkpoint of another method", expected=f"the tensor {_TRAINED_SECONDS}")
+    return checkpoint
 
 
 def read_avatar_as_checkpoint(path: Path) -> Checkpoint:
@@ -109,14 +131,36 @@ def read_avatar_as_checkpoint(path: Path) -> Checkpoint:
     state = read_avatar_state(path)
     weights = {f"{_MODEL}avatar.{name}": value for name, value in state.items()}
     weights[f"{_MODEL}device_indicator_param"] = torch.empty(0)  # nerfstudio's own
-    weights[f"{_MODEL}trained_seconds"] = torch.tensor(0.0)
+    weights[_TRAINED_SECONDS] = torch.tensor(0.0)
+    weights[f"{_MODEL}progress"] = torch.tensor(0.0, dtype=torch.float64)
     weights[f"{_MODEL}capture_digest"] = torch.zeros(8, dtype=torch.uint8)
     return Checkpoint(path, max(0, int(state["step"]) - 1), {"pipeline": weights})
 
 
+def require_budget_left(checkpoint: Checkpoint, max_steps: int, max_minutes: float | None) -> None:
+    """Check that a run that continues from a checkpoint has something left to train.
+
+    Raises:
+        InputError: the checkpoint has reached a limit.
+    """
+    steps, minutes = checkpoint.step + 1, checkpoint.trained_minutes
+    if steps < max_steps and (max_minutes is None or minutes < max_minutes):
+        return
+    limits = f"--max-num-iterations {max_steps}"
+    if max_minutes is not None:
+        limits += f" --max-train-minutes {max_minutes:g}"
+    raise InputError(
+        checkpoint.path,
+        "nothing is left to train",
+        expected=f"more than was trained, not {limits}",
+        actual=f"{steps} steps, {minutes:.2f} minutes trained",
+        hint="both count from the start of the run; raise the limit that is reached",
+    )
+
+
 @contextmanager
 def write_complete_checkpoints(folder: Path) -> Iterator[Path]:
-    """A temporary folder to write checkpoints to. They move to `folder` when they are on disk.
+    """A temporary folder to write checkpoints to. They move to `folder` when they are on disk and proved complete.
 
     Raises:
         InputError: they cannot be written. `folder` is unchanged.
@@ -129,6 +173,7 @@ def write_complete_checkpoints(folder: Path) -> Iterator[Path]:
         yield partial
         for path in sorted(partial.iterdir()):
             sync(path)
+            require_whole(path)
             os.replace(path, folder / path.name)
         sync(folder)
     except (OSError, RuntimeError) as error:  # torch's writer raises the latter

@@ -22,6 +22,7 @@ from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.data.datasets.base_dataset import InputDataset
 from nerfstudio.data.pixel_samplers import PixelSamplerConfig
 from nerfstudio.data.utils.dataloaders import FixedIndicesEvalDataloader, RandIndicesEvalDataloader
+from nerfstudio.utils import comms
 from PIL import Image
 from rich.progress import track
 from torch import Tensor
@@ -142,18 +143,21 @@ class PartnerfaceDataManager(VanillaDataManager[FrameDataset]):
             indices = track(range(len(self.train_dataset)), "Reading training images", transient=True)
             images = _read_images(self.train_dataset, indices)
             _warn_of_misplaced_heads(self.train_dataset.parsed, images)
-            self._sampler = RaySampler(self.config.sampler, images, self.config.seed + self.local_rank)
+            self._sampler = RaySampler(self.config.sampler, images, self.config.seed)
 
     def next_train(self, step: int) -> tuple[RayBundle, dict[str, Any]]:
         """The rays of a training step, with their true colours and masks."""
         return self._bundle(self.next_rays(step))
 
     def next_rays(self, step: int) -> RayBatch:
-        """The rays of a training step in the avatar's form, on the CPU."""
+        """The rays of a training step in the avatar's form, on the CPU.
+
+        The processes of a run on several GPUs draw the same rays and divide them.
+        """
         self.load_images()
         self.train_count += 1
         assert self._sampler is not None
-        batch = self._sampler.sample(step)
+        batch = self._sampler.sample(step).share(comms.get_rank(), comms.get_world_size())
         self.frames_of_batch = [self.train_dataset.frames[i] for i in batch.image_index.tolist()]
         return batch
 

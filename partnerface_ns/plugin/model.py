@@ -65,6 +65,7 @@ class PartnerfaceModel(Model):
 
     config: PartnerfaceModelConfig
     trained_seconds: Tensor
+    progress: Tensor
     capture_digest: Tensor
 
     def populate_modules(self) -> None:
@@ -75,6 +76,7 @@ class PartnerfaceModel(Model):
         self.avatar = Avatar(self.config.avatar, AvatarInit.of(capture, head_model, self._parsed.background))
         self._head_states = HeadStates(capture, lambda: self.capture_digest)
         self.register_buffer("trained_seconds", torch.tensor(0.0))
+        self.register_buffer("progress", torch.tensor(0.0, dtype=torch.float64))
         self.register_buffer("capture_digest", self._head_states.digest.clone())
         muted_part = MutedPart(self.avatar)
         self.image_renderer = ImageRenderer(self.avatar, muted_part)
@@ -185,7 +187,7 @@ class PartnerfaceModel(Model):
     ) -> tuple[dict[str, float], dict[str, Tensor]]:
         """Metrics of one evaluation image, and the images that nerfstudio shows: truth beside result, and others."""
         frame: Frame = batch["frame"]
-        rgb, truth = outputs["rgb"].cpu(), batch["image"].cpu()
+        rgb, truth = outputs["rgb"].cpu(), self.true_image(batch)
         verts = torch.from_numpy(self._pose(frame.timestep))
         foreground = batch["mask"][..., 0].cpu() > 0.5
         regions = metric_regions(verts, self._parsed.head_model, frame.camera, foreground)
@@ -195,6 +197,11 @@ class PartnerfaceModel(Model):
             "parts": outputs["parts"],
             "deformation": outputs["deformation"],
         }
+
+    def true_image(self, batch: dict[str, Any]) -> Float[Tensor, "height width 3"]:
+        """The image of a batch over the avatar's background, which may differ from that of the capture; on the CPU."""
+        difference = self.avatar.background.cpu() - torch.tensor(self._parsed.background)
+        return batch["image"].cpu() + (1 - batch["mask"].cpu()) * difference
 
     def _pose(self, timestep: int) -> Float[np.ndarray, "verts 3"]:
         """Posed vertices of the tracked head, world frame, metres."""

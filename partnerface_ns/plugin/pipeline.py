@@ -16,7 +16,6 @@ import torch
 import tyro
 from jaxtyping import Float
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
-from PIL import Image
 from torch import Tensor
 
 from partnerface_ns.avatar.file_format import AVATAR_NAME, check_same_head_model
@@ -29,6 +28,7 @@ from partnerface_ns.common.progress import progress
 from partnerface_ns.plugin.datamanager import PartnerfaceDataManager, PartnerfaceDataManagerConfig
 from partnerface_ns.plugin.model import PartnerfaceModel, PartnerfaceModelConfig
 from partnerface_ns.plugin.process import parse_command, provide_ffmpeg
+from partnerface_ns.rendering.figures import save_image, to_image
 
 PER_IMAGE_NAME = "per_image.csv"
 """File in the run folder with the values of every image of the last evaluation."""
@@ -78,6 +78,11 @@ class PartnerfacePipeline(VanillaPipeline):
         self.add_module("Expression", self.model.head_controls)
         self.add_module("View", self.model.page_view)
 
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """The weights under the same names whether one process trains or several, which wrap the model."""
+        state = super().state_dict(*args, **kwargs)
+        return {key.replace("_model.module.", "_model.", 1): value for key, value in state.items()}
+
     def load_pipeline(self, loaded_state: dict[str, Any], step: int) -> None:
         """Load all weights of a checkpoint or none, unlike nerfstudio.
 
@@ -86,8 +91,8 @@ class PartnerfacePipeline(VanillaPipeline):
         """
         source = self.config.run_folder or "checkpoint"
         prefix = "_model."
-        state = {key.removeprefix("module."): value for key, value in loaded_state.items()}
-        state = {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
+        state = {key[len(prefix) :]: value for key, value in loaded_state.items() if key.startswith(prefix)}
+        state.setdefault("progress", torch.tensor(0.0, dtype=torch.float64))  # runs of earlier versions lack it
         try:
             self.model.load_state_dict(state, strict=True)
         except RuntimeError as error:
@@ -225,10 +230,8 @@ def _write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _write_images(folder: Path, images: dict[str, Tensor], index: int) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     for name, image in images.items():
-        pixels = (image.detach().cpu().clamp(0, 1) * 255).round().to(torch.uint8).numpy()
-        Image.fromarray(pixels).save(folder / f"eval_{name}_{index:04d}.png")
+        save_image(folder / f"eval_{name}_{index:04d}.png", to_image(image))
 
 
 def _mean(values: Float[np.ndarray, "images"]) -> float:

@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-import math
+import atexit
 import sys
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Optional, Type
 
 import torch
 import tyro
+import yaml
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocation
 from nerfstudio.engine.optimizers import AdamOptimizerConfig
 from nerfstudio.engine.trainer import TRAIN_INTERATION_OUTPUT, Trainer, TrainerConfig
+from nerfstudio.utils import comms
 from nerfstudio.utils.rich_utils import CONSOLE
 
 from partnerface_ns.avatar.file_format import AVATAR_NAME, AvatarInfo, save_avatar
 from partnerface_ns.capture.held_out import require_trainable
+from partnerface_ns.capture.image_memory import require_memory
+from partnerface_ns.common.atomic import write_text
 from partnerface_ns.common.command_lines import commands_after_training
-from partnerface_ns.common.errors import InputError
+from partnerface_ns.common.errors import InputError, shorten
+from partnerface_ns.common.files import require_writable, write_failure
+from partnerface_ns.common.locks import lock_folder
 from partnerface_ns.plugin.checkpoints import (
     Checkpoint,
     find_newest_checkpoint,
+    find_newest_weights,
     list_checkpoints,
-    read_avatar_as_checkpoint,
     read_checkpoint,
+    require_budget_left,
     write_complete_checkpoints,
 )
 from partnerface_ns.plugin.dataparser import FlameDataParserConfig, absolute_head_model, head_model_source
@@ -33,6 +41,8 @@ from partnerface_ns.plugin.pipeline import PartnerfacePipeline, PartnerfacePipel
 from partnerface_ns.training.captured_step import CapturedStep
 from partnerface_ns.training.loop import PlainStep
 from partnerface_ns.training.step_guard import StepGuard, StepResult
+
+_RESUME_HINT = "free some space, then resume with --load-dir; the newest checkpoint is complete"
 
 
 @dataclass
@@ -71,8 +81,24 @@ class PartnerfaceTrainerConfig(TrainerConfig):
         super().set_timestamp()
         self._resolve_paths()
         self._check_resume()
+        require_writable(self.get_base_dir(), "choose another --output-dir")
         self.pipeline.datamanager.seed = self.machine.seed
         self.pipeline.run_folder = self.get_base_dir()
+
+    def save_config(self) -> None:
+        """Write config.yml atomically, and hold the lock of the run's folder until the process ends.
+
+        Raises:
+            InputError: another process trains in this folder, or it cannot be written.
+        """
+        folder, lock = self.get_base_dir(), ExitStack()
+        atexit.register(lock.close)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock.enter_context(lock_folder(folder))
+            write_text(folder / "config.yml", yaml.dump(self))
+        except OSError as error:
+            raise write_failure(folder, error) from error
 
     def get_base_dir(self) -> Path:
         """The run's folder: the folder of its config.yml if it was read from there."""
@@ -85,21 +111,8 @@ class PartnerfaceTrainerConfig(TrainerConfig):
             InputError: there is neither a complete checkpoint nor a complete avatar file.
         """
         self.pipeline.run_folder = folder.resolve()
-        try:
-            checkpoint = find_newest_checkpoint(self.get_checkpoint_dir())
-        except InputError as error:
-            checkpoint = self._read_avatar_file(error)
+        checkpoint = find_newest_weights(self.get_checkpoint_dir(), self.get_base_dir() / AVATAR_NAME)
         self.load_step = checkpoint.load_step
-        return checkpoint
-
-    def _read_avatar_file(self, error: InputError) -> Checkpoint:
-        """The run's avatar file as a checkpoint; raises the given error if it cannot be read."""
-        path = self.get_base_dir() / AVATAR_NAME
-        try:
-            checkpoint = read_avatar_as_checkpoint(path)
-        except InputError:
-            raise error from None
-        print(f"{error.source}: {error.problem}. {path} is used, which has the weights of the newest checkpoint.")
         return checkpoint
 
     def _check_resume(self) -> None:
@@ -120,19 +133,7 @@ class PartnerfaceTrainerConfig(TrainerConfig):
             checkpoint = read_checkpoint(self.load_checkpoint)
         else:
             return
-        steps, minutes = checkpoint.step + 1, checkpoint.trained_minutes
-        limits = f"--max-num-iterations {self.max_num_iterations}"
-        if self.max_train_minutes is not None:
-            limits += f" --max-train-minutes {self.max_train_minutes:g}"
-        max_minutes = math.inf if self.max_train_minutes is None else self.max_train_minutes
-        if steps >= self.max_num_iterations or minutes >= max_minutes:
-            raise InputError(
-                checkpoint.path,
-                "nothing is left to train",
-                expected=f"more than was trained, not {limits}",
-                actual=f"{steps} steps, {minutes:.2f} minutes trained",
-                hint="both count from the start of the run; raise the limit that is reached",
-            )
+        require_budget_left(checkpoint, self.max_num_iterations, self.max_train_minutes)
 
     def _resolve_paths(self) -> None:
         dataparser = self.pipeline.datamanager.dataparser
@@ -152,6 +153,7 @@ class PartnerfaceTrainerConfig(TrainerConfig):
         dataparser.head_model = given and absolute_head_model(given)
         capture = dataparser.setup().parse_capture().capture
         require_trainable(capture)
+        require_memory(capture, dataparser.downscale_factor or 1.0, self.machine.num_devices)
         # When another capture drives the avatar later, the avatar still needs its own head model.
         self.head_model = dataparser.head_model = head_model_source(capture, dataparser.head_model)
 
@@ -165,6 +167,7 @@ class PartnerfaceTrainer(Trainer):
     last_step: int = -1
     """The last step that was trained."""
     _step: CapturedStep | PlainStep | None = None
+    _validates: bool = True
 
     def __init__(self, config: TrainerConfig, local_rank: int = 0, world_size: int = 1) -> None:
         """Also switch off mixed precision and the gradient scaler. The avatar has its own precision setting."""
@@ -201,6 +204,8 @@ class PartnerfaceTrainer(Trainer):
             return
         try:
             super().train()
+        except OSError as error:  # of nerfstudio's own logs
+            raise write_failure(self.base_dir, error, _RESUME_HINT) from error
         except KeyboardInterrupt:
             if self.training_state == "completed":  # the viewer stays open after training until Ctrl-C
                 return
@@ -240,6 +245,16 @@ class PartnerfaceTrainer(Trainer):
         self._guard.note(step, StepResult(terms, squared_error, self.optimizers.gradient_norms), frames)
         return loss, terms, metrics
 
+    def eval_iteration(self, step: int) -> None:
+        """Validate if it is time to. Training goes on if a validation image was moved or changed since it began."""
+        try:
+            if self._validates:
+                super().eval_iteration(step)
+        except InputError as error:
+            self._validates = False
+            self.pipeline.train()
+            print(f"{error}\nTraining goes on without validation.", file=sys.stderr, flush=True)
+
     def _after_train(self) -> None:
         """Also print the next commands, and let a viewer that stays open show fast images."""
         self._guard.end()
@@ -260,6 +275,8 @@ class PartnerfaceTrainer(Trainer):
         Raises:
             InputError: they cannot be written. The previous checkpoint stays complete.
         """
+        if not comms.is_main_process():
+            return
         folder = self.checkpoint_dir
         with write_complete_checkpoints(folder) as self.checkpoint_dir:
             try:
@@ -273,4 +290,8 @@ class PartnerfaceTrainer(Trainer):
         parsed = self.pipeline.datamanager.train_dataset.parsed
         source = head_model_source(parsed.capture, self.config.head_model)
         info = AvatarInfo.of(parsed.capture, parsed.head_model, source)
-        save_avatar(self.base_dir / AVATAR_NAME, self.pipeline.model.avatar, info)
+        try:
+            save_avatar(self.base_dir / AVATAR_NAME, self.pipeline.model.avatar, info)
+        except (OSError, RuntimeError) as error:  # torch's writer raises the latter
+            problem = "cannot be written; the checkpoint is complete"
+            raise InputError(self.base_dir / AVATAR_NAME, problem, actual=shorten(error), hint=_RESUME_HINT) from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -43,6 +43,17 @@ class RayBatch:
     """True colours in [0, 1]."""
     mask: Float[Tensor, "frames rays 1"]
     """True foreground in [0, 1]."""
+
+    def share(self, index: int, count: int) -> RayBatch:
+        """Every `count`-th ray of each frame, from `index` on: one of `count` shares, alike in what they see."""
+        part = slice(index, None, count)
+        return replace(
+            self,
+            rays=Rays(self.rays.origins[:, part], self.rays.directions[:, part]),
+            pixels=self.pixels[:, part],
+            rgb=self.rgb[:, part],
+            mask=self.mask[:, part],
+        )
 
 
 def rays_of_image(camera: Camera, device: torch.device) -> Rays:

@@ -1,7 +1,8 @@
 """Training length, learning rates and the stage change.
 
 Progress is the share of a run that is done. Stage and learning rates depend on progress alone, so a resumed run
-continues as if it had not been interrupted. Learning rates and their schedule are our choice.
+continues as if it had not been interrupted. Progress never falls: after a resume with a larger budget it stays the same
+until the new budget catches up. Learning rates and their schedule are our choice.
 """
 
 from __future__ import annotations
@@ -27,22 +28,24 @@ class ScheduleConfig:
 
 
 class Schedule:
-    """Progress and learning rates of a run.
-
-    Progress is the share of the steps or of the minutes that is done, whichever is larger.
-    """
+    """Progress and learning rates of a run."""
 
     def __init__(
-        self, config: ScheduleConfig, elapsed_seconds: float = 0.0, clock: Callable[[], float] = time.perf_counter
+        self,
+        config: ScheduleConfig,
+        elapsed_seconds: float = 0.0,
+        least_progress: float = 0.0,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         """
         Args:
             config: length of the run and learning rates.
             elapsed_seconds: seconds that the run trained before it was resumed.
+            least_progress: progress that the run had reached before it was resumed.
             clock: seconds; read by `tick`.
         """
         self.config, self._clock = config, clock
-        self.elapsed_seconds = elapsed_seconds
+        self.elapsed_seconds, self._least_progress = elapsed_seconds, least_progress
         self._last: float | None = None
 
     def tick(self) -> None:
@@ -53,7 +56,11 @@ class Schedule:
         self._last = now
 
     def progress(self, step: int) -> float:
-        """Share of the run that is done before this step, in [0, 1]."""
+        """Progress before this step, in [0, 1]: `used_budget`, but at least the progress before a resume."""
+        return max(self._least_progress, self.used_budget(step))
+
+    def used_budget(self, step: int) -> float:
+        """Share of the steps or of the minutes that is used before this step, whichever is larger, in [0, 1]."""
         by_steps = step / self.config.max_steps
         if self.config.max_minutes is None:
             return min(1.0, by_steps)

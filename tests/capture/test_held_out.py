@@ -57,6 +57,16 @@ def test_a_copy_under_another_name_is_the_same_image(root, tmp_path):
     assert "2 of 5 training images" in result.warnings[0] and "00001_00.png is 00005_00.png" in result.warnings[0]
 
 
+def test_a_timestep_that_was_saved_twice_is_the_same_image(capture):
+    """Two files of other content; another camera at the same time is another image."""
+    frames = list(capture.frames)
+    frames[5] = replace(frames[5], timestep=frames[1].timestep)
+    frames[6] = replace(frames[6], timestep=frames[2].timestep, camera_index=1)
+    result = separate_splits(split_so(replace(capture, frames=tuple(frames)), range(5), (), range(5, 8)))
+    assert result.splits == {"train": (0, 2, 3, 4), "val": (), "test": (5, 6, 7)}
+    assert "1 of 5 training images" in result.warnings[0] and "00001_00.png is 00005_00.png" in result.warnings[0]
+
+
 def test_files_of_one_size_are_not_the_same_image(tmp_path):
     """Uncompressed npz files have equal sizes."""
     result = load_capture(write_flame_head_tracker(tmp_path / "a", make_truth(), list(range(8))))

@@ -67,6 +67,18 @@ def test_another_capture_of_another_length_drives_the_avatar(run, head, tmp_path
         assert len(list((tmp_path / "renders" / "test" / name).iterdir())) == 5, name
 
 
+def test_metrics_use_the_avatars_background(model):
+    """A capture on green and an avatar on white, which differ in nothing else."""
+    green = torch.tensor([0.0, 0.5, 0.0])
+    person, mask = torch.rand(SIZE, SIZE, 3), torch.rand(SIZE, SIZE, 1)
+    model._parsed = replace(model._parsed, background=tuple(green.tolist()))
+    batch = {"image": mask * person + (1 - mask) * green, "mask": mask, "frame": model._head_states.first_frame}
+    outputs = {"rgb": mask * person + (1 - mask) * model.avatar.background, "parts": person, "deformation": person}
+    metrics, images = model.get_image_metrics_and_images(outputs, batch)
+    assert model.avatar.background.tolist() == [1, 1, 1]
+    assert metrics["l1"] < 1e-6 and images["error"].max() < 1e-5
+
+
 def test_a_capture_tracked_with_another_head_model_is_refused_with_both_names(run, head, tmp_path, write_subject):
     stranger = replace(head, name="stranger", template=head.template * 1.1)
     other = write_subject(tmp_path / "other", stranger, 2, 2)

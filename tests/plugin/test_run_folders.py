@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import shutil
@@ -295,8 +296,66 @@ def test_a_checkpoint_appears_when_it_is_on_disk(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoints, "sync", lambda path: events.append(("sync", path.name)))
     monkeypatch.setattr(checkpoints.os, "replace", lambda a, b: events.append(("name", b.name)))
     with write_complete_checkpoints(tmp_path / "models") as folder:
-        (folder / "step-000000001.ckpt").write_bytes(b"x")
+        torch.save({}, folder / "step-000000001.ckpt")
     assert events == [("sync", "step-000000001.ckpt"), ("name", "step-000000001.ckpt"), ("sync", "models")]
+
+
+def test_a_checkpoint_that_cannot_be_read_back_replaces_no_other(tmp_path):
+    folder = tmp_path / "models"
+    folder.mkdir()
+    (folder / "step-000000001.ckpt").write_bytes(b"the previous one")
+    with pytest.raises(InputError, match="damaged"), write_complete_checkpoints(folder) as partial:
+        torch.save({"a": torch.zeros(100)}, partial / "step-000000003.ckpt")
+        cut(partial / "step-000000003.ckpt")
+    assert os.listdir(folder) == ["step-000000001.ckpt"] and os.listdir(tmp_path) == ["models"]
+
+
+def test_a_checkpoint_of_another_method_is_skipped_with_one_line(run, capsys):
+    foreign = {"step": 9, "pipeline": {"_model.field.weight": torch.zeros(2)}, "optimizers": {}}
+    torch.save(foreign, run / "nerfstudio_models" / "step-000000009.ckpt")
+    assert find_newest_checkpoint(run / "nerfstudio_models").path.name == "step-000000001.ckpt"
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "foreign, and skipped: step-000000009.ckpt" in line
+
+
+def test_a_run_of_an_earlier_version_can_be_resumed(run, make_config, start):
+    """Its checkpoints do not hold the progress."""
+    content = torch.load(newest(run), weights_only=True)
+    del content["pipeline"]["_model.progress"]
+    torch.save(content, newest(run))
+    config = make_config("again", load_dir=run)
+    config.pipeline.model.avatar.space.resolution = 16
+    assert start(config)._start_step == 2
+
+
+@pytest.mark.parametrize("damage", ["read-only", "in use"])
+def test_a_folder_that_cannot_be_used_is_one_error_before_anything_is_written(make_config, damage, monkeypatch):
+    config = make_config("taken")  # holds the folder until this process ends
+    before = files_of(config.get_base_dir())
+    if damage == "in use":
+        with pytest.raises(InputError, match="another command is writing here"):
+            make_config("taken")
+    else:
+        monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)
+        with pytest.raises(InputError, match="is not writable") as error:
+            make_config("other")
+        assert "--output-dir" in str(error.value) and not config.get_base_dir().with_name("other").exists()
+    assert files_of(config.get_base_dir()) == before
+
+
+def test_a_full_disk_is_one_error_that_says_how_to_go_on(make_config, start, monkeypatch):
+    config = make_config(max_num_iterations=4, steps_per_save=2)
+    config.pipeline.model.avatar.space.resolution = 16
+    trained = start(config)
+
+    def fail(path, avatar, info):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(trainer, "save_avatar", fail)
+    with pytest.raises(InputError, match=r"avatar.pt: cannot be written; the checkpoint is complete") as error:
+        trained.train()
+    assert "resume with --load-dir" in str(error.value)
+    assert find_newest_checkpoint(config.get_checkpoint_dir()).step == 2
 
 
 def test_training_keeps_one_checkpoint_and_all_other_files(make_config, start):

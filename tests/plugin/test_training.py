@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import copy
 import itertools
+import re
+import shutil
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from nerfstudio.configs.base_config import MachineConfig
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocation
 from nerfstudio.engine.trainer import Trainer
 
 from partnerface_ns.avatar.avatar import HARD, SOFT
+from partnerface_ns.capture import image_memory
 from partnerface_ns.common.errors import InputError
 from partnerface_ns.plugin import schedule_callback
 from partnerface_ns.training.rays import RaySampler
@@ -171,6 +176,77 @@ def test_minutes_end_a_run_and_count_on_after_a_resume(make_config, start, monke
     again.train()
     assert float(again.pipeline.model.trained_seconds) == pytest.approx(trained)
     assert again.last_step == first.last_step, "nothing was left to train"
+
+
+SAME_BUDGET, SMALLER, LARGER = "", "is smaller .* from 80%, not 50%", "is larger .* 33% .* at 50% until"
+
+
+@pytest.mark.parametrize(("budget", "said"), [(5, SMALLER), (8, SAME_BUDGET), (12, LARGER)])
+def test_a_run_continued_with_another_budget_never_steps_back(make_config, start, capsys, budget, said):
+    """Four of eight steps are trained, up to the change of stage."""
+    rates, stages = [], []
+
+    def watched(name: str, **options):
+        trainer = start(make_config(name, **options))
+
+        def note(step: int) -> None:
+            warmup = (step + 1) / 100
+            rates.append(trainer.optimizers.optimizers["planes"].param_groups[0]["lr"] / warmup)
+            stages.append(int(trainer.pipeline.model.avatar.stage))
+
+        on_step(trainer, TrainingCallbackLocation.AFTER_TRAIN_ITERATION, note)
+        return trainer
+
+    first = watched("first", max_num_iterations=8)
+    interrupt_before(first, 4)
+    with pytest.raises(SystemExit):
+        first.train()
+    capsys.readouterr()
+    again = watched("again", load_dir=first.checkpoint_dir, max_num_iterations=budget)
+    again.train()
+    assert again.last_step == budget - 1 and len(rates) == budget
+    assert all(after <= before + 1e-9 for before, after in itertools.pairwise(rates))
+    assert stages == [HARD] * 4 + [SOFT] * (budget - 4)
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("The budget")]
+    assert len(lines) == bool(said) and re.search(said, " ".join(lines))
+
+
+def test_a_complete_run_continues_at_its_last_learning_rate(make_config, start):
+    first = start(make_config("first", max_num_iterations=4))
+    first.train()
+    again = start(make_config("again", load_dir=first.checkpoint_dir, max_num_iterations=6))
+    again.train()
+    schedule = Schedule(ScheduleConfig(max_steps=6), least_progress=1.0)
+    assert int(again.pipeline.model.avatar.stage) == SOFT and float(again.pipeline.model.progress) == 1
+    assert again.optimizers.optimizers["planes"].param_groups[0]["lr"] == pytest.approx(
+        LEARNING_RATES["planes"] * 0.03 * 6 / 100
+    )
+    assert schedule.progress(5) == 1 and schedule.used_budget(5) == pytest.approx(5 / 6)
+
+
+def test_training_goes_on_without_validation_images(make_config, start, subject, tmp_path, capsys):
+    """They are read from disk while training runs."""
+    moved = Path(shutil.copytree(subject, tmp_path / "moved"))
+    trainer = start(make_config(data=moved, steps_per_eval_image=2, steps_per_eval_batch=2))
+    shutil.rmtree(moved / "images")
+    trainer.train()
+    said = capsys.readouterr().err
+    assert trainer.last_step == 5 and said.count("Training goes on without validation.") == 1
+    assert "does not exist" in said and ".png" in said
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_images_that_do_not_fit_into_memory_are_refused(make_config, monkeypatch, processes, tmp_path):
+    """Three images of 24 x 24 pixels, of which each process holds colours and masks."""
+    needed = processes * 3 * 24 * 24 * 4
+    monkeypatch.setattr(image_memory, "available_bytes", lambda: needed)  # three quarters may be used
+    machine = MachineConfig(device_type="cpu", num_devices=processes)
+    with pytest.raises(InputError, match="do not fit into memory") as error:
+        make_config(machine=machine)
+    assert "3 images of 24 x 24" in str(error.value) and "--downscale-factor 1.5`" in str(error.value)
+    assert not (tmp_path / "out").exists()
+    monkeypatch.setattr(image_memory, "available_bytes", lambda: needed / 0.75)
+    make_config(machine=machine)
 
 
 @pytest.mark.parametrize("program", ["ns-train", "partnerface"])
