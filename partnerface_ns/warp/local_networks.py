@@ -87,7 +87,7 @@ class LocalNetworks(nn.Module):
 
 def _mlp(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor | None]) -> Tensor:
     for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
-        x = F.relu(F.linear(x, weight, bias))
+        x = F.relu(F.linear(x, weight, bias), inplace=True)
     return F.linear(x, weights[-1])
 
 
