@@ -26,6 +26,7 @@ from partnerface_ns.avatar.render_output import RenderOutput
 from partnerface_ns.avatar.shading import Shading, canonical_density
 from partnerface_ns.avatar.surface_prior import NUM_FEATURES, can_be_occupied
 from partnerface_ns.common.precision import ignore_outer_autocast
+from partnerface_ns.common.threads import map_threaded
 from partnerface_ns.fields.canonical_field import CanonicalField
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
@@ -41,8 +42,9 @@ from partnerface_ns.warp.tracking_correction import TrackingCorrection
 
 HARD, SOFT = 1, 2
 """Stages of training: hard and soft part assignment."""
-_RAYS_ON_CPU, _RAYS_ON_GPU = 1 << 14, 1 << 16
-"""Rays that are rendered at once in evaluation. More need more memory, fewer leave the device idle."""
+_RAYS_ON_CPU, _RAYS_ON_GPU = 1 << 12, 1 << 16
+"""Rays that are rendered at once in evaluation. More need more memory, which a CPU gets slowly in large blocks. Fewer
+leave the device idle."""
 
 
 class Avatar(nn.Module):
@@ -181,13 +183,23 @@ class Avatar(nn.Module):
             states: head states of these frames, batch axes (frames,).
             timesteps: their timesteps in the training capture, if they were trained on; adds the learned residuals
                 of torso and tracking correction. None predicts both from the head's pose.
-            rays_at_once: rays that are rendered at once, in evaluation; None takes a default for the device.
+            rays_at_once: rays that are rendered at once, in evaluation; a CPU renders a few thousand at most. None
+                takes a default for the device.
         """
         frames = self.warp.pose_frames(states, timesteps)
         if self.training:
             return self.render_frames(rays, frames, timesteps)
-        size = rays_at_once or (_RAYS_ON_GPU if rays.origins.is_cuda else _RAYS_ON_CPU)
-        return RenderOutput.cat([self.render_frames(chunk, frames, timesteps) for chunk in rays.split(size)])
+        default = _RAYS_ON_GPU if rays.origins.is_cuda else _RAYS_ON_CPU
+        size = (rays_at_once or default) if rays.origins.is_cuda else min(rays_at_once or default, default)
+        gradients, chunks = torch.is_grad_enabled(), rays.split(size)
+
+        def render_chunk(chunk: Rays) -> RenderOutput:
+            with torch.set_grad_enabled(gradients), ignore_outer_autocast():  # both are settings of a thread
+                return self.render_frames(chunk, frames, timesteps)
+
+        # Operations on a chunk are too small for several threads, so each chunk has its own.
+        num_workers = 1 if rays.origins.is_cuda else min(len(chunks), torch.get_num_threads())
+        return RenderOutput.cat(list(map_threaded(render_chunk, chunks, num_workers)))
 
     @ignore_outer_autocast()
     def render_frames(

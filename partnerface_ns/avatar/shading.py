@@ -28,6 +28,10 @@ _NUM_RANDOM = 512
 """Random canonical points of a training step at which the deformation is kept small."""
 _MIN_WEIGHT = 5e-4
 """Share of a pixel below which the colour of a sample is not computed."""
+_OPAQUE = 7.0
+"""Optical depth in evaluation behind which samples are left out; they would add less than a thousandth of a pixel."""
+_SAMPLES_AT_ONCE = 4
+"""Samples of a ray that are computed at once in evaluation on a CPU. Rays that are opaque then have no more."""
 
 
 class Samples(NamedTuple):
@@ -60,6 +64,30 @@ class Samples(NamedTuple):
         return Samples(ray, middle, edges.diff(dim=1).clamp(max=max_interval), points, frame, on_hits)
 
 
+class Shaded(NamedTuple):
+    """Sums over the samples of each ray."""
+
+    rgb: Float[Tensor, "frames rays 3"]
+    """Colour over black."""
+    accumulation: Float[Tensor, "frames rays 1"]
+    """Opacity."""
+    depth: Float[Tensor, "frames rays 1"]
+    """Distance times opacity, metres."""
+    optical_depth: Float[Tensor, "hits"]
+    """Optical depth of these samples, for each of the rays that have samples."""
+    inspection: Inspection | None = None
+    """Inspection colours over black; None in training."""
+    samples: TrainingSamples | None = None
+    """None in evaluation."""
+
+    def add(self, behind: Shaded) -> Shaded:
+        """Add samples behind these, in evaluation; the optical depth is that of the samples behind."""
+        assert self.inspection is not None and behind.inspection is not None
+        sums = (a + b for a, b in zip(self[:3], behind[:3], strict=True))
+        inspection = Inspection(*(a + b for a, b in zip(self.inspection, behind.inspection, strict=True)))
+        return Shaded(*sums, optical_depth=behind.optical_depth, inspection=inspection)
+
+
 @dataclass(frozen=True)
 class Shading:
     """Renders the samples of rays: warp, canonical field, volume rendering."""
@@ -88,16 +116,45 @@ class Shading:
             training: whether the output holds training samples in place of inspection colours.
         """
         with record_function("volume rendering"):
-            return self._render(rays, frames, intervals, timesteps, training)
+            if training:
+                before = intervals.edges.new_zeros(len(intervals.ray))
+                shaded = self._shade(rays, frames, intervals, before, timesteps, training)
+            else:
+                shaded = self._shade_front_to_back(rays, frames, intervals)
+            rgb = shaded.rgb + (1 - shaded.accumulation) * self.background
+            depth = shaded.depth / shaded.accumulation.clamp(min=1e-4)
+            return RenderOutput(rgb, shaded.accumulation, depth, shaded.inspection, shaded.samples)
 
-    def _render(
+    def _shade_front_to_back(self, rays: Rays, frames: WarpFrames, intervals: RayIntervals) -> Shaded:
+        """Shade a few samples of each ray at once, front to back, without rays that are opaque already."""
+        edges, ray = intervals
+        num_samples, fixed = edges.shape[1] - 1, self.warp.fixed_shapes
+        # A GPU is not busy with a few samples.
+        at_once = num_samples if fixed or edges.is_cuda else _SAMPLES_AT_ONCE
+        before, shaded = edges.new_zeros(len(ray)), None
+        for first in range(0, num_samples, at_once):
+            visible = Rows(before < _OPAQUE, fixed)
+            part = RayIntervals(visible.gather(edges[:, first : first + at_once + 1]), visible.gather(ray))
+            block = self._shade(rays, frames, part, visible.gather(before), None, training=False)
+            before = before.index_add(0, visible.index, block.optical_depth)
+            shaded = block if shaded is None else shaded.add(block)
+        assert shaded is not None
+        return shaded
+
+    def _shade(
         self,
         rays: Rays,
         frames: WarpFrames,
         intervals: RayIntervals,
+        before: Float[Tensor, "hits"],
         timesteps: Int[Tensor, "frames"] | None,
         training: bool,
-    ) -> RenderOutput:
+    ) -> Shaded:
+        """Shade all samples of intervals; arguments as for `__call__`.
+
+        Args:
+            before: optical depth in front of each ray's first interval.
+        """
         samples = Samples.of(rays, intervals, self.config.sampling.max_interval)
         shape = samples.middle.shape
         canonical = self.warp.to_canonical(samples.points, samples.frame, frames)
@@ -107,30 +164,34 @@ class Shading:
             with record_function("canonical field"):
                 geometry = self.field.geometry(deformed.points, *surface)
             density = geometry.density.reshape(shape)
-            weights = weights_from_density(density, samples.delta)
+            weights = weights_from_density(density, samples.delta) * torch.exp(-before)[:, None]
             seen = Rows(weights.detach().flatten() > _MIN_WEIGHT, self.warp.fixed_shapes)
             ray_seen = seen.gather(samples.ray.repeat_interleave(shape[1]))
             in_skull = rays.directions @ frames.skinned.T_canonical_skull[:, :3, :3].mT
             directions = in_skull.flatten(0, 1)[ray_seen]
             with record_function("canonical field"):
-                color = self.field.color(seen.gather(geometry.features), directions, seen.gather(deformed.ambient))
+                features, ambient = seen.gather_columns(geometry.features), seen.gather(deformed.ambient)
+                color = self.field.color(features, directions, ambient)
 
         weight_seen = seen.gather(weights.flatten() * seen.holds)[:, None]
         shape_rays = rays.origins.shape[:2]
-        accumulation = _sum_on_rays(weights.sum(1, keepdim=True), samples.ray, shape_rays)
-        depth = _sum_on_rays((weights * samples.middle).sum(1, keepdim=True), samples.ray, shape_rays)
-        rgb = _sum_on_rays(weight_seen * color, ray_seen, shape_rays) + (1 - accumulation) * self.background
-        output = RenderOutput(rgb, accumulation, depth / accumulation.clamp(min=1e-4))
+        optical_depth = (density * samples.delta).sum(1)
+        shaded = Shaded(
+            rgb=_sum_on_rays(weight_seen * color, ray_seen, shape_rays),
+            accumulation=_sum_on_rays(weights.sum(1, keepdim=True), samples.ray, shape_rays),
+            depth=_sum_on_rays((weights * samples.middle).sum(1, keepdim=True), samples.ray, shape_rays),
+            optical_depth=optical_depth,
+        )
         if not training:
             inspected = inspection_colors(canonical.points, deformed, self.field, self.config)
             on_rays = (_sum_on_rays(weight_seen * seen.gather(color), ray_seen, shape_rays) for color in inspected)
-            return output._replace(inspection=Inspection(*on_rays))
+            return shaded._replace(inspection=Inspection(*on_rays))
         self.field.update_view_statistics(directions, weight_seen.detach())
-        optical_depth = _sum_on_rays((density * samples.delta).sum(1, keepdim=True), samples.ray, shape_rays)
+        depth_of_rays = _sum_on_rays(optical_depth[:, None], samples.ray, shape_rays)
         correction = geometry.correction * surface.at_skin
-        return output._replace(
+        return shaded._replace(
             samples=TrainingSamples(
-                deformed, random_offset, correction, canonical.points, samples.on_hits, optical_depth, timesteps
+                deformed, random_offset, correction, canonical.points, samples.on_hits, depth_of_rays, timesteps
             )
         )
 

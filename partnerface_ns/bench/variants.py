@@ -9,6 +9,7 @@ from partnerface_ns.rendering.sampling import SamplingConfig
 from partnerface_ns.training.presets import Preset, full, lite
 from partnerface_ns.warp.inverse_skinning import InverseSkinningConfig
 from partnerface_ns.warp.part_assigner import PartAssignerConfig
+from partnerface_ns.warp.part_deformation import PartDeformationConfig
 from partnerface_ns.warp.tracking_correction import TrackingCorrectionConfig
 
 ABLATION: dict[str, Callable[[], Preset]] = {
@@ -37,6 +38,11 @@ OTHERS: dict[str, Callable[[], Preset]] = {
 
 Skinning without a deformation field, as in INSTA, is `none`.
 """
+BASES: dict[str, Callable[[], Preset]] = {
+    "8 bases": lambda: lite(parts=PartDeformationConfig(num_bases=8)),
+    "16 bases": lambda: lite(parts=PartDeformationConfig(num_bases=16)),
+}
+"""Local networks that give bases, whose coefficients are linear in the driving code."""
 SAMPLING: dict[str, Callable[[], Preset]] = {
     "16 samples": lambda: lite(sampling=SamplingConfig(num_samples=16)),
     "32 samples": lambda: lite(sampling=SamplingConfig(num_samples=32)),
@@ -58,5 +64,5 @@ QUICK = ("two-stage", "none", "dense")
 """Variants of the quick suite, the method first."""
 FULL = ("two-stage", "hard", "soft", "global", "none", "no skinning")
 """Variants of the full suite, the method first."""
-VARIANTS = ABLATION | OTHERS | SAMPLING | TRACKING | PLANES | PRESETS
+VARIANTS = ABLATION | OTHERS | BASES | SAMPLING | TRACKING | PLANES | PRESETS
 """All variants by name. Learning rates are the same for all."""

@@ -9,9 +9,10 @@ and a colour network maps the features, the view direction in the head's frame a
 Density comes first, so that colour is computed only for visible samples. Faces are nearly symmetric and one video
 rarely shows both sides equally, so the coarse features of mirrored points are shared.
 
-Points are metres in the canonical frame. The smooth, monotone contraction u = asinh((x - centre) / s) gives the planes
-more cells at the face than at the shoulders. The method's paper uses a frequency-encoded network. Planes are our
-choice.
+Features and layers have the points as their last axis. `grid_sample` gives this order, and on a CPU a transposition
+takes as long as a layer. Points are metres in the canonical frame. The smooth, monotone contraction
+u = asinh((x - centre) / s) gives the planes more cells at the face than at the shoulders. The method's paper uses a
+frequency-encoded network. Planes are our choice.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class Geometry(NamedTuple):
     """Optical density in 1/m."""
     correction: Float[Tensor, "points"]
     """Learned difference between the log density and its prior."""
-    features: Float[Tensor, "points features"]
+    features: Float[Tensor, "features points"]
     """Features of the planes, for `color`."""
 
 
@@ -129,15 +130,15 @@ class CanonicalField(nn.Module):
         """
         contracted = self.contract(points)
         features = self.features(contracted)
-        inputs = torch.cat([features, contracted.to(features.dtype), known.to(features.dtype)], -1)
-        correction = self.density_network(inputs)[:, 0].float()
+        inputs = torch.cat([features, contracted.T.to(features.dtype), known.T.to(features.dtype)])
+        correction = _run(self.density_network, inputs)[0].float()
         inside = ((points > self.lower) & (points < self.upper)).all(-1)
         density = torch.exp((correction + log_density_prior).clamp(max=_MAX_LOG_DENSITY)) * inside
         return Geometry(density, correction, features)
 
     def color(
         self,
-        features: Float[Tensor, "points features"],
+        features: Float[Tensor, "features points"],
         directions: Float[Tensor, "points 3"],
         ambient: Float[Tensor, "points ambient"],
     ) -> Float[Tensor, "points 3"]:
@@ -148,11 +149,11 @@ class CanonicalField(nn.Module):
             directions: unit view directions in the head's frame, from camera to point.
             ambient: coordinates of the expression-dependent appearance.
         """
-        parts = [features, ambient.to(features.dtype)]
+        parts = [features, ambient.T.to(features.dtype)]
         if self.config.view_dependent:
             directions = directions if self.training else self._clamp_to_seen(directions)
-            parts.append(spherical_harmonics(directions).to(features.dtype))
-        return self.color_network(torch.cat(parts, -1)).float().sigmoid()
+            parts.append(spherical_harmonics(directions).T.to(features.dtype))
+        return _run(self.color_network, torch.cat(parts)).T.float().sigmoid()
 
     @torch.no_grad()
     def update_view_statistics(self, directions: Float[Tensor, "points 3"], weights: Float[Tensor, "points 1"]) -> None:
@@ -209,7 +210,7 @@ class CanonicalField(nn.Module):
         low, high = (asinh((corner - center) / _CONTRACTION) for corner in (self.lower, self.upper))
         return center, low, high
 
-    def features(self, contracted: Float[Tensor, "points 3"]) -> Float[Tensor, "points features"]:
+    def features(self, contracted: Float[Tensor, "points 3"]) -> Float[Tensor, "features points"]:
         """Features of all planes, coarse to fine, at contracted points."""
         planes = [self._add_mirrored(self.planes[0]), *self.planes[1:]]
         # On a CPU, the backward pass of grid_sample at a NaN position writes outside the planes.
@@ -217,7 +218,17 @@ class CanonicalField(nn.Module):
         # The planes xy, yz and xz.
         grid = torch.stack([contracted[:, :2], contracted[:, 1:], contracted[:, ::2]])[:, None]
         read = [F.grid_sample(p, grid, align_corners=True, padding_mode="border")[:, :, 0] for p in planes]
-        return torch.cat([r.flatten(0, 1) for r in read]).T
+        return torch.cat([r.flatten(0, 1) for r in read])
+
+
+def _run(network: nn.Sequential, inputs: Float[Tensor, "channels points"]) -> Float[Tensor, "out points"]:
+    """Apply linear layers with rectifiers between them to points along the last axis."""
+    for layer in network:
+        if isinstance(layer, nn.Linear):
+            inputs = torch.addmm(layer.bias[:, None], layer.weight, inputs)
+        else:
+            inputs = F.relu(inputs, inplace=True)
+    return inputs
 
 
 def _tangents(directions: Float[Tensor, "points 3"]) -> Float[Tensor, "points 2"]:

@@ -39,6 +39,10 @@ class Rows:
         """The rows that are computed."""
         return values if self._chosen is None else values.index_select(0, self._chosen)
 
+    def gather_columns(self, values: Shaped[Tensor, "channels rows"]) -> Shaped[Tensor, "channels chosen"]:
+        """The rows that are computed, of a table whose rows lie along the last axis."""
+        return values if self._chosen is None else values[:, self._chosen]
+
     def scatter(
         self, values: Shaped[Tensor, "rows *channels"], computed: Shaped[Tensor, "chosen *channels"]
     ) -> Shaped[Tensor, "rows *channels"]:

@@ -23,7 +23,7 @@ the torso bone are our choice.
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -40,7 +40,7 @@ from partnerface_ns.warp.displacement_grid import DisplacementGrid, Displacement
 _MARGIN = 0.03
 """Metres around lower face, eyeballs and torso within which points may move with them."""
 _CACHED_BYTES = 1 << 30
-"""Memory for cached displacement grids of training frames on a CPU. On a GPU grids are not cached here."""
+"""Memory for cached posed frames of training on a CPU. On a GPU frames are not cached here."""
 _INSIDE_WEIGHT = 0.5
 """Weight of a distance below a layer's surface, against 1 for a distance above it, in the choice between layers."""
 
@@ -121,7 +121,7 @@ class InverseSkinning:
         on_torso, articulated = head.model.skinning_weights[:, Joint.ROOT] > 0.01, is_articulated(head.model)
         self._torso_top = verts[on_torso, 1].amax() + _MARGIN if on_torso.any() else -torch.inf
         self._articulated_box = (verts[articulated].amin(0) - _MARGIN, verts[articulated].amax(0) + _MARGIN)
-        self._cache: OrderedDict[bytes, Tensor] = OrderedDict()
+        self._cache: OrderedDict[bytes, PosedFrames] = OrderedDict()
         self._latest: dict[bytes, Tensor] = {}
 
     def pose(self, states: HeadState, head: PosedHead | None = None) -> PosedFrames:
@@ -131,12 +131,32 @@ class InverseSkinning:
             states: batch axes (frames,).
             head: the person's head in these states, if it is posed already.
         """
-        keep = torch.is_grad_enabled()  # training poses its frames again
+        with_gradients = torch.is_grad_enabled()
         with torch.no_grad():
-            posed = head or self.head.pose(states)
-            T_canonical_skull = invert_rigid(posed.T_world_rest[:, Joint.NECK])
-            displacement = self._displacement(states, posed, T_canonical_skull, keep)
+            if with_gradients and head is None and not states.expression.is_cuda:
+                return self._pose_again(states)
+            return self._pose(states, head)
+
+    def _pose(self, states: HeadState, head: PosedHead | None = None) -> PosedFrames:
+        posed = head or self.head.pose(states)
+        T_canonical_skull = invert_rigid(posed.T_world_rest[:, Joint.NECK])
+        displacement = self._displacement(states, posed, T_canonical_skull)
         return PosedFrames(displacement, T_canonical_skull, posed.T_world_rest[:, Joint.ROOT], posed.verts)
+
+    def _pose_again(self, states: HeadState) -> PosedFrames:
+        """Pose frames of training, which come again many times; the cache has their displacements as float16."""
+        values = torch.cat([getattr(states, f.name) for f in fields(states)], -1)
+        keys = [row.tobytes() for row in values.numpy()]
+        for i, key in enumerate(keys):
+            if key not in self._cache:
+                frame = self._pose(states[i : i + 1])
+                self._cache[key] = replace(frame, displacement=frame.displacement.half())
+        frames = [self._cache[key] for key in keys]
+        bytes_per_frame = sum(value.numel() * value.element_size() for value in vars(frames[0]).values())
+        while len(self._cache) * bytes_per_frame > _CACHED_BYTES:
+            self._cache.popitem(last=False)
+        names = [f.name for f in fields(PosedFrames)]
+        return PosedFrames(**{name: torch.cat([getattr(f, name) for f in frames]).float() for name in names})
 
     def skin_frames(
         self, posed: PosedFrames | HeadState, T_world_torso: Float[Tensor, "frames 4 4"] | None = None
@@ -200,28 +220,22 @@ class InverseSkinning:
         return torch.where((distance[1] < distance[0])[:, None], candidates[1], candidates[0])
 
     def _displacement(
-        self, states: HeadState, posed: PosedHead, T_canonical_skull: Tensor, keep: bool
+        self, states: HeadState, posed: PosedHead, T_canonical_skull: Tensor
     ) -> Float[Tensor, "frames 6 z y x"]:
-        """Displacement grids of a few frames; a CPU caches them if `keep`."""
+        """Displacement grids of a few frames; a CPU keeps the latest."""
         if not self.config.undo_face:
             return posed.verts.new_zeros(len(states), 6, *self._grid.shape)
         if states.expression.is_cuda:
             return self._grid.splat(self._in_skull(posed, T_canonical_skull))
         driving = torch.cat([states.expression, states.jaw, states.eyes, states.neck], -1).numpy()
         keys = [row.tobytes() for row in driving]
-        cached = {key: grids[key] for grids in (self._latest, self._cache) for key in keys if key in grids}
-        missing = [i for i, key in enumerate(keys) if key not in cached]
+        kept = {key: self._latest[key] for key in keys if key in self._latest}
+        missing = [i for i, key in enumerate(keys) if key not in kept]
         if missing:
             grids = self._grid.splat(self._in_skull(posed, T_canonical_skull)[missing])
-            splatted = {keys[i]: grid.half() for i, grid in zip(missing, grids, strict=True)}
-            cached |= splatted
-            if keep:
-                self._cache.update(splatted)
-        self._latest = cached  # a viewer renders one head state many times
-        displacement = torch.stack([cached[key] for key in keys]).float()
-        while len(self._cache) * displacement[0].numel() * 2 > _CACHED_BYTES:
-            self._cache.popitem(last=False)
-        return displacement
+            kept |= {keys[i]: grid.half() for i, grid in zip(missing, grids, strict=True)}
+        self._latest = kept  # a viewer renders one head state many times
+        return torch.stack([kept[key] for key in keys]).float()
 
     def _in_skull(self, posed: PosedHead, T_canonical_skull: Tensor) -> Float[Tensor, "frames verts 3"]:
         """Vertices in the skull's frame, without global, neck and torso motion."""

@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from partnerface_ns.common.precision import ignore_outer_autocast
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.geometry.encodings import FrequencyEncoding
 from partnerface_ns.geometry.farthest_points import sample_farthest
@@ -86,7 +87,9 @@ class PartAssigner(nn.Module):
 
     def logits(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points parts"]:
         """Logarithms of the dense soft weights, up to a constant for each point."""
-        squared = (points[:, None] - self.seeds).square().sum(-1)
+        with ignore_outer_autocast():  # bfloat16 would not separate neighbouring parts
+            # |c - c_k|^2 without |c|^2, which is the same for all parts.
+            squared = self.seeds.square().sum(-1) - 2 * points @ self.seeds.T
         return self.network(self.encoding(points / self.scale)).float() - squared * (-2 * self.log_border).exp()
 
     def soft(self, points: Float[Tensor, "points 3"]) -> PartWeights:

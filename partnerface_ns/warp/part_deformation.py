@@ -7,6 +7,9 @@ driving code as part k sees it: each entry times its visibility. The first layer
 term, computed for each point, and a code term, computed once for each frame and part. Points are sorted by part, so
 each network runs once and over its own points only. The last layers start at zero, so the warp starts as the identity.
 
+With `num_bases`, the code is no input of the networks. They give bases, and the code mixes them linearly
+(`BasisMixing`).
+
 A network also predicts a few ambient coordinates. They describe appearance that changes with the expression and that no
 displacement explains, such as the shading of a wrinkle. `GlobalDeformation` is a baseline: one network with as many
 parameters.
@@ -18,22 +21,16 @@ first layer, the ambient coordinates and the visibility of the code are our choi
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from partnerface_ns.geometry.encodings import FrequencyEncoding
+from partnerface_ns.warp.local_networks import LocalNetworks, RowsByPart, uniform_weights
 from partnerface_ns.warp.part_assigner import PartWeights
-
-_ROWS = 512
-"""Each part's points are padded to a multiple of this on a CPU. oneDNN compiles a new kernel for every new shape."""
-_TILE = 128
-"""Rows of a tile, which belong to one part. A GPU runs the tiles of all parts at once."""
 
 
 @dataclass
@@ -48,6 +45,8 @@ class PartDeformationConfig:
     """Octaves of the encoding of a point's position in its part."""
     num_ambient: int = 4
     """Number of ambient coordinates, which are inputs of the colour; 0 for none."""
+    num_bases: int = 0
+    """Bases of each local network, whose coefficients are linear in the driving code; 0 makes the code an input."""
     offset_scale: float = 0.01
     """Largest offset along an axis, metres."""
 
@@ -61,130 +60,45 @@ class Deformation(NamedTuple):
     """Coordinates of the expression-dependent appearance."""
 
 
-class LocalNetworks(nn.Module):
-    """K networks of equal shape, each applied to its own rows."""
+class BasisMixing(nn.Module):
+    """Mixes the bases of local networks with coefficients that are linear in the driving code.
 
-    def __init__(
-        self, num_parts: int, size_in: int, size_code: int, hidden: int, num_layers: int, size_out: int
-    ) -> None:
+        f_k(x, s) = sum_b (A_k s + a_k)_b f_kb(x)
+
+    An unseen expression therefore extrapolates linearly.
+    """
+
+    def __init__(self, num_parts: int, size_code: int, num_bases: int) -> None:
         """
         Args:
             num_parts: K.
-            size_in: size of an encoded position.
             size_code: size of a driving code.
-            hidden: width of each network.
-            num_layers: hidden layers, at least 1.
-            size_out: size of the output.
+            num_bases: B.
         """
         super().__init__()
-        self.position = _uniform(num_parts, hidden, size_in)
-        self.code = _uniform(num_parts, hidden, size_code)
-        self.bias = nn.Parameter(torch.zeros(num_parts, hidden))
-        self.layers = nn.ParameterList([_uniform(num_parts, hidden, hidden) for _ in range(num_layers - 1)])
-        self.layer_biases = nn.ParameterList([torch.zeros(num_parts, hidden) for _ in range(num_layers - 1)])
-        self.output = nn.Parameter(torch.zeros(num_parts, size_out, hidden))
+        self.num_bases = num_bases
+        self.linear = uniform_weights(num_parts, num_bases, size_code)
+        self.constant = nn.Parameter(torch.zeros(num_parts, num_bases))
+        nn.init.ones_(self.constant[:, 0])
 
-    def code_term(self, codes: Float[Tensor, "frames parts code"]) -> Float[Tensor, "parts hidden frames"]:
-        """The code's term of the first layer, bias included, for each frame and part."""
-        return torch.einsum("fkc,khc->khf", codes, self.code) + self.bias[:, :, None]
-
-    def run(
+    def forward(
         self,
-        encoded: Float[Tensor, "rows in"],
+        bases: Float[Tensor, "rows bases_out"],
+        codes: Float[Tensor, "frames parts code"],
         frame: Int[Tensor, "rows"],
-        code_term: Float[Tensor, "parts hidden frames"],
-        parts: RowsByPart,
+        part: Int[Tensor, "rows"],
     ) -> Float[Tensor, "rows out"]:
-        """Apply each network to its own rows.
+        """Mix the bases of each row.
 
         Args:
-            encoded: encoded positions, sorted by part.
+            bases: outputs of the local networks, the bases one after another.
+            codes: the entries of each frame's driving code that each part sees.
             frame: index of each row's frame.
-            code_term: from `code_term`.
-            parts: the rows of each part.
-        """
-        rows, position, first_bias = encoded, self.position, code_term[..., 0]
-        if code_term.shape[-1] > 1:
-            # The first layer selects a frame's term by a product with the frame's one-hot vector.
-            rows = torch.cat([encoded, F.one_hot(frame, code_term.shape[-1]).to(encoded.dtype)], -1)
-            position, first_bias = torch.cat([position, code_term], -1), None
-        weights, biases = [position, *self.layers, self.output], [first_bias, *self.layer_biases, None]
-        if torch.is_autocast_enabled(encoded.device.type):
-            # Cast all networks at once. Autocast would cast each slice, and its gradient, separately.
-            dtype = torch.get_autocast_dtype(encoded.device.type)
-            rows, weights = rows.to(dtype), [w.to(dtype) for w in weights]
-        if parts.part_of_tile is not None:
-            return _run_tiles(rows, weights, biases, parts.part_of_tile)
-        return torch.cat(
-            [
-                _mlp(run, [w[part] for w in weights], [b if b is None else b[part] for b in biases])
-                for part, run in enumerate(rows.split(parts.run_lengths))
-            ]
-        )
-
-
-def _mlp(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor | None]) -> Tensor:
-    for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
-        x = F.relu(F.linear(x, weight, bias))
-    return F.linear(x, weights[-1])
-
-
-def _run_tiles(
-    x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor | None], part_of_tile: Int[Tensor, "tiles"]
-) -> Tensor:
-    """Apply all networks at once, as one batched product over tiles."""
-    owner = F.one_hot(part_of_tile, len(weights[0])).to(x.dtype)
-
-    def gather_tiles(values: Tensor) -> Tensor:
-        # A product with one-hot vectors; its gradient is a product as well.
-        return (owner @ values.to(x.dtype).flatten(1)).unflatten(1, values.shape[1:])
-
-    hidden = x.unflatten(0, (len(owner), -1))
-    for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
-        hidden = hidden @ gather_tiles(weight).mT
-        hidden = F.relu(hidden if bias is None else hidden + gather_tiles(bias)[:, None])
-    return (hidden @ gather_tiles(weights[-1]).mT).flatten(0, 1)
-
-
-class RowsByPart(NamedTuple):
-    """Rows sorted by part. Each part is padded to a multiple of a fixed size with copies of row 0."""
-
-    row: Int[Tensor, "sorted"]
-    """Index of the row at each sorted position."""
-    position: Int[Tensor, "rows"]
-    """Sorted position of each row."""
-    run_lengths: list[int]
-    """Number of sorted positions of each part; empty with tiles."""
-    part_of_tile: Int[Tensor, "tiles"] | None
-    """Part of each tile; None without tiles."""
-
-    @staticmethod
-    def of(part: Int[Tensor, "rows"], num_parts: int, fixed: bool = False) -> RowsByPart:
-        """Sort rows by part.
-
-        Args:
             part: part of each row.
-            num_parts: K.
-            fixed: whether shapes are fixed (`geometry/rows.py`). Fixed shapes and GPUs use tiles.
         """
-        tiled = part.is_cuda or fixed
-        tile = _TILE if tiled else _ROWS
-        part_in_order, order = part.sort(stable=True)
-        bounds = torch.searchsorted(part_in_order, torch.arange(num_parts + 1, device=part.device))
-        counts = bounds.diff()
-        padded = counts + -counts % tile
-        skipped = (padded - counts).cumsum(0) - (padded - counts)
-        ordered_position = torch.arange(len(part), device=part.device) + skipped[part_in_order]
-        position = torch.empty_like(part).index_copy_(0, order, ordered_position)
-        run_lengths = [] if tiled else padded.tolist()
-        # With tiles, the upper bound of the padded rows over all distributions of rows over parts.
-        num_sorted = (-(-len(part) // tile) + num_parts) * tile if tiled else sum(run_lengths)
-        row = part.new_zeros(num_sorted).index_copy_(0, ordered_position, order)
-        if not tiled:
-            return RowsByPart(row, position, run_lengths, None)
-        ends = padded.cumsum(0).div(tile, rounding_mode="floor")
-        tiles = torch.arange(num_sorted // tile, device=part.device)
-        return RowsByPart(row, position, [], torch.searchsorted(ends, tiles, right=True).clamp(max=num_parts - 1))
+        coefficients = torch.einsum("fkc,kbc->fkb", codes, self.linear) + self.constant
+        of_row = coefficients.flatten(0, 1).index_select(0, frame * codes.shape[1] + part)
+        return torch.einsum("rb,rbo->ro", of_row.to(bases.dtype), bases.unflatten(1, (self.num_bases, -1)))
 
 
 class PartDeformation(nn.Module):
@@ -213,9 +127,17 @@ class PartDeformation(nn.Module):
         self.register_buffer("code_visibility", code_visibility.clone())
         self.encoding = FrequencyEncoding(config.num_frequencies)
         num_parts, size_code = code_visibility.shape
+        size_out, num_bases = 3 + config.num_ambient, config.num_bases
+        # With bases, the networks are functions of the position alone.
         self.networks = LocalNetworks(
-            num_parts, self.encoding.size, size_code, config.hidden, config.num_layers, 3 + config.num_ambient
+            num_parts,
+            self.encoding.size,
+            0 if num_bases else size_code,
+            config.hidden,
+            config.num_layers,
+            size_out * max(num_bases, 1),
         )
+        self.mixing = BasisMixing(num_parts, size_code, num_bases) if num_bases else None
 
     def forward(
         self,
@@ -240,8 +162,10 @@ class PartDeformation(nn.Module):
         point = sorted_rows.row.div(top, rounding_mode="floor")
         seeds = self.seeds[part[sorted_rows.row]]
         encoded = self.encoding((points.index_select(0, point) - seeds) / self.scale)
-        code_term = self.networks.code_term(codes[:, None] * self.code_visibility)
-        predicted = self.networks.run(encoded, frame[point], code_term, sorted_rows)
+        visible = codes[:, None] * self.code_visibility
+        predicted = self.networks.run(encoded, frame[point], self.networks.code_term(visible), sorted_rows)
+        if self.mixing is not None:
+            predicted = self.mixing(predicted, visible, frame[point], part[sorted_rows.row])
         per_part = predicted.index_select(0, sorted_rows.position).float().unflatten(0, (num_points, top))
         blended = (per_part * parts.weight[..., None]).sum(1)
         return Deformation(self.config.offset_scale * blended[:, :3].tanh(), blended[:, 3:])
@@ -283,8 +207,3 @@ def equal_width(num_parts: int, size_in: int, hidden: int, num_layers: int, size
     if deep == 0:
         return total // linear
     return int((-linear + math.sqrt(linear**2 + 4 * deep * total)) / (2 * deep))
-
-
-def _uniform(num_parts: int, size_out: int, size_in: int) -> nn.Parameter:
-    bound = 1 / math.sqrt(size_in)
-    return nn.Parameter(torch.empty(num_parts, size_out, size_in).uniform_(-bound, bound))

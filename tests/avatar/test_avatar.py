@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from partnerface_ns.avatar import shading
 from partnerface_ns.avatar.avatar import HARD, SOFT, Avatar
 from partnerface_ns.avatar.file_format import check_same_head_model
 from partnerface_ns.avatar.init import AvatarInit
@@ -147,6 +148,41 @@ def test_rays_do_not_touch_each_other(make_avatar, avatar_init, deformation):
         assert_close(torch.cat([frame[name] for frame in alone]), value, atol=1e-5, rtol=0)
         assert_close(shuffled[name], value[:, shuffle], atol=1e-5, rtol=0)
         assert_close(split[name], value, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("deformation", KINDS)
+def test_samples_rendered_front_to_back_give_the_pixels_of_all_at_once(
+    make_avatar, avatar_init, deformation, monkeypatch
+):
+    avatar, rays = stirred(make_avatar(deformation=deformation)), front_rays(2, side=16)
+    num_points = []
+    geometry = avatar.field.geometry
+    monkeypatch.setattr(
+        avatar.field, "geometry", lambda points, *x: num_points.append(len(points)) or geometry(points, *x)
+    )
+    images, points = [], []
+    for at_once in (2, 1000):
+        monkeypatch.setattr(shading, "_SAMPLES_AT_ONCE", at_once)
+        num_points.clear()
+        images.append(seen(avatar, rays, avatar_init.states[:2]))
+        points.append(sum(num_points))
+    assert points[0] < points[1]  # nothing behind opaque samples was computed
+    for name, image in images[0].items():
+        assert_close(image, images[1][name], atol=2e-3, rtol=0, msg=name)
+
+
+def test_chunks_on_threads_give_the_pixels_of_one_thread(make_avatar, avatar_init):
+    avatar, rays = stirred(make_avatar()), front_rays(2)
+    alone, num_threads = seen(avatar, rays, avatar_init.states[:2]), torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        with torch.no_grad():
+            images = avatar.render(rays, avatar_init.states[:2], rays_at_once=30).channels()
+    finally:
+        torch.set_num_threads(num_threads)
+    for name, image in images.items():
+        assert not image.requires_grad
+        assert_close(image, alone[name], atol=1e-5, rtol=1e-5)
 
 
 def test_head_and_camera_moved_together_see_the_same(make_avatar, avatar_init):

@@ -158,7 +158,7 @@ def test_features_are_bilinear_in_the_contracted_planes(field):
     with torch.no_grad():
         field.planes[0].copy_(plane)
     field.config.symmetry = 0.0
-    features = field.features(field.contract(point))[0, :6]
+    features = field.features(field.contract(point))[:6, 0]
     xy = (plane[0, :, 3, 2] + plane[0, :, 4, 2]) / 2
     yz = (plane[1, :, 5, 3] + plane[1, :, 5, 4]) / 2
     xz = plane[2, :, 5, 2]
@@ -197,13 +197,13 @@ def test_coarse_features_of_the_mirrored_point_are_added(config):
     right = (points[:, 0] > 0.06)[:, None]
     here, there = (geometry_at(field, p, torch.zeros(40)).features for p in (points, mirrored))
     of_x = torch.tensor([0, 1, 4, 5])
-    assert_close(here[right[:, 0]][:, of_x], torch.ones(int(right.sum()), 4))
-    assert_close(there[right[:, 0]][:, of_x], torch.full((int(right.sum()), 4), 0.25))
+    assert_close(here[of_x][:, right[:, 0]], torch.ones(4, int(right.sum())))
+    assert_close(there[of_x][:, right[:, 0]], torch.full((4, int(right.sum())), 0.25))
     config.symmetry = 0.0
     alone = CanonicalField(config, lower, upper, NUM_KNOWN, NUM_AMBIENT)
     with torch.no_grad():
         alone.planes[0].copy_(field.planes[0])
-    assert not geometry_at(alone, mirrored[right[:, 0]], torch.zeros(int(right.sum()))).features[:, of_x].any()
+    assert not geometry_at(alone, mirrored[right[:, 0]], torch.zeros(int(right.sum()))).features[of_x].any()
 
 
 def test_all_parameters_have_finite_gradients(field):

@@ -387,18 +387,18 @@ def test_displacement_grids_are_cached_up_to_the_memory_limit(tiny_shaped, tiny_
     monkeypatch.setattr(tiny_skinning._grid, "splat", lambda verts: made.append(len(verts)) or splat(verts))
     again = tiny_skinning(points, frame, tiny_skinning.skin_frames(tiny_states)).points
     assert made == [] and torch.equal(first, again)
-    turned = replace(tiny_states, rotation=tiny_states.rotation + 0.1)
-    tiny_skinning.skin_frames(turned)
-    assert made == [], "the skull does not see its own motion"
 
     with torch.no_grad():
         passing = replace(tiny_states, jaw=tiny_states.jaw + 0.2)
         for _ in range(2):
             tiny_skinning.skin_frames(passing)
         assert made == [3], "the latest moments are remembered"
+        turned = replace(passing, rotation=passing.rotation + 0.1)
+        tiny_skinning.skin_frames(turned)
+        assert made == [3], "the skull does not see its own motion"
         tiny_skinning.skin_frames(tiny_states)
         tiny_skinning.skin_frames(passing)
-    assert made == [3, 3], "only training sees its moments again"
+    assert made == [3, 3, 3], "only training sees its moments again"
     made.clear()
 
     monkeypatch.setattr(inverse_skinning, "_CACHED_BYTES", 0)
@@ -406,6 +406,6 @@ def test_displacement_grids_are_cached_up_to_the_memory_limit(tiny_shaped, tiny_
     tiny_skinning.skin_frames(other)
     tiny_skinning.skin_frames(tiny_states)
     tiny_skinning.skin_frames(other)
-    assert made == [3, 3, 3]
+    assert sum(made) == 9
     forgetful = tiny_skinning(points, frame, tiny_skinning.skin_frames(tiny_states)).points
     assert_close(forgetful, first)

@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.testing import assert_close
 
+from partnerface_ns.warp.local_networks import LocalNetworks
 from partnerface_ns.warp.part_assigner import PartWeights
 from partnerface_ns.warp.part_deformation import (
     GlobalDeformation,
-    LocalNetworks,
     PartDeformation,
     PartDeformationConfig,
     equal_width,
@@ -20,9 +20,10 @@ from partnerface_ns.warp.part_deformation import (
 NUM_PARTS, NUM_FRAMES, SIZE_CODE, SCALE = 4, 3, 7, 0.15
 
 
-@pytest.fixture(params=[1, 3], ids=["shallow", "deep"])
+@pytest.fixture(params=[(1, 0), (3, 0), (2, 3)], ids=["shallow", "deep", "bases"])
 def config(request) -> PartDeformationConfig:
-    return PartDeformationConfig(hidden=9, num_layers=request.param, num_frequencies=2, num_ambient=2)
+    num_layers, num_bases = request.param
+    return PartDeformationConfig(hidden=9, num_layers=num_layers, num_frequencies=2, num_ambient=2, num_bases=num_bases)
 
 
 def fill(networks: LocalNetworks) -> None:
@@ -56,10 +57,16 @@ def network(deformation: PartDeformation, part: int, point: Tensor, code: Tensor
     n, encode = deformation.networks, deformation.encoding
     local = encode((point - deformation.seeds[part]) / deformation.scale)
     seen = code * deformation.code_visibility[part]
-    h = F.relu(n.position[part] @ local + n.code[part] @ seen + n.bias[part])
+    mixing = deformation.mixing
+    h = n.position[part] @ local + n.bias[part]
+    h = F.relu(h if mixing is not None else h + n.code[part] @ seen)
     for weight, bias in zip(n.layers, n.layer_biases, strict=True):
         h = F.relu(weight[part] @ h + bias[part])
-    return n.output[part] @ h
+    out = n.output[part] @ h
+    if mixing is None:
+        return out
+    coefficients = mixing.linear[part] @ seen + mixing.constant[part]
+    return sum(a * basis for a, basis in zip(coefficients, out.split(len(out) // len(coefficients)), strict=True))
 
 
 @pytest.mark.parametrize("top", [1, 2, 3])
@@ -127,7 +134,8 @@ def test_only_evaluated_parts_are_trained(deformation, inputs):
     gradient = deformation.networks.position.grad
     assert gradient.isfinite().all()
     assert not gradient[2].any() and all(gradient[k].any() for k in (0, 1, 3))
-    assert deformation.networks.code.grad.any() and deformation.networks.output.grad.any()
+    of_code = deformation.networks.code if deformation.mixing is None else deformation.mixing.linear
+    assert of_code.grad.any() and deformation.networks.output.grad.any()
 
 
 def test_gradients_are_those_of_the_loop(deformation, inputs):
@@ -135,7 +143,7 @@ def test_gradients_are_those_of_the_loop(deformation, inputs):
     points, codes = points[:12].clone().requires_grad_(), codes.clone().requires_grad_()
     index, weight = random_parts(12, 2)
     weight.requires_grad_()
-    wanted = [points, codes, weight, *deformation.networks.parameters()]
+    wanted = [points, codes, weight, *deformation.parameters()]
     target = torch.randn(12, 2)
     sorted_way = (deformation(points, frame[:12], codes, PartWeights(index, weight)).ambient * target).sum()
     loop = sum(
