@@ -82,7 +82,11 @@ def kill_training(folder: Path, num_kills: int) -> None:
     for number in range(num_kills):
         left_behind = changed(partial)
         process = fork(lambda: train.main(resume(killed)), folder / "killed.log")
-        time.sleep(random.uniform(0.5, 1.5) * seconds)  # before or after the first step
+        if number % 4 == 0:  # before the first step
+            time.sleep(random.uniform(0, 1) * seconds)
+        else:  # between or within later steps
+            wait_for_checkpoints(killed.get_checkpoint_dir(), random.randint(1, 4), process)
+            time.sleep(random.uniform(0, 0.3))
         while number % 2 and changed(partial) in (None, left_behind) and is_alive(process):
             time.sleep(0.0002)
         alive += kill(process)
@@ -99,6 +103,14 @@ def kill_training(folder: Path, num_kills: int) -> None:
     print(
         f"training: resumed and unbroken run: {len(flatten(ends[0]))} values, differing: {differing(*ends)}", flush=True
     )
+
+
+def wait_for_checkpoints(folder: Path, count: int, process: int) -> None:
+    """Wait until a process has written some more checkpoints, or has ended."""
+    for _ in range(count):
+        newest = list_checkpoints(folder)[-1:]
+        while list_checkpoints(folder)[-1:] == newest and is_alive(process):
+            time.sleep(0.001)
 
 
 def changed(folder: Path) -> int | None:
