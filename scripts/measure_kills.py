@@ -64,7 +64,7 @@ def main(folder: Path, num_kills: int = 30, num_command_kills: int = 5, video: P
         "bench": [*bench, "--num-test", "2", "--jobs", "1", "--output"],
         "demo": ["demo", "--frames", "10", "--size", "32", "--minutes", "0.05", "--device", "cpu", "--output"],
     } | ({"tracked": track} if video is not None else {})
-    for name, words in commands.items():
+    for name, words in commands.items() if num_command_kills else ():
         kill_command([*words, str(folder / name)], folder / name, num_command_kills)
 
 
