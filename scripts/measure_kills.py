@@ -54,7 +54,7 @@ def main(folder: Path, num_kills: int = 30, num_command_kills: int = 5, video: P
     make_subject(folder / "subject", frames=10, size=32, seed=0)
     kill_training(folder, num_kills)
     run = tiny_config(folder, "killed").get_base_dir()
-    track = ["track", str(video), "--size", "64", "--max-frames", "12", "--no-preview"]
+    track = ["track", str(video), "--size", "128", "--end", "0.7", "--no-preview"]
     drive = ["drive", str(run), "--motion", "talk", "--size", "32", "--max-frames", "30", "--output"]
     bench = ["bench", "--subjects", str(folder / "subject"), "--variants", "none", "--seconds", "1", "--seeds", "2"]
     commands = {
