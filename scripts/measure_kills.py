@@ -54,7 +54,7 @@ def main(folder: Path, num_kills: int = 30, num_command_kills: int = 5, video: P
     make_subject(folder / "subject", frames=10, size=32, seed=0)
     kill_training(folder, num_kills)
     run = tiny_config(folder, "killed").get_base_dir()
-    track = ["track", str(video), "--size", "64", "--max-frames", "12", "--no-preview"]
+    track = ["track", str(video), "--size", "128", "--end", "0.7", "--no-preview"]
     drive = ["drive", str(run), "--motion", "talk", "--size", "32", "--max-frames", "30", "--output"]
     bench = ["bench", "--subjects", str(folder / "subject"), "--variants", "none", "--seconds", "1", "--seeds", "2"]
     commands = {
@@ -64,7 +64,7 @@ def main(folder: Path, num_kills: int = 30, num_command_kills: int = 5, video: P
         "bench": [*bench, "--num-test", "2", "--jobs", "1", "--output"],
         "demo": ["demo", "--frames", "10", "--size", "32", "--minutes", "0.05", "--device", "cpu", "--output"],
     } | ({"tracked": track} if video is not None else {})
-    for name, words in commands.items():
+    for name, words in commands.items() if num_command_kills else ():
         kill_command([*words, str(folder / name)], folder / name, num_command_kills)
 
 
@@ -82,7 +82,11 @@ def kill_training(folder: Path, num_kills: int) -> None:
     for number in range(num_kills):
         left_behind = changed(partial)
         process = fork(lambda: train.main(resume(killed)), folder / "killed.log")
-        time.sleep(random.uniform(0.5, 1.5) * seconds)  # before or after the first step
+        if number % 4 == 0:  # before the first step
+            time.sleep(random.uniform(0, 1) * seconds)
+        else:  # between or within later steps
+            wait_for_checkpoints(killed.get_checkpoint_dir(), random.randint(1, 4), process)
+            time.sleep(random.uniform(0, 0.3))
         while number % 2 and changed(partial) in (None, left_behind) and is_alive(process):
             time.sleep(0.0002)
         alive += kill(process)
@@ -99,6 +103,14 @@ def kill_training(folder: Path, num_kills: int) -> None:
     print(
         f"training: resumed and unbroken run: {len(flatten(ends[0]))} values, differing: {differing(*ends)}", flush=True
     )
+
+
+def wait_for_checkpoints(folder: Path, count: int, process: int) -> None:
+    """Wait until a process has written some more checkpoints, or has ended."""
+    for _ in range(count):
+        newest = list_checkpoints(folder)[-1:]
+        while list_checkpoints(folder)[-1:] == newest and is_alive(process):
+            time.sleep(0.001)
 
 
 def changed(folder: Path) -> int | None:

@@ -127,7 +127,9 @@ def load_image(frame: Frame, background: tuple[float, float, float]) -> tuple[np
 
 
 def mask_warning(frames: Sequence[Frame]) -> str | None:
-    """A warning if all masks are white, so that the background would be learned as part of the person; else None.
+    """A warning if all masks are white or all are black; else None.
+
+    White masks make the background part of the person, and black masks make the person invisible.
 
     Args:
         frames: some frames of a capture, with images.
@@ -135,7 +137,10 @@ def mask_warning(frames: Sequence[Frame]) -> str | None:
     Raises:
         InputError: an image or mask cannot be read.
     """
-    if not frames or any(load_image(frame, (1.0, 1.0, 1.0))[1].min() < 255 for frame in frames):
+    ranges = [(mask.min(), mask.max()) for mask in (load_image(frame, (1.0, 1.0, 1.0))[1] for frame in frames)]
+    if ranges and all(highest == 0 for _, highest in ranges):
+        return "the masks are black everywhere, or the images transparent: no person is seen"
+    if not ranges or any(lowest < 255 for lowest, _ in ranges):
         return None
     fault = "there are no masks" if frames[0].mask_path is None else "the masks are white everywhere"
     return f"{fault}: the background is learned as if it were the person"

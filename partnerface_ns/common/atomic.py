@@ -18,6 +18,9 @@ def atomic_write(path: Path, *, durable: bool = False) -> Iterator[Path]:
     Args:
         path: the file to create or replace.
         durable: wait until the content is on disk before the file gets its name.
+
+    Raises:
+        OSError: writing fails. It names a file even where the system does not, as on a full disk.
     """
     partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
     try:
@@ -25,6 +28,9 @@ def atomic_write(path: Path, *, durable: bool = False) -> Iterator[Path]:
         if durable:
             sync(partial)
         os.replace(partial, path)
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
     finally:
         partial.unlink(missing_ok=True)
 

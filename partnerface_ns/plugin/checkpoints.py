@@ -178,6 +178,8 @@ def write_complete_checkpoints(folder: Path) -> Iterator[Path]:
         sync(folder)
     except (OSError, RuntimeError) as error:  # torch's writer raises the latter
         hint = "free some space, then resume with --load-dir; the previous checkpoint is complete"
-        raise InputError(folder, "the checkpoint cannot be written", actual=shorten(error), hint=hint) from error
+        free = shutil.disk_usage(partial.parent).free >> 20  # torch's writer does not tell that the disk is full
+        actual = f"{shorten(error)}; {free} MiB are free"
+        raise InputError(folder, "the checkpoint cannot be written", actual=actual, hint=hint) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)

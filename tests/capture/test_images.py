@@ -194,6 +194,8 @@ def test_white_masks_give_a_warning(make_frame, rgb, half):
     assert mask_warning([make_frame(rgb, half)]) is None
     assert "white everywhere" in mask_warning([make_frame(rgb, np.full_like(half, 255))])
     assert "no masks" in mask_warning([make_frame(rgb)])
+    nobody = make_frame(rgb, np.zeros_like(half))
+    assert "no person is seen" in mask_warning([nobody]) and mask_warning([nobody, make_frame(rgb, half)]) is None
 
 
 def test_an_image_with_a_huge_declared_size_is_refused_without_decoding(tmp_path):

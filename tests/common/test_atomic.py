@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
 import pytest
 
 from partnerface_ns.common.atomic import atomic_write, write_text
@@ -23,3 +26,11 @@ def test_after_an_error_the_old_file_stays_and_nothing_is_left(tmp_path):
         partial.write_text("half")
         raise KeyboardInterrupt
     assert [file.name for file in tmp_path.iterdir()] == ["a.txt"] and path.read_text() == "old"
+
+
+def test_an_error_of_a_full_disk_names_the_file(tmp_path):
+    """The system names no file when a write fails."""
+    with pytest.raises(OSError, match="No space left") as error, atomic_write(tmp_path / "a.txt") as partial:
+        partial.write_text("half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert error.value.filename == str(tmp_path / "a.txt") and not list(tmp_path.iterdir())

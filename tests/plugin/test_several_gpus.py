@@ -32,15 +32,17 @@ def runs(subject, tmp_path_factory):
     """Runs of two processes, one limited by steps and one by minutes, and what each process has in the end."""
     folder = tmp_path_factory.mktemp("runs")
     steps = config_of(subject, folder, "two")
-    minutes = config_of(subject, folder, "minutes", max_train_minutes=0.02)
+    minutes = config_of(subject, folder, "minutes", max_train_minutes=0.02, max_num_iterations=10 * STEPS)
     return (steps, minutes), train_in_two_processes(folder, steps, minutes)
 
 
 def test_both_processes_have_the_same_weights(runs):
+    """Statistics of what each saw in the last step differ; the first process saves its own and passes them on."""
+    own = ("trained_seconds", "view_mean", "view_square")
     for first, second in runs[1]:
         assert first["last_step"] == second["last_step"]
         differing = [name for name, value in first["state"].items() if not torch.equal(value, second["state"][name])]
-        assert differing == []
+        assert [name for name in differing if not name.endswith(own)] == []
 
 
 def test_minutes_are_those_of_the_first_process(runs):
@@ -53,7 +55,8 @@ def test_they_divide_the_rays_of_a_step(runs, make_config, start):
     (config, _), ((first, second), _) = runs
     alone = start(make_config(max_num_iterations=STEPS))
     alone.pipeline.datamanager.load_images()
-    sampler = RaySampler(config.pipeline.datamanager.sampler, alone.pipeline.datamanager._sampler.images)
+    images, seed = alone.pipeline.datamanager._sampler.images, config.machine.seed
+    sampler = RaySampler(config.pipeline.datamanager.sampler, images, seed)
     whole = sampler.sample(STEPS - 1).pixels
     divided = torch.stack([first["pixels"], second["pixels"]], 2).flatten(1, 2)
     assert first["pixels"].shape[1] == whole.shape[1] // 2 and torch.equal(divided, whole)

@@ -16,6 +16,7 @@ import torch.multiprocessing as mp
 from nerfstudio.engine.trainer import writer
 from nerfstudio.pipelines import base_pipeline
 from nerfstudio.utils import comms
+from torch.nn.parallel import DistributedDataParallel
 
 from partnerface_ns.plugin import schedule_callback
 from partnerface_ns.plugin.trainer import PartnerfaceTrainerConfig
@@ -64,8 +65,14 @@ def _train(rank: int, folder: Path, configs: tuple[PartnerfaceTrainerConfig, ...
     dist.destroy_process_group()
 
 
-def _replace_what_needs_cuda() -> None:
+class _ParallelOnCpu(DistributedDataParallel):
     """nerfstudio names a GPU for each process; a process on the CPU has none."""
-    parallel, barrier = base_pipeline.DDP, dist.barrier
-    base_pipeline.DDP = lambda model, device_ids, **options: parallel(model, **options)  # type: ignore[assignment]
+
+    def __init__(self, module: torch.nn.Module, device_ids: list[int], **options: Any) -> None:
+        super().__init__(module, **options)
+
+
+def _replace_what_needs_cuda() -> None:
+    barrier = dist.barrier
+    base_pipeline.DDP = _ParallelOnCpu
     dist.barrier = lambda device_ids: barrier()  # type: ignore[assignment]
