@@ -18,6 +18,7 @@ from partnerface_ns.bench.rendering import RenderingResult, measure_quality, tim
 from partnerface_ns.bench.results import Results
 from partnerface_ns.bench.scaling import StepTimes, measure_pieces, measure_step_costs
 from partnerface_ns.bench.training_runs import HeldOut, Job, RunResult, run_key, train_and_measure
+from partnerface_ns.capture.names import CAPTURES_OWN_SPLIT, SplitName
 from partnerface_ns.common.progress import progress
 from partnerface_ns.demo.subject import make_subject
 from partnerface_ns.driving.player import Player
@@ -50,6 +51,8 @@ class Benchmark:
     """Runs in parallel; None takes one per core, and one on a GPU."""
     keep_avatars: bool = False
     """Whether the trained avatars are kept."""
+    split: SplitName | None = None
+    """Split by time in place of the captures' own (`capture/splits.py`)."""
 
     def results(self) -> Results:
         """All results in the folder, also those of other options."""
@@ -65,8 +68,8 @@ class Benchmark:
         """Train and measure the missing runs, and measure missing floors; returns how many runs were missing."""
         finished = {floor.key for floor in self.results().floors}
         for capture in self.captures:
-            if (capture.resolve().name, self.held_out, self.num_test) not in finished:
-                self.add(measure_floor(capture, self.held_out, self.num_test, self.head_model))
+            if (capture.resolve().name, self.held_out, self.num_test, self._split_name) not in finished:
+                self.add(measure_floor(capture, self.held_out, self.num_test, self.head_model, self.split))
         missing = self.missing_jobs()
         for folder in (self._images, self._avatars):
             if folder is not None:
@@ -86,10 +89,9 @@ class Benchmark:
 
     def missing_jobs(self) -> list[Job]:
         """The runs that are not in the folder yet, or whose avatar is to be kept and is not there."""
+        measured = self.held_out, self.device, self.num_test, self._split_name
         jobs = {
-            run_key(
-                folder.resolve().name, variant, seed, seconds, self.held_out, self.device, self.num_test
-            ): self._job(folder, variant, seed, seconds)
+            run_key(folder.resolve().name, variant, seed, seconds, *measured): self._job(folder, variant, seed, seconds)
             for seed in range(self.seeds)
             for seconds in self.seconds
             for folder in self.captures
@@ -125,6 +127,10 @@ class Benchmark:
         return self.output / "avatars" / f"{self._job(capture, self.variants[0], 0, max(self.seconds)).name}.pt"
 
     @property
+    def _split_name(self) -> str:
+        return self.split or CAPTURES_OWN_SPLIT
+
+    @property
     def _images(self) -> Path:
         return self.output / "images"
 
@@ -144,6 +150,7 @@ class Benchmark:
             head_model=self.head_model,
             images=self._images,
             avatars=self._avatars,
+            split=self.split,
         )
 
 

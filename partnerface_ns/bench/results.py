@@ -33,6 +33,13 @@ of one split:
 - *tune*: the last fifth of the training frames, which these runs do not train on
 - *test, trained on*: the test split, after training on it as well
 
+Before these names stands the way in which the frames were split (`--split`). Without it, the capture's own split is
+used:
+
+- *last*: the last 30% of the frames are the test split
+- *interleaved*: every fifth frame, whose neighbours are trained on
+- *published*: the last 350 frames, or the last fifth of captures with fewer than 1050
+
 *head, trained on* is psnr_head on half as many training images. Its distance from psnr_head is the generalisation gap.
 
 PSNR follows from the mean squared error over the pixels of a region, in dB. The head is the convex hull of its vertices

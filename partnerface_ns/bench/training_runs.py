@@ -23,6 +23,7 @@ from partnerface_ns.bench.variants import VARIANTS
 from partnerface_ns.capture.capture import Capture, Frame
 from partnerface_ns.capture.images import load_image
 from partnerface_ns.capture.load_with_head_model import load_with_head_model
+from partnerface_ns.capture.names import CAPTURES_OWN_SPLIT, SplitName
 from partnerface_ns.common.sequences import pick_evenly
 from partnerface_ns.flame.open_head import OPEN_HEAD_NAME
 from partnerface_ns.flame.posing import ShapedHead
@@ -67,11 +68,14 @@ class Job:
     """Folder for a sheet of the measured images; None writes none."""
     avatars: Path | None = None
     """Folder for the trained avatar; None writes none."""
+    split: SplitName | None = None
+    """Split by time in place of the capture's own (`capture/splits.py`)."""
 
     @property
     def name(self) -> str:
         """Name of the run's files, without suffix."""
         kind = [] if self.held_out == "test" else [self.held_out]
+        kind += [] if self.split is None else [self.split]
         kind += ["gpu"] if self.device.startswith("cuda") else []
         words = "-".join([self.subject.resolve().name, self.variant, *kind, f"{self.seconds:g}s", f"{self.seed}"])
         return re.sub(r"[^\w.-]+", "_", words)
@@ -98,18 +102,21 @@ class RunResult:
     """Description of the machine."""
     num_test: int = 15
     """Images measured at most."""
+    split: str = CAPTURES_OWN_SPLIT
+    """Name of the split, or `CAPTURES_OWN_SPLIT`."""
 
     @property
     def key(self) -> tuple[object, ...]:
         """Identifies the run."""
-        return run_key(self.subject, self.variant, self.seed, self.seconds, self.held_out, self.device, self.num_test)
+        run = self.subject, self.variant, self.seed, self.seconds
+        return run_key(*run, self.held_out, self.device, self.num_test, self.split)
 
 
 def run_key(
-    subject: str, variant: str, seed: int, seconds: float, held_out: str, device: str, num_test: int
+    subject: str, variant: str, seed: int, seconds: float, held_out: str, device: str, num_test: int, split: str
 ) -> tuple[object, ...]:
     """Identifies a run. Of the device only its kind counts: GPU or CPU."""
-    return subject, variant, seed, seconds, held_out, device.startswith("cuda"), num_test
+    return subject, variant, seed, seconds, held_out, device.startswith("cuda"), num_test, split
 
 
 def train_and_measure(job: Job) -> RunResult:
@@ -121,7 +128,7 @@ def train_and_measure(job: Job) -> RunResult:
     torch.set_num_threads(1)
     torch.manual_seed(job.seed)
     preset, on_gpu = VARIANTS[job.variant](), torch.device(job.device).type == "cuda"
-    capture, model = load_with_head_model(job.subject, head_model=job.head_model)
+    capture, model = load_with_head_model(job.subject, head_model=job.head_model, split=job.split)
     frames, measured = split_frames(capture, job.held_out)
     head = ShapedHead.of(model, capture.identity, capture.static_offset)
     avatar = avatar_for(capture, head, frames, preset).to(job.device)
@@ -155,6 +162,7 @@ def train_and_measure(job: Job) -> RunResult:
         job.held_out,
         describe_machine(job.device),
         job.num_test,
+        job.split or CAPTURES_OWN_SPLIT,
     )
 
 
