@@ -53,6 +53,8 @@ class Benchmark:
     """Whether the trained avatars are kept."""
     split: SplitName | None = None
     """Split by time in place of the captures' own (`capture/splits.py`)."""
+    refit: bool = False
+    """Whether images are also measured after a refit of their head states (`training/refit.py`)."""
 
     def results(self) -> Results:
         """All results in the folder, also those of other options."""
@@ -97,7 +99,7 @@ class Benchmark:
             for folder in self.captures
             for variant in self.variants
         }
-        finished = {run.key for run in self.results().runs}
+        finished = {run.key for run in self.results().runs if run.refitted is not None or not self.refit}
         missing = [job for key, job in jobs.items() if key not in finished or not _has_avatar(job)]
         if len(missing) < len(jobs):
             print(f"{len(jobs) - len(missing)} of {len(jobs)} runs are already in {self.output}.")
@@ -151,6 +153,7 @@ class Benchmark:
             images=self._images,
             avatars=self._avatars,
             split=self.split,
+            refit=self.refit,
         )
 
 

@@ -25,6 +25,8 @@ COLUMNS = (
     "lpips_head",
 )
 """Metrics in the tables. Results of earlier versions lack some of them."""
+LOSS_REGIONS = ("head", "mouth", "eyes", "outline")
+"""Regions in the table of losses."""
 
 
 def runs_table(runs: Sequence[RunResult], floors: Sequence[FloorResult] = ()) -> str:
@@ -32,14 +34,9 @@ def runs_table(runs: Sequence[RunResult], floors: Sequence[FloorResult] = ()) ->
 
     Rows of the nearest training images follow.
     """
-    groups: dict[tuple[object, ...], list[RunResult]] = {}
-    for run in runs:
-        machine = run.device.startswith("cuda")
-        kind = (run.subject, run.seconds, run.variant, run.held_out, run.split, machine, run.num_test)
-        groups.setdefault(kind, []).append(run)
     names = ("subject", "variant", "images", "seeds", "on", "seconds", "steps", "GiB", *COLUMNS, "head, trained on")
     lines = ["| " + " | ".join(names) + " |", "|---" * len(names) + "|"]
-    for group in groups.values():
+    for group in _groups(runs):
         first = group[0]
         images = _images(first)
         machine = "GPU" if first.device.startswith("cuda") else "CPU"
@@ -54,6 +51,33 @@ def runs_table(runs: Sequence[RunResult], floors: Sequence[FloorResult] = ()) ->
         cells += [_mean_and_deviation([floor.metrics.get(name, math.nan)]) for name in COLUMNS]
         lines.append("| " + " | ".join([*cells, "-"]) + " |")
     return "\n".join(lines) + "\n"
+
+
+def losses_table(runs: Sequence[RunResult]) -> str:
+    """A row for each group of runs that differ only in their seed: training, held-out and refitted images."""
+    names = ("subject", "variant", "images", "seconds")
+    kinds = ("training", "held out", "refitted")
+    columns = [f"{region}, {kind}" for region in LOSS_REGIONS for kind in kinds]
+    lines = ["| " + " | ".join([*names, *columns]) + " |", "|---" * (len(names) + len(columns)) + "|"]
+    for group in _groups(runs):
+        first = group[0]
+        cells = [first.subject, first.variant, _images(first), f"{first.seconds:g}"]
+        for region in LOSS_REGIONS:
+            for metrics in ([run.seen for run in group], [run.metrics for run in group], [r.refitted for r in group]):
+                values = [math.nan if m is None else m.get(f"psnr_{region}", math.nan) for m in metrics]
+                cells.append("-" if any(map(math.isnan, values)) else f"{statistics.mean(values):.2f}")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _groups(runs: Sequence[RunResult]) -> list[list[RunResult]]:
+    """Runs that differ only in their seed."""
+    groups: dict[tuple[object, ...], list[RunResult]] = {}
+    for run in runs:
+        machine = run.device.startswith("cuda")
+        kind = (run.subject, run.seconds, run.variant, run.held_out, run.split, machine, run.num_test)
+        groups.setdefault(kind, []).append(run)
+    return list(groups.values())
 
 
 def _images(row: RunResult | FloorResult) -> str:

@@ -51,6 +51,9 @@ class Bench:
     last: test on the last 30% of the frames.
     interleaved: test on every fifth frame, whose neighbours are trained on.
     published: test on the last 350 frames, or on the last fifth of short captures."""
+    refit: bool = False
+    """Also measure the images after pose and expression of each were fitted to its pixels, with the avatar frozen. The
+    table of losses then separates registration from quality. Takes about as long as ten images for each."""
     avatar: Path | None = None
     """Run folder or avatar file. Its images are timed, and compared with the capture in --subjects if there is one."""
     head_model: Path | None = None
@@ -104,6 +107,7 @@ class Bench:
             self.jobs,
             self.keep_avatars,
             self.split,
+            self.refit,
         )
 
     def _check_options(self) -> None:
