@@ -56,6 +56,8 @@ class Bench:
     table of losses then separates registration from quality. Takes about as long as ten images for each."""
     avatar: Path | None = None
     """Run folder or avatar file. Its images are timed, and compared with the capture in --subjects if there is one."""
+    sizes: tuple[int, ...] = (128, 256, 512)
+    """Longer sides in pixels of the images that --avatar times."""
     head_model: Path | None = None
     """Head model file, if the captures do not contain it or if it was moved since the avatar was trained."""
     num_test: int = 15
@@ -80,7 +82,7 @@ class Bench:
         self.output.mkdir(parents=True, exist_ok=True)
         with lock_folder(self.output):  # a second command would repeat the same runs and overwrite results
             benchmark = self._benchmark()
-            avatar = run_suite(benchmark, self.suite, self.avatar)
+            avatar = run_suite(benchmark, self.suite, self.avatar, self.sizes)
             print(f"{self.output / 'bench.md'}:\n\n{benchmark.results().report()}")
         if avatar is not None:
             print(f"Next:\n  {command('partnerface', 'drive', avatar, '--motion', 'talk', '--output', 'talk.mp4')}")
@@ -122,6 +124,9 @@ class Bench:
         for name, number in numbers.items():
             if number < 1:
                 raise InputError(name, "out of range", expected="1 or more", actual=number)
+        if not self.sizes or min(self.sizes) < 1:
+            given = " ".join(map(str, self.sizes)) or "none"
+            raise InputError("--sizes", "out of range", expected="1 or more pixels", actual=given)
         if not self.seconds or min(self.seconds) <= 0:
             given = " ".join(f"{seconds:g}" for seconds in self.seconds) or "none"
             raise InputError("--seconds", "out of range", expected="more than 0", actual=given)
