@@ -67,6 +67,8 @@ class Avatar(nn.Module):
         self.config = config
         self._model = init.model
         self._skinning: InverseSkinning | None = None
+        self.progress = 0.0
+        """Progress of training, 0 to 1; losses that begin late read it."""
         self.register_buffer("identity", init.identity.clone())
         self.register_buffer("static_offset", init.static_offset.clone())
         self.register_buffer("background", torch.tensor(init.background))
@@ -226,6 +228,7 @@ class Avatar(nn.Module):
 
     def set_progress(self, progress: float) -> None:
         """Set the stage from the training progress, 0 to 1."""
+        self.progress = progress
         if self.config.schedule == "two-stage":
             self.stage.fill_(SOFT if progress >= self.config.stage2_start else HARD)
 

@@ -24,7 +24,7 @@ from partnerface_ns.geometry.rows import Rows
 from partnerface_ns.warp.driving_code import DrivingCode
 from partnerface_ns.warp.inverse_skinning import CanonicalPoints, InverseSkinning, PosedFrames, SkinnedFrames
 from partnerface_ns.warp.part_assigner import PartWeights
-from partnerface_ns.warp.part_deformation import GlobalDeformation, PartDeformation
+from partnerface_ns.warp.part_deformation import Deformation, GlobalDeformation, PartDeformation
 from partnerface_ns.warp.torso import TorsoMotion
 from partnerface_ns.warp.tracking_correction import TrackingCorrection
 
@@ -137,8 +137,12 @@ class CanonicalWarp:
         if self.code_noise > 0:
             codes = codes + self.code_noise * torch.randn_like(codes)
         head_points, head_frame = on_head.gather(points), on_head.gather(frame)
-        parts = None if self.assign is None else self.assign(head_points)
-        if isinstance(self.deformation, PartDeformation):
+        on_nodes = isinstance(self.deformation, PartDeformation) and self.deformation.config.node_spacing > 0
+        # With nodes, the parts of the points themselves are for inspection only.
+        parts = None if self.assign is None or (on_nodes and torch.is_grad_enabled()) else self.assign(head_points)
+        if on_nodes:
+            predicted = self._interpolate(head_points, head_frame, codes)
+        elif isinstance(self.deformation, PartDeformation):
             assert parts is not None
             predicted = self.deformation(head_points, head_frame, codes, parts, self.fixed_shapes)
         else:
@@ -147,3 +151,12 @@ class CanonicalWarp:
         offset = on_head.scatter(undeformed.offset, predicted.offset * head_share)
         ambient = on_head.scatter(undeformed.ambient, predicted.ambient * head_share)
         return DeformedPoints(points + offset, ambient, offset, None if parts is None else (on_head, parts))
+
+    def _interpolate(
+        self, points: Float[Tensor, "points 3"], frame: Int[Tensor, "points"], codes: Float[Tensor, "frames code"]
+    ) -> Deformation:
+        """The part deformation, interpolated between nodes around the head."""
+        assert isinstance(self.deformation, PartDeformation) and self.assign is not None
+        nodes = self.skinning.nodes(self.deformation.config.node_spacing)
+        values = self.deformation.on_nodes(nodes.points, codes, self.assign(nodes.points))
+        return self.deformation.bounded(nodes.read(values, points, frame))

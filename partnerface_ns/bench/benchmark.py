@@ -18,6 +18,7 @@ from partnerface_ns.bench.rendering import RenderingResult, measure_quality, tim
 from partnerface_ns.bench.results import Results
 from partnerface_ns.bench.scaling import StepTimes, measure_pieces, measure_step_costs
 from partnerface_ns.bench.training_runs import HeldOut, Job, RunResult, run_key, train_and_measure
+from partnerface_ns.capture.names import CAPTURES_OWN_SPLIT, SplitName
 from partnerface_ns.common.progress import progress
 from partnerface_ns.demo.subject import make_subject
 from partnerface_ns.driving.player import Player
@@ -50,6 +51,10 @@ class Benchmark:
     """Runs in parallel; None takes one per core, and one on a GPU."""
     keep_avatars: bool = False
     """Whether the trained avatars are kept."""
+    split: SplitName | None = None
+    """Split by time in place of the captures' own (`capture/splits.py`)."""
+    refit: bool = False
+    """Whether images are also measured after a refit of their head states (`training/refit.py`)."""
 
     def results(self) -> Results:
         """All results in the folder, also those of other options."""
@@ -65,8 +70,8 @@ class Benchmark:
         """Train and measure the missing runs, and measure missing floors; returns how many runs were missing."""
         finished = {floor.key for floor in self.results().floors}
         for capture in self.captures:
-            if (capture.resolve().name, self.held_out, self.num_test) not in finished:
-                self.add(measure_floor(capture, self.held_out, self.num_test, self.head_model))
+            if (capture.resolve().name, self.held_out, self.num_test, self._split_name) not in finished:
+                self.add(measure_floor(capture, self.held_out, self.num_test, self.head_model, self.split))
         missing = self.missing_jobs()
         for folder in (self._images, self._avatars):
             if folder is not None:
@@ -86,16 +91,15 @@ class Benchmark:
 
     def missing_jobs(self) -> list[Job]:
         """The runs that are not in the folder yet, or whose avatar is to be kept and is not there."""
+        measured = self.held_out, self.device, self.num_test, self._split_name
         jobs = {
-            run_key(
-                folder.resolve().name, variant, seed, seconds, self.held_out, self.device, self.num_test
-            ): self._job(folder, variant, seed, seconds)
+            run_key(folder.resolve().name, variant, seed, seconds, *measured): self._job(folder, variant, seed, seconds)
             for seed in range(self.seeds)
             for seconds in self.seconds
             for folder in self.captures
             for variant in self.variants
         }
-        finished = {run.key for run in self.results().runs}
+        finished = {run.key for run in self.results().runs if run.refitted is not None or not self.refit}
         missing = [job for key, job in jobs.items() if key not in finished or not _has_avatar(job)]
         if len(missing) < len(jobs):
             print(f"{len(jobs) - len(missing)} of {len(jobs)} runs are already in {self.output}.")
@@ -125,6 +129,10 @@ class Benchmark:
         return self.output / "avatars" / f"{self._job(capture, self.variants[0], 0, max(self.seconds)).name}.pt"
 
     @property
+    def _split_name(self) -> str:
+        return self.split or CAPTURES_OWN_SPLIT
+
+    @property
     def _images(self) -> Path:
         return self.output / "images"
 
@@ -144,6 +152,8 @@ class Benchmark:
             head_model=self.head_model,
             images=self._images,
             avatars=self._avatars,
+            split=self.split,
+            refit=self.refit,
         )
 
 

@@ -18,6 +18,7 @@ from partnerface_ns.bench.training_runs import HeldOut, split_frames
 from partnerface_ns.capture.capture import Capture, Frame
 from partnerface_ns.capture.images import load_image
 from partnerface_ns.capture.load_with_head_model import load_with_head_model
+from partnerface_ns.capture.names import CAPTURES_OWN_SPLIT, SplitName
 from partnerface_ns.common.sequences import pick_evenly
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.geometry.rasterizer import project
@@ -35,14 +36,22 @@ class FloorResult:
     held_out: HeldOut
     num_test: int
     """Images measured at most."""
+    split: str = CAPTURES_OWN_SPLIT
+    """Name of the split, or `CAPTURES_OWN_SPLIT`."""
 
     @property
     def key(self) -> tuple[object, ...]:
         """Identifies the result."""
-        return self.subject, self.held_out, self.num_test
+        return self.subject, self.held_out, self.num_test, self.split
 
 
-def measure_floor(folder: Path, held_out: HeldOut, num_test: int, head_model: Path | None = None) -> FloorResult:
+def measure_floor(
+    folder: Path,
+    held_out: HeldOut,
+    num_test: int,
+    head_model: Path | None = None,
+    split: SplitName | None = None,
+) -> FloorResult:
     """Measure the nearest training images of a capture's held-out frames.
 
     Args:
@@ -50,8 +59,9 @@ def measure_floor(folder: Path, held_out: HeldOut, num_test: int, head_model: Pa
         held_out: the frames to measure.
         num_test: images at most, evenly spread over these frames.
         head_model: the head model's file, if the capture does not contain it.
+        split: a split by time in place of the capture's own.
     """
-    capture, model = load_with_head_model(folder, head_model=head_model)
+    capture, model = load_with_head_model(folder, head_model=head_model, split=split)
     head = ShapedHead.of(model, capture.identity, capture.static_offset)
     train, measured = split_frames(capture, held_out)
     seen = [frame for frame in train if frame not in measured]
@@ -71,7 +81,7 @@ def measure_floor(folder: Path, held_out: HeldOut, num_test: int, head_model: Pa
         )
         floor, truth = (torch.from_numpy(image).float() / 255 for image in (warped, rgb))
         rows.append(image_metrics(floor, truth, regions, lpips))
-    return FloorResult(capture.name, mean_metrics(rows), held_out, num_test)
+    return FloorResult(capture.name, mean_metrics(rows), held_out, num_test, split or CAPTURES_OWN_SPLIT)
 
 
 def warp_image(

@@ -12,7 +12,14 @@ from typing import Any
 from partnerface_ns.bench.floor import FloorResult
 from partnerface_ns.bench.rendering import Quality, RenderingResult, Speed
 from partnerface_ns.bench.scaling import StepCost, StepTimes
-from partnerface_ns.bench.tables import draw_time_plot, has_time_plot, rendering_table, runs_table, steps_table
+from partnerface_ns.bench.tables import (
+    draw_time_plot,
+    has_time_plot,
+    losses_table,
+    rendering_table,
+    runs_table,
+    steps_table,
+)
 from partnerface_ns.bench.training_runs import RunResult
 from partnerface_ns.bench.variants import VARIANTS
 from partnerface_ns.common.atomic import write_text
@@ -32,6 +39,13 @@ of one split:
 - *test*: the test split, with expressions and poses that the training split does not contain
 - *tune*: the last fifth of the training frames, which these runs do not train on
 - *test, trained on*: the test split, after training on it as well
+
+Before these names stands the way in which the frames were split (`--split`). Without it, the capture's own split is
+used:
+
+- *last*: the last 30% of the frames are the test split
+- *interleaved*: every fifth frame, whose neighbours are trained on
+- *published*: the last 350 frames, or the last fifth of captures with fewer than 1050
 
 *head, trained on* is psnr_head on half as many training images. Its distance from psnr_head is the generalisation gap.
 
@@ -65,6 +79,13 @@ The lite preset in its soft stage. All settings alternate on the same machine, s
 with few frames takes slightly less, because its frames repeat within these steps and are cached.
 """
 
+_LOSSES = """### Where the loss is
+
+PSNR of three kinds of images in dB, means over seeds. *Training* images show how well the avatar fits, and the distance
+of *held-out* images from them is the generalisation gap. *Refitted* images are the held-out ones after pose and
+expression were fitted to their pixels (`--refit`). They have seen the truth, so they are no result of the method. Their
+distance from the held-out ones is the registration error.
+"""
 _METRICS = ("metrics", "seen")
 """Fields of a run that hold metrics."""
 
@@ -90,7 +111,7 @@ class Results:
             return cls()
         try:
             content = json.loads(path.read_text(encoding="utf8"))
-            runs = [RunResult(**row | {key: _without_null(row[key]) for key in _METRICS}) for row in content["runs"]]
+            runs = [_run_result(row) for row in content["runs"]]
             renderings = [_rendering_result(row) for row in content["driven"]]
             steps = [_step_times(row) for row in content["steps"]]
             floors = [
@@ -135,7 +156,7 @@ class Results:
         machines = sorted({row.device for rows in (self.runs, self.renderings, self.steps) for row in rows})
         pages = [_HEAD.format(machines="; ".join(machines))]
         if self.runs:
-            pages += [_RUNS, runs_table(self.runs, self.floors)]
+            pages += [_RUNS, runs_table(self.runs, self.floors), _LOSSES, losses_table(self.runs)]
             if has_time_plot(self.runs):
                 pages.append("![psnr_head against seconds of training](bench.png)\n")
         if self.renderings:
@@ -159,6 +180,12 @@ def _lines(rows: Sequence[Any]) -> str:
 def _without_null(metrics: dict[str, float | None]) -> dict[str, float]:
     """Metrics of a file with NaN for null, which stands for a region that no image shows."""
     return {name: math.nan if value is None else value for name, value in metrics.items()}
+
+
+def _run_result(row: dict[str, Any]) -> RunResult:
+    refitted = row.get("refitted")
+    values: dict[str, Any] = row | {key: _without_null(row[key]) for key in _METRICS}
+    return RunResult(**values | {"refitted": None if refitted is None else _without_null(refitted)})
 
 
 def _step_times(row: dict[str, Any]) -> StepTimes:

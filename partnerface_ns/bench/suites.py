@@ -25,14 +25,16 @@ FULL_SECONDS, LONGER_SECONDS = 120.0, (300.0, 600.0)
 """Training times of the full suite's runs, and of the method's longer runs."""
 
 
-def run_suite(benchmark: Benchmark, suite: SuiteName, avatar: Path | None = None) -> Path | None:
-    """Run a suite, or time a trained avatar if one is given.
+def run_suite(
+    benchmark: Benchmark, suite: SuiteName, avatar: Path | None = None, sizes: tuple[int, ...] = SIZES
+) -> Path | None:
+    """Run a suite, or time a trained avatar if one is given, with images of these longer sides in pixels.
 
     Returns:
         An avatar that the suite trained and kept; None if it kept none.
     """
     if avatar is not None:
-        benchmark.time_avatar(avatar, SIZES)
+        benchmark.time_avatar(avatar, sizes)
         return None
     if suite == "quick":
         return _run_quick(benchmark)

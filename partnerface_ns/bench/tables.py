@@ -11,6 +11,7 @@ from partnerface_ns.bench.floor import FloorResult
 from partnerface_ns.bench.rendering import Quality, Speed
 from partnerface_ns.bench.scaling import StepCost
 from partnerface_ns.bench.training_runs import RunResult
+from partnerface_ns.capture.names import CAPTURES_OWN_SPLIT
 from partnerface_ns.common.atomic import atomic_write
 
 COLUMNS = (
@@ -24,6 +25,8 @@ COLUMNS = (
     "lpips_head",
 )
 """Metrics in the tables. Results of earlier versions lack some of them."""
+LOSS_REGIONS = ("head", "mouth", "eyes", "outline")
+"""Regions in the table of losses."""
 
 
 def runs_table(runs: Sequence[RunResult], floors: Sequence[FloorResult] = ()) -> str:
@@ -31,15 +34,11 @@ def runs_table(runs: Sequence[RunResult], floors: Sequence[FloorResult] = ()) ->
 
     Rows of the nearest training images follow.
     """
-    groups: dict[tuple[object, ...], list[RunResult]] = {}
-    for run in runs:
-        kind = (run.subject, run.seconds, run.variant, run.held_out, run.device.startswith("cuda"), run.num_test)
-        groups.setdefault(kind, []).append(run)
     names = ("subject", "variant", "images", "seeds", "on", "seconds", "steps", "GiB", *COLUMNS, "head, trained on")
     lines = ["| " + " | ".join(names) + " |", "|---" * len(names) + "|"]
-    for group in groups.values():
+    for group in _groups(runs):
         first = group[0]
-        images = _images(first.num_test, first.held_out)
+        images = _images(first)
         machine = "GPU" if first.device.startswith("cuda") else "CPU"
         cells = [first.subject, first.variant, images, f"{len(group)}", machine, f"{first.seconds:g}"]
         cells.append(f"{statistics.mean(run.steps for run in group):.0f}")
@@ -48,14 +47,42 @@ def runs_table(runs: Sequence[RunResult], floors: Sequence[FloorResult] = ()) ->
         cells.append(_mean_and_deviation([run.seen["psnr_head"] for run in group]))
         lines.append("| " + " | ".join(cells) + " |")
     for floor in floors:
-        cells = [floor.subject, "nearest training image", _images(floor.num_test, floor.held_out), *"-----"]
+        cells = [floor.subject, "nearest training image", _images(floor), *"-----"]
         cells += [_mean_and_deviation([floor.metrics.get(name, math.nan)]) for name in COLUMNS]
         lines.append("| " + " | ".join([*cells, "-"]) + " |")
     return "\n".join(lines) + "\n"
 
 
-def _images(num_test: int, held_out: str) -> str:
-    return f"{num_test} of {'test, trained on' if held_out == 'none' else held_out}"
+def losses_table(runs: Sequence[RunResult]) -> str:
+    """A row for each group of runs that differ only in their seed: training, held-out and refitted images."""
+    names = ("subject", "variant", "images", "seconds")
+    kinds = ("training", "held out", "refitted")
+    columns = [f"{region}, {kind}" for region in LOSS_REGIONS for kind in kinds]
+    lines = ["| " + " | ".join([*names, *columns]) + " |", "|---" * (len(names) + len(columns)) + "|"]
+    for group in _groups(runs):
+        first = group[0]
+        cells = [first.subject, first.variant, _images(first), f"{first.seconds:g}"]
+        for region in LOSS_REGIONS:
+            for metrics in ([run.seen for run in group], [run.metrics for run in group], [r.refitted for r in group]):
+                values = [math.nan if m is None else m.get(f"psnr_{region}", math.nan) for m in metrics]
+                cells.append("-" if any(map(math.isnan, values)) else f"{statistics.mean(values):.2f}")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _groups(runs: Sequence[RunResult]) -> list[list[RunResult]]:
+    """Runs that differ only in their seed."""
+    groups: dict[tuple[object, ...], list[RunResult]] = {}
+    for run in runs:
+        machine = run.device.startswith("cuda")
+        kind = (run.subject, run.seconds, run.variant, run.held_out, run.split, machine, run.num_test)
+        groups.setdefault(kind, []).append(run)
+    return list(groups.values())
+
+
+def _images(row: RunResult | FloorResult) -> str:
+    split = "" if row.split == CAPTURES_OWN_SPLIT else f"{row.split} "
+    return f"{row.num_test} of {split}{'test, trained on' if row.held_out == 'none' else row.held_out}"
 
 
 def has_time_plot(runs: Sequence[RunResult]) -> bool:
@@ -68,7 +95,9 @@ def _psnr_by_time(runs: Sequence[RunResult]) -> dict[str, dict[str, dict[float, 
     psnr: dict[str, dict[str, dict[float, list[float]]]] = {}
     for run in runs:
         machine = "GPU" if run.device.startswith("cuda") else "CPU"
-        by_time = psnr.setdefault(run.subject, {}).setdefault(f"{run.variant}, {run.held_out}, {machine}", {})
+        by_time = psnr.setdefault(run.subject, {}).setdefault(
+            f"{run.variant}, {run.split} {run.held_out}, {machine}", {}
+        )
         by_time.setdefault(run.seconds, []).append(run.metrics["psnr_head"])
     several = {s: {v: times for v, times in lines.items() if len(times) > 1} for s, lines in psnr.items()}
     return {subject: lines for subject, lines in several.items() if lines}

@@ -23,9 +23,11 @@ from partnerface_ns.bench.variants import VARIANTS
 from partnerface_ns.capture.capture import Capture, Frame
 from partnerface_ns.capture.images import load_image
 from partnerface_ns.capture.load_with_head_model import load_with_head_model
+from partnerface_ns.capture.names import CAPTURES_OWN_SPLIT, SplitName
 from partnerface_ns.common.sequences import pick_evenly
 from partnerface_ns.flame.open_head import OPEN_HEAD_NAME
 from partnerface_ns.flame.posing import ShapedHead
+from partnerface_ns.flame.state import HeadState
 from partnerface_ns.rendering.figures import arrange_sheet, save_image, to_image
 from partnerface_ns.rendering.metric_regions import metric_regions
 from partnerface_ns.rendering.metrics import image_metrics, load_lpips, mean_metrics
@@ -33,6 +35,7 @@ from partnerface_ns.rendering.rays import rays_of_image
 from partnerface_ns.training.loop import FitConfig, fit
 from partnerface_ns.training.presets import Preset
 from partnerface_ns.training.rays import TrainingImages
+from partnerface_ns.training.refit import Refitter
 from partnerface_ns.training.region_boxes import region_boxes
 from partnerface_ns.training.schedule import ScheduleConfig
 
@@ -67,11 +70,16 @@ class Job:
     """Folder for a sheet of the measured images; None writes none."""
     avatars: Path | None = None
     """Folder for the trained avatar; None writes none."""
+    split: SplitName | None = None
+    """Split by time in place of the capture's own (`capture/splits.py`)."""
+    refit: bool = False
+    """Whether the images are also measured after a refit of their head states."""
 
     @property
     def name(self) -> str:
         """Name of the run's files, without suffix."""
         kind = [] if self.held_out == "test" else [self.held_out]
+        kind += [] if self.split is None else [self.split]
         kind += ["gpu"] if self.device.startswith("cuda") else []
         words = "-".join([self.subject.resolve().name, self.variant, *kind, f"{self.seconds:g}s", f"{self.seed}"])
         return re.sub(r"[^\w.-]+", "_", words)
@@ -98,18 +106,23 @@ class RunResult:
     """Description of the machine."""
     num_test: int = 15
     """Images measured at most."""
+    split: str = CAPTURES_OWN_SPLIT
+    """Name of the split, or `CAPTURES_OWN_SPLIT`."""
+    refitted: dict[str, float] | None = None
+    """Means over the measured images after a refit (`training/refit.py`); None if none was made."""
 
     @property
     def key(self) -> tuple[object, ...]:
         """Identifies the run."""
-        return run_key(self.subject, self.variant, self.seed, self.seconds, self.held_out, self.device, self.num_test)
+        run = self.subject, self.variant, self.seed, self.seconds
+        return run_key(*run, self.held_out, self.device, self.num_test, self.split)
 
 
 def run_key(
-    subject: str, variant: str, seed: int, seconds: float, held_out: str, device: str, num_test: int
+    subject: str, variant: str, seed: int, seconds: float, held_out: str, device: str, num_test: int, split: str
 ) -> tuple[object, ...]:
     """Identifies a run. Of the device only its kind counts: GPU or CPU."""
-    return subject, variant, seed, seconds, held_out, device.startswith("cuda"), num_test
+    return subject, variant, seed, seconds, held_out, device.startswith("cuda"), num_test, split
 
 
 def train_and_measure(job: Job) -> RunResult:
@@ -121,7 +134,7 @@ def train_and_measure(job: Job) -> RunResult:
     torch.set_num_threads(1)
     torch.manual_seed(job.seed)
     preset, on_gpu = VARIANTS[job.variant](), torch.device(job.device).type == "cuda"
-    capture, model = load_with_head_model(job.subject, head_model=job.head_model)
+    capture, model = load_with_head_model(job.subject, head_model=job.head_model, split=job.split)
     frames, measured = split_frames(capture, job.held_out)
     head = ShapedHead.of(model, capture.identity, capture.static_offset)
     avatar = avatar_for(capture, head, frames, preset).to(job.device)
@@ -137,6 +150,11 @@ def train_and_measure(job: Job) -> RunResult:
     peak = torch.cuda.max_memory_allocated(job.device) if on_gpu else peak_memory()
     metrics, rows = measure(avatar, capture, head, pick_evenly(measured, job.num_test))
     seen, _ = measure(avatar, capture, head, pick_evenly(frames, (job.num_test + 1) // 2))
+    refitted = None
+    if job.refit:
+        of_training = capture.track[torch.tensor(sorted({frame.timestep for frame in frames}))]
+        refitter = Refitter(avatar, of_training)
+        refitted, _ = measure(avatar, capture, head, pick_evenly(measured, job.num_test), refitter)
     if job.images is not None:
         save_image(job.images / f"{job.name}.png", arrange_sheet(rows, ("truth", "ours")))
     if job.avatars is not None:
@@ -155,6 +173,8 @@ def train_and_measure(job: Job) -> RunResult:
         job.held_out,
         describe_machine(job.device),
         job.num_test,
+        job.split or CAPTURES_OWN_SPLIT,
+        refitted,
     )
 
 
@@ -182,9 +202,13 @@ def split_frames(capture: Capture, held_out: HeldOut) -> tuple[list[Frame], list
 
 @torch.no_grad()
 def measure(
-    avatar: Avatar, capture: Capture, head: ShapedHead, frames: Sequence[Frame]
+    avatar: Avatar, capture: Capture, head: ShapedHead, frames: Sequence[Frame], refitter: Refitter | None = None
 ) -> tuple[dict[str, float], list[list[UInt8[np.ndarray, "height width 3"]]]]:
-    """Mean metrics of an avatar on frames, and for each frame the true and the rendered image."""
+    """Mean metrics of an avatar on frames, and for each frame the true and the rendered image.
+
+    With a refitter, head states are fitted to the images before. The regions are those of the tracked heads all the
+    same.
+    """
     avatar.eval()
     metrics, image_rows = [], []
     lpips, _ = load_lpips()
@@ -192,16 +216,25 @@ def measure(
         rgb, mask = load_image(frame, capture.background or (1.0, 1.0, 1.0))
         verts, foreground = head.pose(capture.track[frame.timestep]).verts, torch.from_numpy(mask) > 127
         regions = metric_regions(verts, head.model, frame.camera, foreground)
-        rendered = render(avatar, capture, frame)
-        metrics.append(image_metrics(rendered, torch.from_numpy(rgb).float() / 255, regions, lpips))
+        truth, state = torch.from_numpy(rgb).float() / 255, capture.track[torch.tensor([frame.timestep])]
+        if refitter is not None:
+            rays = rays_of_image(frame.camera, avatar.identity.device)
+            state = refitter.refit(state, rays, truth.flatten(0, 1), regions["head"].flatten())
+        rendered = render(avatar, frame, state)
+        metrics.append(image_metrics(rendered, truth, regions, lpips))
         image_rows.append([rgb, to_image(rendered)])
     return mean_metrics(metrics), image_rows
 
 
 @torch.no_grad()
-def render(avatar: Avatar, capture: Capture, frame: Frame) -> Float[Tensor, "height width 3"]:
-    """The avatar's image of a frame in [0, 1], on the CPU, with the torso predicted from the head's pose."""
+def render(avatar: Avatar, frame: Frame, state: HeadState) -> Float[Tensor, "height width 3"]:
+    """The avatar's image of a frame in [0, 1], on the CPU, with the torso predicted from the head's pose.
+
+    Args:
+        avatar: in evaluation mode.
+        frame: gives the camera.
+        state: the head state, batch axes (1,).
+    """
     camera, device = frame.camera, avatar.identity.device
-    rays = rays_of_image(camera, device)
-    rgb = avatar.render(rays, capture.track[torch.tensor([frame.timestep])].to(device)).rgb
+    rgb = avatar.render(rays_of_image(camera, device), state.to(device)).rgb
     return rgb.cpu().reshape(camera.height, camera.width, 3)

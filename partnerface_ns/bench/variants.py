@@ -41,6 +41,8 @@ Skinning without a deformation field, as in INSTA, is `none`.
 BASES: dict[str, Callable[[], Preset]] = {
     "8 bases": lambda: lite(parts=PartDeformationConfig(num_bases=8)),
     "16 bases": lambda: lite(parts=PartDeformationConfig(num_bases=16)),
+    "8 bases on nodes": lambda: lite(parts=PartDeformationConfig(num_bases=8, node_spacing=0.015)),
+    "8 bases on wide nodes": lambda: lite(parts=PartDeformationConfig(num_bases=8, node_spacing=0.02)),
 }
 """Local networks that give bases, whose coefficients are linear in the driving code."""
 SAMPLING: dict[str, Callable[[], Preset]] = {
@@ -58,11 +60,16 @@ PLANES: dict[str, Callable[[], Preset]] = {
     "free planes": lambda: lite(losses=LossConfig(planes_weight=0.0)),
 }
 """No smoothness of the feature planes."""
+OUTLINES: dict[str, Callable[[], Preset]] = {
+    "clear": lambda: lite(losses=LossConfig(clear_weight=0.01)),
+    "clear, 0.03": lambda: lite(losses=LossConfig(clear_weight=0.03)),
+}
+"""Opacity pushed to 0 or 1 late in training."""
 PRESETS: dict[str, Callable[[], Preset]] = {"full": full}
 """The preset for a GPU."""
 QUICK = ("two-stage", "none", "dense")
 """Variants of the quick suite, the method first."""
 FULL = ("two-stage", "hard", "soft", "global", "none", "no skinning")
 """Variants of the full suite, the method first."""
-VARIANTS = ABLATION | OTHERS | BASES | SAMPLING | TRACKING | PLANES | PRESETS
+VARIANTS = ABLATION | OTHERS | BASES | SAMPLING | TRACKING | PLANES | OUTLINES | PRESETS
 """All variants by name. Learning rates are the same for all."""

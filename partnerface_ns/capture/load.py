@@ -16,7 +16,8 @@ from partnerface_ns.capture.imavatar import looks_like_imavatar, read_imavatar
 from partnerface_ns.capture.insta import looks_like_insta, read_insta
 from partnerface_ns.capture.json_object import JsonObject
 from partnerface_ns.capture.metrical_tracker import looks_like_metrical_tracker, read_metrical_tracker
-from partnerface_ns.capture.names import CaptureFormat
+from partnerface_ns.capture.names import CaptureFormat, SplitName
+from partnerface_ns.capture.splits import split_by_time
 from partnerface_ns.capture.vhap import looks_like_vhap, read_vhap
 from partnerface_ns.capture.vhap_tracker import looks_like_vhap_tracker, read_vhap_tracker
 from partnerface_ns.common.errors import InputError, shorten
@@ -62,7 +63,11 @@ _NOT_FLAME = {"expression": "NerFace", "exp_ori": "NeRFBlendShape", "aud_id": "A
 
 
 def load_capture(
-    path: Path, layout: CaptureFormat | None = None, head_model: Path | None = None, as_motion: bool = False
+    path: Path,
+    layout: CaptureFormat | None = None,
+    head_model: Path | None = None,
+    as_motion: bool = False,
+    split: SplitName | None = None,
 ) -> Capture:
     """Read and check a capture folder.
 
@@ -71,6 +76,7 @@ def load_capture(
         layout: its layout; None recognises it.
         head_model: the head model file. Only INSTA exports without parameters need it here.
         as_motion: whether the capture only drives an avatar; its splits may then share images.
+        split: a split by time in place of the capture's own (`splits.py`).
 
     Raises:
         InputError: the folder does not exist, has an unknown layout, or contains a file that cannot be used.
@@ -82,7 +88,9 @@ def load_capture(
             actual = "a file" if root.exists() else "nothing"
             raise InputError(root, problem, expected="the folder of a tracked video", actual=actual)
         capture = _add_exif_note(_read(root.resolve(), layout, head_model))
-        return capture if as_motion else separate_splits(capture)
+        if as_motion:
+            return capture
+        return separate_splits(capture if split is None else split_by_time(capture, split))
     except OSError as error:  # no permission, or a failing disk
         raise InputError(shorten(error.filename or root), "cannot be read", actual=error.strerror) from error
 

@@ -7,13 +7,16 @@ from pathlib import Path
 from partnerface_ns.capture.capture import Capture
 from partnerface_ns.capture.head_models import resolve_head_model
 from partnerface_ns.capture.load import load_capture
-from partnerface_ns.capture.names import CaptureFormat
+from partnerface_ns.capture.names import CaptureFormat, SplitName
 from partnerface_ns.capture.plausibility import drop_torn_heads
 from partnerface_ns.flame.head_model import HeadModel
 
 
 def load_with_head_model(
-    path: Path, layout: CaptureFormat | None = None, head_model: Path | None = None
+    path: Path,
+    layout: CaptureFormat | None = None,
+    head_model: Path | None = None,
+    split: SplitName | None = None,
 ) -> tuple[Capture, HeadModel]:
     """Read and check a capture folder and its head model.
 
@@ -21,6 +24,7 @@ def load_with_head_model(
         path: the folder.
         layout: its layout; None recognises it by the contents of the folder.
         head_model: the head model file, if it is not in the folder.
+        split: a split by time in place of the capture's own (`splits.py`).
 
     Returns:
         The capture without frames whose head is torn (a warning names them), and the head model.
@@ -28,6 +32,6 @@ def load_with_head_model(
     Raises:
         InputError: the capture cannot be used, its head model is unknown, or at least half of the heads are torn.
     """
-    capture = load_capture(path, layout, head_model)
+    capture = load_capture(path, layout, head_model, split=split)
     model = resolve_head_model(capture, head_model)
     return drop_torn_heads(capture, model), model

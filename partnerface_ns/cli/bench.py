@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from partnerface_ns.capture.names import SplitName
 from partnerface_ns.common.command_lines import command
 from partnerface_ns.common.errors import InputError
 
@@ -32,7 +33,7 @@ class Bench:
     scaling: the cost of a training step, and how it grows with frames, image size and number of parts.
     quick: scaling, three short runs and the rendering speed; takes minutes.
     full: everything in docs/benchmarks.md; takes more than an hour for two captures.
-    Only ablation uses --seconds and --seeds; only ablation and --avatar use --num-test."""
+    Only ablation uses --seconds, --seeds and --split; only ablation and --avatar use --num-test."""
     seconds: tuple[float, ...] = (60.0,)
     """Training times, seconds. Each is a run of its own, so several times show how quality grows."""
     seeds: int = 3
@@ -45,8 +46,18 @@ class Bench:
     test: the test split.
     tune: the last fifth of the training frames, for choosing settings.
     none: the test split, after training on it too; the remaining error is not due to generalisation."""
+    split: SplitName | None = None
+    """Split by time in place of the captures' own.
+    last: test on the last 30% of the frames.
+    interleaved: test on every fifth frame, whose neighbours are trained on.
+    published: test on the last 350 frames, or on the last fifth of short captures."""
+    refit: bool = False
+    """Also measure the images after pose and expression of each were fitted to its pixels, with the avatar frozen. The
+    table of losses then separates registration from quality. Takes about as long as ten images for each."""
     avatar: Path | None = None
     """Run folder or avatar file. Its images are timed, and compared with the capture in --subjects if there is one."""
+    sizes: tuple[int, ...] = (128, 256, 512)
+    """Longer sides in pixels of the images that --avatar times."""
     head_model: Path | None = None
     """Head model file, if the captures do not contain it or if it was moved since the avatar was trained."""
     num_test: int = 15
@@ -71,7 +82,7 @@ class Bench:
         self.output.mkdir(parents=True, exist_ok=True)
         with lock_folder(self.output):  # a second command would repeat the same runs and overwrite results
             benchmark = self._benchmark()
-            avatar = run_suite(benchmark, self.suite, self.avatar)
+            avatar = run_suite(benchmark, self.suite, self.avatar, self.sizes)
             print(f"{self.output / 'bench.md'}:\n\n{benchmark.results().report()}")
         if avatar is not None:
             print(f"Next:\n  {command('partnerface', 'drive', avatar, '--motion', 'talk', '--output', 'talk.mp4')}")
@@ -97,6 +108,8 @@ class Bench:
             self.head_model,
             self.jobs,
             self.keep_avatars,
+            self.split,
+            self.refit,
         )
 
     def _check_options(self) -> None:
@@ -111,15 +124,20 @@ class Bench:
         for name, number in numbers.items():
             if number < 1:
                 raise InputError(name, "out of range", expected="1 or more", actual=number)
+        if not self.sizes or min(self.sizes) < 1:
+            given = " ".join(map(str, self.sizes)) or "none"
+            raise InputError("--sizes", "out of range", expected="1 or more pixels", actual=given)
         if not self.seconds or min(self.seconds) <= 0:
             given = " ".join(f"{seconds:g}" for seconds in self.seconds) or "none"
             raise InputError("--seconds", "out of range", expected="more than 0", actual=given)
         is_ablation = self.avatar is None and self.suite == "ablation"
         if self.avatar is not None and self.suite != "ablation":
             raise InputError("--suite", "cannot be combined with --avatar", expected="no --suite", actual=self.suite)
-        if self.variants and not is_ablation:
-            expected = "--suite ablation without --avatar"
-            raise InputError("--variants", "cannot be used here", expected=expected, actual=" ".join(self.variants))
+        of_ablation = {"--variants": " ".join(self.variants), "--split": self.split or ""}
+        for name, given in of_ablation.items():
+            if given and not is_ablation:
+                expected = "--suite ablation without --avatar"
+                raise InputError(name, "cannot be used here", expected=expected, actual=given)
         unknown = [name for name in self.variants if name not in VARIANTS]
         if unknown:
             raise InputError(
@@ -144,6 +162,6 @@ class Bench:
             problem = "two captures have the same name, which identifies their results"
             raise InputError("--subjects", problem, expected="folders of different names", actual=given)
         for folder in self.subjects:
-            capture, _ = load_with_head_model(folder, head_model=self.head_model)
+            capture, _ = load_with_head_model(folder, head_model=self.head_model, split=self.split)
             for warning in capture.warnings:
                 print(f"{capture.name}: Warning: {warning}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,23 +16,31 @@ from partnerface_ns.common.errors import InputError
 if TYPE_CHECKING:
     import numpy as np
 
-NUM_WORST, NUM_MEDIAN = 5, 3
-"""Images in worst.png and median.png."""
+    from partnerface_ns.cli.runs import Run
+
+NUM_WORST, NUM_MEDIAN, NUM_REFITTED = 5, 3, 10
+"""Images in worst.png and median.png, and images of the comparison with refitted ones."""
+_ORBIT_SIDE, _ORBIT_COLUMNS = 256, 3
+"""Longer side of a view in orbit.png, pixels, and views in a row."""
 Rows = Sequence[dict[str, str]]
 
 
 @dataclass
 class Report:
-    """Write a report on the quality of a trained run: its worst and median test images, and tables of metrics.
+    """Write a report on the quality of a trained run: its worst and median test images, views from all sides, tables.
 
-    Writes worst.png, median.png and figures.md to RUN/report. The images show the true image, the rendered image, the
-    error and the parts; they are ranked by psnr_head. A run that was not evaluated yet is evaluated first.
+    Writes worst.png, median.png, orbit.png and figures.md to RUN/report. The first two show the true image, the
+    rendered image, the error and the parts; they are ranked by psnr_head. orbit.png shows the neutral face from the
+    front, from both sides, from above and from behind. A run that was not evaluated yet is evaluated first.
     """
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run folder, or the config.yml in it."""
     num_images: int | None = None
     """Number of test images to evaluate, evenly spread; by default all. With it, per_image.csv does not change."""
+    refit: bool = False
+    """Also compare a few training images, test images, and test images whose pose and expression were fitted to their
+    pixels with the avatar frozen. The table in figures.md separates fit, generalisation and registration."""
     output: Path | None = None
     """Folder to write to; by default RUN/report."""
     data: Path | None = None
@@ -65,9 +73,15 @@ class Report:
         images = {row: run.show(indices[row]) for row in progress(chosen, "Rendering")}
         save_image(folder / "worst.png", _sheet(rows, images, worst))
         save_image(folder / "median.png", _sheet(rows, images, median))
-        write_text(folder / "figures.md", figures_table(rows, worst, median))
+        print("Rendering the views of orbit.png", flush=True)
+        save_image(folder / "orbit.png", _orbit_sheet(run))
+        text = figures_table(rows, worst, median)
+        if self.refit:
+            print(f"Refitting {NUM_REFITTED} test images", flush=True)
+            text += losses_text(*run.losses(NUM_REFITTED))
+        write_text(folder / "figures.md", text)
         of_all = "" if self.num_images is None else f" of {total}"
-        print(f"{len(rows)}{of_all} test images. Written to {folder}: worst.png, median.png, figures.md")
+        print(f"{len(rows)}{of_all} test images. Written to {folder}: worst.png, median.png, orbit.png, figures.md")
         print(f"Next:\n  {command('partnerface', 'drive', run.folder, '--motion', 'talk', '--output', 'talk.mp4')}")
 
 
@@ -99,6 +113,34 @@ def figures_table(rows: Rows, worst: Sequence[int], median: Sequence[int]) -> st
     for title, chosen in (("Worst", worst), ("Median", median)):
         lines += ["", f"{title} by psnr_head: " + "; ".join(_caption(rows[i]) for i in chosen)]
     return "\n".join(lines) + "\n"
+
+
+def losses_text(
+    num: int, training: Mapping[str, float], held_out: Mapping[str, float], refitted: Mapping[str, float]
+) -> str:
+    """Mean metrics of training images, test images and refitted test images, as Markdown."""
+    lines = [
+        "",
+        f"## Where the loss is: {num} images of each kind",
+        "",
+        "*Refitted* images have seen the truth: pose and expression were fitted to their pixels. They are no result.",
+        "",
+        "| | training | test | test, refitted |",
+        "|---|---|---|---|",
+    ]
+    kinds = (training, held_out, refitted)
+    lines += [f"| {name} | " + " | ".join(f"{kind[name]:.4g}" for kind in kinds) + " |" for name in held_out]
+    return "\n".join(lines) + "\n"
+
+
+def _orbit_sheet(run: Run) -> np.ndarray:
+    from partnerface_ns.rendering.figures import arrange_sheet, to_image
+
+    views = {name: to_image(image) for name, image in run.orbit(_ORBIT_SIDE).items()}
+    names, images = list(views), list(views.values())
+    starts = range(0, len(names), _ORBIT_COLUMNS)
+    captions = [", ".join(names[i : i + _ORBIT_COLUMNS]) for i in starts]
+    return arrange_sheet([images[i : i + _ORBIT_COLUMNS] for i in starts], (), captions)
 
 
 def _sheet(rows: Rows, images: dict, chosen: Sequence[int]) -> np.ndarray:

@@ -63,6 +63,61 @@ class Run:
         truth = self.pipeline.model.true_image(dataset[index])
         return {"truth": truth, **{name: value.cpu() for name, value in outputs.items()}}
 
+    def orbit(self, longer_side: int) -> dict[str, Tensor]:
+        """The neutral face in the views of `rendering/orbit.py`, (height, width, 3) in [0, 1].
+
+        Args:
+            longer_side: of the images, pixels.
+        """
+        import torch
+
+        from partnerface_ns.common.progress import progress
+        from partnerface_ns.flame.joints import Joint
+        from partnerface_ns.flame.neutral import measure_neutral
+        from partnerface_ns.flame.state import HeadState
+        from partnerface_ns.rendering.orbit import orbit_cameras
+        from partnerface_ns.rendering.rays import rays_of_image
+
+        avatar, capture = self.pipeline.model.avatar, self.pipeline.datamanager.eval_dataset.parsed.capture
+        device, head = avatar.identity.device, avatar.head
+        state = measure_neutral(capture.states_of("train"), head.model)
+        posed = head.pose(state.to(device))
+        verts = posed.verts[head.model.regions["head"] > 0.5].cpu().double().numpy()
+        rotation = posed.T_world_rest[Joint.NECK, :3, :3].cpu().double().numpy()
+        cameras = orbit_cameras(capture.frames_of("train")[0].camera, verts, rotation, longer_side)
+        images = {}
+        with torch.no_grad():
+            for name, camera in progress(cameras.items(), "Rendering", len(cameras)):
+                rgb = avatar.render(rays_of_image(camera, device), HeadState.stack([state.to(device)])).rgb
+                images[name] = rgb.cpu().view(camera.height, camera.width, 3)
+        return images
+
+    def losses(self, num: int) -> tuple[int, dict[str, float], dict[str, float], dict[str, float]]:
+        """Mean metrics of training images, test images and the same test images refitted (`training/refit.py`).
+
+        The torso is predicted from the head's pose in all of them.
+
+        Args:
+            num: images of each kind at most, evenly spread.
+
+        Returns:
+            The number of test images, and the metrics.
+        """
+        from partnerface_ns.bench.training_runs import measure
+        from partnerface_ns.common.sequences import pick_evenly
+        from partnerface_ns.plugin.dataparser import scale_frame
+        from partnerface_ns.training.refit import Refitter
+
+        dataset, avatar = self.pipeline.datamanager.eval_dataset, self.pipeline.model.avatar
+        capture, head = dataset.parsed.capture, avatar.head
+        seen = [scale_frame(frame, dataset.metadata["scale"]) for frame in capture.frames_of("train")]
+        test, train = pick_evenly(dataset.frames, num), pick_evenly(seen, num)
+        refitter = Refitter(avatar.eval(), capture.states_of("train"))
+        training, _ = measure(avatar, capture, head, train)
+        held_out, _ = measure(avatar, capture, head, test)
+        refitted, _ = measure(avatar, capture, head, test, refitter)
+        return len(test), training, held_out, refitted
+
 
 def open_run(run: Path, data: Path | None = None, head_model: Path | None = None) -> Run:
     """Load a run's newest complete checkpoint on its test split. No code in the run's files is executed.

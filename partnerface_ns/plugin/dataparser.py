@@ -22,7 +22,7 @@ from nerfstudio.data.scene_box import SceneBox
 from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 
 from partnerface_ns.capture.capture import Capture, Frame, HeadModelRef
-from partnerface_ns.capture.names import CaptureFormat
+from partnerface_ns.capture.names import CaptureFormat, SplitName
 from partnerface_ns.common.errors import InputError
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.state import HeadState
@@ -44,6 +44,9 @@ class FlameDataParserConfig(DataParserConfig):
     head_model: Optional[Path] = None
     """Head model file (.npz, or FLAME's .pkl), or the name of the built-in open head. None takes the one in the
     capture's folder, or the open head if the capture was tracked with it."""
+    split: Optional[SplitName] = None
+    """Split by time in place of the capture's own. last: test on the last 30% of the frames; interleaved: on every
+    fifth frame; published: on the last 350 frames, or on the last fifth of short captures."""
     background: Tuple[float, float, float] = (1.0, 1.0, 1.0)
     """Colour in [0, 1] behind the person, if the capture has no background colour of its own."""
     downscale_factor: Optional[float] = None
@@ -97,7 +100,7 @@ class FlameDataParser(DataParser):
         if not self.config.data.exists():
             hint = "if it was moved, use --data of ns-train, ns-render dataset or partnerface report"
             raise InputError(self.config.data, "the capture's folder does not exist", hint=hint)
-        capture = load_capture(self.config.data, self.config.format, self.config.head_model)
+        capture = load_capture(self.config.data, self.config.format, self.config.head_model, split=self.config.split)
         head_model = resolve_head_model(capture, self.config.head_model)
         capture = hold_out_validation(drop_torn_heads(capture, head_model))
         _print_notes(capture, head_model)

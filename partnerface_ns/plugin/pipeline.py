@@ -20,12 +20,14 @@ from torch import Tensor
 
 from partnerface_ns.avatar.file_format import AVATAR_NAME, check_same_head_model
 from partnerface_ns.capture.capture import Frame
+from partnerface_ns.capture.names import CAPTURES_OWN_SPLIT
 from partnerface_ns.common.atomic import atomic_write
 from partnerface_ns.common.clock import synchronized_seconds
 from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.files import require_writable
 from partnerface_ns.common.progress import progress
 from partnerface_ns.plugin.datamanager import PartnerfaceDataManager, PartnerfaceDataManagerConfig
+from partnerface_ns.plugin.dataparser import FlameDataParserConfig
 from partnerface_ns.plugin.model import PartnerfaceModel, PartnerfaceModelConfig
 from partnerface_ns.plugin.process import parse_command, provide_ffmpeg
 from partnerface_ns.rendering.figures import save_image, to_image
@@ -102,10 +104,11 @@ class PartnerfacePipeline(VanillaPipeline):
 
     def get_average_eval_image_metrics(
         self, step: int | None = None, output_path: Path | None = None, get_std: bool = False
-    ) -> dict[str, float]:
+    ) -> dict[str, float | str]:
         """Mean metrics of all evaluation images. The values of each image go to a CSV in the run folder.
 
-        ns-eval also gets this CSV beside its result. A region's mean is over the images that show the region.
+        ns-eval also gets this CSV beside its result, and the name of the split. A region's mean is over the images that
+        show the region.
 
         Args:
             step: unused.
@@ -121,7 +124,11 @@ class PartnerfacePipeline(VanillaPipeline):
             _write_csv(result.with_name(f"{result.stem}_{PER_IMAGE_NAME}"), rows)
         names = [name for name in rows[0] if name not in LABEL_COLUMNS]
         values = {name: np.array([row[name] for row in rows], dtype=np.float64) for name in names}
-        means = {name: _mean(v) for name, v in values.items()}
+        means: dict[str, float | str] = {name: _mean(v) for name, v in values.items()}
+        if result is not None:
+            dataparser = self.datamanager.config.dataparser
+            assert isinstance(dataparser, FlameDataParserConfig)
+            means["split"] = dataparser.split or CAPTURES_OWN_SPLIT
         return means | ({f"{name}_std": _std(v) for name, v in values.items()} if get_std else {})
 
     def evaluate(self, indices: Sequence[int] | None = None, output_path: Path | None = None) -> list[dict[str, Any]]:

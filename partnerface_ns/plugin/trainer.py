@@ -21,6 +21,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from partnerface_ns.avatar.file_format import AVATAR_NAME, AvatarInfo, save_avatar
 from partnerface_ns.capture.held_out import require_trainable
 from partnerface_ns.capture.image_memory import require_memory
+from partnerface_ns.capture.names import SplitName
 from partnerface_ns.common.atomic import write_text
 from partnerface_ns.common.command_lines import commands_after_training
 from partnerface_ns.common.errors import InputError, shorten
@@ -70,6 +71,8 @@ class PartnerfaceTrainerConfig(TrainerConfig):
     and pauses do not count. The schedule follows the limit of which a larger share is used up."""
     head_model: Optional[Path] = None
     """Alias for the dataparser's --head-model."""
+    split: Optional[SplitName] = None
+    """Alias for the dataparser's --split."""
 
     def set_timestamp(self) -> None:
         """Also check the run's data and checkpoint, and make its paths absolute.
@@ -151,6 +154,7 @@ class PartnerfaceTrainerConfig(TrainerConfig):
         self.load_checkpoint = self.load_checkpoint and self.load_checkpoint.resolve()
         given = self.head_model or dataparser.head_model
         dataparser.head_model = given and absolute_head_model(given)
+        self.split = dataparser.split = self.split or dataparser.split
         capture = dataparser.setup().parse_capture().capture
         require_trainable(capture)
         require_memory(capture, dataparser.downscale_factor or 1.0, self.machine.num_devices)

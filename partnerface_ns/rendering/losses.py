@@ -12,6 +12,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+_CERTAIN = 0.02
+"""Distance of the mask's alpha from 0 or 1 up to which a pixel counts as background or foreground."""
+
 
 @dataclass
 class LossConfig:
@@ -21,6 +24,9 @@ class LossConfig:
     """Colour error, 0 to 1, at which the robust colour loss changes from quadratic to linear."""
     mask_weight: float = 0.03
     """Weight of the damped cross entropy of opacity and foreground mask. Use 0 if masks are bad."""
+    clear_weight: float = 0.0
+    """Weight of 4 a (1 - a), the mean ambiguity of the opacity a of a ray, in the last part of training. It makes
+    outlines sharp where the mask's alpha is 0 or 1; other pixels are left out."""
     geometry_weight: float = 5e-4
     """Weight of the robust loss on the log density's correction, which keeps the surface near the head model's."""
     offset_weight: float = 3e-4
@@ -42,6 +48,13 @@ class LossConfig:
 def color_loss(rgb: Float[Tensor, "*rays 3"], target: Float[Tensor, "*rays 3"], beta: float) -> Float[Tensor, ""]:
     """Robust colour difference: the squared difference below `beta`, linear above."""
     return 2 * beta * F.smooth_l1_loss(rgb, target, beta=beta)
+
+
+def ambiguity(optical_depth: Float[Tensor, "*rays 1"], mask: Float[Tensor, "*rays 1"]) -> Float[Tensor, ""]:
+    """Mean of 4 a (1 - a) over the rays whose mask is 0 or 1, for the opacity a = 1 - exp(-optical_depth)."""
+    through = torch.exp(-optical_depth)
+    certain = ((mask < _CERTAIN) | (mask > 1 - _CERTAIN)).to(through.dtype)
+    return (4 * through * (1 - through) * certain).mean()
 
 
 def mask_loss(optical_depth: Float[Tensor, "*rays 1"], mask: Float[Tensor, "*rays 1"]) -> Float[Tensor, ""]:

@@ -15,8 +15,10 @@ from partnerface_ns.avatar.avatar import SOFT, Avatar
 from partnerface_ns.avatar.render_output import RenderOutput, TrainingSamples
 from partnerface_ns.common.precision import autocast_bfloat16, ignore_outer_autocast
 from partnerface_ns.fields.canonical_field import CanonicalField
-from partnerface_ns.rendering.losses import color_loss, mask_loss
+from partnerface_ns.rendering.losses import ambiguity, color_loss, mask_loss
 
+CLEAR_START = 0.6
+"""Progress from which the opacity of a ray is pushed to 0 or 1."""
 _NUM_SMOOTHNESS = 512
 """Approximate number of samples at which the roughness of the part weights is computed."""
 _NUM_IN_MOUTH, _NEAR_MOUTH = 128, 0.001
@@ -43,6 +45,8 @@ def training_loss(
         return terms
     if mask is not None:
         terms["mask"] = losses.mask_weight * mask_loss(output.samples.optical_depth, mask)
+        if losses.clear_weight > 0 and avatar.progress >= CLEAR_START:
+            terms["clear"] = losses.clear_weight * ambiguity(output.samples.optical_depth, mask)
     return terms | _regularisers(avatar, output.samples)
 
 

@@ -36,6 +36,7 @@ from partnerface_ns.geometry.rigid import invert_rigid, move_points, transform_p
 from partnerface_ns.geometry.rows import Rows, run_lengths
 from partnerface_ns.warp.canonical_space import CanonicalSpace, CanonicalSpaceConfig, is_articulated
 from partnerface_ns.warp.displacement_grid import DisplacementGrid, DisplacementGridConfig
+from partnerface_ns.warp.node_grid import NodeGrid
 
 _MARGIN = 0.03
 """Metres around lower face, eyeballs and torso within which points may move with them."""
@@ -123,6 +124,13 @@ class InverseSkinning:
         self._articulated_box = (verts[articulated].amin(0) - _MARGIN, verts[articulated].amax(0) + _MARGIN)
         self._cache: OrderedDict[bytes, PosedFrames] = OrderedDict()
         self._latest: dict[bytes, Tensor] = {}
+        self._nodes: NodeGrid | None = None
+
+    def nodes(self, spacing: float) -> NodeGrid:
+        """Nodes around the canonical head at a distance in metres, made on first use."""
+        if self._nodes is None or self._nodes.spacing != spacing:
+            self._nodes = NodeGrid(self.space, spacing)
+        return self._nodes
 
     def pose(self, states: HeadState, head: PosedHead | None = None) -> PosedFrames:
         """Pose the head, without gradients.

@@ -47,6 +47,8 @@ class PartDeformationConfig:
     """Number of ambient coordinates, which are inputs of the colour; 0 for none."""
     num_bases: int = 0
     """Bases of each local network, whose coefficients are linear in the driving code; 0 makes the code an input."""
+    node_spacing: float = 0.0
+    """Distance in metres between nodes at which the networks are computed, and interpolated; 0 computes every point."""
     offset_scale: float = 0.01
     """Largest offset along an axis, metres."""
 
@@ -96,9 +98,21 @@ class BasisMixing(nn.Module):
             frame: index of each row's frame.
             part: part of each row.
         """
-        coefficients = torch.einsum("fkc,kbc->fkb", codes, self.linear) + self.constant
-        of_row = coefficients.flatten(0, 1).index_select(0, frame * codes.shape[1] + part)
+        of_row = self._coefficients(codes).flatten(0, 1).index_select(0, frame * codes.shape[1] + part)
         return torch.einsum("rb,rbo->ro", of_row.to(bases.dtype), bases.unflatten(1, (self.num_bases, -1)))
+
+    def of_all_frames(
+        self,
+        bases: Float[Tensor, "rows bases_out"],
+        codes: Float[Tensor, "frames parts code"],
+        part: Int[Tensor, "rows"],
+    ) -> Float[Tensor, "frames rows out"]:
+        """Mix the bases of each row for each frame; arguments as for `forward`."""
+        of_row = self._coefficients(codes).index_select(1, part)
+        return torch.einsum("frb,rbo->fro", of_row.to(bases.dtype), bases.unflatten(1, (self.num_bases, -1)))
+
+    def _coefficients(self, codes: Float[Tensor, "frames parts code"]) -> Float[Tensor, "frames parts bases"]:
+        return torch.einsum("fkc,kbc->fkb", codes, self.linear) + self.constant
 
 
 class PartDeformation(nn.Module):
@@ -156,6 +170,11 @@ class PartDeformation(nn.Module):
             parts: the parts to evaluate for each point and their weights.
             fixed: whether shapes are fixed (`geometry/rows.py`).
         """
+        return self.bounded(self._blended(points, frame, codes, parts, fixed))
+
+    def _blended(
+        self, points: Tensor, frame: Tensor, codes: Tensor, parts: PartWeights, fixed: bool
+    ) -> Float[Tensor, "points out"]:
         num_points, top = parts.index.shape
         part = parts.index.flatten()
         sorted_rows = RowsByPart.of(part, len(self.seeds), fixed)
@@ -167,8 +186,35 @@ class PartDeformation(nn.Module):
         if self.mixing is not None:
             predicted = self.mixing(predicted, visible, frame[point], part[sorted_rows.row])
         per_part = predicted.index_select(0, sorted_rows.position).float().unflatten(0, (num_points, top))
-        blended = (per_part * parts.weight[..., None]).sum(1)
+        return (per_part * parts.weight[..., None]).sum(1)
+
+    def bounded(self, blended: Float[Tensor, "points out"]) -> Deformation:
+        """Offset and ambient coordinates from the blended outputs of the networks."""
         return Deformation(self.config.offset_scale * blended[:, :3].tanh(), blended[:, 3:])
+
+    def on_nodes(
+        self, points: Float[Tensor, "nodes 3"], codes: Float[Tensor, "frames code"], parts: PartWeights
+    ) -> Float[Tensor, "frames nodes out"]:
+        """Blended outputs of the networks at points that are the same in all frames; arguments as for `forward`.
+
+        Bases are computed once for all frames.
+        """
+        num_points, top = parts.index.shape
+        if self.mixing is None:
+            num_frames = len(codes)
+            frame = torch.arange(num_frames, device=points.device).repeat_interleave(num_points)
+            repeated = PartWeights(parts.index.repeat(num_frames, 1), parts.weight.repeat(num_frames, 1))
+            blended = self._blended(points.repeat(num_frames, 1), frame, codes, repeated, False)
+            return blended.unflatten(0, (num_frames, num_points))
+        part = parts.index.flatten()
+        sorted_rows = RowsByPart.of(part, len(self.seeds))
+        point, part_of_row = sorted_rows.row.div(top, rounding_mode="floor"), part[sorted_rows.row]
+        encoded = self.encoding((points.index_select(0, point) - self.seeds[part_of_row]) / self.scale)
+        visible = codes[:, None] * self.code_visibility
+        bases = self.networks.run(encoded, part_of_row, self.networks.code_term(visible), sorted_rows)
+        mixed = self.mixing.of_all_frames(bases, visible, part_of_row)
+        per_part = mixed.index_select(1, sorted_rows.position).float().unflatten(1, (num_points, top))
+        return (per_part * parts.weight[..., None]).sum(2)
 
 
 class GlobalDeformation(nn.Module):

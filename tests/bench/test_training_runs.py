@@ -24,7 +24,7 @@ from partnerface_ns.bench.rendering import RenderingResult
 from partnerface_ns.bench.results import Results
 from partnerface_ns.bench.scaling import StepTimes
 from partnerface_ns.bench.suites import QUICK_SIZES, SIZES
-from partnerface_ns.bench.tables import draw_time_plot, runs_table
+from partnerface_ns.bench.tables import draw_time_plot, losses_table, runs_table
 from partnerface_ns.bench.training_runs import Job, RunResult, train_and_measure
 from partnerface_ns.capture.load import load_capture
 from partnerface_ns.cli.bench import Bench
@@ -33,6 +33,7 @@ from partnerface_ns.common.sequences import pick_evenly
 from partnerface_ns.demo.subject import make_subject
 from partnerface_ns.driving.player import load
 from partnerface_ns.training.presets import lite
+from partnerface_ns.training.refit import Refitter
 
 METRICS = {"psnr": 20.0, "psnr_head": 21.0, "psnr_mouth": 22.0, "psnr_eyes": 23.0, "ssim_head": 0.5}
 
@@ -53,7 +54,7 @@ def test_a_run_measures_frames_outside_its_training_set(subject, monkeypatch, tm
     monkeypatch.setitem(variants.VARIANTS, "two-stage", small_preset)
     fit, render = training_runs.fit, training_runs.render
     monkeypatch.setattr(training_runs, "fit", lambda a, p, *rest, **kw: seen.append(p.frames) or fit(a, p, *rest, **kw))
-    monkeypatch.setattr(training_runs, "render", lambda a, c, f: seen.append(f) or render(a, c, f))
+    monkeypatch.setattr(training_runs, "render", lambda a, f, s: seen.append(f) or render(a, f, s))
     result = train_and_measure(Job(subject, "two-stage", 0, 0.5, 2, images=tmp_path, avatars=tmp_path))
     trained, *measured, known = seen
     assert len(measured) == 2 and not {f.timestep for f in measured} & {f.timestep for f in trained}
@@ -62,6 +63,24 @@ def test_a_run_measures_frames_outside_its_training_set(subject, monkeypatch, tm
     with Image.open(tmp_path / "subject-two-stage-0.5s-0.png") as shown:
         assert shown.width > 2 * 32 and shown.height > 2 * 32, "two frames, truth beside ours"
     assert load(tmp_path / "subject-two-stage-0.5s-0.pt").render()["rgb"].shape == (32, 32, 3)
+
+
+def test_a_refit_is_measured_beside_the_tracked_head(subject, monkeypatch, small_preset):
+    monkeypatch.setitem(variants.VARIANTS, "two-stage", small_preset)
+    fitted = []
+    refit = Refitter.refit
+    monkeypatch.setattr(
+        Refitter, "refit", lambda self, state, *image: fitted.append(state) or refit(self, state, *image)
+    )
+    result = train_and_measure(Job(subject, "two-stage", 0, 0.2, 1, refit=True, split="last"))
+    assert len(fitted) == 1 and result.split == "last"
+    assert result.refitted is not None and result.refitted.keys() == result.metrics.keys()
+    assert result.refitted["psnr_head"] > result.metrics["psnr_head"] - 0.2, "the fit starts at the tracked state"
+    table = losses_table([result, replace(result, seed=1)])
+    row = [f"{metrics['psnr_head']:.2f}" for metrics in (result.seen, result.metrics, result.refitted)]
+    assert f"| subject | two-stage | 1 of last test | 0.2 | {' | '.join(row)} |" in table
+    unfitted = losses_table([replace(result, refitted=None)])
+    assert f"| {row[0]} | {row[1]} | - |" in unfitted
 
 
 def test_a_run_is_not_trained_on_torn_frames(subject, monkeypatch, tmp_path, small_preset, capsys):
@@ -134,7 +153,7 @@ def test_finished_runs_are_not_run_again(subject, tmp_path, capsys):
     Results([outcome("none", 0, 7, 60.0)]).write(tmp_path)
     Bench(tmp_path, (subject,), seeds=1, variants=("none",))()
     assert "| subject | none | 15 of test | 1 | CPU | 60 | 7 | 1.2 | 20.00 |" in capsys.readouterr().out
-    for other in ({"seconds": (5.0,)}, {"held_out": "tune"}, {"num_test": 2}, {"seeds": 2}):
+    for other in ({"seconds": (5.0,)}, {"held_out": "tune"}, {"num_test": 2}, {"split": "last"}, {"seeds": 2}):
         benchmark = Bench(tmp_path, (subject,), **{"seeds": 1, "variants": ("none",)} | other)._benchmark()
         assert len(replace(benchmark, device="cpu").missing_jobs()) == 1, "another run"
     assert len(replace(benchmark, device="cuda:0").missing_jobs()) == 2, "a GPU's are others"

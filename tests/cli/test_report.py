@@ -52,7 +52,7 @@ def run(make_config, start):
 def test_a_run_is_shown_and_evaluated_once(run, capsys):
     main(["report", str(run)])
     assert "2 test images" in capsys.readouterr().out
-    assert sorted(p.name for p in (run / "report").iterdir()) == ["figures.md", "median.png", "worst.png"]
+    assert sorted(p.name for p in (run / "report").iterdir()) == ["figures.md", "median.png", "orbit.png", "worst.png"]
     image = np.array(Image.open(run / "report" / "worst.png"))
     assert image.shape == (20 + 2 * (SIZE + 4 + 20) - 4, 4 * (SIZE + 4) - 4, 3)
     with (run / "per_image.csv").open() as file:
@@ -80,6 +80,17 @@ def test_fewer_images_are_evaluated_and_the_runs_figures_stay(run, capsys):
     with pytest.raises(SystemExit) as exit_:
         main(["report", str(run), "--num-images", "0"])
     assert exit_.value.code == 1 and "--num-images" in capsys.readouterr().err
+
+
+def test_a_refit_is_written_beside_the_figures_and_never_in_them(run):
+    main(["report", str(run), "--refit", "--num-images", "1"])
+    figures, losses = (run / "report" / "figures.md").read_text().split("## Where the loss is: 2 images of each kind")
+    assert "refitted" not in figures.lower() and "They are no result." in losses
+    (head,) = [line for line in losses.splitlines() if line.startswith("| psnr_head |")]
+    training, held_out, refitted = map(float, head.split("|")[2:5])
+    assert refitted > held_out - 0.2 and training != held_out
+    with Image.open(run / "report" / "orbit.png") as orbit:
+        assert orbit.width == 3 * (256 + 4) - 4 and orbit.height > 3 * 256
 
 
 def test_a_path_without_a_run_is_refused(tmp_path, make_config, capsys):

@@ -177,3 +177,15 @@ def test_the_global_network_is_about_as_large_as_the_parts(num_parts, num_layers
 def test_one_part_has_its_own_width():
     assert equal_width(1, size_in=30, hidden=64, num_layers=2, size_out=7) == 64
     assert equal_width(1, size_in=30, hidden=64, num_layers=1, size_out=7) == 64
+
+
+@pytest.mark.parametrize("top", [1, 2])
+def test_values_on_nodes_are_those_of_every_frame(deformation, inputs, top):
+    points, _, codes = inputs
+    parts = random_parts(len(points), top)
+    on_nodes = deformation.on_nodes(points, codes, parts)
+    for i in range(len(codes)):
+        expected = deformation(points, torch.full((len(points),), i), codes, parts)
+        found = deformation.bounded(on_nodes[i])
+        assert_close(found.offset, expected.offset)
+        assert_close(found.ambient, expected.ambient)
