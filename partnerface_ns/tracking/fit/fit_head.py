@@ -44,6 +44,8 @@ class FitHead:
     full: HeadModel
     num_identity: int
     """Number of identity directions of the full model; the directions after them displace the surface."""
+    landmark_rows: Float[Tensor, "landmarks verts"]
+    """Each landmark as a weighted sum of the full model's vertices."""
     outline_vertices: Int[Tensor, "outline"]
     """Vertices of the outline points in the full model."""
     outline_normals: Float[Tensor, "outline 3"]
@@ -92,10 +94,11 @@ def reduce_head(model: HeadModel, embedding: LandmarkEmbedding) -> FitHead:
     landmark_normals = embedding.points(normals)
     landmark_normals /= np.linalg.norm(landmark_normals, axis=-1, keepdims=True)
     return FitHead(
-        model=_restrict_to_points(model, directions, torch.cat([points, outline, joints])),
-        landmark_model=_restrict_to_points(model, directions, torch.cat([points, joints])),
+        model=restrict_to_points(model, directions, torch.cat([points, outline, joints])),
+        landmark_model=restrict_to_points(model, directions, torch.cat([points, joints])),
         full=model,
         num_identity=model.num_identity,
+        landmark_rows=points,
         outline_vertices=torch.from_numpy(chosen),
         outline_normals=torch.from_numpy(normals[chosen]).float(),
         landmark_normals=torch.from_numpy(landmark_normals).float(),
@@ -103,10 +106,16 @@ def reduce_head(model: HeadModel, embedding: LandmarkEmbedding) -> FitHead:
     )
 
 
-def _restrict_to_points(
+def restrict_to_points(
     model: HeadModel, directions: Float[Tensor, "verts 3 directions"], rows: Float[Tensor, "points verts"]
 ) -> HeadModel:
-    """A head model whose vertices are weighted sums of another model's vertices; the last five are its joints."""
+    """Return a head model whose vertices are weighted sums of another model's vertices.
+
+    Args:
+        model: the full head model.
+        directions: its identity directions, which may contain others.
+        rows: weights of the sums; the last five rows are the joints.
+    """
 
     def interpolate(values: Float[Tensor, "verts *channels"]) -> Float[Tensor, "points *channels"]:
         return torch.einsum("rv,v...->r...", rows, values)
