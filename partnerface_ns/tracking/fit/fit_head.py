@@ -72,6 +72,12 @@ class FitHead:
     def num_outline(self) -> int:
         return self.outline_normals.shape[0]
 
+    def with_offsets(self, offsets: Float[Tensor, "verts 3 offsets"]) -> FitHead:
+        """Append directions to the displacements."""
+        displacements = torch.cat([self.displacements, offsets], -1)
+        model, landmark_model = _reduced_models(self.full, displacements, self.landmark_rows, self.outline_vertices)
+        return replace(self, displacements=displacements, model=model, landmark_model=landmark_model)
+
     def static_offset(self, coefficients: Float[Tensor, "identity"]) -> Float[Tensor, "verts 3"]:
         """Personal vertex offsets for the identity coefficients of a `Fit`, metres."""
         return self.displacements @ coefficients[self.num_identity :]
@@ -88,22 +94,35 @@ def reduce_head(model: HeadModel, embedding: LandmarkEmbedding) -> FitHead:
     on_outline = np.flatnonzero((outer > 0.3) & (_distance_to_cut(template, faces) > _CUT_MARGIN))
     chosen = on_outline[_farthest_points(template[on_outline], _NUM_OUTLINE)]
 
-    directions = torch.cat([model.identity_dirs, controls], -1)
-    points, joints = _landmark_rows(embedding, model), model.joint_regressor
-    outline = torch.nn.functional.one_hot(torch.from_numpy(chosen), model.num_verts).float()
+    landmark_rows, outline_vertices = _landmark_rows(embedding, model), torch.from_numpy(chosen)
     landmark_normals = embedding.points(normals)
     landmark_normals /= np.linalg.norm(landmark_normals, axis=-1, keepdims=True)
+    reduced, landmark_model = _reduced_models(model, controls, landmark_rows, outline_vertices)
     return FitHead(
-        model=restrict_to_points(model, directions, torch.cat([points, outline, joints])),
-        landmark_model=restrict_to_points(model, directions, torch.cat([points, joints])),
+        model=reduced,
+        landmark_model=landmark_model,
         full=model,
         num_identity=model.num_identity,
-        landmark_rows=points,
-        outline_vertices=torch.from_numpy(chosen),
+        landmark_rows=landmark_rows,
+        outline_vertices=outline_vertices,
         outline_normals=torch.from_numpy(normals[chosen]).float(),
         landmark_normals=torch.from_numpy(landmark_normals).float(),
         displacements=controls,
     )
+
+
+def _reduced_models(
+    model: HeadModel,
+    displacements: Float[Tensor, "verts 3 controls"],
+    landmark_rows: Float[Tensor, "landmarks verts"],
+    outline_vertices: Int[Tensor, "outline"],
+) -> tuple[HeadModel, HeadModel]:
+    """`FitHead.model` and `FitHead.landmark_model`."""
+    directions = torch.cat([model.identity_dirs, displacements], -1)
+    outline = torch.nn.functional.one_hot(outline_vertices, model.num_verts).float()
+    with_outline = torch.cat([landmark_rows, outline, model.joint_regressor])
+    only_landmarks = torch.cat([landmark_rows, model.joint_regressor])
+    return restrict_to_points(model, directions, with_outline), restrict_to_points(model, directions, only_landmarks)
 
 
 def restrict_to_points(

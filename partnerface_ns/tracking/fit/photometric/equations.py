@@ -39,12 +39,11 @@ class NormalEquations:
 
     @staticmethod
     def of(terms: list[Residuals]) -> NormalEquations:
-        derivatives = torch.cat([term.derivatives for term in terms], 1)
-        weights = torch.cat([term.weights for term in terms], 1)
-        values = torch.cat([term.values for term in terms], 1)
-        weighted = derivatives * weights[..., None]
-        hessian = derivatives.mT @ weighted
-        return NormalEquations(hessian, torch.einsum("frn,fr->fn", weighted, values))
+        parts = [(term.derivatives * term.weights[..., None], term) for term in terms]
+        return NormalEquations(
+            torch.stack([weighted.mT @ term.derivatives for weighted, term in parts]).sum(0),
+            torch.stack([(weighted.mT @ term.values[..., None])[..., 0] for weighted, term in parts]).sum(0),
+        )
 
 
 def landmark_residuals(
@@ -73,8 +72,7 @@ def landmark_residuals(
     """
     num = pixels.shape[1]
     to_pixels = pixel_derivatives(posed.verts[:, :num], focal)
-    index = torch.arange(num, device=pixels.device).expand(len(pixels), -1)
-    axes = [posed.derivatives(index, to_pixels[:, :, axis], with_shape) for axis in (0, 1)]
+    axes = [posed.derivatives(slice(0, num), to_pixels[:, :, axis], with_shape) for axis in (0, 1)]
     error = pixels - detected
     squared = (error / sigmas[:, None]).square().sum(-1)
     weight = weights * pseudo_huber_weight(squared) / sigmas.square() / CORRELATED_LANDMARKS
@@ -143,6 +141,5 @@ def texture_residuals(
     """
     to_pixels = pixel_derivatives(posed.verts[:, part], focal)
     a = torch.einsum("fpk,fpkc->fpc", image_gradient, to_pixels)
-    index = torch.arange(part.start, part.stop, device=a.device).expand(len(a), -1)
     weight = weights * geman_mcclure_weight((difference / noise).square()) / noise**2
-    return Residuals(difference, weight, posed.derivatives(index, a, with_shape))
+    return Residuals(difference, weight, posed.derivatives(part, a, with_shape))

@@ -21,8 +21,7 @@ from torch import Tensor
 from partnerface_ns.flame.joints import Joint
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
-
-_LEFT_EYE, _RIGHT_EYE = 3, 4
+from partnerface_ns.tracking.fit.landmark_weights import normalize
 
 
 @dataclass(frozen=True)
@@ -61,46 +60,42 @@ class PosedPoints:
 
     def normals(self, rest: Float[Tensor, "points 3"], part: slice) -> Float[Tensor, "frames part 3"]:
         """Unit normals of some points."""
-        turned = torch.einsum("fpab,pb->fpa", self.linear[:, part], rest[part])
-        return torch.nn.functional.normalize(turned, dim=-1)
+        return normalize((self.linear[:, part] * rest[part, None]).sum(-1))
 
     def derivatives(
-        self, index: Int[Tensor, "frames rows"], a: Float[Tensor, "frames rows 3"], with_shape: bool
+        self, index: slice | Int[Tensor, "frames rows"], a: Float[Tensor, "frames rows 3"], with_shape: bool
     ) -> Float[Tensor, "frames rows unknowns"]:
         """Derivatives of residuals with respect to the corrections and, if asked, the shape coefficients.
 
         Args:
-            index: the point of each residual.
+            index: the point of each residual, in each frame or in all frames.
             a: derivative of each residual with respect to the point's position.
             with_shape: whether to append the shape coefficients.
         """
         model = self.head.model
-        frames = torch.arange(len(index), device=index.device)[:, None]
-        X, weights = self.verts[frames, index], model.skinning_weights[index]
+        if isinstance(index, slice):
+            X, linear, equation = self.verts[:, index], self.linear[:, index], "frc,rcn->frn"
+        else:
+            frames = torch.arange(len(index), device=index.device)[:, None]
+            X, linear, equation = self.verts[frames, index], self.linear[frames, index], "frc,frcn->frn"
+        weights = model.skinning_weights[index]
 
-        def about(joint: int, parts: list[int]) -> Float[Tensor, "frames rows 3"]:
-            arm = X - self.joints[:, joint, None]
-            moment = weights[..., parts].sum(-1, keepdim=True) * torch.linalg.cross(arm, a, dim=-1)
+        def about(joint: int, weight: Float[Tensor, "*rows"]) -> Float[Tensor, "frames rows 3"]:
+            moment = weight[..., None] * _cross(X - self.joints[:, joint, None], a)
             if joint == Joint.NECK:
-                arm = (self.face - self.joints[:, joint])[:, None].expand_as(a)
-                moment = moment - torch.linalg.cross(arm, a, dim=-1)
+                moment = moment - _cross((self.face - self.joints[:, joint])[:, None], a)
             return moment @ self.parents[:, joint]
 
-        eyes = sum(about(eye, [eye])[..., :2] for eye in (_LEFT_EYE, _RIGHT_EYE))
-        pose = [about(Joint.NECK, [1, 2, 3, 4]), a, about(Joint.JAW, [Joint.JAW]), eyes]
-        b = torch.einsum("frab,fra->frb", self.linear[frames, index], a)
+        eyes = sum(about(eye, weights[..., eye])[..., :2] for eye in (Joint.EYE_LEFT, Joint.EYE_RIGHT))
+        below_root, jaw = 1 - weights[..., Joint.ROOT], weights[..., Joint.JAW]
+        pose = [about(Joint.NECK, below_root), a, about(Joint.JAW, jaw), eyes]
+        b = (linear * a[..., None]).sum(-2)
         directions = [model.expression_dirs] + [model.identity_dirs] * with_shape
-        displaced = [_dot(b, index, values) for values in directions]
-        return torch.cat([*pose, *displaced], -1)
+        return torch.cat([*pose, *(torch.einsum(equation, b, values[index]) for values in directions)], -1)
 
 
-def _dot(
-    b: Float[Tensor, "frames rows 3"], index: Int[Tensor, "frames rows"], directions: Float[Tensor, "points 3 n"]
-) -> Float[Tensor, "frames rows n"]:
-    """Products with the directions of each row's point; rows that are the same in all frames are not copied."""
-    if len(index) == 1 or (index == index[:1]).all():
-        return torch.einsum("frc,rcn->frn", b, directions[index[0]])
-    return torch.einsum("frc,frcn->frn", b, directions[index])
+def _cross(u: Float[Tensor, "*batch 3"], v: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3"]:
+    return torch.linalg.cross(*torch.broadcast_tensors(u, v), dim=-1)
 
 
 def pixel_derivatives(points: Float[Tensor, "*batch 3"], focal: float) -> Float[Tensor, "*batch 2 3"]:

@@ -32,13 +32,11 @@ class SurfacePoints:
     """A head model reduced to landmarks, outline points, texture points and joints, in this order."""
 
     model: HeadModel
-    """Its identity directions are those of the full model, the displacements of the `FitHead`, and offsets."""
+    """Its identity directions are those of the `FitHead`."""
     normals: Float[Tensor, "points 3"]
     """Unit normals in the rest frame; zero for joints."""
     is_face: Float[Tensor, "texture"]
     """1 for texture points of the face, else 0."""
-    offsets: Float[Tensor, "verts 3 offsets"]
-    """Offsets of face and ears on the full model's vertices; coefficients are metres."""
     num_landmarks: int
     num_outline: int
 
@@ -56,8 +54,7 @@ def choose_points(head: FitHead) -> SurfacePoints:
     full = head.full
     normals = vertex_normals(full.template, full.faces)
     texture = texture_rows(full)
-    offsets = face_offsets(full, normals)
-    directions = torch.cat([full.identity_dirs, head.displacements, offsets], -1)
+    directions = torch.cat([full.identity_dirs, head.displacements], -1)
     outline = torch.nn.functional.one_hot(head.outline_vertices, full.num_verts).float()
     rows = torch.cat([head.landmark_rows, outline, texture, full.joint_regressor])
     turned = torch.nn.functional.normalize(rows[:-5] @ normals, dim=-1)
@@ -65,7 +62,6 @@ def choose_points(head: FitHead) -> SurfacePoints:
         model=restrict_to_points(full, directions, rows),
         normals=torch.cat([turned, torch.zeros(5, 3)]),
         is_face=(texture @ full.regions["face"] > 0.5).float(),
-        offsets=offsets,
         num_landmarks=head.num_landmarks,
         num_outline=head.num_outline,
     )
@@ -94,8 +90,8 @@ def texture_rows(model: HeadModel, num: int = _NUM_TEXTURE) -> Float[Tensor, "te
     return torch.from_numpy(rows)
 
 
-def face_offsets(model: HeadModel, normals: Float[Tensor, "verts 3"]) -> Float[Tensor, "verts 3 offsets"]:
-    """Gaussian offsets along the normal around points that are evenly spread over face and ears.
+def face_offsets(model: HeadModel) -> Float[Tensor, "verts 3 offsets"]:
+    """Gaussian offsets along the normal around points that are evenly spread over face and ears; coefficients are metres.
 
     They end at the eyeballs and inside the mouth, which keep their shape.
     """
@@ -111,4 +107,5 @@ def face_offsets(model: HeadModel, normals: Float[Tensor, "verts 3"]) -> Float[T
     centres = template[candidates[sample_farthest(points, min(_NUM_CONTROLS, len(points))).numpy()]]
     distance = np.linalg.norm(template[:, None] - centres[None], axis=-1)
     weights = np.exp(-0.5 * (distance / _CONTROL_WIDTH) ** 2) * fade[:, None]
+    normals = vertex_normals(model.template, model.faces)
     return torch.from_numpy(weights[:, None, :]).float() * normals[:, :, None]

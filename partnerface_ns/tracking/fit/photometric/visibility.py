@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from partnerface_ns.tracking.fit.landmark_weights import normalize
+
 _LOW_COSINE, _HIGH_COSINE = 0.15, 0.5
 """Cosines between normal and line of sight at which a point begins to count, and counts fully."""
 _CELL = 6.0
@@ -29,8 +31,7 @@ def visibility(
         pixels: positions in the images.
         size: side of the images, pixels.
     """
-    sight = -points / points.norm(dim=-1, keepdim=True).clamp(min=1e-6)
-    cosine = (normals * sight).sum(-1)
+    cosine = -(normals * normalize(points)).sum(-1)
     facing = ((cosine - _LOW_COSINE) / (_HIGH_COSINE - _LOW_COSINE)).clamp(0, 1)
     side = int(256 / _CELL)
     cells = (pixels * (side / size)).long()
