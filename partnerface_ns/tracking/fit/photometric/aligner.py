@@ -40,7 +40,7 @@ from partnerface_ns.tracking.fit.photometric.template import Template, make_temp
 from partnerface_ns.tracking.fit.photometric.visibility import visibility
 from partnerface_ns.tracking.fit.problem import GAP_PAIRS, GAP_SIGMA, has_neighbours
 
-_CORRELATED_TEXTURE = 8.0
+_CORRELATED_TEXTURE = 3.0
 """Errors of neighbouring texture points are correlated: this many points count as one."""
 _OUTLINE_SIGMA, _OUTLINE_GATE = 2.0, 10.0
 """Uncertainty of the outline and largest distance of a match, pixels at 512."""
@@ -51,7 +51,7 @@ _CHUNK = 8
 """Frames in memory at once."""
 _SHAPE_FRAMES = 50
 """Largest number of frames that determine the shape; they are evenly spaced."""
-_OFFSET_SIGMA = 0.002
+_OFFSET_SIGMA = 0.001
 """Standard deviation of the offsets of face and ears, metres."""
 _CORRELATED_FRAMES = 4.0
 """Errors of one person are correlated between frames: this many frames count once for the shape."""

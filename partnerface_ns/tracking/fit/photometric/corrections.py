@@ -27,10 +27,10 @@ NUM_POSE = 11
 class CorrectionPriors:
     """Standard deviations of the corrections; angles are radians, lengths metres."""
 
-    skull: float = 0.05
+    skull: float = 0.1
     place: float = 0.01
     jaw: float = 0.03
-    jaw_side: float = 0.015
+    jaw_side: float = 0.02
     eyes: float = 0.1
     expression: float = 0.1
 
