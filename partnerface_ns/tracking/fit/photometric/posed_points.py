@@ -6,8 +6,9 @@ the shape. With a = dr/dX (camera frame), the derivatives are, for a rotation ab
 
     dr/drotation = w P^T ((X - J) x a),    dr/dmovement = a,    dr/dcoefficient = (R^T a) . D
 
-R is the linear part of the point's blended skinning transform. Movements of the joints by shape and expression, and the
-change of the pose correctives, are neglected: they only slow down the convergence slightly.
+R is the linear part of the point's blended skinning transform. Three small effects are neglected and only slow down the
+convergence slightly: joints move with shape and expression, pose correctives change with the pose, and a point between
+two joints is treated as if each of them had moved it to its final position.
 """
 
 from __future__ import annotations
@@ -49,11 +50,11 @@ class PosedPoints:
         """
         posed = head.pose(states)
         T = posed.T_world_rest
-        rest = head.verts_rest[-T.shape[1] :]
-        joints = torch.einsum("fjab,jb->fja", T[..., :3, :3], rest) + T[..., :3, 3]
-        rotation = T[..., :3, :3]
-        neck = Joint.NECK
-        centre = torch.einsum("fab,b->fa", rotation[:, neck], rest[neck] + face) + T[:, neck, :3, 3]
+        rotation, shift, num, neck = T[..., :3, :3], T[..., :3, 3], T.shape[1], Joint.NECK
+        rest = head.verts_rest[-num:]
+        moved = torch.einsum("fe,jae->fja", states.expression, head.model.expression_dirs[-num:])
+        joints = torch.einsum("fjab,fjb->fja", rotation, rest + moved) + shift
+        centre = torch.einsum("fab,b->fa", rotation[:, neck], rest[neck] + face) + shift[:, neck]
         parents = rotation[:, [0, 0, neck, neck, neck]]
         linear = posed.skinning(head.model.skinning_weights)[..., :3, :3]
         return PosedPoints(head, posed.verts, linear, joints, centre, parents)
@@ -94,7 +95,8 @@ class PosedPoints:
         return torch.cat([*pose, *(torch.einsum(equation, b, values[index]) for values in directions)], -1)
 
 
-def _cross(u: Float[Tensor, "*batch 3"], v: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3"]:
+def _cross(u: Float[Tensor, "frames #rows 3"], v: Float[Tensor, "frames rows 3"]) -> Float[Tensor, "frames rows 3"]:
+    """Cross products; one vector of a frame may serve all its rows."""
     return torch.linalg.cross(*torch.broadcast_tensors(u, v), dim=-1)
 
 

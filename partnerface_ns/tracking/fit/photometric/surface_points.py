@@ -91,9 +91,9 @@ def texture_rows(model: HeadModel, num: int = _NUM_TEXTURE) -> Float[Tensor, "te
 
 
 def face_offsets(model: HeadModel) -> Float[Tensor, "verts 3 offsets"]:
-    """Gaussian offsets along the normal around points that are evenly spread over face and ears; coefficients are metres.
+    """Gaussian offsets along the normal of face and ears; coefficients are metres.
 
-    They end at the eyeballs and inside the mouth, which keep their shape.
+    The centres are evenly spread. They end at the eyeballs and inside the mouth, which keep their shape.
     """
     from scipy.spatial import KDTree
 
