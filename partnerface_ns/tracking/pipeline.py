@@ -175,6 +175,10 @@ class _Run:
 
         def compute() -> dict[str, np.ndarray]:
             steps = progress(range(num_steps()), "Aligning the images", num_steps())
+
+            def on_step() -> None:
+                next(steps, None)
+
             alignment = align_images(
                 head,
                 tracked.observations,
@@ -183,9 +187,9 @@ class _Run:
                 tracked.num_train,
                 read,
                 self.work.folder("details"),
-                lambda: next(steps, None),
+                on_step,
             )
-            next(steps, None)  # ends the progress bar
+            on_step()  # ends the progress bar
             residuals = {f.name: getattr(alignment.residuals, f.name).numpy() for f in fields(PhotometricResiduals)}
             return _fit_to_arrays(alignment.fit) | residuals
 

@@ -10,7 +10,6 @@ from partnerface_ns.tracking.fit.photometric.alignment import PhotometricResidua
 from partnerface_ns.tracking.report.chart import draw_quality
 from partnerface_ns.tracking.report.quality import TrackErrors
 
-
 RESIDUALS = PhotometricResiduals(torch.rand(20), torch.rand(20), torch.rand(20))
 
 

@@ -21,6 +21,7 @@ from partnerface_ns.tracking.fit.landmark_weights import eye_openness, head_rota
 from partnerface_ns.tracking.fit.observations import Fit, Observations
 from partnerface_ns.tracking.fit.outline_matching import Matches, match_outline
 from partnerface_ns.tracking.fit.photometric.corrections import (
+    NUM_POSE,
     Chain,
     CorrectionPriors,
     Corrections,
@@ -96,6 +97,7 @@ class Aligner:
         self.chain = Chain.of(fit.track, self.face, neck - root, has_neighbours(times, step_seconds), sigmas)
         self.precision = CorrectionPriors().vector(model.num_expr).square().reciprocal()
         self.sigmas = energy.landmark_sigmas(spread / pixel_size / px) * px
+        self.is_named = not model.expression_names[0].startswith("expr_")
         self.openness = eye_openness(observations.landmarks)
         self.pairs = torch.tensor(GAP_PAIRS)
         sigmas = torch.full_like(self.coefficients, _OFFSET_SIGMA)
@@ -139,25 +141,24 @@ class Aligner:
     def improve_frames(self) -> None:
         """One step of the corrections of all frames."""
         parts = [self._equations(part, False) for part in self._chunks()]
-        values = self.corrections.values
-        hessian = torch.cat([p.hessian for p in parts]) + torch.diag(self.precision)
-        gradient = torch.cat([p.gradient for p in parts])
-        gradient = gradient + self.precision * values + self.chain.energy_gradient(values)
+        force, stiffness = self._prior()
+        hessian = torch.cat([p.hessian for p in parts]) + torch.diag_embed(stiffness)
+        gradient = torch.cat([p.gradient for p in parts]) + force
         self._set_corrections(self.corrections.add(solve_chain(hessian, gradient, self.chain)))
 
     def improve_shape(self) -> None:
         """One step of the shape; the frames' corrections follow it to first order (Schur complement)."""
         num_frames, n = self.corrections.values.shape
         chosen = torch.linspace(0, num_frames - 1, min(_SHAPE_FRAMES, num_frames)).round().long().unique()
-        bands = self.chain.bands()[0]
-        forces = self.chain.energy_gradient(self.corrections.values) + self.precision * self.corrections.values
+        force, stiffness = self._prior()
+        stiffness = stiffness + self.chain.bands()[0]
         num_shape = len(self.coefficients)
         hessian, gradient = torch.zeros(num_shape, num_shape), torch.zeros(num_shape)
         for index in chosen.split(_CHUNK):
             equations = self._equations(index, True)
             H, g = equations.hessian, equations.gradient
-            own = H[:, :n, :n] + torch.diag_embed(self.precision + bands[index])
-            solved = torch.linalg.solve(own, torch.cat([H[:, :n, n:], (g[:, :n] + forces[index])[..., None]], -1))
+            own = H[:, :n, :n] + torch.diag_embed(stiffness[index])
+            solved = torch.linalg.solve(own, torch.cat([H[:, :n, n:], (g[:, :n] + force[index])[..., None]], -1))
             cross = H[:, :n, n:].mT
             hessian += (H[:, n:, n:] - cross @ solved[..., :-1]).sum(0)
             gradient += (g[:, n:] - (cross @ solved[..., -1:])[..., 0]).sum(0)
@@ -165,6 +166,19 @@ class Aligner:
         system = (hessian + torch.diag(precision)).double()
         step = torch.linalg.solve(system, (gradient + precision * self.coefficients).double())
         self._set_shape(self.coefficients - step.float())
+
+    def _prior(self) -> tuple[Float[Tensor, "frames corrections"], Float[Tensor, "frames corrections"]]:
+        """Gradient and curvature of the priors of the corrections; the curvature is that without steadiness."""
+        values = self.corrections.values
+        force = self.precision * values + self.chain.energy_gradient(values)
+        stiffness = self.precision.expand_as(values).clone()
+        if self.is_named:
+            # Named face units range from 0 to 1.
+            expression, precision = self.states.expression, Priors().beyond_bounds ** -2
+            beyond = expression - expression.clamp(0, 1)
+            force[:, NUM_POSE:] += precision * beyond
+            stiffness[:, NUM_POSE:] += precision * (beyond != 0)
+        return force, stiffness
 
     def _set_shape(self, coefficients: Float[Tensor, "shape"]) -> None:
         self.coefficients = coefficients

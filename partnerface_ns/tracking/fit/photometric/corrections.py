@@ -1,8 +1,8 @@
 """The unknowns of the photometric fit: small corrections of each frame's head state, their priors and their solution.
 
-The corrections of one frame are, in this order, a rotation of the skull, a movement of the face's centre, a rotation of
-the jaw, a rotation of both eyes, and the expression. Rotations are applied from the left in the frame of the parent
-joint. A rotation of the skull leaves the face's centre in place, so that it does not need a compensating movement.
+The corrections of one frame are, in this order, those of skull, position, jaw, eyes and expression. Rotations are
+applied from the left in the frame of the parent joint. A rotation of the skull leaves the face's centre in place, so
+that it does not need a compensating movement.
 """
 
 from __future__ import annotations

@@ -94,7 +94,9 @@ class DetailImages:
         self, level: int, chunk: slice | Tensor, pixels: Float[Tensor, "frames points 2"]
     ) -> Float[Tensor, "frames points"]:
         """Return the values at pixels of the frames (x right, y down); 0 outside the image."""
-        values = torch.from_numpy(np.asarray(self._values[level, chunk], dtype=np.float32))[:, None]
+        # numpy takes a tensor with one element for a number, which drops the axis of frames.
+        frames = chunk if isinstance(chunk, slice) else chunk.numpy()
+        values = torch.from_numpy(np.asarray(self._values[level, frames], dtype=np.float32))[:, None]
         places = (2 * self._scale / self.size) * pixels[:, None] - 1
         return torch.nn.functional.grid_sample(values, places, align_corners=False)[:, 0, 0]
 

@@ -1,14 +1,13 @@
 """Posed surface points of some frames, and the derivatives of their positions in the image.
 
 A residual r depends on the pixel of a point, the pixel on its position X, and the position on the corrections and on
-the shape. With a = dr/dX (camera frame), the derivatives are, for a rotation about a joint at J with skinning weight w
-(the frame of the joint's parent is P), for the movement, and for a displacement D of the rest surface:
+the shape. Let a = dr/dX in the camera frame. A joint at J has the skinning weight w, and its parent the rotation P.
+R is the linear part of the point's blended skinning transform, and D a displacement of the rest surface. Then
 
     dr/drotation = w P^T ((X - J) x a),    dr/dmovement = a,    dr/dcoefficient = (R^T a) . D
 
-R is the linear part of the point's blended skinning transform. Three small effects are neglected and only slow down the
-convergence slightly: joints move with shape and expression, pose correctives change with the pose, and a point between
-two joints is treated as if each of them had moved it to its final position.
+Three small effects are neglected and only slow down the convergence slightly. Joints move with shape and expression.
+Pose correctives change with the pose. A point between two joints is treated as if each had moved it to its position.
 """
 
 from __future__ import annotations

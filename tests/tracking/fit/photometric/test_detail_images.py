@@ -43,6 +43,7 @@ def test_samples_and_slopes(tmp_path, size):
     pixels = size * (0.3 + 0.4 * torch.rand(2, 50, 2))
     values, slopes = details.sample_with_slope(0, slice(0, 2), pixels)
     torch.testing.assert_close(values, details.sample(0, slice(0, 2), pixels))
+    torch.testing.assert_close(values[1:], details.sample(0, torch.tensor([1]), pixels[1:]))
     moved = [details.sample(0, slice(0, 2), pixels + 0.02 * size / 128 * torch.eye(2)[axis]) for axis in (0, 1)]
     measured = torch.stack([(m - values) / (0.02 * size / 128) for m in moved], -1)
     assert (slopes - measured).abs().max() < 0.25 * measured.abs().max()
