@@ -45,6 +45,8 @@ class Track:
     """Device of the head model fit: auto, cpu, cuda or cuda:N."""
     matting: bool = True
     """Separate the person from the background."""
+    photometric: bool = True
+    """Improve the fit by aligning the images with each other."""
     preview: bool = True
     """Write preview.mp4: the fitted mesh over the video, beside the separated person."""
 
@@ -59,7 +61,8 @@ class Track:
         from partnerface_ns.tracking.video.decode.reading import Selection
 
         selection = Selection(self.fps, self.start, self.end, self.max_frames)
-        options = TrackingOptions(self.size, selection, self.focal_length, self.matting, usable_device(self.device))
+        device = usable_device(self.device)
+        options = TrackingOptions(self.size, selection, self.focal_length, self.matting, self.photometric, device)
         require_options(options, self.video)
         model = load_open_head() if self.head_model is None else load_named_head_model(self.head_model)
         report = track_video(self.video, self.dir, model, options, self.preview)

@@ -26,6 +26,8 @@ class TrackingOptions:
     """Known focal length, in longer sides of the video's frame. None estimates it around a typical value."""
     matting: bool = True
     """Whether to cut the person out of the background."""
+    photometric: bool = True
+    """Whether to align the images with each other after the fit to landmarks and outlines."""
     device: str = "cpu"
     """Torch device of the fit."""
 

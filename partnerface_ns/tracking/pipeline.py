@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from partnerface_ns.capture.vhap_writer import write_vhap
 from partnerface_ns.capture.writing import make_folder, publish, remove_empty, require_new, unfinished_folder
@@ -31,6 +31,13 @@ from partnerface_ns.tracking.fit.embedding import landmark_embedding
 from partnerface_ns.tracking.fit.fit_head import reduce_head
 from partnerface_ns.tracking.fit.fitting import FitSchedule, fit_track
 from partnerface_ns.tracking.fit.observations import Fit, Observations
+from partnerface_ns.tracking.fit.photometric.alignment import (
+    Alignment,
+    PhotometricResiduals,
+    align_images,
+    num_steps,
+)
+from partnerface_ns.tracking.fit.photometric.surface_points import face_offsets
 from partnerface_ns.tracking.fit.tracked import TrackedVideo
 from partnerface_ns.tracking.options import TrackingOptions, require_options
 from partnerface_ns.tracking.report.footage import left_out_warnings
@@ -41,7 +48,7 @@ from partnerface_ns.tracking.video.left_out import reasons_to_leave_out, require
 from partnerface_ns.tracking.video.matte_pass import cut_mattes
 from partnerface_ns.tracking.video.vision_models import VisionModels
 from partnerface_ns.tracking.video.work_folder import WorkFolder
-from partnerface_ns.tracking.video.work_images import read_foreground, read_matte
+from partnerface_ns.tracking.video.work_images import read_foreground, read_image, read_matte
 
 _EXPECTED_FOCAL = 1.6
 """Expected focal length if none is given, in longer sides of the frame: between a phone and a portrait lens."""
@@ -156,7 +163,39 @@ class _Run:
         tracked = TrackedVideo(indices, head, observations, _fit_from_arrays(self.work.stage("fit", compute)))
         good = tracked.drop_bad_fits()
         reasons |= {int(index): "the landmarks fit no face" for index in set(indices) - set(good.indices)}
-        return good
+        return self.align(good, embedding.spread) if self.options.photometric else good
+
+    def align(self, tracked: TrackedVideo, spread: Float[np.ndarray, "landmarks"]) -> TrackedVideo:
+        """Improve a fit by the images (photometric fit)."""
+        head = tracked.head.with_offsets(face_offsets(self.model))
+
+        def read(position: int) -> tuple[np.ndarray, np.ndarray]:
+            index = int(tracked.indices[position])
+            return read_image(self.work, index), read_matte(self.work, index)
+
+        def compute() -> dict[str, np.ndarray]:
+            steps = progress(range(num_steps()), "Aligning the images", num_steps())
+
+            def on_step() -> None:
+                next(steps, None)
+
+            alignment = align_images(
+                head,
+                tracked.observations,
+                tracked.fit,
+                spread,
+                tracked.num_train,
+                read,
+                self.work.folder("details"),
+                on_step,
+            )
+            on_step()  # ends the progress bar
+            residuals = {f.name: getattr(alignment.residuals, f.name).numpy() for f in fields(PhotometricResiduals)}
+            return _fit_to_arrays(alignment.fit) | residuals
+
+        arrays = self.work.stage("photometric", compute)
+        residuals = PhotometricResiduals(*(torch.from_numpy(arrays[f.name]) for f in fields(PhotometricResiduals)))
+        return tracked.with_photometric(head, Alignment(_fit_from_arrays(arrays), residuals))
 
     def observe(self, faces: FaceTrack, images: ImageMeasurements, indices: Int[np.ndarray, "frames"]) -> Observations:
         """Collect the observations of some frames, and make their mattes."""

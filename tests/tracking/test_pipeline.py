@@ -84,6 +84,8 @@ def test_the_report_is_complete(tracked):
     for key in ("landmark_px_mean", "landmark_px_median", "lips_px_median", "eyes_px_median", "iris_px_median"):
         assert 0 < report[key] < 8, key
     assert report["silhouette_px_mean"] < 12
+    for part in ("", "_test"):
+        assert 0 < report[f"image_residual_after{part}"] < report[f"image_residual_before{part}"]
     assert report["head_model"]["name"] == load_open_head().name and report["left_out"] == {}
     assert any("Only 20 frames" in warning for warning in report["warnings"])
     assert (tracked / "preview.mp4").stat().st_size > 1000 and (tracked / "quality.png").is_file()

@@ -30,9 +30,9 @@ _SIGMA_FACTORS = ((OVAL, 1.5), (BROWS, 1.5), (LIPS, 0.8), ((*EYE_LEFT, *EYE_RIGH
 """Factors on the error. The outline of the face slides over the skin and brows differ between people, but lips and lids
 are detected well."""
 _IRIS_FACTOR = 0.8
-_CORRELATED_LANDMARKS = 8.0
+CORRELATED_LANDMARKS = 8.0
 """Errors of neighbouring landmarks are correlated: this many landmarks count as one."""
-_CORRELATED_POINTS = 4.0
+CORRELATED_POINTS = 4.0
 """The same for neighbouring points of the outline."""
 OUTLIER = 3.0
 """Residuals beyond this many standard deviations are outliers."""
@@ -87,6 +87,11 @@ class Steadiness:
     eyelid: float = 0.4
     """Large, because a blink lasts only four frames."""
 
+    def of_expression(self, names: tuple[str, ...]) -> Float[Tensor, "expr"]:
+        """The standard deviation of each expression coefficient, by its name."""
+        lids = [name.startswith(("eyeBlink", "eyeSquint")) for name in names]
+        return torch.where(torch.tensor(lids), self.eyelid, self.expression)
+
 
 def landmark_sigmas(spread_px: Float[np.ndarray, "landmarks"]) -> Float[Tensor, "landmarks"]:
     """Return the uncertainty of each landmark, pixels at 512.
@@ -124,6 +129,16 @@ def pseudo_huber(squared: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
     return OUTLIER**2 * ((1 + squared / OUTLIER**2).sqrt() - 1)
 
 
+def geman_mcclure_weight(squared: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+    """Factor of a squared residual whose gradient equals that of `geman_mcclure`, for reweighted least squares."""
+    return (OUTLIER**2 / (OUTLIER**2 + squared)).square()
+
+
+def pseudo_huber_weight(squared: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
+    """Factor of a squared residual whose gradient equals that of `pseudo_huber`, for reweighted least squares."""
+    return (1 + squared / OUTLIER**2).rsqrt()
+
+
 def landmark_energy(
     projected: Float[Tensor, "frames landmarks 2"],
     detected: Float[Tensor, "frames landmarks 2"],
@@ -135,7 +150,7 @@ def landmark_energy(
     The energy is linear for distant landmarks, because early in the fit pose or shape are wrong, not the detection.
     """
     squared = ((projected - detected) / sigmas[:, None]).square().sum(-1)
-    return (weights * pseudo_huber(squared)).sum() / _CORRELATED_LANDMARKS
+    return (weights * pseudo_huber(squared)).sum() / CORRELATED_LANDMARKS
 
 
 def gap_energy(
@@ -156,7 +171,7 @@ def outline_energy(
 ) -> Float[Tensor, ""]:
     """Distances of surface points from the tangents of the outline, pixels."""
     distance = ((points - outline[:, :2]) * outline[:, 2:]).sum(-1)
-    return geman_mcclure((distance / sigma).square()).sum() / _CORRELATED_POINTS
+    return geman_mcclure((distance / sigma).square()).sum() / CORRELATED_POINTS
 
 
 def bounds_energy(

@@ -44,6 +44,8 @@ class FitHead:
     full: HeadModel
     num_identity: int
     """Number of identity directions of the full model; the directions after them displace the surface."""
+    landmark_rows: Float[Tensor, "landmarks verts"]
+    """Each landmark as a weighted sum of the full model's vertices."""
     outline_vertices: Int[Tensor, "outline"]
     """Vertices of the outline points in the full model."""
     outline_normals: Float[Tensor, "outline 3"]
@@ -70,6 +72,12 @@ class FitHead:
     def num_outline(self) -> int:
         return self.outline_normals.shape[0]
 
+    def with_offsets(self, offsets: Float[Tensor, "verts 3 offsets"]) -> FitHead:
+        """Append directions to the displacements."""
+        displacements = torch.cat([self.displacements, offsets], -1)
+        model, landmark_model = _reduced_models(self.full, displacements, self.landmark_rows, self.outline_vertices)
+        return replace(self, displacements=displacements, model=model, landmark_model=landmark_model)
+
     def static_offset(self, coefficients: Float[Tensor, "identity"]) -> Float[Tensor, "verts 3"]:
         """Personal vertex offsets for the identity coefficients of a `Fit`, metres."""
         return self.displacements @ coefficients[self.num_identity :]
@@ -86,27 +94,47 @@ def reduce_head(model: HeadModel, embedding: LandmarkEmbedding) -> FitHead:
     on_outline = np.flatnonzero((outer > 0.3) & (_distance_to_cut(template, faces) > _CUT_MARGIN))
     chosen = on_outline[_farthest_points(template[on_outline], _NUM_OUTLINE)]
 
-    directions = torch.cat([model.identity_dirs, controls], -1)
-    points, joints = _landmark_rows(embedding, model), model.joint_regressor
-    outline = torch.nn.functional.one_hot(torch.from_numpy(chosen), model.num_verts).float()
+    landmark_rows, outline_vertices = _landmark_rows(embedding, model), torch.from_numpy(chosen)
     landmark_normals = embedding.points(normals)
     landmark_normals /= np.linalg.norm(landmark_normals, axis=-1, keepdims=True)
+    reduced, landmark_model = _reduced_models(model, controls, landmark_rows, outline_vertices)
     return FitHead(
-        model=_restrict_to_points(model, directions, torch.cat([points, outline, joints])),
-        landmark_model=_restrict_to_points(model, directions, torch.cat([points, joints])),
+        model=reduced,
+        landmark_model=landmark_model,
         full=model,
         num_identity=model.num_identity,
-        outline_vertices=torch.from_numpy(chosen),
+        landmark_rows=landmark_rows,
+        outline_vertices=outline_vertices,
         outline_normals=torch.from_numpy(normals[chosen]).float(),
         landmark_normals=torch.from_numpy(landmark_normals).float(),
         displacements=controls,
     )
 
 
-def _restrict_to_points(
+def _reduced_models(
+    model: HeadModel,
+    displacements: Float[Tensor, "verts 3 controls"],
+    landmark_rows: Float[Tensor, "landmarks verts"],
+    outline_vertices: Int[Tensor, "outline"],
+) -> tuple[HeadModel, HeadModel]:
+    """`FitHead.model` and `FitHead.landmark_model`."""
+    directions = torch.cat([model.identity_dirs, displacements], -1)
+    outline = torch.nn.functional.one_hot(outline_vertices, model.num_verts).float()
+    with_outline = torch.cat([landmark_rows, outline, model.joint_regressor])
+    only_landmarks = torch.cat([landmark_rows, model.joint_regressor])
+    return restrict_to_points(model, directions, with_outline), restrict_to_points(model, directions, only_landmarks)
+
+
+def restrict_to_points(
     model: HeadModel, directions: Float[Tensor, "verts 3 directions"], rows: Float[Tensor, "points verts"]
 ) -> HeadModel:
-    """A head model whose vertices are weighted sums of another model's vertices; the last five are its joints."""
+    """Return a head model whose vertices are weighted sums of another model's vertices.
+
+    Args:
+        model: the full head model.
+        directions: its identity directions, which may contain others.
+        rows: weights of the sums; the last five rows are the joints.
+    """
 
     def interpolate(values: Float[Tensor, "verts *channels"]) -> Float[Tensor, "points *channels"]:
         return torch.einsum("rv,v...->r...", rows, values)

@@ -29,9 +29,9 @@ _CHUNK = 400
 """Frames posed at once."""
 _CORRELATED_FRAMES = 4.0
 """Detection errors of one person are correlated between frames: this many frames count once for the identity."""
-_GAP_SIGMA = 0.8
+GAP_SIGMA = 0.8
 """Uncertainty of the distance between lids and between lips, pixels at 512."""
-_GAP_PAIRS = (
+GAP_PAIRS = (
     *((159, 145), (160, 144), (158, 153), (386, 374), (385, 380), (387, 373)),
     *((13, 14), (82, 87), (312, 317), (81, 178), (311, 402)),
 )
@@ -74,14 +74,12 @@ class FitProblem:
         self.explained = _explained_directions(head).to(device)
         times = observations.times
         self.step_seconds = float(torch.diff(times).median()) if len(times) > 1 else 0.04
-        self.neighbours = _has_neighbours(times, self.step_seconds).to(device)
+        self.neighbours = has_neighbours(times, self.step_seconds).to(device)
         self.openness = eye_openness(self.observations.landmarks)
         names = head.full.expression_names
         self.is_named = not names[0].startswith("expr_")
-        self.expression_steadiness = torch.full((len(names),), self.steady.expression, device=device)
-        lids = [i for i, name in enumerate(names) if name.startswith(("eyeBlink", "eyeSquint"))]
-        self.expression_steadiness[lids] = self.steady.eyelid
-        self.pairs = torch.tensor(_GAP_PAIRS, device=device)
+        self.expression_steadiness = self.steady.of_expression(names).to(device)
+        self.pairs = torch.tensor(GAP_PAIRS, device=device)
 
     @property
     def focal(self) -> Float[Tensor, ""]:
@@ -137,7 +135,7 @@ class FitProblem:
         rotation = head_rotation(u.rotation[chunk].detach(), u.neck[chunk].detach())
         weights = landmark_weights(verts[:, :num].detach(), rotation, self.head.landmark_normals, self.openness[chunk])
         total = energy.landmark_energy(landmarks, detected, self.sigmas, weights)
-        total = total + energy.gap_energy(landmarks, detected, self.pairs, _GAP_SIGMA * observed.px, weights)
+        total = total + energy.gap_energy(landmarks, detected, self.pairs, GAP_SIGMA * observed.px, weights)
         if matches is not None:
             index, valid = matches.indices[chunk][..., None].expand(-1, -1, 2), matches.valid[chunk]
             matched = pixels[:, num : num + self.head.num_outline].gather(1, index)[valid]
@@ -223,7 +221,7 @@ def _explained_directions(head: FitHead) -> Float[Tensor, "coordinates direction
     return torch.linalg.qr(torch.cat([linear, identity], 1))[0]
 
 
-def _has_neighbours(times: Float[Tensor, "frames"], step: float) -> Float[Tensor, "frames"]:
+def has_neighbours(times: Float[Tensor, "frames"], step: float) -> Float[Tensor, "frames"]:
     """1 where the frames before and after are at most two steps away, else 0."""
     near = torch.diff(times) < 2.1 * step
     result = torch.zeros(len(times))

@@ -16,6 +16,7 @@ from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.geometry.camera import Camera
 from partnerface_ns.tracking.fit.fit_head import FitHead
 from partnerface_ns.tracking.fit.observations import Fit, Observations
+from partnerface_ns.tracking.fit.photometric.alignment import Alignment, PhotometricResiduals
 
 _TRAIN_SHARE = 0.7
 """Share of the frames, from the beginning, that are for training; VHAP splits in the same way."""
@@ -32,6 +33,13 @@ class TrackedVideo:
     head: FitHead
     observations: Observations
     fit: Fit
+    residuals: PhotometricResiduals | None = None
+    """None without a photometric fit."""
+
+    @property
+    def num_train(self) -> int:
+        """Number of training frames; they come first."""
+        return math.ceil(_TRAIN_SHARE * len(self.indices))
 
     @property
     def cameras(self) -> tuple[Camera, ...]:
@@ -61,6 +69,10 @@ class TrackedVideo:
         fit = replace(self.fit, track=self.fit.track[keep])
         return TrackedVideo(self.indices[keep.numpy()], self.head, self.observations[keep], fit)
 
+    def with_photometric(self, head: FitHead, alignment: Alignment) -> TrackedVideo:
+        """Replace head and fit by those of a photometric fit."""
+        return replace(self, head=head, fit=alignment.fit, residuals=alignment.residuals)
+
     def to_capture(self, root: Path, skipped: dict[int, str]) -> Capture:
         """Make the capture, with a white background.
 
@@ -69,7 +81,7 @@ class TrackedVideo:
             skipped: frames of the video that were left out, with their reasons.
         """
         num, model = len(self.indices), self.head.full
-        num_train = math.ceil(_TRAIN_SHARE * num)
+        num_train = self.num_train
         return Capture(
             root=root,
             name=root.name,

@@ -19,7 +19,9 @@ def draw_quality(errors: TrackErrors, times: Float[np.ndarray, "frames"], path: 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, (top, bottom) = plt.subplots(2, 1, figsize=(10, 6), sharex=True, constrained_layout=True)
+    num_rows = 2 if errors.images is None else 3
+    figure, axes = plt.subplots(num_rows, 1, figsize=(10, 3 * num_rows), sharex=True, constrained_layout=True)
+    top, bottom = axes[:2]
     groups = {"all landmarks": slice(None), "lips": list(LIPS), "eyes": [*EYE_LEFT, *EYE_RIGHT]}
     for name, index in groups.items():
         top.plot(times, errors.landmarks[:, index].median(-1).values, label=name, linewidth=1)
@@ -29,8 +31,13 @@ def draw_quality(errors: TrackErrors, times: Float[np.ndarray, "frames"], path: 
     measured = np.isfinite(errors.silhouette.numpy())
     bottom.plot(times[measured], errors.silhouette.numpy()[measured], color="tab:brown", linewidth=1)
     bottom.set_ylabel("silhouette error, px at 512")
-    bottom.set_xlabel("seconds")
-    for axis in (top, bottom):
+    if errors.images is not None:
+        axes[2].plot(times, errors.images.before, label="before the photometric fit", linewidth=1)
+        axes[2].plot(times, errors.images.after, label="after it", linewidth=1)
+        axes[2].set_ylabel("image residual, of 255")
+        axes[2].legend(fontsize=8)
+    axes[-1].set_xlabel("seconds")
+    for axis in axes:
         axis.set_ylim(bottom=0)
         axis.grid(alpha=0.3)
     top.legend(fontsize=8)

@@ -19,7 +19,7 @@ from partnerface_ns.tracking.fit.fit_head import cut_mask
 from partnerface_ns.tracking.fit.observations import REFERENCE_SIZE
 from partnerface_ns.tracking.fit.tracked import TrackedVideo
 from partnerface_ns.tracking.report.chart import draw_quality
-from partnerface_ns.tracking.report.footage import Footage, footage_warnings
+from partnerface_ns.tracking.report.footage import Footage, footage_warnings, name_frames
 from partnerface_ns.tracking.report.preview import draw_mesh, write_film
 from partnerface_ns.tracking.report.quality import TrackErrors, measure_jitter, outline_distance, quality_figures
 from partnerface_ns.tracking.video.face_pass import FaceTrack
@@ -30,6 +30,8 @@ from partnerface_ns.tracking.video.work_images import read_foreground, read_imag
 
 _MAX_DRAWN = 500
 """Largest number of frames that are drawn and compared with their mattes; they are evenly spaced."""
+_MOSTLY_COVERED = 0.5
+"""Share of the visible face that differs from the other frames, above which a warning names the frame."""
 _PACKAGES = ("partnerface", "ai-edge-litert", "torch", "numpy")
 
 
@@ -70,7 +72,7 @@ def measure_track(
         for _ in draw_film():
             pass
     jitter = measure_jitter(tracked.landmarks() / tracked.observations.px)
-    errors = TrackErrors(tracked.landmark_errors(), silhouette, jitter)
+    errors = TrackErrors(tracked.landmark_errors(), silhouette, jitter, tracked.residuals, tracked.num_train)
     draw_quality(errors, faces.times[tracked.indices], folder / "quality.png")
     return _report(capture, tracked, faces, images, errors)
 
@@ -89,7 +91,11 @@ def _report(
         "reference_size": REFERENCE_SIZE,
         "head_model": {"name": model.name, "fingerprint": model.fingerprint},
         "versions": {name: _version(name) for name in _PACKAGES},
-        "warnings": [*faces.notes, *footage_warnings(_footage(capture, faces, images, tracked))],
+        "warnings": [
+            *faces.notes,
+            *footage_warnings(_footage(capture, faces, images, tracked)),
+            *covered_warnings(tracked),
+        ],
     }
 
 
@@ -141,6 +147,14 @@ def _footage(capture: Capture, faces: FaceTrack, images: ImageMeasurements, trac
         num_others=faces.num_others,
         head_cut=float(images.crop.cut_off[kept].mean()),
     )
+
+
+def covered_warnings(tracked: TrackedVideo) -> list[str]:
+    """Return a warning that names the frames in which most of the face looks unlike the other frames."""
+    if tracked.residuals is None:
+        return []
+    frames = tracked.indices[tracked.residuals.covered.numpy() > _MOSTLY_COVERED].tolist()
+    return [f"Most of the face is covered or looks different in {name_frames(frames)}."] if frames else []
 
 
 def _version(package: str) -> str:

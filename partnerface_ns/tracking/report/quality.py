@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from partnerface_ns.tracking.fit.photometric.alignment import PhotometricResiduals
 from partnerface_ns.tracking.video.face_topology import EYE_LEFT, EYE_RIGHT, IRIS_LEFT, IRIS_RIGHT, LIPS
 
 
@@ -24,6 +25,10 @@ class TrackErrors:
     """Mean distance between the outlines of mesh and matte; NaN where it was not measured."""
     jitter: float
     """Result of `measure_jitter`."""
+    images: PhotometricResiduals | None = None
+    """Differences between the images on the surface of the head; None without a photometric fit."""
+    num_train: int = 0
+    """Number of training frames; they come first."""
 
 
 def quality_figures(errors: TrackErrors) -> dict[str, float | None]:
@@ -39,8 +44,20 @@ def quality_figures(errors: TrackErrors) -> dict[str, float | None]:
         "iris_px_median": distances[:, iris].median(),
         "silhouette_px_mean": silhouette.mean() if len(silhouette) else torch.tensor(float("nan")),
         "jitter_px": torch.tensor(errors.jitter),
+        **_image_figures(errors),
     }
     return {key: round(float(value), 3) if torch.isfinite(value) else None for key, value in values.items()}
+
+
+def _image_figures(errors: TrackErrors) -> dict[str, Float[Tensor, ""]]:
+    """Mean residuals of the photometric fit, of the training frames and of the others; NaN without such a fit."""
+    parts = {"": slice(0, errors.num_train), "_test": slice(errors.num_train, None)}
+    values, images = {}, errors.images
+    for suffix, part in parts.items():
+        for name in ("before", "after"):
+            residuals = torch.tensor([]) if images is None else getattr(images, name)[part]
+            values[f"image_residual_{name}{suffix}"] = residuals.nanmean()
+    return values
 
 
 def measure_jitter(projected: Float[Tensor, "frames landmarks 2"]) -> float:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from partnerface_ns.tracking.fit.photometric.alignment import PhotometricResiduals
 from partnerface_ns.tracking.report.quality import TrackErrors, measure_jitter, outline_distance, quality_figures
 
 
@@ -22,6 +25,15 @@ def test_figures():
 def test_a_silhouette_that_was_not_measured_is_null():
     errors = TrackErrors(torch.ones(8, 478), torch.full((8,), float("nan")), 0.1)
     assert quality_figures(errors)["silhouette_px_mean"] is None
+
+
+def test_residuals_of_the_images_are_stated_for_training_and_test_frames():
+    errors = TrackErrors(torch.ones(8, 478), torch.ones(8), 0.1)
+    assert quality_figures(errors)["image_residual_after_test"] is None
+    images = PhotometricResiduals(torch.full((8,), 3.0), torch.arange(8.0), torch.zeros(8))
+    values = quality_figures(replace(errors, images=images, num_train=6))
+    assert values["image_residual_before"] == values["image_residual_before_test"] == 3
+    assert values["image_residual_after"] == 2.5 and values["image_residual_after_test"] == 6.5
 
 
 def test_jitter_is_the_size_of_independent_errors_and_ignores_motion():

@@ -1,0 +1,145 @@
+"""The normal equations of the photometric fit: landmarks, outline and detail images of some frames.
+
+Each term is a list of residuals with weights. The weights contain the variance and the factor of the robust energy
+(iteratively reweighted least squares). The terms of landmarks and outline are those of `energy.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from partnerface_ns.tracking.fit.energy import (
+    CORRELATED_LANDMARKS,
+    CORRELATED_POINTS,
+    geman_mcclure_weight,
+    pseudo_huber_weight,
+)
+from partnerface_ns.tracking.fit.photometric.posed_points import PosedPoints, pixel_derivatives
+
+
+@dataclass(frozen=True)
+class Residuals:
+    """Residuals of some frames and their derivatives with respect to the unknowns."""
+
+    values: Float[Tensor, "frames rows"]
+    weights: Float[Tensor, "frames rows"]
+    derivatives: Float[Tensor, "frames rows unknowns"]
+
+
+@dataclass(frozen=True)
+class NormalEquations:
+    """The quadratic approximation of an energy: `step . hessian . step / 2 + gradient . step`."""
+
+    hessian: Float[Tensor, "frames unknowns unknowns"]
+    gradient: Float[Tensor, "frames unknowns"]
+
+    @staticmethod
+    def of(terms: list[Residuals]) -> NormalEquations:
+        parts = [(term.derivatives * term.weights[..., None], term) for term in terms]
+        return NormalEquations(
+            torch.stack([weighted.mT @ term.derivatives for weighted, term in parts]).sum(0),
+            torch.stack([(weighted.mT @ term.values[..., None])[..., 0] for weighted, term in parts]).sum(0),
+        )
+
+
+def landmark_residuals(
+    posed: PosedPoints,
+    pixels: Float[Tensor, "frames landmarks 2"],
+    detected: Float[Tensor, "frames landmarks 2"],
+    sigmas: Float[Tensor, "landmarks"],
+    weights: Float[Tensor, "frames landmarks"],
+    pairs: Int[Tensor, "pairs 2"],
+    gap_sigma: float,
+    focal: float,
+    with_shape: bool,
+) -> list[Residuals]:
+    """Distances of landmarks from the detected ones, and of the gaps between lids and between lips.
+
+    Args:
+        posed: points whose first ones are the landmarks.
+        pixels: the projected landmarks.
+        detected: the detected landmarks.
+        sigmas: uncertainty of each landmark, pixels.
+        weights: visibility of each landmark.
+        pairs: landmarks on both sides of each gap.
+        gap_sigma: uncertainty of the gaps, pixels.
+        focal: focal length, pixels.
+        with_shape: whether the shape coefficients are unknown.
+    """
+    num = pixels.shape[1]
+    to_pixels = pixel_derivatives(posed.verts[:, :num], focal)
+    axes = [posed.derivatives(slice(0, num), to_pixels[:, :, axis], with_shape) for axis in (0, 1)]
+    error = pixels - detected
+    squared = (error / sigmas[:, None]).square().sum(-1)
+    weight = weights * pseudo_huber_weight(squared) / sigmas.square() / CORRELATED_LANDMARKS
+    first, second = pairs.T
+    gap = error[:, first] - error[:, second]
+    squared = (gap / gap_sigma).square().sum(-1)
+    gap_weight = weights[:, first] * pseudo_huber_weight(squared) / gap_sigma**2
+    places = [Residuals(error[..., axis], weight, axes[axis]) for axis in (0, 1)]
+    gaps = [Residuals(gap[..., axis], gap_weight, axes[axis][:, first] - axes[axis][:, second]) for axis in (0, 1)]
+    return places + gaps
+
+
+def outline_residuals(
+    posed: PosedPoints,
+    pixels: Float[Tensor, "frames points 2"],
+    outline: Float[Tensor, "frames outline 4"],
+    index: Int[Tensor, "frames outline"],
+    valid: Bool[Tensor, "frames outline"],
+    sigma: float,
+    focal: float,
+    with_shape: bool,
+) -> Residuals:
+    """Distances of matched points from the tangents of the outline.
+
+    Args:
+        posed: the posed points.
+        pixels: their projections.
+        outline: points and outward normals of the matte's outline.
+        index: the matching point of each outline point.
+        valid: whether there is one.
+        sigma: uncertainty of the outline, pixels.
+        focal: focal length, pixels.
+        with_shape: whether the shape coefficients are unknown.
+    """
+    frames = torch.arange(len(pixels), device=pixels.device)[:, None]
+    outline = torch.where(valid[..., None], outline, 0.0)
+    normals = outline[..., 2:]
+    distance = ((pixels[frames, index] - outline[..., :2]) * normals).sum(-1)
+    to_pixels = pixel_derivatives(posed.verts[frames, index], focal)
+    a = torch.einsum("frk,frkc->frc", normals, to_pixels)
+    weight = valid * geman_mcclure_weight((distance / sigma).square()) / sigma**2 / CORRELATED_POINTS
+    return Residuals(distance * valid, weight, posed.derivatives(index, a, with_shape))
+
+
+def texture_residuals(
+    posed: PosedPoints,
+    part: slice,
+    difference: Float[Tensor, "frames texture"],
+    image_gradient: Float[Tensor, "frames texture 2"],
+    weights: Float[Tensor, "frames texture"],
+    noise: float,
+    focal: float,
+    with_shape: bool,
+) -> Residuals:
+    """Differences between the detail images and the template.
+
+    Args:
+        posed: the posed points.
+        part: the texture points.
+        difference: values of the detail images minus those of the template.
+        image_gradient: derivatives of the detail images with respect to the pixels.
+        weights: weight of each point: its visibility, divided by the number of correlated points.
+        noise: standard deviation of the differences.
+        focal: focal length, pixels.
+        with_shape: whether the shape coefficients are unknown.
+    """
+    to_pixels = pixel_derivatives(posed.verts[:, part], focal)
+    a = torch.einsum("fpk,fpkc->fpc", image_gradient, to_pixels)
+    weight = weights * geman_mcclure_weight((difference / noise).square()) / noise**2
+    return Residuals(difference, weight, posed.derivatives(part, a, with_shape))
