@@ -12,11 +12,9 @@ from pathlib import Path
 from typing import Any, Optional, Type
 
 import numpy as np
-import torch
 import tyro
 from jaxtyping import Float
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
-from PIL import Image
 from torch import Tensor
 
 from partnerface_ns.avatar.file_format import AVATAR_NAME, check_same_head_model
@@ -29,6 +27,7 @@ from partnerface_ns.common.progress import progress
 from partnerface_ns.plugin.datamanager import PartnerfaceDataManager, PartnerfaceDataManagerConfig
 from partnerface_ns.plugin.model import PartnerfaceModel, PartnerfaceModelConfig
 from partnerface_ns.plugin.process import parse_command, provide_ffmpeg
+from partnerface_ns.rendering.figures import save_image, to_image
 
 PER_IMAGE_NAME = "per_image.csv"
 """File in the run folder with the values of every image of the last evaluation."""
@@ -225,10 +224,8 @@ def _write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _write_images(folder: Path, images: dict[str, Tensor], index: int) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     for name, image in images.items():
-        pixels = (image.detach().cpu().clamp(0, 1) * 255).round().to(torch.uint8).numpy()
-        Image.fromarray(pixels).save(folder / f"eval_{name}_{index:04d}.png")
+        save_image(folder / f"eval_{name}_{index:04d}.png", to_image(image))
 
 
 def _mean(values: Float[np.ndarray, "images"]) -> float:

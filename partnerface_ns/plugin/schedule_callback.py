@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from nerfstudio.engine.trainer import writer
 
+from partnerface_ns.common.progress import report_progress
 from partnerface_ns.training.schedule import Schedule, ScheduleConfig
 
 
@@ -47,6 +48,7 @@ class ScheduleCallback:
         self._model.trained_seconds.fill_(self._schedule.elapsed_seconds)
         self._trainer.last_step = step
         progress = self._schedule.progress(step + 1)
+        report_progress("Training", progress)
         # nerfstudio estimates the remaining time from this number. With a limit in minutes it is an estimate itself.
         writer.GLOBAL_BUFFER["max_iter"] = round((step + 1) / progress)
         if progress >= 1:
