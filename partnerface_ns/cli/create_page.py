@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,7 +74,7 @@ def write_page(folder: Path, run: Path, minutes: float) -> None:
     write_text(folder / "index.html", page)
 
 
-def tracking_in_words(tracking: dict[str, Any]) -> list[str]:
+def tracking_in_words(tracking: Mapping[str, Any]) -> list[str]:
     """Sentences about the track, from the content of `tracking.json`."""
     kept, total = tracking["frames_tracked"], tracking["frames_total"]
     first = f"{kept} of {total} frames are used."
@@ -85,7 +85,7 @@ def tracking_in_words(tracking: dict[str, Any]) -> list[str]:
     return [first, f"{parts}." if parts else "The fit could not be measured."]
 
 
-def quality_in_words(rows: Sequence[dict[str, Any]], minutes: float) -> list[str]:
+def quality_in_words(rows: Sequence[Mapping[str, Any]], minutes: float) -> list[str]:
     """Sentences about the held-out images, from their metrics.
 
     Args:

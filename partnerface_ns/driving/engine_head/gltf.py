@@ -85,9 +85,9 @@ def to_glb(head: EngineHead, animations: Sequence[Animation] = (), licence: str 
         licence: copyright text that the file carries.
     """
     buffer = _Buffer()
-    picture = io.BytesIO()
-    Image.fromarray(head.texture).save(picture, format="JPEG", quality=_JPEG_QUALITY, subsampling=0)
-    image = buffer.add_view(picture.getvalue())
+    jpeg = io.BytesIO()
+    Image.fromarray(head.texture).save(jpeg, format="JPEG", quality=_JPEG_QUALITY, subsampling=0)
+    image = buffer.add_view(jpeg.getvalue())
     asset = {"version": "2.0", "generator": "partnerface"} | ({"copyright": licence} if licence else {})
     document = {
         "asset": asset,

@@ -62,8 +62,8 @@ def measure_distances(
     distance = field.distance_to_mesh(own.flatten(0, 1)).view(len(verts), -1)
     beyond = (heights > reach[:, None]) | ((distance < _NEAR_OTHER * heights) & (heights > _CLOSE))
     gap = (density < _THIN) & (heights > 0) & (model.regions["face"] > 0.5)[:, None]
-    height, found = surface_heights(density, heights, beyond | gap)
-    confidence = found * seen_share(field, verts, normals).clamp(min=_UNSEEN)
+    height, is_known = surface_heights(density, heights, beyond | gap)
+    confidence = is_known * seen_share(field, verts, normals).clamp(min=_UNSEEN)
     weights = torch.where(kept, _FIXED, confidence)
     target = torch.where(kept, 0.0, height)[:, None]
     stiffness = _STIFFNESS_HAIR + (_STIFFNESS_FACE - _STIFFNESS_HAIR) * model.regions["face"]

@@ -129,5 +129,5 @@ def _fill(image: UInt8[np.ndarray, "size size 3"], samples: Int[np.ndarray, "sam
     """Give all other texels the colour of the nearest covered one, so that no seam shows."""
     empty = np.ones(image.shape[:2], bool)
     empty.ravel()[samples] = False
-    rows, columns = distance_transform_edt(empty, return_distances=False, return_indices=True)
+    rows, columns = np.asarray(distance_transform_edt(empty, return_distances=False, return_indices=True))
     return image[rows, columns]
