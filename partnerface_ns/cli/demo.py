@@ -23,10 +23,11 @@ from partnerface_ns.common.errors import InputError
 if TYPE_CHECKING:
     import numpy as np
 
+    from partnerface_ns.cli.resumable import ResumableFolder
     from partnerface_ns.cli.runs import Run
     from partnerface_ns.plugin.trainer import PartnerfaceTrainerConfig
 
-Device = Literal["cpu", "cuda"]
+RUN_NAME = "demo"
 NUM_MEASURED = 30
 """Test images that are measured, evenly spread over the test split."""
 NUM_SHOWN = 4
@@ -56,31 +57,30 @@ class Demo:
     """Device to train on; auto takes the GPU if there is one."""
 
     def __call__(self) -> None:
+        from partnerface_ns.cli.avatars import usable_device
         from partnerface_ns.common.locks import lock_folder
 
-        began, device = time.monotonic(), self._device()
-        self._claim()
+        began, device = time.monotonic(), usable_device(self.device)
+        if not self.minutes > 0:
+            raise InputError("--minutes", "out of range", expected="more than 0", actual=self.minutes)
+        self._place.claim()
         with lock_folder(self.output):
             self._complete(device, began)
         self._print_summary()
 
-    def _complete(self, device: Device, began: float) -> None:
+    def _complete(self, device: str, began: float) -> None:
         """Do what is not finished yet, and record the seconds spent."""
         spent = self._seconds_spent()
         try:
-            if not self._summary_path.exists():
-                self._run(device, lambda: spent + time.monotonic() - began)
-        except (KeyboardInterrupt, SystemExit) as stop:
-            if isinstance(stop, SystemExit) and stop.code != 130:
-                raise
-            print(f"\nFinished parts are in {self.output}; the same command continues from there.")
-            raise KeyboardInterrupt from None
+            with self._place.announce_stop():
+                if not self._summary_path.exists():
+                    self._run(device, lambda: spent + time.monotonic() - began)
         finally:
             self._write_state(spent + time.monotonic() - began)
 
     # -- steps ---------------------------------------------------------------------------------------------------
 
-    def _run(self, device: Device, seconds: Callable[[], float]) -> None:
+    def _run(self, device: str, seconds: Callable[[], float]) -> None:
         """Run all steps.
 
         Args:
@@ -113,16 +113,11 @@ class Demo:
 
         write_json(self._summary_path, summary)
 
-    def _training_config(self, device: Device) -> PartnerfaceTrainerConfig:
-        _announce("Starting nerfstudio")
-        from partnerface_ns.plugin.configs import lite
+    def _training_config(self, device: str) -> PartnerfaceTrainerConfig:
+        from partnerface_ns.cli.training import training_config
 
-        config = lite()
-        config.machine.device_type, config.machine.seed = device, self.seed
-        config.vis, config.max_train_minutes = "tensorboard", self.minutes
-        config.pipeline.datamanager.data = self.output / "subject"
-        config.output_dir, config.experiment_name, config.timestamp = self.output.resolve(), "runs", "demo"
-        return config
+        _announce("Starting nerfstudio")
+        return training_config(self.output / "subject", self.output, RUN_NAME, self.minutes, device, self.seed)
 
     def _make_subject(self) -> None:
         from partnerface_ns.demo.subject import make_subject
@@ -133,17 +128,10 @@ class Demo:
             make_subject(folder, frames=self.frames, size=self.size, seed=self.seed)
 
     def _train(self, config: PartnerfaceTrainerConfig) -> None:
-        from nerfstudio.scripts.train import train_loop
+        from partnerface_ns.cli.training import train
 
-        from partnerface_ns.plugin.checkpoints import find_newest_checkpoint, list_checkpoints
-
-        config.set_timestamp()
-        config.save_config()
-        if list_checkpoints(config.get_checkpoint_dir()):
-            config.load_dir = config.get_checkpoint_dir()
-            config.load_step = find_newest_checkpoint(config.load_dir).load_step
         _announce(f"Training for {self.minutes:g} minutes on {config.machine.device_type}")
-        train_loop(local_rank=0, world_size=1, config=config)
+        train(config)
 
     def _write_images(self, run: Run) -> None:
         from partnerface_ns.cli.runs import COLUMNS, shown_row
@@ -169,36 +157,11 @@ class Demo:
     def _options(self) -> dict[str, Any]:
         return {name: value for name, value in asdict(self).items() if name != "output"}
 
-    def _device(self) -> Device:
-        import torch
-
-        if self.device == "cuda" and not torch.cuda.is_available():
-            raise InputError("--device", "this machine has no usable GPU", expected="cpu or auto", actual="cuda")
-        if self.device == "auto":
-            return "cuda" if torch.cuda.is_available() else "cpu"
-        return self.device
-
     @property
-    def _state_path(self) -> Path:
-        return self.output / "demo.json"
+    def _place(self) -> ResumableFolder:
+        from partnerface_ns.cli.resumable import ResumableFolder
 
-    def _claim(self) -> None:
-        """Create the folder if it does not exist.
-
-        Raises:
-            InputError: an option is out of range, or the folder holds something else or is not writable.
-        """
-        from partnerface_ns.capture.writing import is_free
-
-        if not self.minutes > 0:
-            raise InputError("--minutes", "out of range", expected="more than 0", actual=self.minutes)
-        taken = self.output.exists() and (not self.output.is_dir() or not is_free(self.output))
-        if taken and not self._state_path.is_file():
-            raise InputError(self.output, "is in use", expected="a new or empty folder, or that of a stopped demo")
-        from partnerface_ns.common.files import require_writable
-
-        require_writable(self.output)
-        self.output.mkdir(parents=True, exist_ok=True)
+        return ResumableFolder(self.output, "demo")
 
     def _seconds_spent(self) -> float:
         """Seconds that a stopped demo in the folder took.
@@ -206,37 +169,26 @@ class Demo:
         Raises:
             InputError: the folder holds a demo with other options.
         """
-        from partnerface_ns.capture.json_object import JsonObject
-
-        state = self._state_path
-        if not state.is_file():
+        record = self._place.read()
+        if record is None:
             self._write_state(0.0)
             return 0.0
-        record = JsonObject.read(state)
-        if record.values.get("options") != self._options() and (self.output / "subject").exists():
-            raise InputError(
-                state,
-                "the folder holds a demo with other options",
-                key="options",
-                expected=_command_line(self._options()),
-                actual=_command_line(record.values.get("options")),
-                hint="repeat these options, or choose another --output",
-            )
+        if (self.output / "subject").exists():
+            self._place.require_same_options(record.values.get("options"), self._options())
         return record.number("seconds", 0.0, 1e9)
 
     def _write_state(self, seconds: float) -> None:
-        from partnerface_ns.common.json_file import write_json
-
-        write_json(self._state_path, {"options": self._options(), "seconds": round(seconds, 1)})
+        self._place.write({"options": self._options(), "seconds": round(seconds, 1)})
 
     def _print_summary(self) -> None:
+        from partnerface_ns.cli.training import run_folder
         from partnerface_ns.common.command_lines import command, commands_after_training
 
         summary = json.loads(self._summary_path.read_text(encoding="utf8"))
         print(f"\nQuality on unseen expressions and poses ({self.output}):")
         print("".join(f"  {name:14s}{_rounded(value)}\n" for name, value in summary.items()))
         print("Look at side_by_side.png, parts.png and unseen.mp4. Next:")
-        run = self.output / "runs" / "partnerface-lite" / "demo"
+        run = run_folder(self.output, RUN_NAME)
         print("".join(f"  {line}\n" for line in commands_after_training(run)), end="")
         print("With your own tracked video (docs/quickstart.md):")
         print(f"  {command('ns-train', 'partnerface-lite', '--data', 'YOUR_FOLDER', '--max-train-minutes', '10')}")
@@ -256,12 +208,6 @@ def _clip_images(run: Run) -> Iterator[np.ndarray]:
 
 def _rounded(value: Any) -> str:
     return "not measured" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
-
-
-def _command_line(options: object) -> str:
-    """Options as written on the command line."""
-    pairs = options.items() if isinstance(options, dict) else ()
-    return " ".join(f"--{name} {value}" for name, value in pairs)
 
 
 def _announce(text: str) -> None:

@@ -47,6 +47,15 @@ class Inspect:
     """Image to write: the posed head over some frames."""
 
     def __call__(self) -> None:
+        if self.judge().fits is False:
+            raise SystemExit(1)
+
+    def judge(self) -> Verdict:
+        """Print everything and return the verdict.
+
+        Raises:
+            InputError: the capture cannot be read or trained on.
+        """
         from partnerface_ns.capture.diagnosis import diagnose
         from partnerface_ns.capture.head_models import resolve_head_model, version_warning
         from partnerface_ns.capture.held_out import hold_out_validation, require_trainable, training_warning
@@ -74,13 +83,14 @@ class Inspect:
         verdict = _check_face(verdict, capture, model)
         _print(_verdict_lines(verdict, capture, self.dir, self.output))
         if verdict.fits is False:
-            raise SystemExit(1)
+            return verdict
         if has_images:
             require_trainable(hold_out_validation(capture))
             print(f"next        {train_command(self.dir, self.head_model, self.format)}")
         else:
             options = () if self.head_model is None else ("--source-head-model", self.head_model)
             print(f"next        {command('partnerface', 'drive', 'RUN', self.dir, *options, '--output', 'OUT.mp4')}")
+        return verdict
 
 
 def _print(lines: list[str]) -> None:

@@ -21,6 +21,7 @@ from partnerface_ns.cli.optional_values import optional_values
 from partnerface_ns.common.errors import InputError
 
 COMMANDS = {
+    "create": "partnerface_ns.cli.create:Create",
     "demo": "partnerface_ns.cli.demo:Demo",
     "make-subject": "partnerface_ns.cli.make_subject:MakeSubject",
     "track": "partnerface_ns.cli.track:Track",

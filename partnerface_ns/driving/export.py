@@ -1,12 +1,14 @@
-"""Export of an avatar: meshes of a motion, the coloured canonical mesh, and a track of head states.
+"""Export of an avatar: meshes of a motion, the coloured canonical mesh, a track of head states, and the engine head.
 
 The head model's arrays are not exported: each mesh is one person in one head state. Meshes have the head model's
-topology, so its licence is written with them.
+topology, and the blendshapes of the engine head are combinations of its directions, so its licence is written with
+them.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
@@ -19,6 +21,10 @@ from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.files import require_writable
 from partnerface_ns.common.npz_file import write_npz
 from partnerface_ns.common.progress import progress
+from partnerface_ns.driving.engine_head.animation import animate
+from partnerface_ns.driving.engine_head.gltf import to_glb
+from partnerface_ns.driving.engine_head.head import build_engine_head
+from partnerface_ns.driving.engine_head.page import page_of
 from partnerface_ns.driving.output import looks_like_a_file
 from partnerface_ns.driving.player import Player
 from partnerface_ns.driving.tracks import NEUTRAL_NAME
@@ -28,7 +34,9 @@ from partnerface_ns.geometry.normals import vertex_normals
 from partnerface_ns.rendering.rays import Rays
 
 _MESH = re.compile(r"\d{5,}\.obj")
-_EXPORTED = re.compile(r"\d{5,}\.obj|LICENSE_OF_THE_MESH\.txt|(parts|colors)\.ply|(track|neutral)\.csv|track\.npz|\..*")
+_EXPORTED = re.compile(
+    r"\d{5,}\.obj|LICENSE_OF_THE_MESH\.txt|(parts|colors)\.ply|(track|neutral)\.csv|track\.npz|head\.(glb|html)|\..*"
+)
 """Names of exported files and of hidden files."""
 _RAY_START = 0.05
 """Metres above the surface where the ray to a vertex starts: above hair, inside the scene."""
@@ -147,13 +155,39 @@ def _vertex_colors(player: Player) -> list[UInt8[np.ndarray, "verts 3"]]:
     return [to_bytes(output.channels()["parts"] / opacity), to_bytes(rgb)]
 
 
+def export_head(
+    folder: Path, player: Player, texture_size: int, page: bool, animations: Sequence[tuple[HeadState, float, str]]
+) -> None:
+    """Write the engine head as `head.glb`, or as the page `head.html`.
+
+    Args:
+        folder: the folder, which is created.
+        player: the avatar.
+        texture_size: side of the texture, texels.
+        page: whether to write the page.
+        animations: head states, batch axes (timesteps,), frames per second and name of each.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_licence(folder, player)
+    head = build_engine_head(player, texture_size)
+    glb = to_glb(head, [animate(head, *motion) for motion in animations], _licence(player))
+    if page:
+        write_text(folder / "head.html", page_of(glb))
+    else:
+        write_bytes(folder / "head.glb", glb)
+
+
 def _write_licence(folder: Path, player: Player) -> None:
+    write_text(folder / "LICENSE_OF_THE_MESH.txt", _licence(player) + "\n")
+
+
+def _licence(player: Player) -> str:
+    """The licence of meshes with the head model's topology."""
     model = player.head.model
     terms = (
         "is CC0: free for any use."
         if model.fingerprint == load_open_head().fingerprint
-        else "has its own licence, which also covers meshes of its topology. FLAME's licences allow research only, "
-        "unless yours states otherwise."
+        else "has its own licence, which also covers meshes of its topology and blendshapes made of its directions. "
+        "FLAME's licences allow research only, unless yours states otherwise."
     )
-    text = f"These meshes have the topology of the head model {model.name}. It {terms}\n"
-    write_text(folder / "LICENSE_OF_THE_MESH.txt", text)
+    return f"These meshes have the topology of the head model {model.name}. It {terms}"

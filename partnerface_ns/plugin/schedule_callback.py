@@ -14,6 +14,7 @@ import torch.distributed as dist
 from nerfstudio.engine.trainer import writer
 from nerfstudio.utils import comms
 
+from partnerface_ns.common.progress import report_progress
 from partnerface_ns.training.schedule import Schedule, ScheduleConfig
 
 _ROUNDING = 1e-4
@@ -57,6 +58,7 @@ class ScheduleCallback:
         self._model.progress.fill_(self._schedule.progress(step + 1))
         self._trainer.last_step = step
         used = self._schedule.used_budget(step + 1)
+        report_progress("Training", used)
         # nerfstudio estimates the remaining time from this number. With a limit in minutes it is an estimate itself.
         writer.GLOBAL_BUFFER["max_iter"] = round((step + 1) / used)
         if used >= 1:

@@ -288,9 +288,8 @@ class PartnerfaceTrainer(Trainer):
             finally:
                 self.checkpoint_dir = folder
         if self.config.save_only_latest_checkpoint:
-            for path in list_checkpoints(folder):
-                if path.name != f"step-{self.last_step:09d}.ckpt":
-                    path.unlink()
+            for path in set(list_checkpoints(folder)) - {folder / f"step-{self.last_step:09d}.ckpt"}:
+                path.unlink()
         parsed = self.pipeline.datamanager.train_dataset.parsed
         source = head_model_source(parsed.capture, self.config.head_model)
         info = AvatarInfo.of(parsed.capture, parsed.head_model, source)

@@ -27,6 +27,34 @@ def test_each_kind_is_written(avatar_file, tmp_path, capsys):  # noqa: F811
     assert "track.csv" in capsys.readouterr().out
 
 
+def test_a_head_for_engines_and_a_page_are_written(avatar_file, tmp_path, capsys):  # noqa: F811
+    run = [
+        "export",
+        str(avatar_file.parent),
+        "--device",
+        "cpu",
+        "--texture-size",
+        "16",
+        "--output",
+        str(tmp_path / "out"),
+    ]
+    main([*run, "--what", "glb", "--motion", "talk"])
+    content = (tmp_path / "out" / "head.glb").read_bytes()
+    assert content[:4] == b"glTF" and b'"name":"talk"' in content and b"mouthSmileLeft" in content
+    main([*run, "--what", "page"])
+    page = (tmp_path / "out" / "head.html").read_text(encoding="utf8")
+    assert page.startswith("<!doctype html>") and len(page) < 15e6 and "Three.js Authors" in page
+    assert "has its own licence" in (tmp_path / "out" / "LICENSE_OF_THE_MESH.txt").read_text()
+    assert b"has its own licence" in content
+    assert "head.html" in capsys.readouterr().out
+
+
+def test_a_texture_size_out_of_range_is_refused_before_the_avatar_is_opened(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["export", str(tmp_path / "no run"), "--what", "glb", "--texture-size", "8"])
+    assert capsys.readouterr().err.startswith("Error: --texture-size: out of range")
+
+
 def test_user_errors_are_reported(avatar_file, tmp_path, capsys):  # noqa: F811
     for arguments in (["--what", "mesh"], ["--output", str(avatar_file)]):
         with pytest.raises(SystemExit) as exit_:

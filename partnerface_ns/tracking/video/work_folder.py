@@ -35,7 +35,8 @@ class WorkFolder:
             options: everything that affects the results.
         """
         self.root = Path(root)
-        source = _identify(Path(video), options)
+        identity = {"format": _FORMAT, "video": video_digest(Path(video))}
+        source = json.dumps(identity | {key: str(value) for key, value in options.items()}, indent=1)
         source_file = self.root / "source.json"
         if not source_file.is_file() or source_file.read_text(encoding="utf8") != source:
             self.root.mkdir(parents=True, exist_ok=True)
@@ -67,10 +68,8 @@ class WorkFolder:
         shutil.rmtree(self.root, ignore_errors=True)
 
 
-def _identify(video: Path, options: Mapping[str, object]) -> str:
-    """JSON of the options and a digest of the video's file names, sizes and times."""
+def video_digest(video: Path) -> str:
+    """A digest of the file names, sizes and times of a video or an image folder."""
     files = list_images(video) if video.is_dir() else [video]
     stats = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
-    digest = hashlib.sha256(repr(stats).encode()).hexdigest()
-    options = {key: str(value) for key, value in options.items()}
-    return json.dumps({"format": _FORMAT, "video": digest, **options}, indent=1)
+    return hashlib.sha256(repr(stats).encode()).hexdigest()
