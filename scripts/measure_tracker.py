@@ -4,13 +4,16 @@ The script renders a person, tracks the video, and compares the result with the 
 the video file. A second video shows one frame with sensor noise, to measure the jitter of a still head.
 
     python scripts/measure_tracker.py --seed 41 --frames 300 --output measured
+
+With `--turn` the person turns to one side, up to a profile, and back. The table then has the error of the yaw at
+several true yaws, positive where the tracked head is turned too far, and the number of frames that are not left out.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +26,8 @@ from torch import Tensor
 
 from partnerface_ns.capture.capture import Capture
 from partnerface_ns.capture.load import load_capture
-from partnerface_ns.demo.subject import make_subject
+from partnerface_ns.capture.vhap_writer import write_vhap
+from partnerface_ns.demo.subject import DemoSubject, make_subject
 from partnerface_ns.flame.open_head import load_open_head
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
@@ -38,6 +42,8 @@ _STILL_FRAMES = 60
 _NOISE = 2.0
 """Standard deviation of the noise in the still video, on a scale of 255."""
 _REFERENCE = 512
+_LARGEST_TURN, _YAWS, _YAW_RANGE = 92.0, (0, 30, 45, 60, 75, 90), 7.5
+"""Largest yaw of a turn, yaws whose errors are stated, and half the range of each, degrees."""
 
 
 @dataclass
@@ -54,6 +60,10 @@ class Measure:
     """Side of the frames, pixels."""
     focal_known: bool = False
     """Pass the true focal length to the tracker."""
+    turn: bool = False
+    """Let the head turn to a profile and back."""
+    photometric: bool = True
+    """Align the images with each other."""
 
 
 @dataclass
@@ -93,8 +103,10 @@ class CameraTrack:
 
 
 def main(options: Measure) -> None:
-    folder = options.output / f"truth-{options.seed}-{options.frames}-{options.size}"
-    if not folder.is_dir():
+    folder = options.output / f"truth-{options.seed}-{options.frames}-{options.size}{'-turn' * options.turn}"
+    if not folder.is_dir() and options.turn:
+        _make_turning_subject(folder, options)
+    elif not folder.is_dir():
         make_subject(folder, frames=options.frames, size=options.size, seed=options.seed)
     truth = load_capture(folder)
     paths = [frame.image_path for frame in truth.frames if frame.image_path is not None]
@@ -108,7 +120,10 @@ def main(options: Measure) -> None:
     figures = {f"{key} (tracking.json)": report[key] for key in report if key.endswith(("_mean", "_median"))}
     figures |= {"frames_tracked": report["frames_tracked"], "focal_length": (report["focal_length"], focal)}
     figures |= _differences(ours, theirs, report["focal_length"], focal)
-    figures["jitter of a still head, px at 512"] = _still_jitter(images[0], options, known_focal)
+    if options.turn:
+        figures |= _yaw_errors(ours, theirs)
+    else:
+        figures["jitter of a still head, px at 512"] = _still_jitter(images[0], options, known_focal)
     (options.output / "figures.json").write_text(json.dumps(figures, indent=1), encoding="utf8")
     for name, value in figures.items():
         print(f"{name:45}", value if isinstance(value, int | tuple) else round(value, 3))
@@ -118,7 +133,7 @@ def _track(images: list[np.ndarray], options: Measure, name: str, focal: float |
     write_film(iter(images), options.output / f"{name}.mp4", _FPS)
     folder = options.output / name
     shutil.rmtree(folder, ignore_errors=True)
-    settings = TrackingOptions(options.size, Selection(), focal)
+    settings = TrackingOptions(options.size, Selection(), focal, photometric=options.photometric)
     report = track_video(options.output / f"{name}.mp4", folder, load_open_head(), settings)
     return load_capture(folder), report
 
@@ -153,6 +168,30 @@ def _differences(ours: CameraTrack, theirs: CameraTrack, our_focal: float, focal
     }
     medians = {f"{name}: median": float(np.median(row)) for name, row in rows.items()}
     return medians | {f"{name}: 90%": float(np.quantile(row, 0.9)) for name, row in rows.items()}
+
+
+def _make_turning_subject(folder: Path, options: Measure) -> None:
+    """Write a capture of a person whose head turns to its left, and back."""
+    subject = DemoSubject.create(options.seed, options.frames, options.size)
+    track = subject.performance.track
+    yaw = np.radians(_LARGEST_TURN) * np.sin(np.linspace(0, np.pi, options.frames)) ** 2
+    turn = Rotation.from_rotvec(yaw[:, None] * [0.0, 1.0, 0.0])
+    neck = torch.from_numpy(turn.as_rotvec()).float()
+    still = replace(track, rotation=torch.zeros_like(track.rotation), neck=neck)
+    subject = replace(subject, performance=replace(subject.performance, track=still))
+    write_vhap(folder, subject.capture(folder), subject.head.model, subject.images())
+
+
+def _yaw_errors(ours: CameraTrack, theirs: CameraTrack) -> dict[str, float]:
+    """Median error and number of frames near each of some true yaws, degrees."""
+    forward = (track.skull.apply([0.0, 0.0, 1.0]) for track in (ours, theirs))
+    tracked, true = (np.degrees(np.arctan2(vector[:, 0], vector[:, 2])) for vector in forward)
+    result: dict[str, float] = {}
+    for yaw in _YAWS:
+        near = np.abs(true - yaw) < _YAW_RANGE
+        result[f"yaw error at {yaw} degrees"] = float(np.median((tracked - true)[near])) if near.any() else float("nan")
+        result[f"frames at {yaw} degrees"] = int(near.sum())
+    return result
 
 
 def _face() -> Bool[Tensor, "verts"]:
