@@ -75,6 +75,8 @@ class PartnerfaceModel(Model):
         capture, head_model = self._parsed.capture, self._parsed.head_model
         self.avatar = Avatar(self.config.avatar, AvatarInit.of(capture, head_model, self._parsed.background))
         self._head_states = HeadStates(capture, lambda: self.capture_digest)
+        # Every process sets these itself. They stay on the CPU, which the backend of GPUs cannot broadcast.
+        self._ddp_params_and_buffers_to_ignore = ["avatar.stage", "avatar.step"]
         self.register_buffer("trained_seconds", torch.tensor(0.0))
         self.register_buffer("progress", torch.tensor(0.0, dtype=torch.float64))
         self.register_buffer("capture_digest", self._head_states.digest.clone())

@@ -208,6 +208,8 @@ class PartnerfaceTrainer(Trainer):
             return
         try:
             super().train()
+        except BrokenPipeError:
+            raise
         except OSError as error:  # of nerfstudio's own logs
             raise write_failure(self.base_dir, error, _RESUME_HINT) from error
         except KeyboardInterrupt:

@@ -150,8 +150,12 @@ HOSTILE = ("!!python/object/apply:os.mkdir ['{}']", "!!python/object/new:os.mkdi
 def test_code_in_a_config_file_is_not_run(run, tmp_path, code, capsys):
     trap = tmp_path / "trap"
     with_text(run, ("max_num_iterations: 2", f"max_num_iterations: {code.format(trap)}"))
+    main([*drive(run), "--output", str(tmp_path / "a.npz")])  # reads avatar.pt alone
+    main(["export", str(run), "--output", str(tmp_path / "parts")])
     (run / "avatar.pt").unlink()
-    for arguments in (["report", str(run)], ["drive", str(run), "--motion", "talk", "--output", "a.npz"]):
+    played = [str(run), "--motion", "talk"]
+    commands = (["report", str(run)], ["drive", *played, "--output", "a.npz"], ["live", *played])
+    for arguments in (*commands, ["export", str(run), "--output", str(tmp_path / "export")]):
         with pytest.raises(SystemExit) as exit_:
             main(arguments)
         assert exit_.value.code == 1 and "config.yml" in capsys.readouterr().err

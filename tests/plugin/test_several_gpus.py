@@ -45,6 +45,11 @@ def test_both_processes_have_the_same_weights(runs):
         assert [name for name in differing if not name.endswith(own)] == []
 
 
+def test_tensors_on_the_cpu_are_not_sent(runs):
+    """On GPUs, the processes can only send tensors on GPUs. The avatar keeps its stage and step on the CPU."""
+    assert all(result["not_shared"] == ["avatar.stage", "avatar.step"] for results in runs[1] for result in results)
+
+
 def test_minutes_are_those_of_the_first_process(runs):
     """A step takes 0.02 seconds there, and twice as long in the second process."""
     _, (_, (first, _)) = runs

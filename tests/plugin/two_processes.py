@@ -32,7 +32,8 @@ def train_in_two_processes(folder: Path, *configs: PartnerfaceTrainerConfig) -> 
         configs: the runs, ready to train.
 
     Returns:
-        For each run and process: `state` (the weights), `last_step`, and `pixels` (the pixels of the last batch).
+        For each run and process: `state` (the weights), `last_step`, `pixels` (the pixels of the last batch), and
+        `not_shared` (the tensors that processes do not send each other).
     """
     mp.spawn(_train, (folder, configs), nprocs=NUM_PROCESSES)
     return [
@@ -61,7 +62,9 @@ def _train(rank: int, folder: Path, configs: tuple[PartnerfaceTrainerConfig, ...
         trainer.pipeline.datamanager.next_rays = lambda step: batches.append(sample(step)) or batches[-1]  # noqa: B023
         trainer.train()
         state, pixels = dict(trainer.pipeline.model.state_dict()), batches[-1].pixels
-        torch.save({"state": state, "last_step": trainer.last_step, "pixels": pixels}, folder / f"{number}_{rank}.pt")
+        not_shared = sorted(trainer.pipeline._model.parameters_to_ignore)
+        result = {"state": state, "last_step": trainer.last_step, "pixels": pixels, "not_shared": not_shared}
+        torch.save(result, folder / f"{number}_{rank}.pt")
     dist.destroy_process_group()
 
 
