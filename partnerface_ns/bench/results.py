@@ -185,7 +185,8 @@ def _without_null(metrics: dict[str, float | None]) -> dict[str, float]:
 def _run_result(row: dict[str, Any]) -> RunResult:
     refitted = row.get("refitted")
     values: dict[str, Any] = row | {key: _without_null(row[key]) for key in _METRICS}
-    return RunResult(**values | {"refitted": None if refitted is None else _without_null(refitted)})
+    values["refitted"] = None if refitted is None else _without_null(refitted)
+    return RunResult(**values)
 
 
 def _step_times(row: dict[str, Any]) -> StepTimes:

@@ -41,8 +41,7 @@ Skinning without a deformation field, as in INSTA, is `none`.
 BASES: dict[str, Callable[[], Preset]] = {
     "8 bases": lambda: lite(parts=PartDeformationConfig(num_bases=8)),
     "16 bases": lambda: lite(parts=PartDeformationConfig(num_bases=16)),
-    "8 bases on nodes": lambda: lite(parts=PartDeformationConfig(num_bases=8, node_spacing=0.015)),
-    "8 bases on wide nodes": lambda: lite(parts=PartDeformationConfig(num_bases=8, node_spacing=0.02)),
+    "8 bases on nodes": lambda: lite(parts=PartDeformationConfig(num_bases=8, node_spacing=0.02)),
 }
 """Local networks that give bases, whose coefficients are linear in the driving code."""
 SAMPLING: dict[str, Callable[[], Preset]] = {

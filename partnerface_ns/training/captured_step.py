@@ -23,7 +23,7 @@ from partnerface_ns.common.precision import ignore_outer_autocast
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.rendering.rays import RayBatch, Rays
 from partnerface_ns.training.cuda_graph import CapturedWork
-from partnerface_ns.training.objective import training_loss
+from partnerface_ns.training.objective import has_clear_term, training_loss
 from partnerface_ns.training.optimiser_groups import param_groups
 from partnerface_ns.training.step_guard import StepResult, clip_gradients
 from partnerface_ns.warp.inverse_skinning import PosedFrames
@@ -71,8 +71,8 @@ def free_bytes(device: torch.device) -> int:
 class CapturedStep:
     """Computes gradients of batches by a CUDA graph.
 
-    Nothing else may compute gradients of the avatar. A new graph is captured when the avatar's stage, its identity or
-    the size of a batch changes, and at no other time.
+    Nothing else may compute gradients of the avatar. A new graph is captured when the avatar's stage, its identity, the
+    size of a batch or the terms of the loss change, and at no other time.
     """
 
     def __init__(self, avatar: Avatar, track: HeadState, free: Callable[[torch.device], int] = free_bytes) -> None:
@@ -93,7 +93,8 @@ class CapturedStep:
         Returns:
             The result of the step, valid until the next call.
         """
-        kind = (int(self._avatar.stage), *batch.rgb.shape[:2], id(self._avatar.skinning))
+        clear = has_clear_term(self._avatar)
+        kind = (int(self._avatar.stage), *batch.rgb.shape[:2], clear, id(self._avatar.skinning))
         if kind != self._kind:
             if self._kind is None or kind[-1] != self._kind[-1]:
                 self._cache.clear()

@@ -17,12 +17,17 @@ from partnerface_ns.common.precision import autocast_bfloat16, ignore_outer_auto
 from partnerface_ns.fields.canonical_field import CanonicalField
 from partnerface_ns.rendering.losses import ambiguity, color_loss, mask_loss
 
-CLEAR_START = 0.6
+_CLEAR_START = 0.6
 """Progress from which the opacity of a ray is pushed to 0 or 1."""
 _NUM_SMOOTHNESS = 512
 """Approximate number of samples at which the roughness of the part weights is computed."""
 _NUM_IN_MOUTH, _NEAR_MOUTH = 128, 0.001
 """Random points inside the mouth in a step, and the standard deviation of their distance from its surface, metres."""
+
+
+def has_clear_term(avatar: Avatar) -> bool:
+    """Whether the opacity of rays is pushed to 0 or 1 at this point of training."""
+    return avatar.config.losses.clear_weight > 0 and avatar.progress >= _CLEAR_START
 
 
 @ignore_outer_autocast()
@@ -45,7 +50,7 @@ def training_loss(
         return terms
     if mask is not None:
         terms["mask"] = losses.mask_weight * mask_loss(output.samples.optical_depth, mask)
-        if losses.clear_weight > 0 and avatar.progress >= CLEAR_START:
+        if has_clear_term(avatar):
             terms["clear"] = losses.clear_weight * ambiguity(output.samples.optical_depth, mask)
     return terms | _regularisers(avatar, output.samples)
 

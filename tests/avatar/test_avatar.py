@@ -20,6 +20,7 @@ from partnerface_ns.flame.head_model import head_model_from_arrays
 from partnerface_ns.flame.open_head import load_open_head
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.rigid import rotation_from_axis_angle
+from partnerface_ns.rendering.losses import LossConfig
 from partnerface_ns.rendering.rays import Rays
 from partnerface_ns.rendering.sampling import SamplingConfig
 from partnerface_ns.training.captured_step import backward
@@ -224,6 +225,13 @@ def test_loss_terms_are_those_of_the_method(make_avatar, avatar_init):
     assert terms["parts"] == terms["global"] == {*terms["none"], "offset", "elsewhere", "ambient"}
     assert set(train_step(make_avatar(schedule="soft"), avatar_init.states)) == {*terms["parts"], "smoothness"}
     assert "mask" not in train_step(make_avatar(), avatar_init.states, mask=False)
+
+
+def test_opacity_is_made_clear_late_in_training_if_its_weight_is_set(make_avatar, avatar_init):
+    for weight, progress in ((0.0, 0.9), (0.1, 0.5), (0.1, 0.7)):
+        avatar = make_avatar(losses=LossConfig(clear_weight=weight))
+        avatar.set_progress(progress)
+        assert ("clear" in train_step(avatar, avatar_init.states)) == (weight > 0 and progress > 0.6)
 
 
 def with_mouth(init: AvatarInit) -> AvatarInit:

@@ -51,10 +51,19 @@ def test_no_folder_holds_nothing(tmp_path):
 def test_the_page_has_a_section_for_each_kind_of_result():
     everything = Results([RUN], [DRIVEN], [STEPS]).report()
     titles = [line for line in everything.splitlines() if line.startswith("#")]
-    assert [title.split(" ")[0] for title in titles] == ["#", "##", "##", "###", "##", "###"]
+    assert [title.split(" ")[0] for title in titles] == ["#", "##", "###", "##", "###", "##", "###"]
     assert "Ran on: cpu (one)." in everything and "12.5" in everything and "| 128 | 1.00 | 0.100 |" in everything
     assert "bench.png" not in everything and "bench.png" in Results([RUN, replace(RUN, seconds=60.0)]).report()
     assert "Cost of a training step" not in Results([RUN]).report() and "Rendering speed" not in Results([RUN]).report()
+
+
+def test_a_refit_is_read_back_and_stays_out_of_the_table_of_results(tmp_path):
+    fitted = {name: value + 1.25 for name, value in METRICS.items()}
+    results = Results([replace(RUN, refitted=fitted, split="last")])
+    results.write(tmp_path)
+    assert Results.read(tmp_path).runs == results.runs
+    before, losses = results.report().split("### Where the loss is")
+    assert f"{fitted['psnr_head']:.2f}" in losses and f"{fitted['psnr_head']:.2f}" not in before
 
 
 def test_a_run_is_kept_until_another_takes_its_place():

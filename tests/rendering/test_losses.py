@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from partnerface_ns.rendering.losses import color_loss, mask_loss
+from partnerface_ns.rendering.losses import ambiguity, color_loss, mask_loss
 
 
 def one(value: float) -> torch.Tensor:
@@ -28,6 +28,15 @@ def test_the_colour_loss_has_right_gradients():
     rgb = torch.rand(4, 3, dtype=torch.float64, requires_grad=True)
     target = torch.rand(4, 3, dtype=torch.float64)
     assert torch.autograd.gradcheck(lambda x: color_loss(x, target, 0.1), rgb)
+
+
+def test_only_half_transparent_rays_of_certain_pixels_are_ambiguous():
+    half = math.log(2)
+    assert_close(ambiguity(one(half), one(1.0)), one(1.0)[0, 0])
+    assert ambiguity(one(half), one(0.5)) == 0
+    assert ambiguity(one(0.0), one(0.0)) == 0 and ambiguity(one(30.0), one(1.0)) < 1e-9
+    both = torch.cat([one(half), one(half)])
+    assert_close(ambiguity(both, torch.cat([one(0.0), one(0.4)])), torch.tensor(0.5, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("mask", [0.0, 1.0])
