@@ -170,7 +170,7 @@ def export_head(
     folder.mkdir(parents=True, exist_ok=True)
     _write_licence(folder, player)
     head = build_engine_head(player, texture_size)
-    glb = to_glb(head, [animate(head, *motion) for motion in animations], _licence(player))
+    glb = to_glb(head, [animate(head, player, *motion) for motion in animations], _licence(player))
     if page:
         write_text(folder / "head.html", page_of(glb))
     else:

@@ -15,7 +15,7 @@ from PIL import Image
 from partnerface_ns.driving.engine_head import head as head_module
 from partnerface_ns.driving.engine_head.animation import animate
 from partnerface_ns.driving.engine_head.gltf import strongest_influences, to_glb
-from partnerface_ns.driving.engine_head.head import EngineHead, arkit_states, build_engine_head
+from partnerface_ns.driving.engine_head.head import EngineHead, arkit_states, build_engine_head, torso_offset
 from partnerface_ns.driving.engine_head.neutral_field import FieldPoints, NeutralField
 from partnerface_ns.driving.engine_head.smooth import fit_smooth
 from partnerface_ns.driving.engine_head.surface import surface_heights
@@ -78,10 +78,15 @@ def test_the_cameras_node_sees_the_head_where_the_avatars_camera_does(glb, engin
     assert nearest(pixels.numpy(), seen.numpy()).max() < 1e-2
 
 
-def test_an_animation_turns_joints_and_follows_the_states(engine_head, player):
+@pytest.mark.parametrize("has_torso", [True, False])
+def test_an_animation_turns_joints_and_follows_the_states(engine_head, player, has_torso):
+    if has_torso:
+        torch.nn.init.normal_(player.avatar.torso.prediction.weight, std=0.05)
+    else:
+        player.avatar.config.torso.enabled = False
     states = HeadState.stack([player.neutral, player.face(yaw=0.3, pitch=0.1, jaw=0.3, gaze_yaw=0.2)])
     states = replace(states, translation=states.translation + torch.tensor([[0.0, 0, 0], [0.01, 0.02, 0.03]]))
-    glb = Glb(to_glb(engine_head, [animate(engine_head, states, 25.0, "nod")]))
+    glb = Glb(to_glb(engine_head, [animate(engine_head, player, states, 25.0, "nod")]))
     (animation,) = glb.document["animations"]
     assert animation["name"] == "nod"
     tracks = {
@@ -92,19 +97,25 @@ def test_an_animation_turns_joints_and_follows_the_states(engine_head, player):
     np.testing.assert_allclose(glb.array(animation["samplers"][0]["input"])[:, 0], [0, 0.04])
     added = np.tensordot(weights[1], np.stack(list(glb.blendshapes().values())), 1)
     nodes = {joint: {"rotation": tracks[joint, "rotation"][1]} for joint in range(5)}
-    nodes[0]["translation"] = tracks[0, "translation"][1]
+    for joint in (0, 1):
+        nodes[joint]["translation"] = tracks[joint, "translation"][1]
     truth = player.person.pose(states[1])
     correctives = player.person.pose(states[:1]).offsets[0] - truth.offsets  # a file has no pose correctives
-    moved = truth.skinning(player.person.model.skinning_weights)[:, :3, :3] @ correctives[..., None]
-    expected = truth.verts + moved[..., 0] - player.neutral.translation
-    assert nearest(expected.numpy(), glb.pose(added, nodes)).max() < 1e-4
+    weights = player.person.model.skinning_weights
+    T = truth.T_world_rest.clone()
+    if has_torso:  # shoulders move as the avatar's torso moves them
+        T[0] = player.avatar.torso(states[1:], None)[0].detach() @ torch.linalg.inv(torso_offset(player))
+    blended = torch.einsum("vj,jab->vab", weights, T)
+    rest = player.person.verts_rest + truth.offsets + correctives
+    posed = torch.einsum("vab,vb->va", blended[:, :3, :3], rest) + blended[:, :3, 3] - player.neutral.translation
+    assert nearest(posed.numpy(), glb.pose(added, nodes)).max() < 1e-4
 
 
 def test_expressions_of_an_animation_are_weights_of_blendshapes(engine_head, player):
     added = arkit_states(player.rig)
     index = arkit_names().index("mouthSmileLeft")
     state = replace(player.neutral, expression=player.neutral.expression + added.expression[index])
-    weights = animate(engine_head, HeadState.stack([player.neutral, state]), 25.0, "smile").weights
+    weights = animate(engine_head, player, HeadState.stack([player.neutral, state]), 25.0, "smile").weights
     np.testing.assert_allclose(weights[0], 0, atol=1e-6)
     shown = weights[1] @ engine_head.expression_rows
     np.testing.assert_allclose(shown, added.expression[index].numpy(), atol=1e-5)

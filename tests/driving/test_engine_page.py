@@ -51,7 +51,7 @@ def glb(player: Player) -> bytes:
     """The tiny person's head with an animation in which the jaw opens and the head turns."""
     states = HeadState.stack([player.neutral, player.face(jaw=0.3, yaw=0.4)])
     head = build_engine_head(player, 32)
-    return to_glb(head, [animate(head, states, 1.0, "nod")])
+    return to_glb(head, [animate(head, player, states, 1.0, "nod")])
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from PIL import Image
 
 from partnerface_ns.driving.engine_head.animation import Animation, rest_rotations
 from partnerface_ns.driving.engine_head.head import EngineHead
-from partnerface_ns.flame.joints import JOINT_NAMES, JOINT_PARENTS
+from partnerface_ns.flame.joints import JOINT_NAMES, JOINT_PARENTS, Joint
 
 _MAGIC, _VERSION, _JSON, _BINARY = 0x46546C67, 2, 0x4E4F534A, 0x004E4942
 _FLOAT, _UNSIGNED_BYTE, _UNSIGNED_SHORT, _UNSIGNED_INT = 5126, 5121, 5123, 5125
@@ -104,7 +104,7 @@ def to_glb(head: EngineHead, animations: Sequence[Animation] = (), licence: str 
         "images": [{"bufferView": image, "mimeType": "image/jpeg"}],
     }
     if animations:
-        document["animations"] = [_animation(head, animation, buffer) for animation in animations]
+        document["animations"] = [_animation(animation, buffer) for animation in animations]
     document |= {"bufferViews": buffer.views, "accessors": buffer.accessors}
     return _container(document, bytes(buffer.data))
 
@@ -183,15 +183,15 @@ def _material() -> dict[str, Any]:
     }
 
 
-def _animation(head: EngineHead, animation: Animation, buffer: _Buffer) -> dict[str, Any]:
+def _animation(animation: Animation, buffer: _Buffer) -> dict[str, Any]:
     times = buffer.add(animation.times.astype(np.float32).reshape(-1, 1), bounds=True)
-    position = animation.translation + head.joints[0]
-    tracks = [(_MESH_NODE, "weights", animation.weights.reshape(-1, 1)), (0, "translation", position)]
+    tracks = [(_MESH_NODE, "weights", animation.weights.reshape(-1, 1))]
+    tracks += [(Joint.ROOT, "translation", animation.root), (Joint.NECK, "translation", animation.neck)]
     tracks += [(joint, "rotation", animation.rotations[:, joint]) for joint in range(len(JOINT_NAMES))]
     samplers, channels = [], []
     for node, path, values in tracks:
         samplers.append({"input": times, "output": buffer.add(values.astype(np.float32)), "interpolation": "LINEAR"})
-        channels.append({"sampler": len(samplers) - 1, "target": {"node": node, "path": path}})
+        channels.append({"sampler": len(samplers) - 1, "target": {"node": int(node), "path": path}})
     return {"name": animation.name, "samplers": samplers, "channels": channels}
 
 

@@ -106,15 +106,25 @@ def rest_surface(player: Player) -> Float[Tensor, "verts 3"]:
     person, neutral = player.person, player.neutral
     posed = person.pose(HeadState.stack([neutral]))
     rest = person.verts_rest + posed.offsets[0]
-    torso = player.avatar.warp.torso
-    if torso is None:
-        return rest
-    with torch.no_grad():
-        T_world_torso = torso(HeadState.stack([neutral]).to(player.device), None)[0].cpu()
-    T_root_torso = invert_rigid(posed.T_world_rest[0, Joint.ROOT]) @ T_world_torso
     share = person.model.skinning_weights[:, Joint.ROOT, None]
-    moved = transform_points(T_root_torso.expand(len(rest), 4, 4), rest)
+    moved = transform_points(torso_offset(player).expand(len(rest), 4, 4), rest)
     return torch.where(share > _TORSO_ALONE, torch.lerp(rest, moved, share), rest)
+
+
+def torso_offset(player: Player) -> Float[Tensor, "4 4"]:
+    """The avatar's torso relative to the head model's root joint in the neutral state, in the rest frame."""
+    states = HeadState.stack([player.neutral])
+    T_world_torso = torso_poses(player, states)
+    if T_world_torso is None:
+        return torch.eye(4)
+    return invert_rigid(player.person.pose(states).T_world_rest[0, Joint.ROOT]) @ T_world_torso[0]
+
+
+@torch.no_grad()
+def torso_poses(player: Player, states: HeadState) -> Float[Tensor, "frames 4 4"] | None:
+    """World from canonical through the avatar's torso bone for each state; None if the avatar has no torso bone."""
+    torso = player.avatar.warp.torso
+    return None if torso is None else torso(states.to(player.device), None).cpu()
 
 
 def rest_joints(person: ShapedHead, neutral: HeadState) -> Float[Tensor, "joints 3"]:
