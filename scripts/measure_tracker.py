@@ -1,9 +1,11 @@
-"""Measures the error of `partnerface track` on a video of a synthetic person that was not used for tuning.
+"""Measures the error of `partnerface track` on a video of a synthetic person.
+
+Seed 41 was used to choose weights of the photometric fit, and seeds from 1000 for the landmarks of the open head.
 
 The script renders a person, tracks the video, and compares the result with the true head states. The tracker gets only
 the video file. A second video shows one frame with sensor noise, to measure the jitter of a still head.
 
-    python scripts/measure_tracker.py --seed 41 --frames 300 --output measured
+    python scripts/measure_tracker.py --seed 42 --frames 300 --output measured
 
 With `--turn` the person turns to one side, up to a profile, and back. The table then has the error of the yaw at
 several true yaws, positive where the tracked head is turned too far, and the number of frames that are not left out.
@@ -52,7 +54,7 @@ class Measure:
 
     output: Path
     """Folder for videos, tracks and figures. A person that it already contains is not rendered again."""
-    seed: int = 41
+    seed: int = 42
     """Determines the person and the motion."""
     frames: int = 300
     """Number of frames."""
@@ -151,7 +153,7 @@ def _still_jitter(image: UInt8[np.ndarray, "rows columns 3"], options: Measure, 
 
 def _differences(ours: CameraTrack, theirs: CameraTrack, our_focal: float, focal: float) -> dict[str, float]:
     """Medians and 90% quantiles of the differences between two tracks."""
-    rotation = np.degrees((ours.skull * theirs.skull.inv()).magnitude())
+    turned = theirs.skull.inv() * ours.skull
     centres = ours.verts[:, _face()].mean(1), theirs.verts[:, _face()].mean(1)
     # A longer focal length shows the same head from a larger distance, and a face hardly determines it.
     scale = torch.tensor([1.0, 1.0, focal / our_focal])
@@ -160,7 +162,8 @@ def _differences(ours: CameraTrack, theirs: CameraTrack, our_focal: float, focal
     lips = load_open_head().regions["lips"] > 0.5
     lip_errors = (ours.project(our_focal, lips) - theirs.project(focal, lips)).norm(dim=-1).mean(-1)
     rows = {
-        "rotation, degrees": rotation,
+        "rotation, degrees": np.degrees(turned.magnitude()),
+        "rotation without its mean, degrees": np.degrees((turned.mean().inv() * turned).magnitude()),
         "translation, % of the distance": translation.numpy(),
         "jaw, degrees": np.abs(ours.jaw - theirs.jaw),
         "gaze, degrees, the worse eye": gaze,
