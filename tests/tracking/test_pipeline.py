@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from partnerface_ns.capture.load import load_capture
+from partnerface_ns.cli.main import main
 from partnerface_ns.cli.track import Track
 from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.locks import lock_folder
@@ -89,6 +91,20 @@ def test_the_report_is_complete(tracked):
     assert report["head_model"]["name"] == load_open_head().name and report["left_out"] == {}
     assert any("Only 20 frames" in warning for warning in report["warnings"])
     assert (tracked / "preview.mp4").stat().st_size > 1000 and (tracked / "quality.png").is_file()
+
+
+def test_the_photometric_fit_can_be_left_out(tracked, wide_video, tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "align_images", lambda *_: pytest.fail("the images were aligned"))
+    root = tmp_path / "person"
+    main(["track", str(wide_video), str(root), "--size", "256", "--no-preview", "--no-photometric"])
+    reports = [json.loads((folder / "tracking.json").read_text()) for folder in (tracked, root)]
+    for key in (f"image_residual_{name}{part}" for name in ("before", "after") for part in ("", "_test")):
+        assert reports[0][key] > 0 and reports[1][key] is None, key
+    aligned, fitted = load_capture(tracked), load_capture(root)
+    # The stages before are the same, so the difference is that of the photometric fit.
+    assert torch.equal(aligned.track.rotation, fitted.track.rotation)
+    assert not torch.equal(aligned.track.neck, fitted.track.neck)
+    assert not torch.equal(aligned.static_offset, fitted.static_offset)
 
 
 def with_gaps(images, film, path: Path) -> Path:

@@ -27,7 +27,7 @@ from partnerface_ns.tracking.video.face_topology import IRIS_LEFT, IRIS_RIGHT
 
 _CHUNK = 400
 """Frames posed at once."""
-_CORRELATED_FRAMES = 4.0
+CORRELATED_FRAMES = 4.0
 """Detection errors of one person are correlated between frames: this many frames count once for the identity."""
 GAP_SIGMA = 0.8
 """Uncertainty of the distance between lids and between lips, pixels at 512."""
@@ -67,11 +67,9 @@ class FitProblem:
         self.priors, self.steady = Priors(), Steadiness()
         spread_px = spread / float(self.unknowns.log_depth.detach().exp().median()) / observations.px
         self.sigmas = (energy.landmark_sigmas(spread_px) * observations.px).to(device)
-        bias_sigma = torch.from_numpy(np.clip(spread, _MIN_BIAS_SIGMA, _MAX_BIAS_SIGMA)).float()[:, None]
-        bias_sigma[IRIS_LEFT] = bias_sigma[IRIS_RIGHT] = _IRIS_BIAS_SIGMA
-        self.bias_sigma = bias_sigma.to(device)
+        self.bias_sigma = landmark_bias_sigmas(spread)[:, None].to(device)
         self.outline_sigma = 2.0 * observations.px
-        self.explained = _explained_directions(head).to(device)
+        self.explained = explained_directions(head).to(device)
         times = observations.times
         self.step_seconds = float(torch.diff(times).median()) if len(times) > 1 else 0.04
         self.neighbours = has_neighbours(times, self.step_seconds).to(device)
@@ -145,7 +143,7 @@ class FitProblem:
     def prior_energy(self) -> Float[Tensor, ""]:
         """Priors of the unknowns, and their steadiness in time."""
         u, p, half = self.unknowns, self.priors, energy.half_square
-        repetitions = max(1.0, len(self.observations.times) / _CORRELATED_FRAMES)
+        repetitions = max(1.0, len(self.observations.times) / CORRELATED_FRAMES)
         total = repetitions * (
             half(u.identity, p.identity)
             + half(u.displacement, p.displacement)
@@ -212,8 +210,19 @@ class FitProblem:
         return Fit(u.coefficients.detach().cpu(), track, float(self.focal), self.landmark_bias().detach().cpu())
 
 
-def _explained_directions(head: FitHead) -> Float[Tensor, "coordinates directions"]:
-    """Orthonormal basis of the landmarks' motions under affine maps and changes of identity."""
+def landmark_bias_sigmas(spread: Float[np.ndarray, "landmarks"]) -> Float[Tensor, "landmarks"]:
+    """Return the uncertainty of each landmark's position on one person, metres.
+
+    Args:
+        spread: uncertainty of the landmarks' positions on the head, metres.
+    """
+    sigmas = torch.from_numpy(np.clip(spread, _MIN_BIAS_SIGMA, _MAX_BIAS_SIGMA)).float()
+    sigmas[IRIS_LEFT] = sigmas[IRIS_RIGHT] = _IRIS_BIAS_SIGMA
+    return sigmas
+
+
+def explained_directions(head: FitHead) -> Float[Tensor, "coordinates directions"]:
+    """Return an orthonormal basis of the landmarks' motions under affine maps and changes of identity."""
     num = head.num_landmarks
     rest = head.landmark_model.template[:num]
     linear = torch.einsum("la,bc->lbac", torch.cat([rest, torch.ones(num, 1)], 1), torch.eye(3)).reshape(3 * num, 12)

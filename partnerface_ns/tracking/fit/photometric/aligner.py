@@ -31,15 +31,24 @@ from partnerface_ns.tracking.fit.photometric.corrections import (
 from partnerface_ns.tracking.fit.photometric.detail_images import DetailImages
 from partnerface_ns.tracking.fit.photometric.equations import (
     NormalEquations,
+    bias_step,
+    landmark_precision,
     landmark_residuals,
     outline_residuals,
     texture_residuals,
 )
-from partnerface_ns.tracking.fit.photometric.posed_points import PosedPoints
+from partnerface_ns.tracking.fit.photometric.posed_points import PosedPoints, pixel_derivatives
 from partnerface_ns.tracking.fit.photometric.surface_points import choose_points
 from partnerface_ns.tracking.fit.photometric.template import Template, make_template
 from partnerface_ns.tracking.fit.photometric.visibility import visibility
-from partnerface_ns.tracking.fit.problem import GAP_PAIRS, GAP_SIGMA, has_neighbours
+from partnerface_ns.tracking.fit.problem import (
+    CORRELATED_FRAMES,
+    GAP_PAIRS,
+    GAP_SIGMA,
+    explained_directions,
+    has_neighbours,
+    landmark_bias_sigmas,
+)
 
 _CORRELATED_TEXTURE = 3.0
 """Errors of neighbouring texture points are correlated: this many points count as one."""
@@ -54,8 +63,6 @@ _SHAPE_FRAMES = 50
 """Largest number of frames that determine the shape; they are evenly spaced."""
 _OFFSET_SIGMA = 0.001
 """Standard deviation of the offsets of face and ears, metres."""
-_CORRELATED_FRAMES = 4.0
-"""Errors of one person are correlated between frames: this many frames count once for the shape."""
 
 
 class Aligner:
@@ -104,10 +111,15 @@ class Aligner:
         sigmas[: len(fit.identity)] = Priors().displacement
         sigmas[: head.num_identity] = Priors().identity
         self.shape_precision = sigmas.square().reciprocal()
+        # Offsets of neighbouring landmarks are correlated like their errors.
+        repetitions = max(1.0, len(times) / CORRELATED_FRAMES) / energy.CORRELATED_LANDMARKS
+        self.bias_precision = repetitions * landmark_bias_sigmas(spread).square().reciprocal()
+        self.explained = explained_directions(head)
 
     def result(self) -> Fit:
         """The current fit."""
-        return replace(self.fit, identity=self.coefficients, track=self.states)
+        bias = self.bias[: self.points.num_landmarks]
+        return replace(self.fit, identity=self.coefficients, track=self.states, landmark_bias=bias)
 
     def renew(self, level: int) -> None:
         """Renew visibility, template and outline matches; the template is that of a level of the detail images."""
@@ -162,10 +174,27 @@ class Aligner:
             cross = H[:, :n, n:].mT
             hessian += (H[:, n:, n:] - cross @ solved[..., :-1]).sum(0)
             gradient += (g[:, n:] - (cross @ solved[..., -1:])[..., 0]).sum(0)
-        precision = self.shape_precision * max(1.0, len(chosen) / _CORRELATED_FRAMES)
+        precision = self.shape_precision * max(1.0, len(chosen) / CORRELATED_FRAMES)
         system = (hessian + torch.diag(precision)).double()
         step = torch.linalg.solve(system, (gradient + precision * self.coefficients).double())
         self._set_shape(self.coefficients - step.float())
+
+    def improve_bias(self) -> None:
+        """One step of the landmarks' offsets from the embedding; shape and frames stay."""
+        num = self.points.num_landmarks
+        hessian = torch.diag_embed(self.bias_precision[:, None].expand(-1, 3))
+        gradient = self.bias_precision[:, None] * self.bias[:num]
+        for part in self._chunks():
+            posed, pixels = self._pose(part)
+            error = pixels[:, :num] - self.observations.landmarks[part, :, :2]
+            weights = landmark_precision(error, self.sigmas, self._landmark_weights(posed, part))
+            J = pixel_derivatives(posed.verts[:, :num], self.fit.focal) @ posed.linear[:, :num]
+            weighted = (weights[..., None, None] * J).mT
+            hessian = hessian + (weighted @ J).sum(0)
+            gradient = gradient + (weighted @ error[..., None])[..., 0].sum(0)
+        self.bias = self.bias.clone()
+        self.bias[:num] += bias_step(hessian, gradient, self.explained)
+        self._set_shape(self.coefficients)
 
     def _prior(self) -> tuple[Float[Tensor, "frames corrections"], Float[Tensor, "frames corrections"]]:
         """Gradient and curvature of the priors of the corrections; the curvature is that without steadiness."""

@@ -3,7 +3,8 @@
 Every point of the surface should look the same in all frames. What it looks like is the template, a robust mean over
 the training frames. Corrections of each frame's head state, and the shape of the person, minimise the differences
 between images and template, together with the errors of landmarks and outline. The detail images go from coarse to
-fine. In each round, visibility, template and outline matches are renewed, then shape and frames are improved.
+fine. In each round, visibility, template and outline matches are renewed. Then shape, frames, and the offsets of this
+person's landmarks from the embedding are improved.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Alignment:
 
 def num_steps() -> int:
     """Number of calls of `on_step` of `align_images`."""
-    return 2 + len(LEVELS) * _ROUNDS * (2 + _FRAME_STEPS)
+    return 2 + len(LEVELS) * _ROUNDS * (3 + _FRAME_STEPS)
 
 
 def align_images(
@@ -93,6 +94,8 @@ def align_images(
                 for _ in range(_FRAME_STEPS):
                     aligner.improve_frames()
                     on_step()
+                aligner.improve_bias()
+                on_step()
         aligner.renew(last)
     finally:
         path.unlink(missing_ok=True)

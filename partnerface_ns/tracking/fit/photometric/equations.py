@@ -74,8 +74,7 @@ def landmark_residuals(
     to_pixels = pixel_derivatives(posed.verts[:, :num], focal)
     axes = [posed.derivatives(slice(0, num), to_pixels[:, :, axis], with_shape) for axis in (0, 1)]
     error = pixels - detected
-    squared = (error / sigmas[:, None]).square().sum(-1)
-    weight = weights * pseudo_huber_weight(squared) / sigmas.square() / CORRELATED_LANDMARKS
+    weight = landmark_precision(error, sigmas, weights)
     first, second = pairs.T
     gap = error[:, first] - error[:, second]
     squared = (gap / gap_sigma).square().sum(-1)
@@ -83,6 +82,43 @@ def landmark_residuals(
     places = [Residuals(error[..., axis], weight, axes[axis]) for axis in (0, 1)]
     gaps = [Residuals(gap[..., axis], gap_weight, axes[axis][:, first] - axes[axis][:, second]) for axis in (0, 1)]
     return places + gaps
+
+
+def landmark_precision(
+    error: Float[Tensor, "frames landmarks 2"],
+    sigmas: Float[Tensor, "landmarks"],
+    weights: Float[Tensor, "frames landmarks"],
+) -> Float[Tensor, "frames landmarks"]:
+    """Factor of the squared error of each landmark in the energy.
+
+    Args:
+        error: projected minus detected landmarks, pixels.
+        sigmas: uncertainty of each landmark, pixels.
+        weights: visibility of each landmark.
+    """
+    squared = (error / sigmas[:, None]).square().sum(-1)
+    return weights * pseudo_huber_weight(squared) / sigmas.square() / CORRELATED_LANDMARKS
+
+
+def bias_step(
+    hessian: Float[Tensor, "landmarks 3 3"],
+    gradient: Float[Tensor, "landmarks 3"],
+    excluded: Float[Tensor, "coordinates directions"],
+) -> Float[Tensor, "landmarks 3"]:
+    """The Newton step of the landmarks' offsets that has no component along the excluded directions.
+
+    Args:
+        hessian: curvature of the energy for each landmark.
+        gradient: of the energy.
+        excluded: orthonormal directions of all landmarks' coordinates.
+    """
+    num = len(gradient)
+    right = torch.cat([-gradient[..., None], excluded.unflatten(0, (num, 3))], -1).double()
+    solved = torch.linalg.solve(hessian.double(), right).flatten(0, 1)
+    free, pull = solved[:, 0], solved[:, 1:]
+    basis = excluded.double().mT
+    step = free - pull @ torch.linalg.solve(basis @ pull, basis @ free)
+    return step.unflatten(0, (num, 3)).float()
 
 
 def outline_residuals(

@@ -17,6 +17,8 @@ from partnerface_ns.tracking.fit.observations import Fit, Observations
 from partnerface_ns.tracking.fit.photometric.aligner import Aligner
 from partnerface_ns.tracking.fit.photometric.alignment import Alignment, align_images, num_steps
 from partnerface_ns.tracking.fit.photometric.detail_images import DetailImages, Level
+from partnerface_ns.tracking.fit.problem import explained_directions
+from partnerface_ns.tracking.fit.tracked import TrackedVideo
 from partnerface_ns.tracking.video.outline import matte_outline
 
 NUM = 20
@@ -131,3 +133,24 @@ def test_only_training_frames_form_the_template(case, head, model, tmp_path):
     reference = template(-1)
     assert torch.equal(template(num_train), reference)
     assert not torch.equal(template(num_train - 1), reference)
+
+
+def test_offsets_of_the_persons_landmarks_are_estimated_again(case, head, model, tmp_path):
+    spread = landmark_embedding(model).spread
+    offset = 0.002 * torch.randn(478, 3, generator=torch.Generator().manual_seed(1))
+    identity = torch.nn.functional.pad(case.fit.identity, (0, head.model.num_identity - len(case.fit.identity)))
+    true = replace(case.fit, identity=identity, track=case.truth, landmark_bias=offset)
+    observed = replace(case.observations, landmarks=case.observations.landmarks.clone())
+    observed.landmarks[..., :2] = TrackedVideo(np.arange(NUM), head, observed, true).landmarks()
+    start = replace(true, landmark_bias=torch.zeros(478, 3))
+    details = DetailImages(tmp_path / "details.npy", case.images.__getitem__, NUM, observed.size, (Level(1.0, 6.0),))
+    aligner = Aligner(head, observed, start, spread, NUM, details)
+    for _ in range(3):
+        aligner.improve_bias()
+    found = aligner.result()
+    before, after = (TrackedVideo(np.arange(NUM), head, observed, f).landmark_errors().median() for f in (start, found))
+    assert after < 0.85 * before, (before, after)
+    assert torch.equal(found.track.neck, start.track.neck)
+    flat = found.landmark_bias.flatten()
+    explained = explained_directions(head)
+    assert (explained.mT @ flat).norm() < 1e-3 * flat.norm(), "identity and position are no offsets"
