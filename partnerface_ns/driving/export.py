@@ -1,6 +1,6 @@
 """Export of an avatar: meshes of a motion, the coloured canonical mesh, a track of head states, and the engine head.
 
-The head model's arrays are not exported: each mesh is one person in one head state. Meshes have the head model's
+Meshes contain none of the head model's arrays: each is one person in one head state. Meshes have the head model's
 topology, and the blendshapes of the engine head are combinations of its directions, so its licence is written with
 them.
 """
