@@ -41,7 +41,7 @@ class Compare:
     avatars: tuple[Path, Path]
     """Avatar files, one trained on each capture."""
     num_test: int = 40
-    """Number of evaluated frames, evenly spaced over the test split."""
+    """Number of evaluated frames, evenly spread over the test split."""
 
 
 def main(options: Compare) -> None:

@@ -1,4 +1,4 @@
-"""Kills runs and commands at random moments with SIGKILL, and checks what they leave.
+"""Kills runs and commands at random times with SIGKILL, and checks what they leave.
 
 python scripts/measure_kills.py --folder NEW_FOLDER --num-kills 30 --video VIDEO
 
@@ -162,7 +162,7 @@ def differing(a: Any, b: Any) -> list[str]:
 
 
 def kill_command(words: list[str], output: Path, num_kills: int) -> None:
-    """Kill a command at random moments of its run, then let it end, and check its files each time."""
+    """Kill a command at random times of its run, then let it end, and check its files each time."""
     log = output.with_name(f"{output.name}.log")
     rehearsal = [*words[:-1], str(output.with_name(f"whole {output.name}"))]
     began = time.monotonic()

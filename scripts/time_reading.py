@@ -1,6 +1,6 @@
 """Seconds and memory that a long capture of each layout takes to be read.
 
-Writes a synthetic person of a few moments, again and again, in every layout, and reads each in a process of its own.
+Writes a synthetic person of a few frames, again and again, in every layout, and reads each in a process of its own.
 
     PYTHONPATH=tests python scripts/time_reading.py --num-frames 3000 --size 512
 """
@@ -52,7 +52,7 @@ class TimeReading:
 
 
 def _long(num_frames: int, size: int) -> Truth:
-    """The few moments again and again, in larger images."""
+    """The few frames again and again, in larger images."""
     few = make_truth(_MOMENTS)
     order = [t % _MOMENTS for t in range(num_frames)]
     larger = [[np.array(Image.fromarray(p).resize((size, size))) for p in images] for images in (few.rgb, few.mask)]

@@ -125,4 +125,4 @@ def test_two_processes_train_two_captures_between_them(subject, tmp_path):
     for name in ("ann", "ben"):
         run_folder = tmp_path / "runs" / name / "partnerface-lite" / "run"
         assert [path.name for path in (run_folder / "nerfstudio_models").iterdir()] == ["step-000000002.ckpt"]
-    assert start(captures[0]).communicate(timeout=600)[0] == "ann: passed over\n"
+    assert start(captures[0]).communicate(timeout=600)[0] == "ann: skipped\n"

@@ -1,7 +1,7 @@
 """Train one run for each capture: python train_many.py RUNS CAPTURE [CAPTURE ...] [--options="OPTIONS OF ns-train"].
 
 Start this command on as many machines as you like, with the same arguments and a common file system. Each takes the
-next capture that no other is training, continues runs that were interrupted, and passes over complete ones.
+next capture that no other process trains on, continues interrupted runs, and skips complete ones.
 """
 
 import argparse
@@ -25,8 +25,8 @@ for capture in given.captures:
         command += ["--load-dir", str(run)]
     command += shlex.split(given.options)
     done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    passed_over = "another command is writing here" in done.stderr or "nothing is left to train" in done.stderr
-    state = "trained" if done.returncode == 0 else "passed over" if passed_over else "failed"
+    skipped = "another command is writing here" in done.stderr or "nothing is left to train" in done.stderr
+    state = "trained" if done.returncode == 0 else "skipped" if skipped else "failed"
     print(f"{capture.name}: {state}", flush=True)
     if state == "failed":
         failed.append(capture.name)

@@ -29,7 +29,8 @@ _NUM_RANDOM = 512
 _MIN_WEIGHT = 5e-4
 """Share of a pixel below which the colour of a sample is not computed."""
 _OPAQUE = 7.0
-"""Optical depth in evaluation behind which samples are left out; they would add less than a thousandth of a pixel."""
+"""Optical depth in evaluation behind which samples are left out. All of them together would change a colour by less
+than a thousandth."""
 _SAMPLES_AT_ONCE = 4
 """Samples of a ray that are computed at once in evaluation on a CPU. Rays that are opaque then have no more."""
 

@@ -40,8 +40,7 @@ of one split:
 - *tune*: the last fifth of the training frames, which these runs do not train on
 - *test, trained on*: the test split, after training on it as well
 
-Before these names stands the way in which the frames were split (`--split`). Without it, the capture's own split is
-used:
+With `--split`, the name of the split precedes these names. Without it, the capture's own split is used:
 
 - *last*: the last 30% of the frames are the test split
 - *interleaved*: every fifth frame, whose neighbours are trained on

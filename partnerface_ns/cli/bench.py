@@ -52,8 +52,8 @@ class Bench:
     interleaved: test on every fifth frame, whose neighbours are trained on.
     published: test on the last 350 frames, or on the last fifth of short captures."""
     refit: bool = False
-    """Also measure the images after pose and expression of each were fitted to its pixels, with the avatar frozen. The
-    table of losses then separates registration from quality. Takes about as long as ten images for each."""
+    """Also measure the images after the pose and expression of each were fitted to its pixels, with the avatar frozen.
+    The table of losses then separates registration from quality. Each fit takes about as long as ten images."""
     avatar: Path | None = None
     """Run folder or avatar file. Its images are timed, and compared with the capture in --subjects if there is one."""
     sizes: tuple[int, ...] = (128, 256, 512)

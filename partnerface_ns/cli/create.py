@@ -25,6 +25,7 @@ from partnerface_ns.common.json_file import write_json
 if TYPE_CHECKING:
     from partnerface_ns.cli.resumable import ResumableFolder
     from partnerface_ns.cli.stages import Stage
+    from partnerface_ns.flame.head_model import HeadModel
     from partnerface_ns.tracking.options import TrackingOptions
 
 NUM_HELD_OUT = 8
@@ -32,7 +33,8 @@ NUM_HELD_OUT = 8
 _STEPS_PER_SAVE = 200
 """Training steps between checkpoints: a minute or two on two CPU cores."""
 _TRACKING_START, _TRACKING_FRAME, _UNKNOWN_FRAMES = 20.0, 0.6, 900
-"""Expected seconds of tracking and of each frame at 512 x 512 on two CPU cores; frames of a video that states none."""
+"""Expected seconds of tracking: its start, and each frame at 512 x 512 on two CPU cores. The last value is the expected
+number of frames if the video's header states none."""
 _INSPECTION = 20.0
 """Expected seconds of the inspection."""
 _START = 30.0
@@ -48,10 +50,11 @@ _TRACKING_LOOPS = {
     "Cutting out the person": 0.2,
     "Steadying the mattes": 0.05,
     "Fitting the head": 0.15,
+    "Aligning the images": 0.15,
     "Writing images": 0.05,
     "Checking and drawing": 0.05,
 }
-"""Loops of tracking, and their shares of its duration."""
+"""Loops of tracking in order, and their relative durations."""
 
 
 @dataclass
@@ -97,6 +100,7 @@ class Create:
             raise InputError("--minutes", "out of range", expected="more than 0", actual=self.minutes)
         tracking = self._tracking_options()
         require_options(tracking, self.video)
+        self._load_head_model()  # an unusable file is an error before anything is written
         place = ResumableFolder(self.folder, "create")
         place.claim()
         with lock_folder(self.folder), place.announce_stop():
@@ -152,14 +156,11 @@ class Create:
         ]
 
     def _track(self, options: TrackingOptions) -> None:
-        from partnerface_ns.capture.head_models import load_named_head_model
-        from partnerface_ns.flame.open_head import load_open_head
         from partnerface_ns.tracking.pipeline import track_video
 
         if (self.capture / "tracking.json").is_file():  # it appears together with the whole capture
             return
-        model = load_open_head() if self.head_model is None else load_named_head_model(self.head_model)
-        track_video(self.video, self.capture, model, options)
+        track_video(self.video, self.capture, self._load_head_model(), options)
 
     def _inspect(self) -> None:
         from partnerface_ns.cli.inspect import Inspect
@@ -217,6 +218,12 @@ class Create:
         from partnerface_ns.cli.training import run_folder
 
         return run_folder(self.folder, "avatar")
+
+    def _load_head_model(self) -> HeadModel:
+        from partnerface_ns.capture.head_models import load_named_head_model
+        from partnerface_ns.flame.open_head import load_open_head
+
+        return load_open_head() if self.head_model is None else load_named_head_model(self.head_model)
 
     def _tracking_options(self) -> TrackingOptions:
         from partnerface_ns.cli.avatars import usable_device

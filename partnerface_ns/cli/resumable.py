@@ -66,7 +66,7 @@ class ResumableFolder:
                 key="options",
                 expected=_command_line(options),
                 actual=_command_line(recorded),
-                hint="repeat these options, or choose another folder",
+                hint="repeat the options of the folder, or choose another folder",
             )
 
     @contextmanager
@@ -86,6 +86,6 @@ class ResumableFolder:
 
 
 def _command_line(options: object) -> str:
-    """Options as written on the command line."""
+    """Options as written on the command line, without those that are not set."""
     pairs = options.items() if isinstance(options, Mapping) else ()
-    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in pairs)
+    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in pairs if value is not None)

@@ -13,10 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from partnerface_ns.cli.resumable import ResumableFolder
-from partnerface_ns.common.progress import listen_to_progress
-
-_LOG_INTERVAL = 15.0
-"""Seconds between two lines of progress in a log."""
+from partnerface_ns.common.progress import LOG_INTERVAL, listen_to_progress
 
 
 @dataclass(frozen=True)
@@ -33,10 +30,10 @@ class Stage:
     seconds: float
     """Expected duration, for the time left."""
     loops: Mapping[str, float] = field(default_factory=dict)
-    """Labels of its loops in order (`common/progress.py`), and their shares of the duration."""
+    """Labels of its loops in order (`common/progress.py`), and their relative durations."""
 
     def share_done(self, label: str, done: float) -> float | None:
-        """Share of the stage that is done when a loop has come to `done`; None if the loop is unknown."""
+        """Share of the stage that is done when the share `done` of a loop is; None if the loop is unknown."""
         if label not in self.loops:
             return None
         labels = list(self.loops)
@@ -45,7 +42,7 @@ class Stage:
 
 
 def run_stages(place: ResumableFolder, options: Mapping[str, object], stages: Sequence[Stage], log: Path) -> None:
-    """Run the stages that are not done, in order, and record each. After the first of them all later ones run too.
+    """Run the first stage that is not done and all later ones, in order, and record each.
 
     Args:
         place: the command's folder, whose record holds `options` and `done`, the seconds of each finished stage.
@@ -144,7 +141,7 @@ class StageDisplay:
         if self._bar is not None and self._task is not None:
             share = passed / max(passed + left, 1e-6)
             self._bar.update(self._task, description=self.text, completed=share, left=time_in_words(left))
-        elif force or now - self._last_line > _LOG_INTERVAL:
+        elif force or now - self._last_line > LOG_INTERVAL:
             self._last_line = now
             line = f"{self.text} ({100 * self._done:.0f}%), {time_in_words(left)}"
             self._console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 _MEMINFO = Path("/proc/meminfo")
 _CGROUP = Path("/sys/fs/cgroup")
-"""Limits of a container: version 2 of control groups, or version 1 below `memory/`."""
 _LIMITS = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
+"""Files of a container's limit and use in bytes: version 2 of control groups, and version 1 below `memory/`."""
 
 
 def available_bytes() -> float:

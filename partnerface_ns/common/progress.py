@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import track
 
 Item = TypeVar("Item")
-_LOG_INTERVAL = 15.0
+LOG_INTERVAL = 15.0
 """Seconds between two lines of progress in a log."""
 Listener = Callable[[str, float], None]
 """Receives the label of a loop and the share of it that is done, 0 to 1."""
@@ -63,7 +63,7 @@ def _log_progress(items: Iterable[Item], label: str, total: int | None) -> Gener
     start = last_line = time.monotonic()
     for done, item in enumerate(items):
         now = time.monotonic()
-        if done and now - last_line > _LOG_INTERVAL:
+        if done and now - last_line > LOG_INTERVAL:
             last_line = now
             left = "" if total is None else f" of {total}, {(now - start) * (total - done) / done:.0f} s left"
             print(f"{label}: {done}{left}", file=sys.stderr, flush=True)

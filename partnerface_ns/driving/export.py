@@ -1,6 +1,6 @@
 """Export of an avatar: meshes of a motion, the coloured canonical mesh, a track of head states, and the engine head.
 
-The head model's arrays are not exported: each mesh is one person in one head state. Meshes have the head model's
+Meshes contain none of the head model's arrays: each is one person in one head state. Meshes have the head model's
 topology, and the blendshapes of the engine head are combinations of its directions, so its licence is written with
 them.
 """
@@ -24,7 +24,7 @@ from partnerface_ns.common.progress import progress
 from partnerface_ns.driving.engine_head.animation import animate
 from partnerface_ns.driving.engine_head.gltf import to_glb
 from partnerface_ns.driving.engine_head.head import build_engine_head
-from partnerface_ns.driving.engine_head.page import page_of
+from partnerface_ns.driving.engine_head.page import build_page
 from partnerface_ns.driving.output import looks_like_a_file
 from partnerface_ns.driving.player import Player
 from partnerface_ns.driving.tracks import NEUTRAL_NAME
@@ -172,7 +172,7 @@ def export_head(
     head = build_engine_head(player, texture_size)
     glb = to_glb(head, [animate(head, player, *motion) for motion in animations], _licence(player))
     if page:
-        write_text(folder / "head.html", page_of(glb))
+        write_text(folder / "head.html", build_page(glb))
     else:
         write_bytes(folder / "head.glb", glb)
 

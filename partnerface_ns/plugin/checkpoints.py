@@ -94,6 +94,30 @@ def find_newest_weights(folder: Path, avatar: Path) -> Checkpoint:
         return checkpoint
 
 
+def find_checkpoint(folder: Path, step: int | None) -> Checkpoint:
+    """Read the checkpoint of a step, or the newest complete one of a folder.
+
+    Args:
+        folder: a run's checkpoints.
+        step: the step in the file's name; None for the newest.
+
+    Raises:
+        InputError: it is missing, damaged or foreign; or no checkpoint of the folder is complete.
+    """
+    return find_newest_checkpoint(folder) if step is None else read_checkpoint(folder / checkpoint_name(step))
+
+
+def checkpoint_name(step: int) -> str:
+    """File name of the checkpoint after a step."""
+    return f"step-{step:09d}.ckpt"
+
+
+def delete_other_checkpoints(folder: Path, step: int) -> None:
+    """Delete all checkpoints of a folder except that of a step."""
+    for path in set(list_checkpoints(folder)) - {folder / checkpoint_name(step)}:
+        path.unlink()
+
+
 def list_checkpoints(folder: Path) -> list[Path]:
     """All files with the name of a checkpoint, oldest first."""
     names = os.listdir(folder) if folder.is_dir() else []

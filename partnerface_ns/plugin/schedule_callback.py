@@ -82,8 +82,8 @@ def _report_budget(progress: float, used: float) -> None:
     """
     if used < progress - _ROUNDING:
         print(
-            f"The budget is larger than before: {used:.0%} of it are used. Learning rates and stage stay as at "
-            f"{progress:.0%} until as much is used."
+            f"The budget is larger than before: {used:.0%} of it is used. Learning rates and stage stay as at "
+            f"{progress:.0%} until that share is used."
         )
     elif used > progress + _ROUNDING and progress > 0:
         print(f"The budget is smaller than before: learning rates and stage go on from {used:.0%}, not {progress:.0%}.")

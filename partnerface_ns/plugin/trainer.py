@@ -29,9 +29,9 @@ from partnerface_ns.common.files import require_writable, write_failure
 from partnerface_ns.common.locks import lock_folder
 from partnerface_ns.plugin.checkpoints import (
     Checkpoint,
-    find_newest_checkpoint,
+    delete_other_checkpoints,
+    find_checkpoint,
     find_newest_weights,
-    list_checkpoints,
     read_checkpoint,
     require_budget_left,
     write_complete_checkpoints,
@@ -127,11 +127,8 @@ class PartnerfaceTrainerConfig(TrainerConfig):
         if self.load_dir is not None:
             if (self.load_dir / self.relative_model_dir).is_dir():  # the run's own folder
                 self.load_dir = self.load_dir / self.relative_model_dir
-            if self.load_step is None:
-                checkpoint = find_newest_checkpoint(self.load_dir)
-                self.load_step = checkpoint.load_step
-            else:
-                checkpoint = read_checkpoint(self.load_dir / f"step-{self.load_step:09d}.ckpt")
+            checkpoint = find_checkpoint(self.load_dir, self.load_step)
+            self.load_step = checkpoint.load_step
         elif self.load_checkpoint is not None:
             checkpoint = read_checkpoint(self.load_checkpoint)
         else:
@@ -290,8 +287,7 @@ class PartnerfaceTrainer(Trainer):
             finally:
                 self.checkpoint_dir = folder
         if self.config.save_only_latest_checkpoint:
-            for path in set(list_checkpoints(folder)) - {folder / f"step-{self.last_step:09d}.ckpt"}:
-                path.unlink()
+            delete_other_checkpoints(folder, self.last_step)
         parsed = self.pipeline.datamanager.train_dataset.parsed
         source = head_model_source(parsed.capture, self.config.head_model)
         info = AvatarInfo.of(parsed.capture, parsed.head_model, source)

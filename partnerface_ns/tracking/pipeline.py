@@ -166,7 +166,7 @@ class _Run:
         return self.align(good, embedding.spread) if self.options.photometric else good
 
     def align(self, tracked: TrackedVideo, spread: Float[np.ndarray, "landmarks"]) -> TrackedVideo:
-        """Improve a fit by the images (photometric fit)."""
+        """Improve a fit by aligning the images with each other (photometric fit)."""
         head = tracked.head.with_offsets(face_offsets(self.model))
 
         def read(position: int) -> tuple[np.ndarray, np.ndarray]:

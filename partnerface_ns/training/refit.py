@@ -5,7 +5,7 @@ of the tracking, so it separates registration from quality. It has seen the trut
 
 The fit is a damped Gauss-Newton method (Levenberg-Marquardt). Inverse skinning has no gradient, so derivatives are
 finite differences: the frame is rendered once for each changed number, all of them at once. The prior is the tracked
-state, with the deviations below. All of this is our choice.
+state, with the standard deviations below. The paper describes no refitting.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Refitter:
             jacobian = (self._errors(state, numbers + steps, rays, colors) - errors) / _DIFFERENCE
             gradient = jacobian @ errors[0] + numbers[0]
             normal = jacobian @ jacobian.T + torch.eye(len(steps), device=steps.device)
-            # Several dampings are tried at once; the best one is kept, and is where the next iteration begins.
+            # Several dampings are tried at once. The next iteration starts from the best one.
             dampings = damping * torch.tensor([0.0, 0.1, 1.0, 10.0], device=steps.device)
             damped = normal + dampings[:, None, None] * torch.diag(normal.diagonal())
             tried = numbers - torch.linalg.solve(damped, gradient.expand(len(damped), -1))
@@ -110,7 +110,7 @@ class Refitter:
         """Errors of the colours for several changes of a state, in standard deviations."""
         trials = self._moved(state, numbers)
         repeated = Rays(*(v.expand(len(numbers), -1, -1) for v in (rays.origins, rays.directions)))
-        # Neighbouring pixels have similar errors, so all pixels count as much as one in ten.
+        # Errors of neighbouring pixels are correlated: ten pixels count as one.
         return ((self._avatar.render(repeated, trials).rgb - colors) / (_NOISE * 10**0.5)).flatten(1)
 
     def _moved(self, state: HeadState, numbers: Float[Tensor, "trials numbers"]) -> HeadState:

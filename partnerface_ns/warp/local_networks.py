@@ -150,5 +150,6 @@ class RowsByPart(NamedTuple):
 
 
 def uniform_weights(num_parts: int, size_out: int, size_in: int) -> nn.Parameter:
+    """Weights of a linear layer of K networks, uniform within 1 / sqrt(size_in), (parts, out, in)."""
     bound = 1 / math.sqrt(size_in)
     return nn.Parameter(torch.empty(num_parts, size_out, size_in).uniform_(-bound, bound))

@@ -18,7 +18,7 @@ from scipy.spatial.transform import Rotation
 from partnerface_ns.driving.engine_head.animation import animate
 from partnerface_ns.driving.engine_head.gltf import to_glb
 from partnerface_ns.driving.engine_head.head import build_engine_head
-from partnerface_ns.driving.engine_head.page import page_of
+from partnerface_ns.driving.engine_head.page import build_page
 from partnerface_ns.driving.player import Player
 from partnerface_ns.driving.rig import arkit_names
 from partnerface_ns.flame.state import HeadState
@@ -58,7 +58,7 @@ def glb(player: Player) -> bytes:
 def page(glb: bytes, tmp_path: Path) -> Iterator[Any]:
     """The page, opened as a file; nothing may be requested and no script may fail."""
     path, faults = tmp_path / "head.html", list[str]()
-    path.write_text(page_of(glb), encoding="utf8")
+    path.write_text(build_page(glb), encoding="utf8")
     with playwright.sync_playwright() as runner:
         browser = runner.chromium.launch(executable_path=BROWSER, args=WITHOUT_GPU)
         opened = browser.new_page(viewport={"width": 700, "height": 400})
@@ -183,5 +183,5 @@ def test_the_files_animation_plays_and_reset_ends_it(page, glb):
 
 
 def test_a_page_is_small():
-    page = page_of(b"")
+    page = build_page(b"")
     assert len(page) < 1e6 and "MIT" in page and "@three" not in page

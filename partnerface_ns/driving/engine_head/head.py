@@ -42,6 +42,7 @@ class EngineHead:
     verts: Float[np.ndarray, "verts 3"]
     """Rest pose, metres."""
     normals: Float[np.ndarray, "verts 3"]
+    """Unit normals of the rest pose."""
     faces: Int[np.ndarray, "faces 3"]
     uv: Float[np.ndarray, "verts 2"]
     """Texture coordinates in [0, 1]; v points down."""
@@ -52,6 +53,7 @@ class EngineHead:
     blendshapes: dict[str, Float[np.ndarray, "verts 3"]]
     """Displacement of the rest pose by each of ARKit's blendshapes at 1, metres."""
     texture: UInt8[np.ndarray, "size size 3"]
+    """Colours of the field at the surface, with the light of the video."""
     neutral: HeadState
     """The person's neutral state, batch axes ()."""
     expression_rows: Float[np.ndarray, "shapes expr"]

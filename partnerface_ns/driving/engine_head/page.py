@@ -10,7 +10,7 @@ _SCRIPTS = ("three.min.js", "recording.js", "viewer.js")
 """Scripts of the page, in order of their dependence."""
 
 
-def page_of(glb: bytes) -> str:
+def build_page(glb: bytes) -> str:
     """The page of a head.
 
     Args:

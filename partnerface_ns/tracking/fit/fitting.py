@@ -1,7 +1,7 @@
 """Fits a head model to the landmarks and outlines of a whole video.
 
 All frames share one identity and one focal length; each frame has its own rotations, position and expression. Evenly
-spaced key frames determine the identity first, in three stages: position and size, then everything, then everything
+spread key frames determine the identity first, in three stages: position and size, then everything, then everything
 with the outline, which is matched again as the fit improves. All frames are then fitted with the result.
 """
 
@@ -87,7 +87,7 @@ def fit_track(
 
 
 def _key_frames(observations: Observations, num: int) -> Observations:
-    """At most `num` frames, evenly spaced over the video."""
+    """At most `num` frames, evenly spread over the video."""
     total = len(observations.times)
     return observations[torch.linspace(0, total - 1, min(num, total)).round().long()]
 

@@ -31,7 +31,7 @@ from partnerface_ns.tracking.video.landmark_embedding import LandmarkEmbedding
 from partnerface_ns.tracking.video.landmarks import FaceMeshDetector
 
 NUM_IMAGES = 48
-"""Number of images in which faces are detected; they are evenly spaced."""
+"""Number of images in which faces are detected; they are evenly spread."""
 _MAX_SPREAD = 0.003
 """Largest median uncertainty of a head model's landmarks, metres. A model beyond it has no recognisable face."""
 _COMPARED = np.array([*LIPS, *EYE_LEFT, *EYE_RIGHT, *BROWS])
@@ -100,7 +100,7 @@ def detect_faces(frames: Sequence[Frame]) -> DetectedFaces:
 
 
 def detect_faces_evenly(capture: Capture) -> DetectedFaces | None:
-    """Detect the faces in evenly spaced images; None if less than half of them show a face."""
+    """Detect the faces in evenly spread images; None if less than half of them show a face."""
     frames = pick_evenly([frame for frame in capture.frames if frame.image_path is not None], NUM_IMAGES)
     faces = detect_faces(frames)
     return faces if 0 < len(frames) <= 2 * len(faces.frames) else None

@@ -29,7 +29,7 @@ from partnerface_ns.tracking.video.work_folder import WorkFolder
 from partnerface_ns.tracking.video.work_images import read_foreground, read_image, read_matte
 
 _MAX_DRAWN = 500
-"""Largest number of frames that are drawn and compared with their mattes; they are evenly spaced."""
+"""Largest number of frames that are drawn and compared with their mattes; they are evenly spread."""
 _MOSTLY_COVERED = 0.5
 """Share of the visible face that differs from the other frames, above which a warning names the frame."""
 _PACKAGES = ("partnerface", "ai-edge-litert", "torch", "numpy")

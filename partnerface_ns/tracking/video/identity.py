@@ -64,7 +64,7 @@ class FaceSignatures:
         return FaceSignatures(self.upper[frames], self.lower[frames], self.turns[frames])
 
     def thin(self) -> FaceSignatures:
-        """At most `_MAX_SAMPLES` frames, evenly spaced."""
+        """At most `_MAX_SAMPLES` frames, evenly spread."""
         return self[np.linspace(0, len(self) - 1, min(len(self), _MAX_SAMPLES)).astype(int)]
 
 

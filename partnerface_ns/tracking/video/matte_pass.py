@@ -43,7 +43,7 @@ from partnerface_ns.tracking.video.work_images import (
 Result = TypeVar("Result")
 
 _PLATE_FRAMES = 100
-"""Largest number of frames that the background is collected from; they are evenly spaced."""
+"""Largest number of frames that the background is collected from; they are evenly spread."""
 _REACH = 1
 """Frames before and after each that its matte is averaged with."""
 _CLEARANCE = 0.06

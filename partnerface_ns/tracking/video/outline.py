@@ -17,7 +17,7 @@ _IMAGE_BORDER = 4
 
 
 def matte_outline(matte: Float[np.ndarray, "rows columns"]) -> Float[np.ndarray, "points 4"]:
-    """Return points (x, y) and outward normals, evenly spaced along the border of the matte's largest region.
+    """Return points (x, y) and outward normals, evenly spread along the border of the matte's largest region.
 
     Missing points are NaN: all of them if the border is shorter than `NUM_POINTS / 4` pixels.
     """

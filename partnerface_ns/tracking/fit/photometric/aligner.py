@@ -60,7 +60,7 @@ biased where it sees one side only."""
 _CHUNK = 8
 """Frames in memory at once."""
 _SHAPE_FRAMES = 50
-"""Largest number of frames that determine the shape; they are evenly spaced."""
+"""Largest number of frames that determine the shape; they are evenly spread."""
 _OFFSET_SIGMA = 0.001
 """Standard deviation of the offsets of face and ears, metres."""
 

@@ -64,7 +64,7 @@ def align_images(
     folder: Path,
     on_step: Callable[[], None] = lambda: None,
 ) -> Alignment:
-    """Improve a fit by the images.
+    """Improve a fit by aligning the images with each other.
 
     Args:
         head: the reduced head model, with offsets of face and ears (`FitHead.with_offsets`).

@@ -50,6 +50,7 @@ class Corrections:
     face: Float[Tensor, "3"]
     """The face's centre relative to the neck joint, rest frame, metres."""
     values: Float[Tensor, "frames corrections"]
+    """In the order of the module's text: radians, metres, and coefficients of the expression."""
 
     @staticmethod
     def zero(track: HeadState, face: Float[Tensor, "3"]) -> Corrections:

@@ -26,7 +26,9 @@ class Residuals:
     """Residuals of some frames and their derivatives with respect to the unknowns."""
 
     values: Float[Tensor, "frames rows"]
+    """Pixels, or grey levels of 255 for detail images."""
     weights: Float[Tensor, "frames rows"]
+    """Inverse variances times the factors of the robust energy."""
     derivatives: Float[Tensor, "frames rows unknowns"]
 
 

@@ -34,8 +34,9 @@ class PosedPoints:
     linear: Float[Tensor, "frames points 3 3"]
     """Linear parts of the skinning transforms."""
     joints: Float[Tensor, "frames joints 3"]
+    """Positions of the joints, metres; the camera is at the origin."""
     face: Float[Tensor, "frames 3"]
-    """The face's centre, which rotations of the skull leave in place."""
+    """The face's centre, which rotations of the skull leave in place, metres; the camera is at the origin."""
     parents: Float[Tensor, "frames joints 3 3"]
     """Rotation of each joint's parent; that of the root joint itself for the root."""
 
@@ -100,7 +101,12 @@ def _cross(u: Float[Tensor, "frames #rows 3"], v: Float[Tensor, "frames rows 3"]
 
 
 def pixel_derivatives(points: Float[Tensor, "*batch 3"], focal: float) -> Float[Tensor, "*batch 2 3"]:
-    """Derivatives of the pixel (x right, y down) of a point with respect to its position."""
+    """Derivatives of the pixel (x right, y down) of a point with respect to its position, pixels per metre.
+
+    Args:
+        points: positions, metres; the camera is at the origin and looks along -z.
+        focal: focal length, pixels.
+    """
     x, y, z = points.unbind(-1)
     scale = focal / -z
     zero = torch.zeros_like(scale)
