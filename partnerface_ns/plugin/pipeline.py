@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Optional, Type
 
 import numpy as np
+import torch
 import tyro
 from jaxtyping import Float
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
