@@ -109,6 +109,8 @@ def test_the_loops_of_tracking_are_those_of_the_display():
     package = Path(__file__).parents[2] / "partnerface_ns"
     code = "".join(path.read_text() for path in [*package.glob("tracking/**/*.py"), package / "capture/vhap_writer.py"])
     assert all(f'"{label}"' in code for label in _TRACKING_LOOPS)
+    steps = (package / "tracking/pipeline.py").read_text()
+    assert set(re.findall(r'progress\(range.*, "([^"]+)"', steps)) <= set(_TRACKING_LOOPS)
 
 
 @pytest.mark.parametrize("stopped", STAGES)
@@ -177,6 +179,12 @@ def test_footage_that_gives_no_avatar_stops_with_the_reason(film, tmp_path, stag
 def test_wrong_options_are_refused_before_anything_is_written(film, tmp_path, capsys, option, value):
     assert create(film, tmp_path / "out", option, value) == 1
     assert capsys.readouterr().err.startswith(f"Error: {option}")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_head_model_is_an_error_before_anything_is_written(film, tmp_path, capsys):
+    assert create(film, tmp_path / "out", "--head-model", str(tmp_path / "no.pkl")) == 1
+    assert "no.pkl: the file does not exist" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from partnerface_ns.common.errors import InputError
+from partnerface_ns.common.errors import InputError, shorten
 from partnerface_ns.tracking.video.decode.colour import Conversion, conversion_from_tags
 from partnerface_ns.tracking.video.decode.frame import Note
 from partnerface_ns.tracking.video.packages import require
@@ -81,7 +81,7 @@ class FrameFilter:
         try:
             return self._build(frame)
         except (self._av.FFmpegError, ValueError) as error:
-            reason = f"{frame.format.name}: {shortened(error)}"
+            reason = f"{frame.format.name}: {shorten(error)}"
             raise InputError(self._path, "the frames cannot be converted to RGB", actual=reason) from error
 
     def _build(self, frame: Any) -> Any:
