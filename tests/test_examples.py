@@ -112,7 +112,7 @@ def test_two_processes_train_two_captures_between_them(subject, tmp_path):
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 
     def start(*order: Path) -> subprocess.Popen:
-        words = [*command, *map(str, order), f"--options={options}"]
+        words = [*command, *map(str, order), f"--options={' '.join(options)}"]
         return subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env={**ENVIRONMENT, "PATH": path})
 
     together = [start(*captures), start(*captures[::-1])]
