@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -135,7 +135,7 @@ def digest(player: Player, plan: Plan) -> str:
 
 
 def _hashed_arrays(player: Player, plan: Plan) -> Iterator[np.ndarray]:
-    yield from (getattr(plan.states, f.name).numpy() for f in fields(HeadState))
+    yield from (value.numpy() for value in plan.states.tensors().values())
     for camera in plan.cameras:
         yield camera.T_world_camera
         yield np.array([value for name, value in asdict(camera).items() if name != "T_world_camera"])
