@@ -23,14 +23,19 @@ class Newest(Generic[Item]):
             self._items = [item]
             self._changed.notify_all()
 
-    def take(self) -> Item | None:
+    def take(self, patience: float | None = None) -> Item | None:
         """Wait for an item that was not taken yet; None if there are no more.
 
+        Args:
+            patience: the longest wait in seconds; None waits without end.
+
         Raises:
+            TimeoutError: no item came in this time.
             Exception: the error with which the place was closed.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._items or self._is_closed)
+            if not self._changed.wait_for(lambda: self._items or self._is_closed, patience):
+                raise TimeoutError
             if self._error is not None:
                 raise self._error
             return self._items.pop() if self._items else None

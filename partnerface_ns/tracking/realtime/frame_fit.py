@@ -20,7 +20,7 @@ from partnerface_ns.tracking.fit.photometric.corrections import EYES, JAW, NUM_P
 from partnerface_ns.tracking.fit.photometric.posed_points import PosedPoints
 from partnerface_ns.tracking.realtime.landmark_energy import LandmarkEnergy, Person
 
-_STEPS, _FIRST_STEPS = 3, 8
+_STEPS, _FIRST_STEPS = 2, 8
 """Gauss-Newton steps of a frame, and of the first frame of a face."""
 _FRAME_SECONDS = 0.04
 """Seconds between frames for which `Changes` are stated."""
