@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ _PATIENCE = 1.0
 Picture = UInt8[np.ndarray, "height width 3"]
 
 
+@runtime_checkable
 class Frames(Protocol):
     """A source of live frames."""
 
@@ -33,6 +34,7 @@ class Frames(Protocol):
         ...
 
 
+@runtime_checkable
 class Screen(Protocol):
     """What people look at."""
 
@@ -118,7 +120,9 @@ def follow_live(
         screen.tell((frame.message or str(pace.recent())) + note())
 
 
-def compose(source: Picture | None, image: Picture, message: str | None) -> Picture:
+def compose(
+    source: UInt8[np.ndarray, "rows columns 3"] | None, image: Picture, message: str | None
+) -> UInt8[np.ndarray, "height both 3"]:
     """The avatar's image with the source on its left and a message below the middle, if there are any.
 
     Args:

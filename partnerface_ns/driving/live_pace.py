@@ -85,7 +85,8 @@ class Pace:
         """The figures of a whole session in a sentence for each."""
         stages = ", ".join(f"{stage} {1000 * seconds:.0f} ms" for stage, seconds in self.seconds.items())
         return (
-            f"Shown: {self.num_shown} of {self.num_arrived} frames ({100 * self.share:.0f}%), {self.fps:.1f} images/s.\n"
+            f"Shown: {self.num_shown} of {self.num_arrived} frames ({100 * self.share:.0f}%), "
+            f"{self.fps:.1f} images/s.\n"
             f"Delay: median {1000 * self.delay:.0f} ms, 95% within {1000 * self.late_delay:.0f} ms.\n"
             f"Work for a frame: {stages}. Size: {', '.join(map(str, self.sizes))} pixels."
         )

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, Thread
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -130,16 +130,7 @@ class LiveLinkFace:
         return LiveFrame(arrived.index, arrived.time, motion, None, None, seconds=seconds)
 
 
-class Arrival(Protocol):
-    """An item of a source."""
-
-    @property
-    def index(self) -> int: ...
-    @property
-    def time(self) -> float: ...
-
-
-Arrived = TypeVar("Arrived", bound=Arrival)
+Arrived = TypeVar("Arrived")
 
 
 class LiveFrames(Generic[Arrived]):
