@@ -64,7 +64,7 @@ class Live:
 
     def __call__(self) -> None:
         from partnerface_ns.cli.avatars import check_source, open_player, read_motion
-        from partnerface_ns.cli.live_input import choose_live_input, play_live
+        from partnerface_ns.cli.live_input import check_longest_delay, choose_live_input, play_live
         from partnerface_ns.cli.page_server import PageServer, free_address
         from partnerface_ns.driving.plan import PlanConfig, check_ranges, make_plan
 
@@ -75,6 +75,7 @@ class Live:
             self.source = self.video
         live = choose_live_input(self.camera, self.livelink, self.source, self.motion, self.real_time)
         if live is not None:
+            check_longest_delay(self.max_delay)
             host, port = free_address(self.host, self.port)
             open_avatar = partial(open_player, self.run, self.head_model, self.device, fast=True)
             return play_live(live, open_avatar, self.size, self.max_delay, lambda: PageServer(host, port))

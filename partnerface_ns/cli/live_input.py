@@ -50,6 +50,16 @@ def choose_live_input(
     return LiveInput(camera, livelink, source if real_time else None) if given or real_time else None
 
 
+def check_longest_delay(seconds: float) -> None:
+    """Check the option of the longest delay.
+
+    Raises:
+        InputError: it is not positive.
+    """
+    if not seconds > 0:
+        raise InputError("--max-delay", "out of range", expected="more than 0 seconds", actual=seconds)
+
+
 def play_live(
     source: LiveInput,
     open_avatar: Callable[[], Player],
@@ -94,9 +104,8 @@ def play_live(
             total = pace.total()
             print("No frame was shown." if total is None else total.summary())
             if receiver is not None:
-                print(
-                    f"Bad packets: {receiver.num_bad}{'' if receiver.num_bad == 0 else f', {receiver.last_problem}'}."
-                )
+                last = f", the last one: {receiver.last_problem}" if receiver.num_bad else ""
+                print(f"Bad packets: {receiver.num_bad}{last}.")
 
 
 class LivePage:

@@ -170,6 +170,10 @@ class LiveLinkReceiver:
                 data = self._socket.recv(_MAX_PACKET)
             except TimeoutError:
                 continue
+            except OSError:
+                if self._is_closed:
+                    return
+                raise
             try:
                 packet = parse_packet(data)
             except PacketError as problem:
@@ -178,11 +182,11 @@ class LiveLinkReceiver:
                 continue
             yield ArrivedPacket(index, self._clock(), packet)
             index += 1
-        self._socket.close()
 
     def close(self) -> None:
-        """End the iteration within a moment."""
+        """Free the port. An iteration in another thread ends within a moment."""
         self._is_closed = True
+        self._socket.close()
 
 
 def channel_curves(packet: Packet) -> dict[str, np.ndarray]:
