@@ -77,8 +77,8 @@ class Pace:
     def __str__(self) -> str:
         stages = ", ".join(f"{stage} {1000 * seconds:.0f}" for stage, seconds in self.seconds.items())
         return (
-            f"{self.fps:.1f} images/s, {100 * self.share:.0f}% of the frames, {1000 * self.delay:.0f} ms late "
-            f"(95%: {1000 * self.late_delay:.0f}), {self.sizes[-1]} px ({stages} ms)"
+            f"{self.fps:.1f} images/s, {100 * self.share:.0f}% of frames, {1000 * self.delay:.0f} ms late, "
+            f"{self.sizes[-1]} px: {stages} ms"
         )
 
     def summary(self) -> str:
