@@ -71,12 +71,12 @@ class FaceMesh:
         self._next = None
 
     def _detect(self, rgb: UInt8[np.ndarray, "rows columns 3"]) -> ImageRegion | None:
-        for detector in self._detectors:
-            faces = detector(rgb)
-            if len(faces.scores):
-                box = faces.boxes[0].reshape(2, 2)
-                return ImageRegion.around(box[0], box[1], faces.points[0, :2], _SCALE)
-        return None
+        found = [faces for faces in (detector(rgb) for detector in self._detectors) if len(faces.scores)]
+        if not found:
+            return None
+        best = max(found, key=lambda faces: faces.scores[0])
+        box = best.boxes[0].reshape(2, 2)
+        return ImageRegion.around(box[0], box[1], best.points[0, :2], _SCALE)
 
     def _find_landmarks(
         self, rgb: UInt8[np.ndarray, "rows columns 3"], region: ImageRegion
