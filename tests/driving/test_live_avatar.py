@@ -187,8 +187,8 @@ def test_a_silent_source_is_reported(motion):
             if next(self.calls) is TimeoutError:
                 raise TimeoutError
 
-    screen = Screen()
-    follow_live(SlowAvatar(Clock(), 0, 1), Silent(), AdaptiveSize(32, 1.0), screen, LivePace(), lambda: ", 2 bad packets")
+    avatar, screen = SlowAvatar(Clock(), 0, 1), Screen()
+    follow_live(avatar, Silent(), AdaptiveSize(32, 1.0), screen, LivePace(), lambda: ", 2 bad packets")
     assert screen.lines == ["Nothing arrives from the source, 2 bad packets"]
 
 
@@ -261,7 +261,7 @@ def test_a_message_is_drawn_on_the_image():
 def test_the_square_around_a_face_stays_in_the_frame():
     points = np.array([[5.0, 10.0], [45.0, 60.0]])
     assert face_square(points, (100, 200, 3)) == (0, 0, 100)
-    x, y, side = face_square(points + [120, 30], (480, 640, 3))
+    x, y, side = face_square(points + np.array([120, 30]), (480, 640, 3))
     assert side == 110 and (x, y) == (90, 10)
 
 

@@ -77,9 +77,7 @@ def test_a_real_detector_finds_the_face_again(images):
     person = [rgb for rgb, _ in images[:1]] * 8 + [rgb for rgb, _ in images[:8]]
     room = [np.full_like(images[0][0], 90)] * 5
     times = [*np.arange(8) * 0.3, *2.4 + np.arange(8) / FPS]
-    tracked = [
-        tracker(CameraFrame(i, float(t), rgb)) for i, (t, rgb) in enumerate(zip(times, person, strict=True))
-    ]
+    tracked = [tracker(CameraFrame(i, float(t), rgb)) for i, (t, rgb) in enumerate(zip(times, person, strict=True))]
     assert tracked[-1].phase is Phase.TRACKING
     away = [tracker(CameraFrame(16 + i, 2.8 + i / FPS, rgb)) for i, rgb in enumerate(room)]
     assert [frame.phase for frame in away] == [Phase.LOST] * 5
