@@ -17,7 +17,7 @@ from partnerface_ns.driving.engine_head.animation import animate
 from partnerface_ns.driving.engine_head.gltf import strongest_influences, to_glb
 from partnerface_ns.driving.engine_head.head import EngineHead, arkit_states, build_engine_head, torso_offset
 from partnerface_ns.driving.engine_head.neutral_field import FieldPoints, NeutralField
-from partnerface_ns.driving.engine_head.smooth import fit_smooth
+from partnerface_ns.geometry.smooth import fit_smooth
 from partnerface_ns.driving.engine_head.surface import surface_heights
 from partnerface_ns.driving.engine_head.texture import Surface, bake, continue_colors, unwrap
 from partnerface_ns.driving.player import Player
