@@ -247,7 +247,7 @@ class Avatar(nn.Module):
             with record_function("occupancy grid"):
                 index, points = self.grid.draw(max(1, int(config.update_fraction * len(self.grid.possible))))
                 self.grid.update(index, self.density(points), config, finite)
-        self.unseen.end_step(int(self.step), self.progress, self.field, self.skinning, self.grid)
+        self.unseen.end_step(self.progress, self.field, self.skinning, self.grid)
         self.step += 1
 
 

@@ -11,6 +11,7 @@ face and the ears are not completed. The method's paper has no completion; it is
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -30,9 +31,10 @@ from partnerface_ns.rendering.sampling import OccupancyGrid
 from partnerface_ns.rendering.volume import surface_heights, weights_from_density
 from partnerface_ns.warp.inverse_skinning import InverseSkinning
 
-_EVERY, _BEGIN = 64, 0.2
-"""Training steps between two completions, and progress from which there are any; before, the field has no surface."""
-_NUM_POINTS, _PER_STEP = 4096, 512
+_NUM_INTERVALS, _FIRST = 25, 5
+"""Intervals of the training progress, and the first one at whose end there is a completion. Before, the field has no
+surface, and rays reach everything."""
+_NUM_POINTS, _PER_STEP = 4096, 256
 """Points of a completion, half of them near the surface and half in free space, and points of a step."""
 _BELOW, _ABOVE, _STEP = 0.012, 0.07, 0.004
 """Depth below and height above the mesh at which the surface is searched, and the distance of samples, metres."""
@@ -50,8 +52,8 @@ _OUTSIDE = 0.006
 """Distance from the surface in metres at which its transmittance is read, and beyond which space is free."""
 _BEHIND_EARS = 0.015
 """Distance from the ears in metres within which the surface may show an ear."""
-_NEAR_OTHER = 0.6
-"""A point belongs to another part of the mesh if its distance to the mesh is less than this share of its height."""
+_NEARER, _ROUGH = 0.4, 0.01
+"""Share of its height by which a point may be nearer to another part of the mesh, and error of distances, metres."""
 _STIFFNESS = 0.05
 """Stiffness of the continued surface, against 1 for a seen vertex."""
 _SOLID, _EMPTY = 5.7, -1.5
@@ -83,6 +85,7 @@ class ContinuedSurface(NamedTuple):
 class UnseenSurface(nn.Module):
     """Points of a completion and what is expected there."""
 
+    interval: Tensor
     points: Tensor
     log_density: Tensor
     color: Tensor
@@ -98,6 +101,7 @@ class UnseenSurface(nn.Module):
         super().__init__()
         self.config = config
         self._faces = shell_faces(model)
+        self.register_buffer("interval", torch.tensor(0))
         self.register_buffer("points", torch.zeros(_NUM_POINTS, 3))
         self.register_buffer("log_density", torch.zeros(_NUM_POINTS))
         self.register_buffer("color", torch.zeros(_NUM_POINTS, 3))
@@ -109,9 +113,15 @@ class UnseenSurface(nn.Module):
             state_dict.setdefault(prefix + name, value)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> UnseenSurface:
+        moved = super()._apply(fn, recurse)
+        self.interval = self.interval.cpu()  # it drives Python control flow
+        return moved
+
     @property
     def enabled(self) -> bool:
-        return self.config.color_weight > 0 or self.config.density_weight > 0
+        """Whether training has these terms. A head model may have no surface that can be completed."""
+        return len(self._faces) > 0 and (self.config.color_weight > 0 or self.config.density_weight > 0)
 
     def losses(self, field: CanonicalField, skinning: InverseSkinning) -> dict[str, Float[Tensor, ""]]:
         """Weighted loss terms at random points of the completion; zero before the first one."""
@@ -131,16 +141,25 @@ class UnseenSurface(nn.Module):
 
     @torch.no_grad()
     def end_step(
-        self, step: int, progress: float, field: CanonicalField, skinning: InverseSkinning, grid: OccupancyGrid
+        self, progress: float, field: CanonicalField, skinning: InverseSkinning, grid: OccupancyGrid
     ) -> None:
-        """End a training step. Every few steps, continue the surface that training sees now."""
-        if not self.enabled or step % _EVERY:
+        """End a training step. Once in each interval of the progress, continue the surface that training sees now.
+
+        Args:
+            progress: of training, 0 to 1.
+            field: the canonical field.
+            skinning: gives the canonical mesh.
+            grid: gives the transmittance of training rays.
+        """
+        interval, before = int(progress * _NUM_INTERVALS), int(self.interval)
+        if not self.enabled or interval == before:
             return
-        if progress < _BEGIN:
-            grid.reached.zero_()
-        else:
+        self.interval.fill_(interval)
+        if before >= _FIRST:
             with record_function("unseen surface"):
                 self._complete(field, skinning, grid)
+        elif interval >= _FIRST:
+            grid.reached.zero_()
 
     def _complete(self, field: CanonicalField, skinning: InverseSkinning, grid: OccupancyGrid) -> None:
         """Continue the surface and draw the points of the next steps."""
@@ -175,8 +194,7 @@ class UnseenSurface(nn.Module):
         above = -_BELOW + torch.rand(num, device=verts.device) * (height + _BELOW + 2 * _OUTSIDE)
         points = at_points(verts) + above[:, None] * F.normalize(at_points(normals), dim=1)
         distance = skinning.space.distance_and_clearance(points)[0]
-        belongs = (distance > _NEAR_OTHER * above) | (above < _STEP)
-        hidden = (grid.reached_at(points) < _HIDDEN) & belongs
+        hidden = (grid.reached_at(points) < _HIDDEN) & _belongs(distance, above)
         solid = above < height
         log_density = torch.where(solid, _SOLID, _EMPTY)
         undecided = (above - height).abs() < _OUTSIDE / 3  # the surface is not known more precisely
@@ -234,7 +252,7 @@ def continue_surface(
     distance = skinning.space.distance_and_clearance(points)[0].view(len(verts), -1)
     geometry = field.geometry(points, *surface_features(skinning.space, points))
     density = geometry.density.view(len(verts), -1)
-    belongs = (distance > _NEAR_OTHER * heights) | (heights < _STEP)
+    belongs = _belongs(distance, heights)
     density = torch.where((density > _THIN) & belongs, density, 0.0)
     height, is_known = surface_heights(density.flip(1), heights.flip(0), ~belongs.flip(1), _OPTICAL_DEPTH)
     weights = weights_from_density(density, torch.full_like(density, _STEP))
@@ -251,6 +269,11 @@ def continue_surface(
     arrays = (values.cpu().numpy() for values in (target, all_seen.float(), stiffness, faces))
     fitted = torch.from_numpy(fit_smooth(*arrays)).to(verts.device)
     return ContinuedSurface(fitted[:, 0], fitted[:, 1:4], all_seen, fitted[:, 4] > 0.5)
+
+
+def _belongs(distance: Float[Tensor, "*#points"], height: Float[Tensor, "*#points"]) -> Bool[Tensor, "*points"]:
+    """Whether points above or below a vertex belong to it, from their signed distances to the mesh and heights."""
+    return (height - distance).abs() < (_NEARER * height).clamp(min=_ROUGH)
 
 
 def _largest_cosine(field: CanonicalField, normals: Float[Tensor, "points 3"]) -> Float[Tensor, "points"]:
