@@ -140,9 +140,7 @@ class UnseenSurface(nn.Module):
         }
 
     @torch.no_grad()
-    def end_step(
-        self, progress: float, field: CanonicalField, skinning: InverseSkinning, grid: OccupancyGrid
-    ) -> None:
+    def end_step(self, progress: float, field: CanonicalField, skinning: InverseSkinning, grid: OccupancyGrid) -> None:
         """End a training step. Once in each interval of the progress, continue the surface that training sees now.
 
         Args:
