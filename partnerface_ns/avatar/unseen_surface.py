@@ -50,6 +50,8 @@ _KEPT = 0.9
 """Factor on the transmittances that the grid remembers, at each completion."""
 _OUTSIDE = 0.006
 """Distance from the surface in metres at which its transmittance is read, and beyond which space is free."""
+_HAIRLINE = 0.38
+"""Distance of the hairline from the top of the head, as a share of the eyes' distance from it."""
 _BEHIND_EARS = 0.015
 """Distance from the ears in metres within which the surface may show an ear."""
 _NEARER, _ROUGH = 0.4, 0.01
@@ -212,11 +214,15 @@ class UnseenSurface(nn.Module):
 def shell_faces(model: HeadModel) -> Int[Tensor, "faces 3"]:
     """Triangles under hair, clothes or the skin of the neck: all but face, ears and the inside of the head.
 
-    Scalp, neck and torso have no common triangles, so that a surface is not continued from one to another.
+    Scalp, neck and torso have no common triangles, so that a surface is not continued from one to another. The scalp
+    begins at the usual height of the hairline.
     """
     template, regions = model.template, model.regions
-    names = ("face", "ears", "lips", "eyelids", "eyeballs", "inside_mouth")
-    shell = torch.stack([regions[name] for name in names]).amax(0) < 0.3
+    height, eyeballs = template[:, 1], regions["eyeballs"] > 0.5
+    hairline = height.max() - _HAIRLINE * (height.max() - height[eyeballs].mean())
+    face = (regions["face"] > 0.3) & ~(height > hairline)  # without eyeballs, all of the face
+    names = ("ears", "lips", "eyelids", "eyeballs", "inside_mouth")
+    shell = (torch.stack([regions[name] for name in names]).amax(0) < 0.3) & ~face
     ears = template[regions["ears"] > 0.5]
     if len(ears) > 1:
         shell &= VertexIndex(ears).query(template, 2).distance[:, 0] > _BEHIND_EARS
@@ -254,6 +260,7 @@ def continue_surface(
     density = torch.where((density > _THIN) & belongs, density, 0.0)
     height, is_known = surface_heights(density.flip(1), heights.flip(0), ~belongs.flip(1), _OPTICAL_DEPTH)
     weights = weights_from_density(density, torch.full_like(density, _STEP))
+    weights = weights * grid.reached_at(points).view_as(weights)  # colours deep inside are arbitrary
     num_points = len(points)
     colors = field.color(geometry.features, _seen_directions(field, num_points, 0.0), _no_ambient(field, num_points))
     color = (weights[..., None] * colors.view(*density.shape, 3)).sum(1) / weights.sum(1, keepdim=True).clamp(min=1e-3)
