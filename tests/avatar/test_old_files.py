@@ -19,7 +19,7 @@ OLD_SETTINGS = ("forget", "explore", "spread", "refresh_every", "refresh_share")
 def info(head_file, avatar_init) -> AvatarInfo:
     T = np.eye(4)
     T[2, 3] = 0.6
-    neutral = HeadState(**{name: value[0] for name, value in vars(avatar_init.states).items()})
+    neutral = avatar_init.states[0]
     return AvatarInfo(str(head_file), Camera(T, 30.0, 30.0, 8.0, 8.0, 16, 16), neutral, neutral, neutral)
 
 
