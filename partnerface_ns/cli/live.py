@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import tyro
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import numpy as np
-    import viser
-
-    from partnerface_ns.driving.live import Pace
-    from partnerface_ns.driving.plan import Plan
-    from partnerface_ns.driving.player import Player
+from partnerface_ns.common.errors import InputError
 
 
 @dataclass
 class Live:
     """Play a motion in real time on a web page, repeatedly, with the source's image beside the avatar.
 
-    Frames that cannot be rendered in time are skipped. The page shows the rate and the latency. A video is tracked
-    first; later calls reuse the result.
+    Frames that cannot be rendered in time are skipped. The page shows the rate and the latency, and has controls for
+    motion, time, size and view. A video is tracked first; later calls reuse the result.
+
+    A live source is followed instead with --camera, --video FILE --real-time or --livelink. In front of a camera, look
+    straight and keep still for the first two seconds. A summary is printed at the end.
     """
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
@@ -33,6 +29,16 @@ class Live:
     """Source of the motion, as for `partnerface drive`."""
     motion: Literal["talk", "range", "visemes"] | None = None
     """Built-in motion, in place of a source."""
+    camera: int | None = None
+    """Index of a camera, 0 for the first: the avatar follows the face in front of it."""
+    video: Path | None = None
+    """Video file; the same as SOURCE."""
+    real_time: bool = False
+    """Play the video once as if it were a camera, and track each frame when it arrives."""
+    livelink: int | None = None
+    """UDP port that the app Live Link Face sends to; its default is 11111."""
+    max_delay: float = 0.3
+    """Delay of a live source in seconds above which the avatar's images become smaller, down to half the size."""
     size: int = 256
     """Longer side of the avatar's images, pixels."""
     host: str = "127.0.0.1"
@@ -48,10 +54,22 @@ class Live:
 
     def __call__(self) -> None:
         from partnerface_ns.cli.avatars import check_source, open_player, read_motion
-        from partnerface_ns.cli.page_server import free_address
+        from partnerface_ns.cli.live_input import check_longest_delay, choose_live_input, play_live
+        from partnerface_ns.cli.live_page import serve
+        from partnerface_ns.cli.page_server import PageServer, free_address
         from partnerface_ns.driving.plan import PlanConfig, check_ranges, make_plan
 
         check_ranges(PlanConfig(size=self.size))
+        if self.video is not None:
+            if self.source is not None:
+                raise InputError("live", "needs one source", expected="SOURCE or --video", actual="both")
+            self.source = self.video
+        live = choose_live_input(self.camera, self.livelink, self.source, self.motion, self.real_time)
+        if live is not None:
+            check_longest_delay(self.max_delay)
+            host, port = free_address(self.host, self.port)
+            open_avatar = partial(open_player, self.run, self.head_model, self.device, fast=True)
+            return play_live(live, open_avatar, self.size, self.max_delay, lambda: PageServer(host, port))
         check_source(self.source, self.motion, None)
         host, port = free_address(self.host, self.port)
         player = open_player(self.run, self.head_model, self.device, fast=True)
@@ -60,32 +78,5 @@ class Live:
             print(line, flush=True)
         plan = make_plan(player, motion, PlanConfig(size=self.size, side_by_side=motion.images is not None))
         print(plan.excess)
-        serve(player, plan, host, port)
-
-
-def serve(player: Player, plan: Plan, host: str, port: int) -> None:
-    """Play a plan on a page until the program is stopped."""
-    from partnerface_ns.cli.page_server import PageServer
-    from partnerface_ns.driving.live import play
-
-    server = PageServer(host, port)
-    set_line = one_line_panel(server.gui)
-    set_line("The avatar is being baked")
-    print(f"Open {server.addresses} in a browser. Ctrl-C ends it.", flush=True)
-
-    def show(image: np.ndarray, pace: Pace) -> bool:
-        set_line(str(pace))
-        server.show(image)
-        return True
-
-    try:
-        play(player, plan, show, server.wait_for_page)
-    finally:
-        server.stop()
-
-
-def one_line_panel(gui: viser.GuiApi) -> Callable[[str], None]:
-    """Reduce a page's panel to one line and return the function that sets its text."""
-    gui.configure_theme(control_layout="floating", control_width="large", dark_mode=True)
-    gui.add_markdown("", visible=False)  # a page without any control shows viser's connection settings
-    return gui.set_panel_label
+        name = self.motion if self.source is None else self.source.name
+        serve(player, str(name), plan, self.size, host, port)

@@ -19,14 +19,20 @@ _MIN_SCORE, _MIN_PRESENCE = 0.3, 0.3
 class FaceMeshDetector:
     """Detects the landmarks of one face in successive images (a `LandmarkDetector`)."""
 
-    def __init__(self, follow: bool = True, mirrored: bool = True) -> None:
+    def __init__(self, follow: bool = True, mirrored: bool = True, far: bool = False) -> None:
         """
         Args:
             follow: the images are a video; the detector looks first where the face was last.
             mirrored: detect in the mirror image too.
+            far: also detect faces of a tenth of the image.
         """
         num_meshes = 2 if mirrored else 1
-        self._meshes = [FaceMesh(follow, _MIN_SCORE, _MIN_PRESENCE) for _ in range(num_meshes)]
+        self._meshes = [FaceMesh(follow, _MIN_SCORE, _MIN_PRESENCE, far) for _ in range(num_meshes)]
+
+    def forget(self) -> None:
+        """Detect the face anew in the next image."""
+        for mesh in self._meshes:
+            mesh.forget()
 
     def __call__(self, rgb: UInt8[np.ndarray, "rows columns 3"], /) -> FaceLandmarks | None:
         """Return the mean landmarks and the median distance of both detections; None if either sees no face."""

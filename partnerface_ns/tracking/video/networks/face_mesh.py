@@ -22,7 +22,7 @@ from partnerface_ns.tracking.video.networks.attention import (
     grid_to_region,
     sample_features,
 )
-from partnerface_ns.tracking.video.networks.blazeface import SHORT_RANGE, BlazeFace
+from partnerface_ns.tracking.video.networks.blazeface import FULL_RANGE, SHORT_RANGE, BlazeFace
 from partnerface_ns.tracking.video.networks.region import ImageRegion
 from partnerface_ns.tracking.video.networks.runtime import ASSETS, Network
 
@@ -45,14 +45,15 @@ _NUM_RIM = 16
 class FaceMesh:
     """The network with its pre- and postprocessing; uses the face with the highest score."""
 
-    def __init__(self, follow: bool, min_score: float, min_presence: float) -> None:
+    def __init__(self, follow: bool, min_score: float, min_presence: float, far: bool = False) -> None:
         """
         Args:
             follow: the images are a video; look first where the face was last.
             min_score: smallest score of a detected face, in [0, 1].
             min_presence: smallest probability of a face, as estimated by the network.
+            far: also detect faces of a tenth of the image.
         """
-        self._detector = BlazeFace(SHORT_RANGE, min_score)
+        self._detectors = [BlazeFace(variant, min_score) for variant in (SHORT_RANGE, FULL_RANGE)[: 1 + far]]
         self._face, self._regions = Network(FACE_MODEL), Network(REGIONS_MODEL)
         self._follow, self._min_presence = follow, min_presence
         self._next: ImageRegion | None = None
@@ -65,12 +66,17 @@ class FaceMesh:
             self._next = None if landmarks is None else region_around(landmarks)
         return landmarks
 
+    def forget(self) -> None:
+        """Detect the face anew in the next image."""
+        self._next = None
+
     def _detect(self, rgb: UInt8[np.ndarray, "rows columns 3"]) -> ImageRegion | None:
-        faces = self._detector(rgb)
-        if not len(faces.scores):
+        found = [faces for faces in (detector(rgb) for detector in self._detectors) if len(faces.scores)]
+        if not found:
             return None
-        box = faces.boxes[0].reshape(2, 2)
-        return ImageRegion.around(box[0], box[1], faces.points[0, :2], _SCALE)
+        best = max(found, key=lambda faces: faces.scores[0])
+        box = best.boxes[0].reshape(2, 2)
+        return ImageRegion.around(box[0], box[1], best.points[0, :2], _SCALE)
 
     def _find_landmarks(
         self, rgb: UInt8[np.ndarray, "rows columns 3"], region: ImageRegion

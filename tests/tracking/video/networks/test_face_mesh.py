@@ -45,18 +45,34 @@ def test_a_face_is_detected_again_only_when_it_was_lost(mediapipe_says):
     first, second = mediapipe_says["images"]
     nothing = np.full_like(first, 100)
     mesh = mesh_of(follow=True)
-    detect, num_detections = mesh._detector, 0
+    (detect,), num_detections = mesh._detectors, 0
 
     def counting(rgb):
         nonlocal num_detections
         num_detections += 1
         return detect(rgb)
 
-    mesh._detector = counting
+    mesh._detectors = [counting]
     landmarks_refined = [mesh(rgb) is not None for rgb in (first, second, first, nothing, nothing, first)]
     assert landmarks_refined == [True, True, True, False, False, True]
     # In the first of the images without a face it was looked for where it had been.
     assert num_detections == 3
+    mesh.forget()
+    assert mesh(second) is not None and num_detections == 4
+
+
+@pytest.mark.parametrize("size", [0.3, 0.6])
+def test_a_small_face_is_found_if_asked(mediapipe_says, size):
+    import cv2
+
+    face = mediapipe_says["images"][0]
+    room = np.full((480, 640, 3), 120, np.uint8)
+    small = cv2.resize(face, None, fx=size, fy=size, interpolation=cv2.INTER_AREA)
+    room[100 : 100 + small.shape[0], 60 : 60 + small.shape[1]] = small
+    assert mesh_of(follow=False)(room) is None
+    found = FaceMesh(False, 0.3, 0.3, far=True)(room)
+    expected = size * mesh_of(follow=False)(face)[:, :2] + [60, 100]
+    assert found is not None and np.median(np.linalg.norm(found[:, :2] - expected, axis=-1)) < 3
 
 
 @pytest.mark.parametrize("angle", [-0.5, 0.4])

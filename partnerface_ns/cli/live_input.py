@@ -1,0 +1,158 @@
+"""The sources of `partnerface live` that arrive while they are shown: camera, video in real time, Live Link Face."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from partnerface_ns.common.errors import InputError
+
+if TYPE_CHECKING:
+    from partnerface_ns.cli.page_server import PageServer
+    from partnerface_ns.driving.live_avatar import Picture
+    from partnerface_ns.driving.live_source import LiveFrame
+    from partnerface_ns.driving.livelink import LiveLinkReceiver
+    from partnerface_ns.driving.player import Player
+
+
+@dataclass(frozen=True)
+class LiveInput:
+    """A source that arrives while it is shown; one of the fields is given."""
+
+    camera: int | None = None
+    """Index of a camera."""
+    livelink: int | None = None
+    """UDP port of a stream."""
+    video: Path | None = None
+    """A video that is played as a camera."""
+
+
+def choose_live_input(
+    camera: int | None, livelink: int | None, source: Path | None, motion: str | None, real_time: bool
+) -> LiveInput | None:
+    """The live source of the options; None if the source is read before it is shown.
+
+    Raises:
+        InputError: the options contradict each other.
+    """
+    live = {"--camera": camera, "--livelink": livelink}
+    given = [name for name, value in live.items() if value is not None]
+    others = {"SOURCE or --video": source, "--motion": motion}
+    everything = given + [name for name, value in others.items() if value is not None]
+    if given and len(everything) > 1:
+        raise InputError("live", "needs one source", expected=f"only {given[0]}", actual=" and ".join(everything))
+    if real_time and (source is None or source.is_dir()):
+        actual = " and ".join(everything) or "no source"
+        raise InputError("--real-time", "plays a video file", expected="--video FILE --real-time", actual=actual)
+    return LiveInput(camera, livelink, source if real_time else None) if given or real_time else None
+
+
+def check_longest_delay(seconds: float) -> None:
+    """Check the option of the longest delay.
+
+    Raises:
+        InputError: it is not positive.
+    """
+    if not seconds > 0:
+        raise InputError("--max-delay", "out of range", expected="more than 0 seconds", actual=seconds)
+
+
+def play_live(
+    source: LiveInput,
+    open_avatar: Callable[[], Player],
+    size: int,
+    longest_delay: float,
+    new_server: Callable[[], PageServer],
+) -> None:
+    """Show an avatar that follows a live source on a page, and print a summary at the end.
+
+    Args:
+        source: the source.
+        open_avatar: opens the avatar; called after the source was opened.
+        size: largest size of the avatar's images, pixels.
+        longest_delay: the size is reduced if the delay exceeds it, seconds.
+        new_server: starts the page's server.
+
+    Raises:
+        InputError: the source cannot be opened, or fails later.
+    """
+    from partnerface_ns.driving.live_avatar import LiveAvatar, follow_live
+    from partnerface_ns.driving.live_pace import AdaptiveSize, LivePace
+    from partnerface_ns.driving.live_source import LiveFrames
+
+    pace = LivePace()
+    with ExitStack() as stack:
+        arrivals, receiver = _open(source, stack)
+        player = open_avatar()
+        follow = _follower(source, player)
+        server = new_server()
+        stack.callback(server.stop)
+        page = LivePage(server)
+        page.tell("The avatar is being baked")
+        print(f"Open {server.addresses} in a browser. Ctrl-C ends it.", flush=True)
+        avatar = LiveAvatar(player)
+        avatar.render(None, size)
+        page.tell("Waiting for the source")
+        server.wait_for_page()
+        try:
+            frames = stack.enter_context(LiveFrames(arrivals, follow))
+            follow_live(avatar, frames, AdaptiveSize(size, longest_delay), page, pace, lambda: _bad_packets(receiver))
+        finally:
+            total = pace.total()
+            print("No frame was shown." if total is None else total.summary())
+            if receiver is not None:
+                last = f", the last one: {receiver.last_problem}" if receiver.num_bad else ""
+                print(f"Bad packets: {receiver.num_bad}{last}.")
+
+
+class LivePage:
+    """A page whose panel is one line of text."""
+
+    def __init__(self, server: PageServer) -> None:
+        self._server = server
+        server.gui.configure_theme(control_layout="floating", control_width="large", dark_mode=True)
+        server.gui.add_markdown("", visible=False)  # a page without any control shows viser's connection settings
+
+    def is_watched(self) -> bool:
+        return self._server.has_page()
+
+    def show(self, image: Picture) -> None:
+        self._server.show(image)
+
+    def tell(self, line: str) -> None:
+        self._server.gui.set_panel_label(line)
+
+
+def _open(source: LiveInput, stack: ExitStack) -> tuple[Any, LiveLinkReceiver | None]:
+    """The arrivals of a source, and the receiver of a stream."""
+    if source.livelink is not None:
+        from partnerface_ns.driving.livelink import LiveLinkReceiver
+
+        receiver = LiveLinkReceiver(source.livelink)
+        stack.callback(receiver.close)
+        print(f"Live Link Face: set this machine's address and port {receiver.port} as a target in the app.")
+        return receiver, receiver
+    from partnerface_ns.tracking.realtime.sources import Camera, play_video
+    from partnerface_ns.tracking.video.decode.reading import video_info
+
+    if source.camera is not None:
+        return Camera(source.camera), None
+    assert source.video is not None
+    video_info(source.video)
+    return play_video(source.video), None
+
+
+def _follower(source: LiveInput, player: Player) -> Callable[[Any], LiveFrame]:
+    from partnerface_ns.driving.live_source import LiveLinkFace, TrackedFace
+    from partnerface_ns.tracking.realtime.tracker import RealtimeTracker
+
+    if source.livelink is not None:
+        return LiveLinkFace(player.rig, source.livelink)
+    return TrackedFace(RealtimeTracker(player.person.model))
+
+
+def _bad_packets(receiver: LiveLinkReceiver | None) -> str:
+    return "" if receiver is None or receiver.num_bad == 0 else f" - {receiver.num_bad} bad packets"
