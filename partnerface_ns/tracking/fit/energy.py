@@ -61,6 +61,8 @@ class Priors:
     sway: float = 0.03
     """Distance of the torso from its mean over the video, metres."""
     jaw_open: float = 0.3
+    jaw_at_rest: float = 0.04
+    """Around the closed mouth, robust: most frames show it, and a wide opening costs no more than a small one."""
     jaw_closed: float = 0.01
     """Rotation beyond the closed mouth."""
     jaw_side: float = 0.03
@@ -185,6 +187,9 @@ def bounds_energy(
 def steadiness_energy(
     values: Float[Tensor, "frames channels"], sigma: float | Tensor, neighbours: Float[Tensor, "frames"]
 ) -> Float[Tensor, ""]:
-    """Second differences in time; `neighbours` is 0 at frames without neighbours, else 1."""
+    """Second differences in time; `neighbours` is 0 at frames without neighbours, else 1.
+
+    The energy is linear for large differences, because a fast turn of the head is rare but real.
+    """
     second_difference = values[2:] - 2 * values[1:-1] + values[:-2]
-    return 0.5 * ((second_difference / sigma).square().sum(-1) * neighbours[1:-1]).sum()
+    return (pseudo_huber((second_difference / sigma).square()).sum(-1) * neighbours[1:-1]).sum()

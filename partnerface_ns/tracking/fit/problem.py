@@ -158,6 +158,7 @@ class FitProblem:
         translation = u.states(self.focal).translation
         total = total + half(translation - translation.mean(0), p.sway)
         total = total + half(u.jaw[:, :1], p.jaw_open) + half(u.jaw[:, 1:], p.jaw_side)
+        total = total + energy.geman_mcclure((u.jaw[:, :1] / p.jaw_at_rest).square()).sum()
         total = total + half(u.jaw[:, :1].clamp(max=0), p.jaw_closed)
         total = total + half(u.gaze, p.gaze) + half(u.vergence - p.vergence, p.vergence)
         return total + self._steadiness_energy()

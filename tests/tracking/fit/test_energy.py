@@ -40,6 +40,16 @@ def test_steadiness_is_zero_for_even_motion_and_across_gaps():
     assert energy.steadiness_energy(jump, 0.1, torch.tensor([0.0, 1, 0, 0, 1, 0])) < 1e-8
 
 
+def test_steadiness_is_half_the_square_near_zero_and_linear_for_a_sudden_turn():
+    everywhere = torch.tensor([0.0, 1, 0])
+
+    def cost(second_difference: float) -> float:
+        return float(energy.steadiness_energy(torch.tensor([[0.0], [0.0], [second_difference]]), 0.1, everywhere))
+
+    assert cost(0.02) == pytest.approx(0.5 * 0.2**2, rel=1e-2)
+    assert cost(20.0) == pytest.approx(2 * cost(10.0), rel=0.1)
+
+
 def test_bounds_cost_nothing_inside():
     assert energy.bounds_energy(torch.tensor([[0.0, 0.5, 1.0]]), 0.0, 1.0, 0.1) == 0
     assert energy.bounds_energy(torch.tensor([[-0.1, 1.2]]), 0.0, 1.0, 0.1) == pytest.approx(0.5 * (1 + 4))

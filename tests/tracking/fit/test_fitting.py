@@ -16,6 +16,7 @@ from partnerface_ns.tracking.fit.fit_head import FitHead, border_vertices, cut_m
 from partnerface_ns.tracking.fit.fitting import FitSchedule, fit_track
 from partnerface_ns.tracking.fit.initial_guess import guess_unknowns, poses_from_landmarks
 from partnerface_ns.tracking.fit.observations import Observations
+from partnerface_ns.tracking.fit.problem import FitProblem
 from partnerface_ns.tracking.video.landmark_embedding import LandmarkEmbedding
 
 SIZE, FOCAL, NUM = 512, 1100.0, 24
@@ -133,6 +134,18 @@ def test_the_initial_guess_projects_the_landmarks_to_their_detected_centre(head,
     verts = ShapedHead.of(head.landmark_model, start.coefficients).pose(start.states(FOCAL)).verts
     centre = observations.project(verts[:, : head.num_landmarks], FOCAL).mean(1)
     assert (centre - observations.landmarks[..., :2].mean(1)).norm(dim=-1).max() < 6
+
+
+def test_the_prior_closes_a_mouth_that_is_nearly_closed_and_leaves_an_open_one(head, observations, embedding):
+    problem = FitProblem(head, observations, embedding.spread)
+
+    def pull(jaw: float) -> float:
+        """Force of the prior on one frame's jaw towards the closed mouth, 1/rad."""
+        problem.unknowns.jaw.data[:] = torch.tensor([jaw, 0.0, 0.0])
+        return float(torch.autograd.grad(problem.prior_energy(), problem.unknowns.jaw)[0][NUM // 2, 0])
+
+    assert pull(0.05) > 15
+    assert 0 < pull(0.4) < 8
 
 
 @pytest.fixture(scope="module")

@@ -101,7 +101,7 @@ class Aligner:
         step_seconds = float(torch.diff(times).median())
         expression = steady.of_expression(model.expression_names)
         sigmas = steadiness_sigmas(steady, expression, step_seconds, pixel_size * px, depth)
-        self.chain = Chain.of(fit.track, self.face, neck - root, has_neighbours(times, step_seconds), sigmas)
+        self.steadiness = Chain.of(fit.track, self.face, neck - root, has_neighbours(times, step_seconds), sigmas)
         self.precision = CorrectionPriors().vector(model.num_expr).square().reciprocal()
         self.sigmas = energy.landmark_sigmas(spread / pixel_size / px) * px
         self.is_named = not model.expression_names[0].startswith("expr_")
@@ -115,6 +115,11 @@ class Aligner:
         repetitions = max(1.0, len(times) / CORRELATED_FRAMES) / energy.CORRELATED_LANDMARKS
         self.bias_precision = repetitions * landmark_bias_sigmas(spread).square().reciprocal()
         self.explained = explained_directions(head)
+
+    @property
+    def chain(self) -> Chain:
+        """The steadiness prior, reweighted at the current corrections."""
+        return self.steadiness.reweighted(self.corrections.values)
 
     def result(self) -> Fit:
         """The current fit."""

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.rigid import rotation_from_axis_angle
-from partnerface_ns.tracking.fit.energy import Steadiness
+from partnerface_ns.tracking.fit.energy import Steadiness, pseudo_huber_weight
 
 SKULL, PLACE, JAW, EYES = slice(0, 3), slice(3, 6), slice(6, 9), slice(9, 11)
 NUM_POSE = 11
@@ -89,7 +89,8 @@ def _rotate(turn: Float[Tensor, "frames 3"], rotation: Float[Tensor, "frames 3"]
 class Chain:
     """The steadiness prior: second differences in time of the corrected track.
 
-    To first order they are second differences of the corrections plus those of the track.
+    To first order they are second differences of the corrections plus those of the track. The energy is that of
+    `energy.steadiness_energy`.
     """
 
     of_track: Float[Tensor, "inner corrections"]
@@ -119,10 +120,17 @@ class Chain:
         second = torch.cat([_turning(track.neck), values[2:] - 2 * values[1:-1] + values[:-2]], -1)
         return Chain(second, neighbours[1:-1, None] / sigmas.square())
 
+    def reweighted(self, values: Float[Tensor, "frames corrections"]) -> Chain:
+        """The prior whose squares have the gradient of the robust energy at some corrections."""
+        squared = self._second_differences(values).square() * self.precision
+        return replace(self, precision=self.precision * pseudo_huber_weight(squared))
+
+    def _second_differences(self, values: Float[Tensor, "frames corrections"]) -> Float[Tensor, "inner corrections"]:
+        return self.of_track + values[2:] - 2 * values[1:-1] + values[:-2]
+
     def energy_gradient(self, values: Float[Tensor, "frames corrections"]) -> Float[Tensor, "frames corrections"]:
-        """Gradient of the energy at some corrections."""
-        second = self.of_track + values[2:] - 2 * values[1:-1] + values[:-2]
-        force = self.precision * second
+        """Gradient of the quadratic energy at some corrections."""
+        force = self.precision * self._second_differences(values)
         gradient = torch.zeros_like(values)
         for offset, factor in ((0, 1.0), (1, -2.0), (2, 1.0)):
             gradient[offset : offset + len(force)] += factor * force

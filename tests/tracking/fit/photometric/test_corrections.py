@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from partnerface_ns.flame.state import HeadState
+from partnerface_ns.tracking.fit.energy import steadiness_energy
 from partnerface_ns.tracking.fit.photometric.corrections import Chain, Corrections, solve_chain
 
 NUM, N = 7, 4
@@ -24,6 +25,16 @@ def test_the_gradient_is_that_of_the_energy():
     chain, values = random_chain(), torch.randn(NUM, N, requires_grad=True)
     expected = torch.autograd.grad(chain_energy(chain, values), values)[0]
     torch.testing.assert_close(chain.energy_gradient(values.detach()), expected)
+
+
+def test_the_reweighted_prior_has_the_gradient_of_the_steadiness_energy():
+    values = 20 * torch.randn(NUM, N, requires_grad=True)
+    sigmas, everywhere = torch.tensor([0.5, 1.0, 2.0, 3.0]), torch.ones(NUM)
+    chain = Chain(torch.zeros(NUM - 2, N), (1 / sigmas.square()).expand(NUM - 2, N))
+    expected = torch.autograd.grad(steadiness_energy(values, sigmas, everywhere), values)[0]
+    found = chain.reweighted(values.detach()).energy_gradient(values.detach())
+    torch.testing.assert_close(found, expected)
+    assert found.abs().max() < 0.5 * chain.energy_gradient(values.detach()).abs().max()
 
 
 def test_the_banded_solution_is_the_dense_one():
