@@ -25,6 +25,7 @@ from partnerface_ns.avatar.proposal_sampler import ProposalSampler
 from partnerface_ns.avatar.render_output import RenderOutput
 from partnerface_ns.avatar.shading import Shading, canonical_density
 from partnerface_ns.avatar.surface_prior import NUM_FEATURES, can_be_occupied
+from partnerface_ns.avatar.unseen_surface import UnseenSurface
 from partnerface_ns.common.precision import ignore_outer_autocast
 from partnerface_ns.common.threads import map_threaded
 from partnerface_ns.fields.canonical_field import CanonicalField
@@ -97,6 +98,7 @@ class Avatar(nn.Module):
         cells = OccupancyGrid.cell_centers(config.sampling.grid_resolution, lower, upper)
         possible = can_be_occupied(self.skinning.space, cells)
         self.grid = OccupancyGrid(config.sampling.grid_resolution, lower, upper, possible)
+        self.unseen = UnseenSurface(config.unseen, head.model)
 
     # -- parts of the person -------------------------------------------------------------------------------------
 
@@ -245,6 +247,7 @@ class Avatar(nn.Module):
             with record_function("occupancy grid"):
                 index, points = self.grid.draw(max(1, int(config.update_fraction * len(self.grid.possible))))
                 self.grid.update(index, self.density(points), config, finite)
+        self.unseen.end_step(self.progress, self.field, self.skinning, self.grid)
         self.step += 1
 
 

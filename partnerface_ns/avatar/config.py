@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from partnerface_ns.avatar.unseen_surface import UnseenSurfaceConfig
 from partnerface_ns.fields.canonical_field import CanonicalFieldConfig
 from partnerface_ns.rendering.losses import LossConfig
 from partnerface_ns.rendering.sampling import SamplingConfig
@@ -49,6 +50,8 @@ class AvatarConfig:
     """The local deformation networks."""
     canonical: CanonicalFieldConfig = field(default_factory=CanonicalFieldConfig)
     """The canonical radiance field."""
+    unseen: UnseenSurfaceConfig = field(default_factory=UnseenSurfaceConfig)
+    """Completion of the surface that no training image shows."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     """Samples along a ray."""
     losses: LossConfig = field(default_factory=LossConfig)

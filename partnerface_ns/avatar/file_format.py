@@ -7,8 +7,8 @@ is written by `torch.save` and read with `weights_only=True`. Its keys are `form
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,8 @@ class AvatarInfo:
         """
         frames = capture.frames_of("train") or capture.frames
         seen = capture.states_of("train") if capture.splits["train"] else capture.track
-        ends = [_map_state(seen, lambda v, q=q: torch.quantile(v, q, dim=0)) for q in (_EDGE, 1 - _EDGE)]
+        seen = replace(seen, torso=None)  # elsewhere the torso is predicted from the head's pose
+        ends = [seen.map(lambda v, q=q: torch.quantile(v, q, dim=0)) for q in (_EDGE, 1 - _EDGE)]
         return AvatarInfo(str(source), frames[0].camera, measure_neutral(seen, model), *ends)
 
 
@@ -158,7 +159,7 @@ def _build(path: Path, config: AvatarConfig, state: dict[str, Tensor], model: He
             model=model,
             identity=state["identity"],
             static_offset=state["static_offset"],
-            states=_map_state(neutral, lambda value: value[None]),
+            states=neutral.map(lambda value: value[None]),
             num_timesteps=1,
             background=(red, green, blue),
         )
@@ -177,9 +178,4 @@ def _info(values: Mapping[str, Any]) -> AvatarInfo:
 
 
 def _state_to_dict(state: HeadState) -> dict[str, Tensor]:
-    return {f.name: getattr(state, f.name).detach().cpu().clone() for f in fields(state)}
-
-
-def _map_state(state: HeadState, change: Callable[[Tensor], Tensor]) -> HeadState:
-    """Apply a function to each tensor of a head state."""
-    return HeadState(**{f.name: change(getattr(state, f.name)) for f in fields(state)})
+    return state.map(lambda value: value.detach().cpu().clone()).tensors()

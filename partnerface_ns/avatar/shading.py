@@ -21,7 +21,7 @@ from partnerface_ns.geometry.rows import Rows
 from partnerface_ns.rendering.inspection import colors_of_parts
 from partnerface_ns.rendering.rays import Rays
 from partnerface_ns.rendering.sampling import OccupancyGrid, RayIntervals, along, midpoints
-from partnerface_ns.rendering.volume import weights_from_density
+from partnerface_ns.rendering.volume import running_sums, weights_from_density
 from partnerface_ns.warp.inverse_skinning import CanonicalPoints
 
 _NUM_RANDOM = 512
@@ -166,6 +166,9 @@ class Shading:
                 geometry = self.field.geometry(deformed.points, *surface)
             density = geometry.density.reshape(shape)
             weights = weights_from_density(density, samples.delta) * torch.exp(-before)[:, None]
+            if training:
+                in_front = running_sums((density * samples.delta).detach()) - (density * samples.delta).detach()
+                self.grid.mark_reached(deformed.points.detach(), torch.exp(-in_front).flatten() * samples.on_hits)
             seen = Rows(weights.detach().flatten() > _MIN_WEIGHT, self.warp.fixed_shapes)
             ray_seen = seen.gather(samples.ray.repeat_interleave(shape[1]))
             in_skull = rays.directions @ frames.skinned.T_canonical_skull[:, :3, :3].mT

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from partnerface_ns.avatar.unseen_surface import UnseenSurfaceConfig
 from partnerface_ns.rendering.losses import LossConfig
 from partnerface_ns.rendering.sampling import SamplingConfig
 from partnerface_ns.training.presets import Preset, full, lite
@@ -64,11 +65,15 @@ OUTLINES: dict[str, Callable[[], Preset]] = {
     "clear, 0.03": lambda: lite(losses=LossConfig(clear_weight=0.03)),
 }
 """Opacity pushed to 0 or 1 late in training."""
+COMPLETION: dict[str, Callable[[], Preset]] = {
+    "no completion": lambda: lite(unseen=UnseenSurfaceConfig(color_weight=0.0, density_weight=0.0)),
+}
+"""No completion of the surface that no training image shows."""
 PRESETS: dict[str, Callable[[], Preset]] = {"full": full}
 """The preset for a GPU."""
 QUICK = ("two-stage", "none", "dense")
 """Variants of the quick suite, the method first."""
 FULL = ("two-stage", "hard", "soft", "global", "none", "no skinning")
 """Variants of the full suite, the method first."""
-VARIANTS = ABLATION | OTHERS | BASES | SAMPLING | TRACKING | PLANES | OUTLINES | PRESETS
+VARIANTS = ABLATION | OTHERS | BASES | SAMPLING | TRACKING | PLANES | OUTLINES | COMPLETION | PRESETS
 """All variants by name. Learning rates are the same for all."""

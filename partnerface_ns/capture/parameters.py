@@ -65,24 +65,28 @@ def make_state(
     jaw: Float[np.ndarray, "3"] | None = None,
     eyes: Float[np.ndarray, "6"] | None = None,
     translation: Float[np.ndarray, "3"] | None = None,
+    torso: Float[np.ndarray, "6"] | None = None,
 ) -> HeadState:
-    """The head state of one frame; None means zero."""
+    """The head state of one frame; None means zero, and for the torso that it is not known."""
     given = {"rotation": rotation, "neck": neck, "jaw": jaw, "eyes": eyes, "translation": translation}
     rest = {
         name: torch.from_numpy(np.zeros(_COUNTS[name], np.float32) if v is None else v.astype(np.float32))
         for name, v in given.items()
     }
-    return HeadState(expression=torch.from_numpy(expression.astype(np.float32)), **rest)
+    known_torso = None if torso is None else torch.from_numpy(torso.astype(np.float32))
+    return HeadState(expression=torch.from_numpy(expression.astype(np.float32)), **rest, torso=known_torso)
 
 
 def join_states(states: Sequence[HeadState], sources: Sequence[Path]) -> HeadState:
     """Join the states of all timesteps.
 
     Raises:
-        InputError: their numbers of expression coefficients differ. Names the file.
+        InputError: their numbers of expression coefficients differ, or only some have a torso. Names the file.
     """
-    count = states[0].expression.shape[-1]
+    count, has_torso = states[0].expression.shape[-1], states[0].torso is not None
     for state, source in zip(states, sources, strict=True):
+        if (state.torso is not None) != has_torso:
+            raise InputError(source, "only some frames have a torso pose", expected="all frames, or none")
         if state.expression.shape[-1] != count:
             raise InputError(
                 source,

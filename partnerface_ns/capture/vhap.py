@@ -30,6 +30,8 @@ SPLITS = ("train", "val", "test")
 PARAMETER_FOLDER = "flame_param"
 HEAD_MODEL_NAME = "head_model.npz"
 """Name of a head model in the capture's folder."""
+TORSO_KEYS = ("torso_rotation", "torso_translation")
+"""Arrays of `HeadState.torso`, which VHAP's layout does not have."""
 NUM_FLAME_VERTS = 5023
 _VERTS_WITH_TEETH = (5143, 5083)
 """Vertex counts of trackers that append teeth to FLAME."""
@@ -188,7 +190,15 @@ def _state(arrays: dict[str, np.ndarray], path: Path) -> HeadState:
         read_vector(arrays, "jaw_pose", 3, path),
         read_vector(arrays, "eyes_pose", 6, path),
         read_vector(arrays, "translation", 3, path),
+        _torso(arrays, path),
     )
+
+
+def _torso(arrays: dict[str, np.ndarray], path: Path) -> np.ndarray | None:
+    """The torso pose that this project's writer adds to the layout; None if there is none."""
+    if not any(key in arrays for key in TORSO_KEYS):
+        return None
+    return np.concatenate([read_vector(arrays, key, 3, path) for key in TORSO_KEYS])
 
 
 def static_offset(arrays: dict[str, np.ndarray], path: Path) -> torch.Tensor | None:

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from partnerface_ns.capture.capture import Capture, Frame
-from partnerface_ns.capture.vhap import SPLITS
+from partnerface_ns.capture.vhap import SPLITS, TORSO_KEYS
 from partnerface_ns.capture.writing import new_folder
 from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.npz_file import write_npz
@@ -90,6 +90,8 @@ def flame_arrays(capture: Capture, state: HeadState) -> dict[str, np.ndarray]:
         "expr": row(state.expression),
         "shape": row(capture.identity)[0],
     }
+    if state.torso is not None:
+        arrays |= {key: row(value) for key, value in zip(TORSO_KEYS, state.torso.split(3), strict=True)}
     if capture.static_offset is not None:
         arrays["static_offset"] = row(capture.static_offset)
     return arrays

@@ -5,29 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import tyro
 
 from partnerface_ns.common.errors import InputError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import numpy as np
-    import viser
-
-    from partnerface_ns.driving.live import Pace
-    from partnerface_ns.driving.plan import Plan
-    from partnerface_ns.driving.player import Player
 
 
 @dataclass
 class Live:
     """Play a motion in real time on a web page, repeatedly, with the source's image beside the avatar.
 
-    Frames that cannot be rendered in time are skipped. The page shows the rate and the latency. A video is tracked
-    first; later calls reuse the result.
+    Frames that cannot be rendered in time are skipped. The page shows the rate and the latency, and has controls for
+    motion, time, size and view. A video is tracked first; later calls reuse the result.
 
     A live source is followed instead with --camera, --video FILE --real-time or --livelink. In front of a camera, look
     straight and keep still for the first two seconds. A summary is printed at the end.
@@ -65,6 +55,7 @@ class Live:
     def __call__(self) -> None:
         from partnerface_ns.cli.avatars import check_source, open_player, read_motion
         from partnerface_ns.cli.live_input import check_longest_delay, choose_live_input, play_live
+        from partnerface_ns.cli.live_page import serve
         from partnerface_ns.cli.page_server import PageServer, free_address
         from partnerface_ns.driving.plan import PlanConfig, check_ranges, make_plan
 
@@ -87,32 +78,5 @@ class Live:
             print(line, flush=True)
         plan = make_plan(player, motion, PlanConfig(size=self.size, side_by_side=motion.images is not None))
         print(plan.excess)
-        serve(player, plan, host, port)
-
-
-def serve(player: Player, plan: Plan, host: str, port: int) -> None:
-    """Play a plan on a page until the program is stopped."""
-    from partnerface_ns.cli.page_server import PageServer
-    from partnerface_ns.driving.live import play
-
-    server = PageServer(host, port)
-    set_line = one_line_panel(server.gui)
-    set_line("The avatar is being baked")
-    print(f"Open {server.addresses} in a browser. Ctrl-C ends it.", flush=True)
-
-    def show(image: np.ndarray, pace: Pace) -> bool:
-        set_line(str(pace))
-        server.show(image)
-        return True
-
-    try:
-        play(player, plan, show, server.wait_for_page)
-    finally:
-        server.stop()
-
-
-def one_line_panel(gui: viser.GuiApi) -> Callable[[str], None]:
-    """Reduce a page's panel to one line and return the function that sets its text."""
-    gui.configure_theme(control_layout="floating", control_width="large", dark_mode=True)
-    gui.add_markdown("", visible=False)  # a page without any control shows viser's connection settings
-    return gui.set_panel_label
+        name = self.motion if self.source is None else self.source.name
+        serve(player, str(name), plan, self.size, host, port)

@@ -17,7 +17,10 @@ from typing import TYPE_CHECKING
 from partnerface_ns.common.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
+    import viser
     from jaxtyping import UInt8
 
 _NUM_PORTS = 100
@@ -44,6 +47,21 @@ class PageServer:
         self.gui = self._server.gui
         self.gui.configure_theme(control_layout="collapsible", dark_mode=True)
         self.addresses = addresses(host, self._server.get_port())
+
+    def one_line_panel(self) -> Callable[[str], None]:
+        """Reduce the panel of the pages to one line, and return the function that sets it."""
+        self.gui.configure_theme(control_layout="floating", control_width="large", dark_mode=True)
+        self.gui.add_markdown("", visible=False)  # a page without any control shows viser's connection settings
+        return self.gui.set_panel_label
+
+    def on_camera(self, moved: Callable[[int, viser.CameraHandle], None]) -> None:
+        """Call a function with a page's number and camera when the page is opened, and when its camera moves."""
+
+        def opened(page: viser.ClientHandle) -> None:
+            moved(page.client_id, page.camera)
+            page.camera.on_update(lambda camera: moved(page.client_id, camera))
+
+        self._server.on_client_connect(opened)
 
     def wait_for_page(self) -> bool:
         """Wait until a page is open; returns whether it had to wait."""

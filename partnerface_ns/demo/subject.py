@@ -1,13 +1,14 @@
 """The demo subject: a synthetic person rendered as a capture in the default layout.
 
-The stored head states are exact, because the person was posed with them. The images also contain what head states do
-not describe: sliding glasses, wrinkles, independent shoulder motion and hair.
+The stored head states are exact, because the person was posed with them. They contain the torso's pose, because the
+shoulders sway independently of the head. The images also contain what head states do not describe: sliding glasses,
+wrinkles and hair.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -107,16 +108,18 @@ class DemoSubject:
 
     def capture(self, root: Path) -> Capture:
         """The capture of all frames. `images` yields its images in order."""
-        num, model = len(self.performance.track), self.head.model
+        performance, model = self.performance, self.head.model
+        torso = np.concatenate([performance.torso_rotation, performance.torso_translation], -1).astype(np.float32)
+        num = len(performance.track)
         frames = tuple(Frame(t, 0, self.camera, None, None) for t in range(num))
-        cut = self.performance.num_train
+        cut = performance.num_train
         return Capture(
             root=root,
             name=root.name,
             head_model=HeadModelRef(model.name, model.fingerprint),
             identity=self.identity,
             static_offset=None,
-            track=self.performance.track,
+            track=replace(performance.track, torso=torch.from_numpy(torso)),
             frames=frames,
             splits={"train": tuple(range(cut)), "val": (), "test": tuple(range(cut, num))},
             background=(1.0, 1.0, 1.0),

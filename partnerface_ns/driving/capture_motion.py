@@ -43,6 +43,8 @@ def motion_of_capture(
     """
     source_model = _head_model_of(capture, model, source_head_model)
     capture = _hold_over_torn_heads(capture, source_model)
+    # The avatar's shoulders follow its own skull, not the source's shoulders.
+    capture = replace(capture, track=replace(capture.track, torso=None))
     person = ShapedHead.of(source_model, capture.identity, capture.static_offset)
     neutral = measure_neutral(capture.track, source_model)
     skulls = Skulls(skull_poses(person, capture.track), skull_pose(person, neutral))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -99,19 +98,18 @@ def export_track(folder: Path, player: Player, states: HeadState, fps: float) ->
     _write_table(folder / NEUTRAL_NAME, player, neutral, {})
     _write_table(folder / "track.csv", player, states, {"time": np.arange(len(states)) / fps})
     names = np.array(player.head.model.expression_names)
-    arrays = {field.name: getattr(states, field.name).numpy() for field in fields(HeadState)}
-    arrays |= {f"neutral_{field.name}": getattr(player.neutral, field.name).numpy() for field in fields(HeadState)}
+    arrays = {name: value.numpy() for name, value in states.tensors().items()}
+    arrays |= {f"neutral_{name}": value.numpy() for name, value in player.neutral.tensors().items()}
     write_npz(folder / "track.npz", arrays | {"fps": np.array(fps), "expression_names": names})
 
 
 def _write_table(path: Path, player: Player, states: HeadState, first: dict[str, np.ndarray]) -> None:
     """Write head states as a CSV, after the columns `first`."""
     names, columns = [*first], [values[:, None] for values in first.values()]
-    for field in fields(HeadState):
-        values = getattr(states, field.name).numpy()
-        columns.append(values)
-        numbered = [f"{field.name}_{i}" for i in range(values.shape[-1])]
-        names += player.head.model.expression_names if field.name == "expression" else numbered
+    for field, values in states.tensors().items():
+        columns.append(values.numpy())
+        numbered = [f"{field}_{i}" for i in range(values.shape[-1])]
+        names += player.head.model.expression_names if field == "expression" else numbered
     table, header = np.concatenate(columns, 1), ",".join(names)
     with atomic_write(path) as partial:
         np.savetxt(partial, table, "%.7g", ",", header=header, comments="")

@@ -1,4 +1,4 @@
-"""Real-time playback of a plan: frames that cannot be rendered in time are skipped, and the latency is measured."""
+"""Playback in real time: frames that cannot be rendered in time are skipped, and the latency is measured."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import UInt8
 
-from partnerface_ns.driving.plan import Plan, render_frame
+from partnerface_ns.driving.playback import Playback, render_moment
 from partnerface_ns.driving.player import Player
 
 _WINDOW = 2.0
 """Seconds over which rate and latency are averaged."""
+_WAIT = 0.05
+"""Seconds between looks at a playback that does not change."""
 _LARGEST_ASPECT = 8.0
 """Largest ratio of the sides of a page that images are padded for."""
 
@@ -35,37 +37,38 @@ class Pace:
 
 def play(
     player: Player,
-    plan: Plan,
+    playback: Playback,
     show: Callable[[UInt8[np.ndarray, "height width 3"], Pace], bool],
     wait: Callable[[], bool] = lambda: False,
-    clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Play a plan repeatedly until `show` returns False.
+    """Show a playback, repeatedly until `show` returns False.
 
     Args:
         player: the avatar.
-        plan: the plan to play.
+        playback: what to play. It can be changed meanwhile.
         show: shows an image (with the source on the left, if the plan includes it) and the pace.
         wait: waits until a page is open and returns whether it had to wait. The plan then starts again.
-        clock: the current time in seconds.
         sleep: waits for a number of seconds, zero or more.
     """
-    render_frame(player, plan, 0)  # the first image takes seconds longer than the rest
-    began, last = clock(), -1
+    render_moment(player, playback.moment())  # the first image takes seconds longer than the rest
+    playback.restart()
+    began, last = playback.clock(), None
     recent: deque[tuple[float, float]] = deque()
     while True:
         if wait():
-            began, last = clock(), -1
+            playback.restart()
+            began, last = playback.clock(), None
             recent.clear()
-        frame = int((clock() - began) * plan.fps)
-        if frame == last:
-            sleep(max(0.0, began + (frame + 1) / plan.fps - clock()))
+        moment = playback.moment()
+        if moment.looks_like(last):
+            next_time = playback.clock() + _WAIT if moment.paused else moment.time + 1 / moment.plan.fps
+            sleep(min(_WAIT, max(0.0, next_time - playback.clock())))
             continue
-        last = frame
-        image = render_frame(player, plan, frame % len(plan)).rgb
-        now = clock()
-        recent.append((now, now - began - frame / plan.fps))
+        last = moment
+        image = render_moment(player, moment).rgb
+        now = playback.clock()
+        recent.append((now, now - moment.time))
         while now - recent[0][0] > _WINDOW:
             recent.popleft()
         seconds = max(now - max(began, now - _WINDOW), 1e-6)

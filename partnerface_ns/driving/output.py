@@ -11,7 +11,6 @@ import subprocess
 import zipfile
 from collections.abc import Callable, Generator
 from contextlib import closing
-from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +25,6 @@ from partnerface_ns.common.json_file import write_json
 from partnerface_ns.common.progress import progress
 from partnerface_ns.driving.plan import Plan, RenderedFrame, digest, render_frame
 from partnerface_ns.driving.player import Player
-from partnerface_ns.flame.state import HeadState
 from partnerface_ns.rendering.figures import save_clip
 
 _MARK = "drive.json"
@@ -195,7 +193,7 @@ def _write_npz(path: Path, player: Player, plan: Plan) -> None:
                     header = {"descr": "|u1", "fortran_order": False, "shape": (len(plan), *rgba.shape)}
                     np.lib.format.write_array_header_1_0(stream, header)
                 stream.write(rgba.tobytes())
-        arrays = {f.name: getattr(plan.states, f.name).numpy() for f in fields(HeadState)}
+        arrays = {name: value.numpy() for name, value in plan.states.tensors().items()}
         for name, array in (arrays | {"fps": np.array(plan.fps)}).items():
             with archive.open(f"{name}.npy", "w") as stream:
                 np.lib.format.write_array(stream, array, allow_pickle=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -114,9 +114,9 @@ def make_plan(player: Player, motion: Motion, config: PlanConfig) -> Plan:
     return Plan(states, cameras, motion.fps, excess, source, motion.sound, motion.sound_start)
 
 
-def render_frame(player: Player, plan: Plan, index: int) -> RenderedFrame:
-    """Render one frame of a plan."""
-    rendered = player.render(plan.cameras[index], plan.states[index])
+def render_frame(player: Player, plan: Plan, index: int, camera: Camera | None = None) -> RenderedFrame:
+    """Render one frame of a plan, from its own camera or another one."""
+    rendered = player.render(camera or plan.cameras[index], plan.states[index])
     rgb = to_image(rendered["rgb"])
     alpha = to_image(rendered["accumulation"].expand(-1, -1, 3))[..., 0]
     if plan.source is not None:
@@ -135,7 +135,7 @@ def digest(player: Player, plan: Plan) -> str:
 
 
 def _hashed_arrays(player: Player, plan: Plan) -> Iterator[np.ndarray]:
-    yield from (getattr(plan.states, f.name).numpy() for f in fields(HeadState))
+    yield from (value.numpy() for value in plan.states.tensors().values())
     for camera in plan.cameras:
         yield camera.T_world_camera
         yield np.array([value for name, value in asdict(camera).items() if name != "T_world_camera"])
@@ -186,15 +186,13 @@ def _cameras(
         return tuple(move_camera(camera, A) for camera in motion.cameras)
     if config.camera != "orbit":
         return (player.camera,) * len(motion)
-    face = head.model.regions["face"] > 0.5
-    center = head.pose(player.neutral).verts[face].mean(0).numpy().astype(np.float64)
     up = player.camera.T_world_camera[:3, 1]
     angles = _ORBIT_ANGLE * np.sin(2 * np.pi * np.arange(len(motion)) / (motion.fps * _ORBIT_SECONDS))
-    return tuple(move_camera(player.camera, _rotation_about(center, up * angle)) for angle in angles)
+    return tuple(move_camera(player.camera, rotate_about(player.face_center, up * angle)) for angle in angles)
 
 
-def _rotation_about(center: Float[np.ndarray, "3"], vector: Float[np.ndarray, "3"]) -> Float[np.ndarray, "4 4"]:
-    """Rotation by a rotation vector about a point."""
+def rotate_about(center: Float[np.ndarray, "3"], vector: Float[np.ndarray, "3"]) -> Float[np.ndarray, "4 4"]:
+    """The rigid motion that rotates by a rotation vector, radians, about a point."""
     T = np.eye(4)
     T[:3, :3] = Rotation.from_rotvec(vector).as_matrix()
     T[:3, 3] = center - T[:3, :3] @ center

@@ -76,6 +76,13 @@ class Player:
         return ShapedHead(self.head.model.to("cpu"), self.head.verts_rest.cpu())
 
     @cached_property
+    def face_center(self) -> Float[np.ndarray, "3"]:
+        """Middle of the neutral face, world frame, metres."""
+        head = self.person
+        verts = head.pose(self.neutral).verts[head.model.regions["face"] > 0.5]
+        return verts.mean(0).numpy().astype(np.float64)
+
+    @cached_property
     def rig(self) -> Rig:
         """The channels of the avatar's head model."""
         return Rig(self.person.model)

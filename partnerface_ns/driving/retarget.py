@@ -15,7 +15,7 @@ Torso, gaze and lids follow from the head state. Angles are radians, lengths met
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -121,7 +121,7 @@ def smooth(states: HeadState, deviation: float) -> HeadState:
     # Rotations are smoothed relative to the middle one, because rotation vectors jump at half a turn.
     middle = rotation_from_vector(states.rotation[len(states) // 2])
     turns = blur((middle.inv() * rotation_from_vector(states.rotation)).as_rotvec())
-    blurred = {f.name: torch.from_numpy(blur(getattr(states, f.name).numpy())) for f in fields(HeadState)}
+    blurred = {name: torch.from_numpy(blur(value.numpy())) for name, value in states.tensors().items()}
     return HeadState(**(blurred | {"rotation": rotation_to_vector(middle * Rotation.from_rotvec(turns))}))
 
 

@@ -6,7 +6,7 @@ the translation is added last; both map the head model's rest frame to the world
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -30,6 +30,8 @@ class HeadState:
     """Rotations of the left and the right eyeball, relative to the head."""
     translation: Float[Tensor, "*batch 3"]
     """Added to every vertex after posing, in the world frame."""
+    torso: Float[Tensor, "*batch 6"] | None = None
+    """Rotation of the shoulders about the root joint, world from rest, and translation. None if it is not known."""
 
     @staticmethod
     def neutral(num_expr: int, batch: tuple[int, ...] = ()) -> HeadState:
@@ -40,7 +42,8 @@ class HeadState:
     @staticmethod
     def stack(states: Sequence[HeadState]) -> HeadState:
         """Join states along a new leading axis."""
-        return HeadState(*(torch.stack([getattr(s, f.name) for s in states]) for f in fields(HeadState)))
+        names = states[0].tensors()
+        return HeadState(**{name: torch.stack([s.tensors()[name] for s in states]) for name in names})
 
     @property
     def batch_shape(self) -> torch.Size:
@@ -51,11 +54,19 @@ class HeadState:
         """Axis-angle of the five joints in FLAME's order: global, neck, jaw, left eye, right eye."""
         return torch.cat([self.rotation, self.neck, self.jaw, self.eyes], dim=-1)
 
+    def tensors(self) -> dict[str, Tensor]:
+        """The fields by name, without a torso that is not known."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> HeadState:
+        """Apply a function to each tensor."""
+        return HeadState(**{name: change(value) for name, value in self.tensors().items()})
+
     def to(self, device: torch.device | str) -> HeadState:
-        return HeadState(*(getattr(self, f.name).to(device) for f in fields(self)))
+        return self.map(lambda value: value.to(device))
 
     def __getitem__(self, index: int | slice | Tensor) -> HeadState:
-        return HeadState(*(getattr(self, f.name)[index] for f in fields(self)))
+        return self.map(lambda value: value[index])
 
     def __len__(self) -> int:
         return self.batch_shape[0]

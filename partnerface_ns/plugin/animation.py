@@ -5,30 +5,51 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from partnerface_ns.plugin.clips import CLIPS_NAME, FPS, MAX_FRAMES, ClipRecorder, ClipSource
 from partnerface_ns.plugin.elements import ControlFolder, PageButton, PageCheckbox, PageSlider
 
+_SPEEDS = (0.1, 2.0)
+"""Lowest and highest speed of Play."""
 _MAX_WAIT = 5.0
 """Seconds after which Play moves on even if no image was rendered."""
 
 
 @dataclass
-class _Playback:
+class Playback:
     """One run of Play."""
 
-    first_frame: int
-    start_time: float
-    """Seconds of `time.monotonic`."""
     num_frames: int
-    ended: threading.Event
+    frame: float
+    """Frame of the track at `start`."""
+    start: float
+    """Seconds of `time.monotonic`."""
+    speed: float = 1.0
+    """Seconds of the track per second."""
+    loop: bool = True
+    """Whether the first frame follows the last."""
+    ended: threading.Event = field(default_factory=threading.Event)
 
     def frame_at(self, now: float) -> int:
-        """The frame of the track at a time. The first frame follows the last."""
-        return (self.first_frame + int((now - self.start_time) * FPS + 1e-6)) % self.num_frames
+        """The frame of the track at a time."""
+        frame = int(self._position(now) + 1e-6)
+        return frame % self.num_frames if self.loop else min(frame, self.num_frames - 1)
+
+    def is_over(self, now: float) -> bool:
+        """Whether the last frame was shown for its time. A loop is never over."""
+        return not self.loop and self._position(now) >= self.num_frames
+
+    def change(self, now: float, speed: float, loop: bool) -> None:
+        """Continue from the current frame at another speed, with or without a loop."""
+        position = self._position(now)
+        position = position % self.num_frames if self.loop else min(position, self.num_frames - 1)
+        self.frame, self.start, self.speed, self.loop = position, now, speed, loop
+
+    def _position(self, now: float) -> float:
+        return self.frame + (now - self.start) * FPS * self.speed
 
 
 class Animation(ControlFolder):
@@ -39,6 +60,7 @@ class Animation(ControlFolder):
         num_timesteps: int,
         timestep: int,
         show_tracked: Callable[[], None],
+        rerender: Callable[[], None],
         clip_source: Callable[[Any], ClipSource],
     ) -> None:
         """
@@ -46,12 +68,13 @@ class Animation(ControlFolder):
             num_timesteps: length of the track.
             timestep: the frame that is shown first.
             show_tracked: called when a person selects a frame of the track.
+            rerender: renders all pages again.
             clip_source: gives the source of a clip from a page.
         """
         super().__init__()
-        self._show_tracked, self._clip_source = show_tracked, clip_source
+        self._show_tracked, self._rerender, self._clip_source = show_tracked, rerender, clip_source
         self._num_frames = num_timesteps
-        self._playback: _Playback | None = None
+        self._playback: Playback | None = None
         self._folder: Path | None = None
         self._recorder: ClipRecorder | None = None
         self.rendered = threading.Event()
@@ -66,6 +89,12 @@ class Animation(ControlFolder):
             cb_hook=self._on_frame,
         )
         self.play = PageCheckbox("Play", False, cb_hook=self._on_play, hint="Play the tracked motion")
+        self.loop = PageCheckbox(
+            "Loop", True, cb_hook=self._on_pace, hint="Play the first frame after the last, or stop there"
+        )
+        self.speed = PageSlider(
+            "Speed", 1.0, *_SPEEDS, 0.1, cb_hook=self._on_pace, hint="Speed of Play; 1 is that of the video"
+        )
         self.record = PageCheckbox(
             "Record",
             False,
@@ -74,7 +103,7 @@ class Animation(ControlFolder):
             "you switch this off",
         )
         self.finish = PageButton("Finish the clip now", cb_hook=self._on_finish, visible=False)
-        self.show_in_order([self.frame, self.play, self.record, self.finish])
+        self.show_in_order([self.frame, self.play, self.loop, self.speed, self.record, self.finish])
 
     def use_folder(self, folder: Path) -> None:
         """Write clips into this run folder."""
@@ -88,11 +117,13 @@ class Animation(ControlFolder):
     # -- play ----------------------------------------------------------------------------------------------------
 
     def _on_frame(self, slider: Any) -> None:
-        if slider.page is None:
-            return
         self._show_tracked()
         if self._playback is not None:
-            self._playback.first_frame, self._playback.start_time = int(slider.value), time.monotonic()
+            self._playback.frame, self._playback.start = float(slider.value), time.monotonic()
+
+    def _on_pace(self, _: Any) -> None:
+        if self._playback is not None:
+            self._playback.change(time.monotonic(), float(self.speed.value), bool(self.loop.value))
 
     def _on_play(self, checkbox: Any) -> None:
         if self._playback is not None:
@@ -100,14 +131,22 @@ class Animation(ControlFolder):
             self._playback = None
         if checkbox.value:
             self._show_tracked()
-            self._playback = _Playback(int(self.frame.value), time.monotonic(), self._num_frames, threading.Event())
+            frame, loop = float(self.frame.value), bool(self.loop.value)
+            if not loop and frame == self._num_frames - 1:
+                frame = 0.0
+            self._playback = Playback(self._num_frames, frame, time.monotonic(), float(self.speed.value), loop)
             threading.Thread(target=self._move_slider, args=(self._playback,), daemon=True).start()
 
-    def _move_slider(self, playback: _Playback) -> None:
+    def _move_slider(self, playback: Playback) -> None:
         """Move the slider in real time until Play ends. A slow machine skips frames."""
         while not playback.ended.is_set():
             self.rendered.clear()
-            self.frame.value = playback.frame_at(time.monotonic())
+            now = time.monotonic()
+            self.frame.value = playback.frame_at(now)
+            if playback.is_over(now) and self._playback is playback:
+                self._playback, self.play.value = None, False
+                playback.ended.set()
+            self._rerender()
             # Changes that pile up would delay the page's other controls.
             self.rendered.wait(_MAX_WAIT)
             playback.ended.wait(1 / FPS)
@@ -118,7 +157,7 @@ class Animation(ControlFolder):
         if not checkbox.value:
             if self._recorder is not None:
                 self._recorder.stop()
-        elif checkbox.page is not None:
+        else:
             problem = self._start_clip(checkbox.page)
             if problem is not None:
                 checkbox.page.add_notification("No clip", problem, color="red")
@@ -146,7 +185,7 @@ class Animation(ControlFolder):
 
         def report(line: str, busy: bool) -> None:
             notification.body, notification.loading = line, busy
-            self.finish.set_visible(busy)
+            self.finish.show(busy)
             if self.record.value:
                 self.record.value = False
 

@@ -1,14 +1,21 @@
-"""Viewer controls that know which page changed them, and folders that keep the order of their controls.
+"""Viewer controls that know which page changed them, and folders of controls.
 
 nerfstudio's elements drop viser's event. The event holds the page on which a person changed a value.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from nerfstudio.viewer.viewer_elements import ViewerButton, ViewerCheckbox, ViewerDropdown, ViewerElement, ViewerSlider
+from nerfstudio.viewer.viewer_elements import (
+    ViewerButton,
+    ViewerCheckbox,
+    ViewerDropdown,
+    ViewerElement,
+    ViewerRGB,
+    ViewerSlider,
+)
 from torch import nn
 from viser import ClientHandle, ViserServer
 
@@ -27,12 +34,18 @@ class ControlFolder(nn.Module):
 
 
 class PageElement(ViewerElement):
-    """Keeps the page of the newest event. It comes before the element's own class among the bases."""
+    """A control whose hook is called for changes by persons only. It comes before the element's own class among the
+    bases.
+
+    Changes by the program neither call the hook nor render the page again.
+    """
 
     page: ClientHandle | None = None
-    """The page on which a person changed the element last; None if the program did."""
+    """The page on which a person changed the element last."""
     before_change: Callable[[], None] = staticmethod(lambda: None)
     """Called before a person's change is handled, which waits for images that are being rendered."""
+    folder: PageFolder | None = None
+    """The folder that calls the element's hook."""
 
     def install(self, viser_server: ViserServer) -> None:
         """Create the control with a single callback. Of several, viser may skip one when the program sets a value."""
@@ -40,11 +53,18 @@ class PageElement(ViewerElement):
         handle: Any = self.gui_handle
         (handle.on_click if isinstance(self, ViewerButton) else handle.on_update)(self._handle_event)
 
+    def show(self, visible: bool) -> None:
+        """Show or hide the control, also before it is created."""
+        self.visible = visible
+        if self.gui_handle is not None:
+            self.gui_handle.visible = visible
+
     def _handle_event(self, event: Any) -> None:
+        if event.client is None:
+            return
         self.page = event.client
-        if self.page is not None:
-            self.before_change()
-        self.cb_hook(self)
+        self.before_change()
+        (self if self.folder is None else self.folder).cb_hook(self)
 
 
 class PageButton(PageElement, ViewerButton):
@@ -59,6 +79,10 @@ class PageDropdown(PageElement, ViewerDropdown):
     """A dropdown."""
 
 
+class PageColor(PageElement, ViewerRGB):
+    """A colour, red, green and blue from 0 to 255."""
+
+
 class PageSlider(PageElement, ViewerSlider):
     """A slider with its ends as labels. viser's own labels are whole numbers."""
 
@@ -69,5 +93,37 @@ class PageSlider(PageElement, ViewerSlider):
         ends = tuple((end, f"{end:g}") for end in (self.min, self.max))
         between = tuple(mark for mark in self.marks if self.min < mark < self.max)
         self.gui_handle = viser_server.gui.add_slider(
-            self.name, self.min, self.max, self.step, self.default_value, marks=(*ends, *between), hint=self.hint
+            self.name,
+            self.min,
+            self.max,
+            self.step,
+            self.default_value,
+            marks=(*ends, *between),
+            visible=self.visible,
+            hint=self.hint,
         )
+
+
+class PageFolder(ViewerElement):
+    """A folder that a page can open and close. To nerfstudio it is one control, which changes with any of its own."""
+
+    def __init__(self, name: str, elements: Iterable[PageElement], is_open: bool = False) -> None:
+        """
+        Args:
+            name: the title.
+            elements: the controls in the folder.
+            is_open: whether the folder is open on a new page.
+        """
+        super().__init__(name, cb_hook=lambda element: element.cb_hook(element))
+        self._elements, self._is_open = tuple(elements), is_open
+        for element in self._elements:
+            element.folder = self
+
+    def __iter__(self) -> Iterator[PageElement]:
+        return iter(self._elements)
+
+    def install(self, viser_server: ViserServer) -> None:
+        """Create the folder and its controls."""
+        with viser_server.gui.add_folder(self.name, expand_by_default=self._is_open):
+            for element in self._elements:
+                element.install(viser_server)

@@ -98,6 +98,7 @@ class PartnerfaceModel(Model):
             capture.num_timesteps,
             first.timestep,
             self.head_controls.show_tracked,
+            self.face_view.rerender,
             lambda page: PageClipSource(self, page),
         )
         self.page_view = PageView(self.avatar, self.avatar.part_names(), self.face_view.look_at_front)

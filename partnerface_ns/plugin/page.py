@@ -1,4 +1,4 @@
-"""Controls of a viewer page that change its image: one part alone or without its deformation, and the mesh.
+"""Controls of a viewer page that change its image: parts, mesh, background, and the true image beside the avatar.
 
 They affect page images only, never training, evaluation or rendered files.
 """
@@ -20,10 +20,10 @@ from viser import ClientHandle
 from partnerface_ns.avatar.avatar import Avatar
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.camera import Camera
-from partnerface_ns.plugin.elements import ControlFolder, PageButton, PageCheckbox, PageDropdown
-from partnerface_ns.plugin.page_settings import PageSettings
+from partnerface_ns.plugin.elements import ControlFolder, PageButton, PageCheckbox, PageColor, PageDropdown, PageSlider
+from partnerface_ns.plugin.page_settings import MeshStyle, PageSettings
 from partnerface_ns.rendering.figures import to_image
-from partnerface_ns.rendering.overlay import draw_mesh_overlay
+from partnerface_ns.rendering.overlay import OPACITY, draw_mesh_overlay
 from partnerface_ns.warp.part_assigner import PartWeights
 
 ALL, SOLO, MUTED = "all", "solo", "muted"
@@ -50,12 +50,38 @@ class PageView(ControlFolder):
         self.part_mode = PageDropdown(
             "Shown", SOLO, [SOLO, MUTED], hint="solo: the rest is grey; muted: this part does not deform"
         )
-        self.mesh = PageCheckbox("Mesh", False, hint="Draw the tracked mesh over the image")
-        self.show_in_order([self.reset_button, self.part_choice, self.part_mode, self.mesh])
+        self.mesh = PageCheckbox("Mesh", False, cb_hook=self._on_mesh, hint="Draw the tracked mesh over the image")
+        self.opacity = PageSlider("Mesh opacity", OPACITY, 0.0, 1.0, 0.05, visible=False)
+        self.wireframe = PageCheckbox("Wireframe", False, visible=False, hint="Draw the edges of the mesh alone")
+        self._own_color = _to_bytes(avatar.background)
+        self.background = PageColor("Background", self._own_color, hint="Colour behind the person")
+        self.true_image = PageCheckbox(
+            "True image", False, hint="Show the video's image of the selected frame beside the avatar"
+        )
+        mesh = [self.mesh, self.opacity, self.wireframe]
+        part = [self.part_choice, self.part_mode]
+        self.show_in_order([self.reset_button, self.true_image, self.background, *part, *mesh])
 
     def _on_reset(self, button: Any) -> None:
-        if button.page is not None:
-            self._reset_view(button.page)
+        self._reset_view(button.page)
+
+    def _on_mesh(self, checkbox: Any) -> None:
+        self.opacity.show(checkbox.value)
+        self.wireframe.show(checkbox.value)
+
+    def settings(self, timestep: int | None, channels: tuple[tuple[str, float], ...] | None) -> PageSettings:
+        """The settings of a page that shows a frame of the track, or the channels of the sliders."""
+        style = MeshStyle(float(self.opacity.value), bool(self.wireframe.value)) if self.mesh.value else None
+        red, green, blue = self.background.value
+        return PageSettings(
+            timestep,
+            channels,
+            self.part,
+            self.muted,
+            style,
+            None if (red, green, blue) == self._own_color else (red, green, blue),
+            timestep if self.true_image.value else None,
+        )
 
     @property
     def part(self) -> int | None:
@@ -79,20 +105,26 @@ class PageView(ControlFolder):
             settings: the page's settings.
         """
         rgb = outputs["rgb"]
+        if settings.background is not None:
+            color = rgb.new_tensor(settings.background) / 255
+            rgb = rgb + (1 - outputs["accumulation"]) * (color - self._avatar().background)
         if settings.part is not None and not settings.muted:
             rgb = fade_other_parts(rgb, compute_part_share(self._avatar(), outputs, settings.part))
-        if settings.mesh:
-            rgb = self._draw_mesh(rgb, camera, states)
+        if settings.mesh is not None:
+            rgb = self._draw_mesh(rgb, camera, states, settings.mesh)
         return outputs | {"rgb": rgb}
 
     def _draw_mesh(
-        self, rgb: Float[Tensor, "height width 3"], camera: Cameras, states: HeadState
+        self, rgb: Float[Tensor, "height width 3"], camera: Cameras, states: HeadState, style: MeshStyle
     ) -> Float[Tensor, "height width 3"]:
         head = self._avatar().head
         verts = head.pose(states).verts[0].cpu().numpy()
         no_mask = np.zeros(rgb.shape[:2], np.uint8)
         faces = head.model.faces.cpu().numpy()
-        drawn = draw_mesh_overlay(to_image(rgb), no_mask, verts, faces, _to_camera(camera), side=max(rgb.shape[:2]))
+        image, side = to_image(rgb), max(rgb.shape[:2])
+        drawn = draw_mesh_overlay(
+            image, no_mask, verts, faces, _to_camera(camera), side, style.opacity, style.wireframe
+        )
         return torch.from_numpy(drawn).to(rgb) / 255
 
 
@@ -144,6 +176,11 @@ class MutedPart:
         points, frame, codes, parts, *options = arguments
         weights = PartWeights(parts.index, parts.weight * (parts.index != self.part))
         return points, frame, codes, weights, *options
+
+
+def _to_bytes(color: Float[Tensor, "3"]) -> tuple[int, int, int]:
+    red, green, blue = (color.detach().cpu() * 255).round().int().tolist()
+    return red, green, blue
 
 
 def _to_camera(camera: Cameras) -> Camera:

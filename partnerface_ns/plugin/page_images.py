@@ -20,6 +20,7 @@ from partnerface_ns.plugin.head_states import HeadStates, ShownHead
 from partnerface_ns.plugin.page import MutedPart, PageView
 from partnerface_ns.plugin.page_settings import PageSettings
 from partnerface_ns.plugin.training_views import FrontView, TrainingViews
+from partnerface_ns.plugin.true_images import TrueImages, put_beside, right_half
 
 
 class PageImages:
@@ -46,17 +47,11 @@ class PageImages:
         self._avatar, self._capture, self._head_states = avatar, capture, head_states
         self._muted_part, self._render = muted_part, render
         self._head_controls, self._animation, self._view = controls
+        self._true_images = TrueImages(capture)
 
     def settings(self, now: float) -> PageSettings:
         """The controls' settings at a time in seconds of `time.monotonic`."""
-        view = self._view
-        return PageSettings(
-            self._animation.timestep_at(now),
-            self._head_controls.shown_channels,
-            view.part,
-            view.muted,
-            bool(view.mesh.value),
-        )
+        return self._view.settings(self._animation.timestep_at(now), self._head_controls.shown_channels)
 
     def head(self, settings: PageSettings | None = None) -> ShownHead:
         """The head that a page shows, with the current settings by default."""
@@ -79,10 +74,28 @@ class PageImages:
         """
         settings = settings or self.settings(time.monotonic())
         head = self.head(settings)
+        is_split = settings.true_frame is not None
+        whole, camera = camera, right_half(camera) if is_split else camera
         with self._muted_part.mute(settings.part if settings.muted else None):
             outputs = self._render(camera, head)
         self._animation.rendered.set()
-        return self._view.decorate(outputs, camera, head.states, settings)
+        outputs = self._view.decorate(outputs, camera, head.states, settings)
+        return self._add_true_image(outputs, whole, settings) if is_split else outputs
+
+    def _add_true_image(
+        self, outputs: dict[str, Tensor], camera: Cameras, settings: PageSettings
+    ) -> dict[str, Float[Tensor, "height width _"]]:
+        """The outputs of the right half of a camera's image, with the true image on the left."""
+        assert settings.true_frame is not None
+        height, width = outputs["rgb"].shape[:2]
+        if settings.background is None:
+            red, green, blue = self._avatar.background.tolist()
+        else:
+            red, green, blue = (value / 255 for value in settings.background)
+        pane = self._true_images.pane(
+            settings.true_frame, height, int(camera.width) - width, background=(red, green, blue)
+        )
+        return put_beside(outputs, pane)
 
     def degrees_from_training(self, camera: Cameras, head: ShownHead) -> float:
         """Angle between a camera's view of the head and the nearest training view, degrees."""

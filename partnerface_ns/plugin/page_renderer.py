@@ -4,6 +4,7 @@ nerfstudio's own thread aims at 30 images a second while something moves, at res
 the full resolution as soon as nothing moves, even while it holds the lock that a training step waits for. Here
 
 - an image of something that moves has a resolution that takes about half a second (`AdaptiveResolution`);
+- the full resolution follows at once, and a single change is rendered at the full resolution if that is fast;
 - during training all images have such a resolution, and images without user input take a small share of the time.
 """
 
@@ -21,7 +22,7 @@ from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.viewer.render_state_machine import RenderAction, RenderStateMachine
 from nerfstudio.viewer.utils import CameraState, get_camera
 from nerfstudio.viewer.viewer import VISER_NERFSTUDIO_SCALE_RATIO
-from nerfstudio.viewer_legacy.server.viewer_utils import SetTrace
+from nerfstudio.viewer_legacy.server.viewer_utils import IOChangeException, SetTrace
 from torch import Tensor
 
 from partnerface_ns.plugin.training_views import FAR_DEGREES
@@ -32,6 +33,12 @@ _STEP = 16
 """Pixels between two resolutions. oneDNN compiles a new kernel for every new shape."""
 _SECONDS_ON_CPU, _SECONDS_ON_GPU = 0.5, 0.1
 """Seconds that an image may take while something moves."""
+_SHARP_AT_ONCE = 3
+"""How many times as long as a moving image a full-size image may take to be rendered without a small one before."""
+_PAUSE = 0.3
+"""Seconds after an image within which another change is part of a movement."""
+_SETTLE, _IDLE = 0.02, 0.2
+"""Seconds to wait for further events of one change, and between looks at a page without changes."""
 _BAKING = "The avatar is being baked for fast images. On a CPU this takes about half a minute, once."
 _SHARE = 0.1
 """Share of training time for images without user input."""
@@ -61,10 +68,11 @@ class PageRenderer(RenderStateMachine):
         super().__init__(viewer, VISER_NERFSTUDIO_SCALE_RATIO, client)
         self.transitions["low_move"]["static"] = "high"  # a second small image would show nothing new
         self._model = model
-        seconds = _SECONDS_ON_GPU if model.device.type == "cuda" else _SECONDS_ON_CPU
-        self._resolutions = {training: AdaptiveResolution(seconds) for training in (False, True)}
-        self._full_size = self._shows_training = False
-        self._next_preview, self._seconds, self._step = 0.0, 0.0, -1
+        self._budget = _SECONDS_ON_GPU if model.device.type == "cuda" else _SECONDS_ON_CPU
+        self._resolutions = {training: AdaptiveResolution(self._budget) for training in (False, True)}
+        self._full_size = self._is_sharp = self._shows_training = False
+        self._sharp_pixels, self._sharp_seconds = 1, math.inf
+        self._next_preview, self._seconds, self._last_image, self._step = 0.0, 0.0, 0.0, -1
         self._wait_notification: Any = None
         self._view_warning: Any = None
 
@@ -77,7 +85,46 @@ class PageRenderer(RenderStateMachine):
     def run(self) -> None:
         """Render until the page is closed. A notification is shown until the first image."""
         self._notify_wait()
-        super().run()
+        while self.running:
+            if not self.viewer.ready:
+                time.sleep(0.1)
+                continue
+            self._wait_for_action()
+            action, self.next_action = self.next_action, None
+            if action is not None:
+                self.handle(action)
+
+    def _wait_for_action(self) -> None:
+        """Wait for a change on the page. After a small image, the full size follows without a wait."""
+        follows = self.state == "low_move" and not self.training
+        if self.render_trigger.wait(_SETTLE if follows else _IDLE):
+            time.sleep(_SETTLE)
+        else:
+            self.action(RenderAction("static", self.viewer.get_camera_state(self.client)))
+        self.render_trigger.clear()
+
+    def handle(self, action: RenderAction) -> bool:
+        """Render the image of an action, and return whether it was sent. Another change interrupts a full-size one."""
+        if self.state == "high" and action.action == "static":
+            return False
+        at_once = action.action == "move" and self._is_fast_single_change()
+        self.state = "high" if at_once else self.transitions[self.state][action.action]
+        try:
+            outputs = self._render_img(action.camera_state)
+        except IOChangeException:
+            return False
+        finally:
+            self._last_image = time.monotonic()
+        if self._is_sharp:
+            self.state = "high"
+        self._send_output_to_viewer(outputs, static_render=self._is_sharp or action.action in ("static", "step"))
+        return True
+
+    def _is_fast_single_change(self) -> bool:
+        """Whether the page was still before, and its full-size image takes little time."""
+        seconds = self._sharp_seconds * max(1.0, self.viewer.control_panel.max_res**2 / self._sharp_pixels)
+        is_single = time.monotonic() - self._last_image > _PAUSE
+        return is_single and seconds <= _SHARP_AT_ONCE * self._budget and not self.training
 
     def action(self, action: RenderAction) -> None:
         """Handle an action. During training, images without user input come as often as their share allows."""
@@ -105,10 +152,10 @@ class PageRenderer(RenderStateMachine):
 
     def _calculate_image_res(self, aspect_ratio: float) -> tuple[int, int]:
         """Height and width of the next image, pixels."""
-        training, longest = self.training, self.viewer.control_panel.max_res
+        training, max_res = self.training, self.viewer.control_panel.max_res
         self._full_size = self.state == "high" and not training
-        if not self._full_size:
-            longest = min(longest, self._resolutions[training].side)
+        longest = max_res if self._full_size else min(max_res, self._resolutions[training].side)
+        self._is_sharp = longest == max_res and not training
         return image_size(longest, aspect_ratio)
 
     def _render_img(self, camera_state: CameraState) -> dict[str, Any]:
@@ -124,6 +171,8 @@ class PageRenderer(RenderStateMachine):
             outputs = self._render_timed(camera)
         finally:
             self._full_size = False
+        if self._is_sharp:
+            self._sharp_pixels, self._sharp_seconds = max(height, width) ** 2, self._seconds
         if not full:
             self._resolutions[training].update(max(height, width), self._seconds)
         self._shows_training, self._step = training, self.viewer.step
@@ -136,7 +185,7 @@ class PageRenderer(RenderStateMachine):
         """Render, and measure the time without the wait for a training step."""
         with self.viewer.train_lock or contextlib.nullcontext(), evaluation_mode(self._model):
             start = time.monotonic()
-            with torch.no_grad(), SetTrace(self.check_interrupt):
+            with torch.no_grad(), SetTrace(self.check_interrupt) if self._full_size else contextlib.nullcontext():
                 outputs = self._model.get_outputs_for_camera(camera)
             if outputs["rgb"].is_cuda:
                 torch.cuda.synchronize()

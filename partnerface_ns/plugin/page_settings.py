@@ -6,6 +6,16 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
+class MeshStyle:
+    """How a mesh is drawn over an image."""
+
+    opacity: float
+    """0 to 1."""
+    wireframe: bool
+    """Whether only edges are drawn."""
+
+
+@dataclass(frozen=True)
 class PageSettings:
     """Which head state a page shows, and how."""
 
@@ -17,5 +27,9 @@ class PageSettings:
     """Index of the selected part; None shows all parts alike."""
     muted: bool = False
     """Whether the selected part does not deform. Otherwise the rest is grey."""
-    mesh: bool = False
-    """Whether the tracked mesh is drawn over the image."""
+    mesh: MeshStyle | None = None
+    """How the tracked mesh is drawn over the image; None draws none."""
+    background: tuple[int, int, int] | None = None
+    """Colour behind the person, 0 to 255; None keeps that of the avatar."""
+    true_frame: int | None = None
+    """Frame of the track whose true image is shown on the left; None shows the avatar alone."""

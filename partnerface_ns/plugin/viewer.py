@@ -22,7 +22,7 @@ from viser import ClientHandle
 
 from partnerface_ns.geometry.camera import Camera
 from partnerface_ns.plugin.clips import ClipFrame, Image
-from partnerface_ns.plugin.elements import PageElement
+from partnerface_ns.plugin.elements import PageElement, PageFolder
 from partnerface_ns.plugin.page_renderer import PageRenderer, evaluation_mode, image_size
 from partnerface_ns.rendering.figures import to_image
 
@@ -60,9 +60,15 @@ class FaceView(ViewerControl):
             if handle._impl.label == "Default FOV":
                 handle.value = math.degrees(self._fov)
         for _, element in viewer.viewer_elements:
-            if isinstance(element, PageElement):
-                element.before_change = self._cancel_full_images
+            for control in element if isinstance(element, PageFolder) else (element,):
+                if isinstance(control, PageElement):
+                    control.before_change = self._cancel_full_images
         threading.Thread(target=self._model.bake, daemon=True).start()
+
+    def rerender(self) -> None:
+        """Render all pages again, because the program has changed what they show."""
+        if self.viewer is not None:
+            self.viewer._trigger_rerender()
 
     def _cancel_full_images(self) -> None:
         """Interrupt full-size images, so that no control waits for them."""

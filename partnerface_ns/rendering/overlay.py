@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image
 from scipy.ndimage import binary_erosion
 
 from partnerface_ns.geometry.camera import Camera
-from partnerface_ns.geometry.rasterizer import project, rasterize
+from partnerface_ns.geometry.rasterizer import Visible, project, rasterize
 
-_OPACITY = 0.6
+OPACITY = 0.6
+"""Opacity of the mesh by default."""
 _MESH, _OUTLINE = np.array([0.45, 0.85, 0.55]), (230, 40, 40)
 _NEAREST = 0.02
 """Smallest distance in front of the camera at which the head is drawn, metres."""
@@ -23,6 +24,8 @@ def draw_mesh_overlay(
     faces: Int[np.ndarray, "faces 3"],
     camera: Camera,
     side: int = 384,
+    opacity: float = OPACITY,
+    wireframe: bool = False,
 ) -> UInt8[np.ndarray, "rows columns 3"]:
     """Draw the shaded mesh and the mask's border, in red, over an image.
 
@@ -35,6 +38,8 @@ def draw_mesh_overlay(
         faces: triangles to draw, as vertex indices.
         camera: the image's camera.
         side: longer side of the result, pixels.
+        opacity: of the mesh, 0 to 1.
+        wireframe: whether only the edges of visible triangles are drawn, one pixel wide.
     """
     scale = side / max(camera.width, camera.height)
     width, height = round(camera.width * scale), round(camera.height * scale)
@@ -45,12 +50,23 @@ def draw_mesh_overlay(
     if depth[faces].min() > _NEAREST:
         intrinsics = camera.resize(width, height).intrinsics
         visible = rasterize(*project(verts, intrinsics, camera.T_world_camera), faces, width, height)
+        if wireframe:
+            visible = visible[_at_edges(visible, width, height)]
         shade = _facing(verts[visible.corners], camera)
         drawn = (40 + 215 * shade[:, None]) * _MESH
-        image[visible.samples] = _OPACITY * drawn + (1 - _OPACITY) * image[visible.samples]
+        image[visible.samples] = opacity * drawn + (1 - opacity) * image[visible.samples]
     image = image.reshape(height, width, 3).astype(np.uint8)
     image[inside & ~binary_erosion(inside, border_value=1)] = _OUTLINE
     return image
+
+
+def _at_edges(visible: Visible, width: int, height: int) -> Bool[np.ndarray, "samples"]:
+    """Whether the sample to the right or below shows another triangle, or none."""
+    triangles = np.full((height + 1, width + 1), -1)
+    triangles[:-1, :-1].flat[visible.samples] = visible.triangles
+    here = triangles[:-1, :-1]
+    edges = (here != triangles[:-1, 1:]) | (here != triangles[1:, :-1])
+    return edges.flat[visible.samples]
 
 
 def _facing(corners: Float[np.ndarray, "samples 3 3"], camera: Camera) -> Float[np.ndarray, "samples"]:

@@ -79,6 +79,7 @@ class OccupancyGrid(nn.Module):
     density: Tensor
     dilated: Tensor
     surroundings: Tensor
+    reached: Tensor
 
     def __init__(
         self, resolution: int, lower: Float[Tensor, "3"], upper: Float[Tensor, "3"], possible: Bool[Tensor, "cells"]
@@ -99,6 +100,7 @@ class OccupancyGrid(nn.Module):
         self.register_buffer("density", initial)
         self.register_buffer("dilated", initial.clone())
         self.register_buffer("surroundings", self._surroundings())
+        self.register_buffer("reached", torch.zeros_like(initial))
 
     @staticmethod
     def cell_centers(resolution: int, lower: Float[Tensor, "3"], upper: Float[Tensor, "3"]) -> Float[Tensor, "cells 3"]:
@@ -118,17 +120,33 @@ class OccupancyGrid(nn.Module):
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: object) -> None:
         if prefix + "widened" in state_dict:  # files of earlier versions
             state_dict[prefix + "dilated"] = state_dict.pop(prefix + "widened")
+        state_dict.setdefault(prefix + "reached", torch.zeros_like(self.reached))  # files of earlier versions
         # Another person has another number of possible cells.
         stored = state_dict.get(prefix + "possible")
         if stored is not None:
             self.possible = torch.empty_like(stored, device=self.possible.device)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
+    def reached_at(self, points: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch"]:
+        """Largest transmittance of recent training samples in the cell of each point; zero outside the box."""
+        return self._look_up(self.reached, self.resolution, points)
+
+    @torch.no_grad()
+    def mark_reached(self, points: Float[Tensor, "points 3"], transmittance: Float[Tensor, "points"]) -> None:
+        """Remember the transmittance with which training rays reached samples."""
+        index, inside = self._cells(self.resolution, points)
+        self.reached.scatter_reduce_(0, index, transmittance.nan_to_num() * inside, "amax")
+
     def _look_up(self, values: Tensor, resolution: int, points: Tensor) -> Tensor:
+        index, inside = self._cells(resolution, points)
+        return values[index] * inside
+
+    def _cells(self, resolution: int, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Index of the cell of each point, and whether the point is inside the box."""
         scaled = (points - self.lower) * (resolution / (self.upper - self.lower))
-        cell = scaled.long().clamp(0, resolution - 1)
+        cell = scaled.nan_to_num().long().clamp(0, resolution - 1)
         inside = ((scaled > 0) & (scaled < resolution)).all(-1)
-        return values[(cell[..., 0] * resolution + cell[..., 1]) * resolution + cell[..., 2]] * inside
+        return (cell[..., 0] * resolution + cell[..., 1]) * resolution + cell[..., 2], inside
 
     def _surroundings(self) -> Float[Tensor, "coarse_cells"]:
         cube = F.max_pool3d(self.dilated.reshape(1, 1, *[self.resolution] * 3), _COARSE)

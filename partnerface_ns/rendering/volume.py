@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 
@@ -32,3 +32,25 @@ def running_sums(values: Float[Tensor, "*rows entries"]) -> Float[Tensor, "*rows
     num = values.shape[-1]
     with torch.autocast("cuda", enabled=False):
         return values.float() @ torch.ones(num, num, device=values.device).triu()
+
+
+def surface_heights(
+    density: Float[Tensor, "verts heights"],
+    heights: Float[Tensor, "heights"],
+    ends: Bool[Tensor, "verts heights"],
+    optical_depth: float,
+) -> tuple[Float[Tensor, "verts"], Bool[Tensor, "verts"]]:
+    """Height of the visible surface at each vertex, and whether there is one.
+
+    Args:
+        density: 1/m.
+        heights: heights of the samples above the skin, ascending and even, metres.
+        ends: samples from which on outward nothing belongs to the vertex.
+        optical_depth: optical depth at the surface.
+    """
+    step = heights[1] - heights[0]
+    belongs = ends.long().cumsum(1) == 0
+    depth = step * (density * belongs).flip(1).cumsum(1).flip(1)  # optical depth from outside
+    opaque = depth > optical_depth
+    index = (opaque.long() * torch.arange(1, len(heights) + 1, device=heights.device)).amax(1) - 1
+    return heights[index.clamp(min=0)], index >= 0

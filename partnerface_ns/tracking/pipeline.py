@@ -215,14 +215,15 @@ class _Run:
 
 
 def _fit_to_arrays(fit: Fit) -> dict[str, np.ndarray]:
-    states = {f"track_{f.name}": getattr(fit.track, f.name).numpy() for f in fields(HeadState)}
+    states = {f"track_{name}": value.numpy() for name, value in fit.track.tensors().items()}
     once = {"identity": fit.identity.numpy(), "focal": np.array(fit.focal), "bias": fit.landmark_bias.numpy()}
     return {**once, **states}
 
 
 def _fit_from_arrays(arrays: dict[str, np.ndarray]) -> Fit:
     tensors = {key: torch.from_numpy(np.asarray(value)) for key, value in arrays.items()}
-    track = HeadState(*(tensors[f"track_{f.name}"] for f in fields(HeadState)))
+    prefix = "track_"
+    track = HeadState(**{key.removeprefix(prefix): tensors[key] for key in tensors if key.startswith(prefix)})
     return Fit(tensors["identity"], track, float(tensors["focal"]), tensors["bias"])
 
 

@@ -153,7 +153,7 @@ class InverseSkinning:
 
     def _pose_again(self, states: HeadState) -> PosedFrames:
         """Pose frames of training, which come again many times; the cache has their displacements as float16."""
-        values = torch.cat([getattr(states, f.name) for f in fields(states)], -1)
+        values = torch.cat(list(states.tensors().values()), -1)
         keys = [row.tobytes() for row in values.numpy()]
         for i, key in enumerate(keys):
             if key not in self._cache:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import torch
 from jaxtyping import Float, Int
+from scipy.spatial.transform import Rotation
 from torch import Tensor, nn
 
 from partnerface_ns.flame.state import HeadState
@@ -58,17 +59,27 @@ class LearnedMotion(nn.Module):
             states: head states, batch axes (frames,).
             timesteps: timesteps of the training capture, whose residuals are added; None for other frames.
         """
-        features = (_features(states) - self.feature_mean) / self.feature_scale
-        twist = self.prediction(features.clamp(-_FEATURE_LIMIT, _FEATURE_LIMIT))
+        twist = self.prediction(self.features(states))
         if timesteps is not None:
             twist = twist + self.residual[timesteps]
         return self.motion(twist)
+
+    def features(self, states: HeadState) -> Float[Tensor, "frames features"]:
+        """Normalised and limited poses p."""
+        features = (_features(states) - self.feature_mean) / self.feature_scale
+        return features.clamp(-_FEATURE_LIMIT, _FEATURE_LIMIT)
 
     def motion(self, twist: Float[Tensor, "frames 6"]) -> Float[Tensor, "frames 4 4"]:
         """Transforms of twists: rotation about the fixed point in radians, then translation in tenths of a metre."""
         rotation = rotation_from_axis_angle(twist[:, :3])
         moved = self.center + _TRANSLATION_SCALE * twist[:, 3:]
         return rigid(rotation, moved - torch.einsum("fab,b->fa", rotation, self.center))
+
+    def twists(self, T: Float[Tensor, "frames 4 4"]) -> Float[Tensor, "frames 6"]:
+        """Twists of transforms: the inverse of `motion`. Not differentiable."""
+        moved = torch.einsum("fab,b->fa", T[:, :3, :3], self.center) + T[:, :3, 3] - self.center
+        turns = torch.from_numpy(Rotation.from_matrix(T[:, :3, :3].cpu().numpy()).as_rotvec()).to(T)
+        return torch.cat([turns, moved / _TRANSLATION_SCALE], -1)
 
     def residual_loss(self, timesteps: Int[Tensor, "frames"]) -> Float[Tensor, ""]:
         """Mean squared residual of timesteps, in radians and tenths of a metre."""

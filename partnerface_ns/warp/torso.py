@@ -5,19 +5,21 @@ skinning weights of the root joint apply to a torso bone instead. Its pose at ti
 
     T_world_torso(t) = T_mean . M(t)
 
-with T_mean the mean root transform of training and M(t) a learned motion. The method's paper has no torso bone; it
-is our choice.
+with T_mean the mean root transform of training and M(t) a learned motion. A capture may state the torso's pose. Then
+T_mean is its mean over training, frames with a known pose use it, and the prediction of other frames is a ridge
+regression of the known poses instead of being learned. The method's paper has no torso bone; it is our choice.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from partnerface_ns.flame.state import HeadState
-from partnerface_ns.geometry.rigid import rigid, rotation_from_axis_angle
+from partnerface_ns.geometry.rigid import invert_rigid, rigid, rotation_from_axis_angle
 from partnerface_ns.warp.learned_motion import LearnedMotion
 
 
@@ -31,8 +33,12 @@ class TorsoConfig:
     """Weight of the mean squared per-frame residual; a larger weight relies more on the prediction from the pose."""
 
 
+_RIDGE = 0.1
+"""Penalty on the regression of known torso poses, relative to the variance of the normalised head pose."""
+
+
 class TorsoMotion(LearnedMotion):
-    """Pose of the torso bone, learned for training frames and predicted for others."""
+    """Pose of the torso bone: known, learned for training frames, or predicted."""
 
     T_mean: Tensor
 
@@ -44,9 +50,25 @@ class TorsoMotion(LearnedMotion):
             num_timesteps: number of timesteps of the training capture, each of which has a residual.
         """
         super().__init__(states, root, num_timesteps)
-        rotation = rotation_from_axis_angle(states.rotation.mean(0))
-        self.register_buffer("T_mean", rigid(rotation, root + states.translation.mean(0) - rotation @ root))
+        poses = torch.cat([states.rotation, states.translation], -1) if states.torso is None else states.torso
+        self.register_buffer("T_mean", self._transform(poses.mean(0)))
+        if states.torso is not None:
+            self._fit_prediction(states, states.torso)
 
     def forward(self, states: HeadState, timesteps: Int[Tensor, "frames"] | None) -> Float[Tensor, "frames 4 4"]:
         """Transform of the torso bone, world from rest, for each frame; arguments as for `LearnedMotion`."""
+        if states.torso is not None:
+            return self._transform(states.torso)
         return self.T_mean @ super().forward(states, timesteps)
+
+    def _transform(self, poses: Float[Tensor, "*batch 6"]) -> Float[Tensor, "*batch 4 4"]:
+        """Rotation about the root joint, then translation."""
+        rotation = rotation_from_axis_angle(poses[..., :3])
+        moved = self.center + poses[..., 3:]
+        return rigid(rotation, moved - torch.einsum("...ab,b->...a", rotation, self.center))
+
+    def _fit_prediction(self, states: HeadState, poses: Float[Tensor, "timesteps 6"]) -> None:
+        """Predict known poses from the head's pose."""
+        features, twists = self.features(states), self.twists(invert_rigid(self.T_mean) @ self._transform(poses))
+        penalty = _RIDGE * len(features) * torch.eye(features.shape[1], device=features.device)
+        self.prediction.weight.data = torch.linalg.solve(features.mT @ features + penalty, features.mT @ twists).mT

@@ -145,10 +145,10 @@ def test_rays_do_not_touch_each_other(make_avatar, avatar_init, deformation):
     with torch.no_grad():
         split = avatar.render(rays, avatar_init.states, torch.arange(3), rays_at_once=50).channels()
     for name, value in together.items():
-        assert_close(torch.cat([chunk[name] for chunk in chunks], 1), value, atol=1e-5, rtol=0)
-        assert_close(torch.cat([frame[name] for frame in alone]), value, atol=1e-5, rtol=0)
-        assert_close(shuffled[name], value[:, shuffle], atol=1e-5, rtol=0)
-        assert_close(split[name], value, atol=1e-5, rtol=0)
+        assert_close(torch.cat([chunk[name] for chunk in chunks], 1), value, atol=1e-4, rtol=0)
+        assert_close(torch.cat([frame[name] for frame in alone]), value, atol=1e-4, rtol=0)
+        assert_close(shuffled[name], value[:, shuffle], atol=1e-4, rtol=0)
+        assert_close(split[name], value, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("deformation", KINDS)
@@ -221,7 +221,9 @@ def test_the_torsos_residual_is_added_for_given_timesteps(make_avatar, avatar_in
 
 def test_loss_terms_are_those_of_the_method(make_avatar, avatar_init):
     terms = {kind: set(train_step(make_avatar(deformation=kind), avatar_init.states)) for kind in KINDS}
-    assert terms["none"] == {"color", "mask", "geometry", "planes", "torso", "correction"}
+    assert terms["none"] == {
+        *("color", "mask", "geometry", "planes", "torso", "correction", "unseen_density", "unseen_color")
+    }
     assert terms["parts"] == terms["global"] == {*terms["none"], "offset", "elsewhere", "ambient"}
     assert set(train_step(make_avatar(schedule="soft"), avatar_init.states)) == {*terms["parts"], "smoothness"}
     assert "mask" not in train_step(make_avatar(), avatar_init.states, mask=False)
@@ -242,6 +244,8 @@ def with_mouth(init: AvatarInit) -> AvatarInit:
 
 def test_every_weight_scales_its_term(make_avatar, avatar_init):
     avatar = stirred(make_avatar(with_mouth(avatar_init), schedule="soft"))
+    for name, value in {"log_density": 9.0, "color": 1.0, "density_share": 1.0, "color_share": 1.0}.items():
+        getattr(avatar.unseen, name).fill_(value)
     rendered = avatar.train().render(front_rays(), avatar_init.states[:1], torch.zeros(1, dtype=torch.long))
     target, mask = torch.zeros(1, 64, 3), torch.ones(1, 64, 1)
 
@@ -256,9 +260,11 @@ def test_every_weight_scales_its_term(make_avatar, avatar_init):
         setattr(losses, f"{term}_weight", 3 * getattr(losses, f"{term}_weight"))
     avatar.config.torso.residual_weight *= 3
     avatar.config.correction.residual_weight *= 3
+    avatar.config.unseen.density_weight *= 3
+    avatar.config.unseen.color_weight *= 3
     after = loss()
     assert_close(after.pop("color"), before.pop("color"))
-    assert before.keys() == {*weighed, "torso", "correction"}
+    assert before.keys() == {*weighed, "torso", "correction", "unseen_density", "unseen_color"}
     for name in before:
         assert before[name] > 0, name
         assert_close(after[name], 3 * before[name])

@@ -316,6 +316,34 @@ def test_a_written_capture_round_trips(tiny_head, tmp_path, background):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "tiny_head.npz"], "nothing partial is left"
 
 
+def test_a_written_torso_round_trips(tiny_head, tmp_path):
+    capture, images = tiny_capture(tiny_head)
+    track = replace(capture.track, torso=torch.randn(len(capture.track), 6))
+    write_vhap(tmp_path / "out", replace(capture, track=track), tiny_head, iter(images))
+    read = load_capture(tmp_path / "out")
+    torch.testing.assert_close(read.track.torso, track.torso[[0, 1, 3]])
+    one = np.load(tmp_path / "out" / "flame_param" / "00001.npz")
+    np.testing.assert_array_equal(one["torso_rotation"][0], track.torso[1, :3])
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"torso_rotation": np.zeros((1, 3))}, r"\[torso_translation\]: a key is missing"),
+        (
+            {"torso_rotation": np.zeros((1, 2)), "torso_translation": np.zeros((1, 3))},
+            r"\[torso_rotation\]: wrong shape",
+        ),
+        ({"torso_rotation": np.zeros((1, 3)), "torso_translation": np.zeros((1, 3))}, "only some frames have a torso"),
+    ],
+)
+def test_a_torso_belongs_to_all_frames_and_is_whole(broken, arrays, message):
+    edit_params(broken, **arrays)
+    with pytest.raises(InputError, match=message) as error:
+        load_capture(broken)
+    assert ".npz" in str(error.value)
+
+
 def test_no_array_of_the_head_model_is_written(tiny_head, tmp_path):
     capture, images = tiny_capture(tiny_head)
     write_vhap(tmp_path / "out", replace(capture, static_offset=None), tiny_head, images)

@@ -13,7 +13,7 @@ from partnerface_ns.cli.main import main
 from partnerface_ns.common.errors import InputError
 from partnerface_ns.demo.subject import DemoSubject, make_subject
 from partnerface_ns.flame.open_head import load_open_head
-from partnerface_ns.flame.state import HeadState
+from partnerface_ns.warp.torso import TorsoMotion
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +36,8 @@ def pixels(folder: Path) -> list[np.ndarray]:
 def test_the_capture_round_trips(folder, filmed):
     capture = make_subject(folder.with_name("again"), frames=12, size=32, seed=1)
     subject = filmed
-    for name in vars(HeadState.neutral(1)):
-        assert torch.equal(getattr(capture.track, name), getattr(subject.performance.track, name))
+    for name, value in subject.performance.track.tensors().items():
+        assert torch.equal(getattr(capture.track, name), value)
     assert torch.equal(capture.identity, subject.identity)
     assert {name: len(frames) for name, frames in capture.splits.items()} == {"train": 9, "val": 0, "test": 3}
     assert capture.frames[capture.splits["test"][0]].timestep == 9
@@ -48,6 +48,13 @@ def test_the_capture_round_trips(folder, filmed):
     assert (camera.width, camera.height, camera.cx) == (32, 32, 16)
     # and equal seeds give equal images
     assert all(np.array_equal(a, b) for a, b in zip(pixels(folder), pixels(folder.with_name("again")), strict=True))
+
+
+def test_the_head_states_contain_the_torso_that_moves_the_shoulders(filmed):
+    capture = filmed.capture(Path("person"))
+    torso = TorsoMotion(capture.track, filmed.head.model.joint_regressor[0] @ filmed.head.verts_rest, 12)
+    for timestep, T_world_torso in enumerate(torso(capture.track, None)):
+        np.testing.assert_allclose(T_world_torso, filmed.pose(timestep).T_world_torso, atol=1e-5)
 
 
 def test_images_are_those_of_their_timesteps(folder, filmed):

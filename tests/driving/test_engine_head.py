@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,13 +17,13 @@ from partnerface_ns.driving.engine_head.animation import animate
 from partnerface_ns.driving.engine_head.gltf import strongest_influences, to_glb
 from partnerface_ns.driving.engine_head.head import EngineHead, arkit_states, build_engine_head, torso_offset
 from partnerface_ns.driving.engine_head.neutral_field import FieldPoints, NeutralField
-from partnerface_ns.driving.engine_head.smooth import fit_smooth
-from partnerface_ns.driving.engine_head.surface import surface_heights
 from partnerface_ns.driving.engine_head.texture import Surface, bake, continue_colors, unwrap
 from partnerface_ns.driving.player import Player
 from partnerface_ns.driving.rig import arkit_names
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.camera import project_points
+from partnerface_ns.geometry.smooth import fit_smooth
+from partnerface_ns.rendering.volume import surface_heights
 
 SIZE = 32
 
@@ -62,7 +62,7 @@ def test_the_file_has_arkits_blendshapes_and_each_is_the_state_of_its_name(glb, 
     assert tuple(shapes) == arkit_names() and len(shapes) == 52
     added = arkit_states(player.rig)
     for index, (name, shape) in enumerate(shapes.items()):
-        change = {f.name: getattr(base, f.name) + getattr(added, f.name)[index] for f in fields(HeadState)}
+        change = {field: value + getattr(added, field)[index] for field, value in base.tensors().items()}
         truth = player.person.pose(HeadState(**change)).verts.numpy()
         assert nearest(truth, glb.pose(shape)).max() < 1e-4, name
 
@@ -131,14 +131,14 @@ def test_the_surface_is_where_light_begins_to_be_stopped():
         "nothing": heights * 0.0,
     }
     density, none = torch.stack([d.float() for d in layers.values()]), torch.zeros(5, len(heights), dtype=torch.bool)
-    height, found = surface_heights(density, heights, none)
+    height, found = surface_heights(density, heights, none, 0.1)
     expected = {"skin": 0.0, "hair": 0.030, "thin hair": 0.026, "hollow hair": 0.030}
     for index, (name, value) in enumerate(expected.items()):
         assert height[index] == pytest.approx(value, abs=0.0016), name
     assert found.tolist() == [True, True, True, True, False]
     end = none.clone()
     end[:, 20] = True  # at 14 mm
-    cut = surface_heights(density, heights, end)[0]
+    cut = surface_heights(density, heights, end, 0.1)[0]
     assert cut[3] == pytest.approx(0, abs=0.0016), "a gap ends before the hollow hair"
     assert cut[1] == pytest.approx(0.013, abs=0.0016)
 

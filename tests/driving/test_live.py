@@ -7,10 +7,11 @@ import math
 import numpy as np
 import pytest
 
-from partnerface_ns.driving import live
+from partnerface_ns.driving import playback as playback_module
 from partnerface_ns.driving.capture_motion import motion_of_capture
 from partnerface_ns.driving.live import pad, play, usable_aspect
 from partnerface_ns.driving.plan import PlanConfig, RenderedFrame, make_plan
+from partnerface_ns.driving.playback import Playback, View
 
 
 class Clock:
@@ -36,7 +37,7 @@ def test_late_frames_are_skipped(player, capture, tiny_head, monkeypatch, render
     plan = make_plan(player, motion_of_capture(capture, tiny_head), PlanConfig())
     clock, played, paces = Clock(), [], []
 
-    def render(player, plan, index):
+    def render(player, plan, index, camera):
         clock.pass_(render_seconds)
         played.append(index)
         return RenderedFrame(np.full((4, 4, 3), index, np.uint8), np.zeros((4, 4), np.uint8))
@@ -45,8 +46,8 @@ def test_late_frames_are_skipped(player, capture, tiny_head, monkeypatch, render
         paces.append(pace)
         return len(paces) < 10
 
-    monkeypatch.setattr(live, "render_frame", render)
-    play(player, plan, show, clock=clock, sleep=clock.pass_)
+    monkeypatch.setattr(playback_module, "render_frame", render)
+    play(player, Playback(plan, View(16), clock), show, sleep=clock.pass_)
     assert played == [0, *frames], "the first is drawn before time counts"
     assert paces[-1].fps == pytest.approx(fps, rel=0.15)
     assert paces[-1].latency == pytest.approx(latency, abs=0.015)
@@ -57,14 +58,16 @@ def test_a_late_clock_never_sleeps_less_than_nothing(player, capture, tiny_head,
     plan = make_plan(player, motion_of_capture(capture, tiny_head), PlanConfig())
     clock, times = Clock(reading=0.7 / plan.fps), []
     monkeypatch.setattr(
-        live, "render_frame", lambda *_: RenderedFrame(np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.uint8))
+        playback_module,
+        "render_frame",
+        lambda *_: RenderedFrame(np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.uint8)),
     )
 
     def show(image, pace):
         times.append(clock.now)
         return len(times) < 20
 
-    play(player, plan, show, clock=clock, sleep=clock.pass_)
+    play(player, Playback(plan, View(16), clock), show, sleep=clock.pass_)
     assert len(times) == 20
 
 
@@ -72,7 +75,7 @@ def test_without_a_page_nothing_is_rendered_and_the_plan_starts_again(player, ca
     plan = make_plan(player, motion_of_capture(capture, tiny_head), PlanConfig())
     clock, played, watched = Clock(), [], iter([True, False, False, True, False, False])
 
-    def render(player, plan, index):
+    def render(player, plan, index, camera):
         clock.pass_(0.04)
         played.append(index)
         return RenderedFrame(np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.uint8))
@@ -84,8 +87,9 @@ def test_without_a_page_nothing_is_rendered_and_the_plan_starts_again(player, ca
         return waited
 
     paces = []
-    monkeypatch.setattr(live, "render_frame", render)
-    play(player, plan, lambda _, pace: paces.append(pace) or len(paces) < 6, wait, clock, clock.pass_)
+    monkeypatch.setattr(playback_module, "render_frame", render)
+    show = lambda _, pace: paces.append(pace) or len(paces) < 6  # noqa: E731
+    play(player, Playback(plan, View(16), clock), show, wait, clock.pass_)
     assert played[:2] == [0, 0] and played[4] == 0
     assert max(pace.latency for pace in paces) < 1, "the time without a page is no delay"
 

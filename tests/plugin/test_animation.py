@@ -13,7 +13,7 @@ import torch
 from nerfstudio.cameras.cameras import CameraType
 from nerfstudio.viewer.utils import CameraState
 
-from partnerface_ns.plugin.animation import Animation, _Playback
+from partnerface_ns.plugin.animation import Animation, Playback
 from partnerface_ns.plugin.clips import ClipFrame
 from partnerface_ns.plugin.page_settings import PageSettings
 
@@ -24,8 +24,13 @@ def tracked():
 
 
 @pytest.fixture
-def animation(tracked):
-    return Animation(5, 0, lambda: tracked.append(True), lambda page: page.source)
+def rendered():
+    return []
+
+
+@pytest.fixture
+def animation(tracked, rendered):
+    return Animation(5, 0, lambda: tracked.append(True), lambda: rendered.append(True), lambda page: page.source)
 
 
 def switch(element, value):
@@ -33,7 +38,7 @@ def switch(element, value):
     element.cb_hook(element)
 
 
-def test_play_moves_the_frame_slider_until_it_is_switched_off(animation, tracked):
+def test_play_moves_the_frame_slider_until_it_is_switched_off(animation, tracked, rendered):
     switch(animation.play, True)
     seen, end = set(), time.monotonic() + 10
     while len(seen) < 5 and time.monotonic() < end:
@@ -41,7 +46,7 @@ def test_play_moves_the_frame_slider_until_it_is_switched_off(animation, tracked
         animation.rendered.set()
         time.sleep(0.01)
     switch(animation.play, False)
-    assert seen == {0, 1, 2, 3, 4} and tracked, "it starts again after the last frame, and shows the track"
+    assert seen == {0, 1, 2, 3, 4} and tracked and rendered, "it starts again after the last frame, and shows the track"
 
 
 def test_switching_play_several_times_starts_one_thread(animation):
@@ -58,20 +63,44 @@ def test_switching_play_several_times_starts_one_thread(animation):
 
 
 def test_no_frame_is_skipped_or_repeated_at_the_frame_rate():
-    playing = _Playback(3, 17.03, 40, threading.Event())
+    playing = Playback(40, 3.0, 17.03)
     frames = [playing.frame_at(19.0 + k / 25) for k in range(120)]
     assert all((later - before) % 40 == 1 for before, later in itertools.pairwise(frames))
 
 
+def test_play_has_a_speed_and_ends_without_a_loop(animation):
+    playing = Playback(100, 10.0, 50.0, speed=0.5, loop=False)
+    assert [playing.frame_at(50.0 + s) for s in (0, 1, 2, 100)] == [10, 22, 35, 99]
+    assert not playing.is_over(57.1) and playing.is_over(57.3)
+    playing.change(52.0, speed=2.0, loop=True)
+    assert [playing.frame_at(52.0 + s) for s in (0, 1, 2)] == [35, 85, 35] and not playing.is_over(1000.0)
+
+    animation.loop.value, animation.speed.value, animation.frame.value = False, 0.5, 4
+    switch(animation.play, True)
+    seen, end = set(), time.monotonic() + 10
+    while animation.play.value and time.monotonic() < end:
+        seen.add(animation.frame.value)
+        animation.rendered.set()
+        time.sleep(0.01)
+    assert min(seen) == 0 and animation.frame.value == 4, "from the first frame to the last"
+    assert animation.timestep_at(0.0) == 4
+
+
+def test_changing_the_speed_continues_from_the_frame_that_is_shown(animation):
+    animation._playback = Playback(5, 2.0, time.monotonic() + 100)
+    switch(animation.speed, 0.1)
+    playback = animation._playback
+    assert playback.speed == 0.1 and playback.start <= time.monotonic()
+
+
 def test_moving_the_slider_shows_the_track_and_play_continues_from_there(animation, tracked):
-    animation.frame.value, animation.frame.page = 3, None
-    animation.frame.cb_hook(animation.frame)
+    animation.frame.value = 3
+    animation.frame._handle_event(SimpleNamespace(client=None))
     assert not tracked, "the program moved it"
-    animation._playback = _Playback(0, 0.0, 5, threading.Event())
-    animation.frame.page = SimpleNamespace()
-    animation.frame.cb_hook(animation.frame)
-    assert tracked and animation._playback.first_frame == 3
-    assert animation.timestep_at(animation._playback.start_time) == 3
+    animation._playback = Playback(5, 0.0, 0.0)
+    switch(animation.frame, 3)
+    assert tracked and animation._playback.frame == 3
+    assert animation.timestep_at(animation._playback.start) == 3
 
 
 class Page:

@@ -29,7 +29,6 @@ from PIL import Image
 from plugin.conftest import _start
 from viser import SceneApi, ViserServer
 
-from partnerface_ns.cli.live import one_line_panel
 from partnerface_ns.demo.subject import make_subject
 from partnerface_ns.plugin.configs import lite
 from partnerface_ns.plugin.page_renderer import PageRenderer

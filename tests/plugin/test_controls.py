@@ -14,9 +14,11 @@ from nerfstudio.viewer.viewer_elements import ViewerElement
 from partnerface_ns.avatar.file_format import AvatarInfo
 from partnerface_ns.capture.load import load_capture
 from partnerface_ns.common.errors import InputError
-from partnerface_ns.driving.rig import Rig
+from partnerface_ns.driving.rig import Rig, arkit_names
 from partnerface_ns.flame.posing import ShapedHead
-from partnerface_ns.plugin.controls import HeadControls, strongest_expressions
+from partnerface_ns.plugin.controls import HeadControls
+from partnerface_ns.plugin.expressions import PRESETS
+from partnerface_ns.plugin.sliders import channels_by_folder, readable
 
 
 @pytest.fixture(scope="module")
@@ -33,26 +35,58 @@ def controls(head, info):
 def test_nerfstudio_finds_every_control_once(controls):
     elements = parse_object(SimpleNamespace(head_controls=controls), ViewerElement, "Custom Elements")
     names = [element.name for _, element in elements]
-    assert names[:3] == ["Motion", "Expression", "Reset"] and names[-2:] == ["Name", "Save this expression"]
-    assert len(names) == len(set(names)) == 5 + 12 + 6
+    assert names[:5] == ["Motion", "Expression", "Reset", "Left and right apart", "Head"]
+    assert names[-3:] == ["Name", "Save this expression", "Delete this expression"]
+    assert len(names) == len(set(names))
     assert not list(controls.parameters()) and not controls.state_dict()
 
 
-def test_the_strongest_expressions_have_sliders(head, tiny_head):
-    names = strongest_expressions(head)
-    assert len(names) == 12 and {"mouthSmile", "eyeBlink", "browInnerUp"} <= set(names)
-    assert all(Rig(head).knows(name) for name in names)
-    assert set(strongest_expressions(tiny_head)) == {"smile", "frown", "pout", "blink"}
+def test_every_expression_has_a_slider_in_the_folder_of_its_region(head, tiny_head):
+    folders = channels_by_folder(head)
+    assert folders["Brows"] == {
+        "browDown": ("browDownLeft", "browDownRight"),
+        "browInnerUp": (),
+        "browOuterUp": ("browOuterUpLeft", "browOuterUpRight"),
+    }
+    assert {"mouthLeft", "mouthRight"} < folders["Mouth"].keys() and "Other" not in folders
+    shown = [side for names in folders.values() for name, sides in names.items() for side in sides or (name,)]
+    assert len(shown) == len(set(shown)) and set(arkit_names()) - {"jawOpen"} <= set(shown)
+    assert all(Rig(head).knows(name) for names in folders.values() for name in names)
+    assert set(channels_by_folder(tiny_head)["Other"]) == {"smile", "frown", "pout", "blink"}
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [("mouthSmileLeft", "Smile left"), ("mouthLeft", "Mouth left"), ("jawForward", "Jaw forward"), ("smile", "Smile")],
+)
+def test_labels_leave_out_the_region(name, label):
+    assert readable(name) == label
+
+
+def test_left_and_right_are_apart_on_request_and_the_face_stays(controls):
+    controls.set_channels({"mouthSmile": 0.6})
+    joined = controls.state(controls.shown_channels)
+    split = [controls._sliders[name] for name in ("mouthSmileLeft", "mouthSmileRight")]
+    assert controls._sliders["mouthSmile"].visible and not any(slider.visible for slider in split)
+    tick(controls.apart, True)
+    assert controls.channels == {"mouthSmileLeft": 0.6, "mouthSmileRight": 0.6}
+    torch.testing.assert_close(controls.state(controls.shown_channels).expression, joined.expression)
+    assert not controls._sliders["mouthSmile"].visible and all(slider.visible for slider in split)
+    tick(split[0], 0.2)
+    assert controls.state(controls.shown_channels).expression.ne(joined.expression).sum() == 1
+    tick(controls.apart, False)
+    assert controls.channels == {"mouthSmile": pytest.approx(0.4)}
+    controls.set_channels({"eyeBlinkRight": 1.0, "eyeBlink": 0.0, "mouthSmile": 0.5})
+    assert controls.apart.value, "an expression with one side shows the sliders of each"
+    assert controls.channels == {"eyeBlinkRight": 1.0, "mouthSmileLeft": 0.5, "mouthSmileRight": 0.5}
 
 
 def test_tracked_motion_is_shown_until_a_slider_moves(controls, info):
     assert controls.shown_channels is None
     slider = controls._sliders["jaw"]
-    slider.value = 0.2
-    slider.cb_hook(slider)
+    slider._handle_event(SimpleNamespace(client=None))
     assert controls.shown_channels is None, "the program moved it"
-    slider.page = object()
-    slider.cb_hook(slider)
+    tick(slider, 0.2)
     state = controls.state(controls.shown_channels)
     torch.testing.assert_close(state.jaw[0], info.neutral.jaw + torch.tensor([0.2, 0, 0]))
     torch.testing.assert_close(state.expression[0], info.neutral.expression)
@@ -79,9 +113,7 @@ def test_every_expression_can_be_chosen_unless_it_is_shown(controls):
     controls.reset.cb_hook(controls.reset)
     assert controls.expression.value == "neutral", "so that smile can be chosen again"
     choose(controls, "smile")
-    slider = controls._sliders["jaw"]
-    slider.value, slider.page = 0.2, object()
-    slider.cb_hook(slider)
+    tick(controls._sliders["jaw"], 0.2)
     assert controls.expression.value == "-"
     choose(controls, "smile")
     controls.show_tracked()
@@ -95,8 +127,13 @@ def test_every_expression_can_be_chosen_unless_it_is_shown(controls):
 
 
 def choose(controls, name):
-    controls.expression.value, controls.expression.page = name, object()
-    controls.expression.cb_hook(controls.expression)
+    tick(controls.expression, name)
+
+
+def tick(element, value):
+    """A person gives a control a value."""
+    element.value = value
+    element._handle_event(SimpleNamespace(client="page"))
 
 
 def test_a_turn_turns_the_head(controls, info):
@@ -121,6 +158,14 @@ def test_expressions_are_saved_and_offered_again(controls, head, info, tmp_path)
     choose(again, "wry")
     assert again.channels == {"mouthSmile": 0.3, "yaw": -0.1}
     assert again.expression.value == "wry"
+    assert again.delete_button.visible
+    again.delete()
+    assert again.channels == {"mouthSmile": 0.3, "yaw": -0.1} and not again.delete_button.visible
+    assert again.expression.value == "-" and again.expression.options == ["-", *PRESETS, "neutral 2"]
+    assert json.loads((tmp_path / "expressions.json").read_text()) == {"neutral 2": wry}
+    choose(again, "smile")
+    again.delete()
+    assert "smile" in again.expression.options and not again.delete_button.visible, "presets stay"
     (tmp_path / "expressions.json").write_text('{"wry": {"jaw": "wide"}}')
     with pytest.raises(InputError, match=r"wry\.jaw"):
         again.use_folder(tmp_path)
@@ -129,7 +174,7 @@ def test_expressions_are_saved_and_offered_again(controls, head, info, tmp_path)
 def test_the_hint_and_the_marks_give_the_range_of_training(controls, info):
     low, high = (round(float((end.jaw - info.neutral.jaw)[0]), 2) + 0.0 for end in (info.lowest, info.highest))
     slider = controls._sliders["jaw"]
-    assert slider.hint.startswith(f"Training saw {low:.2f} to {high:.2f}")
+    assert slider.hint.endswith(f"training saw {low:.2f} to {high:.2f}")
     assert slider.marks == (max(0.0, low), high) and controls._sliders["yaw"].marks == ()
     controls.set_channels({"jaw": 0.1})
     controls.show_tracked()

@@ -83,11 +83,7 @@ def turn(renderer: PageRenderer, kind: str) -> bool:
     """One turn of the renderer's loop; whether it rendered."""
     renderer.action(RenderAction(kind, STATE))
     action, renderer.next_action = renderer.next_action, None
-    if action is None or (renderer.state == "high" and action.action == "static"):
-        return False
-    renderer.state = renderer.transitions[renderer.state][action.action]
-    renderer._send_output_to_viewer(renderer._render_img(STATE), action.action in ("static", "step"))
-    return True
+    return action is not None and renderer.handle(action)
 
 
 def test_training_keeps_its_time_and_is_shown_every_few_seconds(renderer, now):
@@ -128,10 +124,11 @@ def test_the_full_size_comes_when_nothing_trains(renderer):
     assert not turn(renderer, "static"), "and comes once"
 
 
-def test_moving_images_have_the_resolution_that_takes_half_a_second(renderer):
+def test_moving_images_have_the_resolution_that_takes_half_a_second(renderer, now):
     renderer.viewer.trainer = None
     for _ in range(10):
         turn(renderer, "move")
+        now[0] += 0.04
     height, width = image_size(renderer._model.sizes[-1], 1.5)
     assert 0.3 < 0.1 + 2e-5 * height * width < 0.7
     turn(renderer, "static")
@@ -139,6 +136,46 @@ def test_moving_images_have_the_resolution_that_takes_half_a_second(renderer):
     renderer.viewer.control_panel.max_res = 64
     turn(renderer, "move")
     assert renderer._model.sizes[-1] == 64
+
+
+def test_a_single_change_is_sharp_at_once_if_that_is_fast(renderer, now):
+    renderer.viewer.trainer, panel = None, renderer.viewer.control_panel
+    panel.max_res = 256  # an image of 1 s
+    turn(renderer, "static")
+    turn(renderer, "static")
+    sizes = renderer._model.sizes
+    assert sizes[-1] == 256
+    now[0] += 5
+    assert turn(renderer, "move") and sizes[-1] == 256
+    assert not turn(renderer, "static"), "it is sharp already"
+    assert turn(renderer, "move") and sizes[-1] < 256, "more changes at once are a movement"
+    assert turn(renderer, "static") and sizes[-1] == 256
+    now[0] += 5
+    panel.max_res = 1024
+    assert turn(renderer, "move") and sizes[-1] < 256, "an image of this size would take 14 s"
+
+
+def test_an_interrupted_image_is_followed_by_a_small_one(renderer, now):
+    renderer.viewer.trainer, renderer.viewer.control_panel.max_res = None, 256
+    turn(renderer, "static")
+    turn(renderer, "static")
+    now[0] += 5
+    renderer._model.during = renderer.cancel_full_image
+    assert not turn(renderer, "move")
+    renderer._model.during = lambda: None
+    assert turn(renderer, "move") and renderer._model.sizes[-1] < 256
+
+
+def test_the_full_size_follows_a_small_image_without_a_wait(renderer, monkeypatch):
+    renderer.viewer.trainer, waits = None, []
+    renderer.viewer.get_camera_state = lambda client: STATE
+    monkeypatch.setattr(renderer.render_trigger, "wait", lambda seconds: waits.append(seconds))
+    turn(renderer, "move")
+    renderer._wait_for_action()
+    assert renderer.next_action.action == "static" and waits[-1] < 0.05
+    renderer.state, renderer.next_action = "high", None
+    renderer._wait_for_action()
+    assert waits[-1] > 0.1, "a page that is still costs little"
 
 
 def test_a_slow_machine_never_goes_below_the_smallest_size():

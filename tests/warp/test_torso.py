@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.testing import assert_close
@@ -102,3 +104,35 @@ def test_a_state_of_a_longer_track_loads_and_brings_its_residuals(torso, states)
 def test_one_training_frame_is_enough(states):
     T = TorsoMotion(states[:1], torch.zeros(3), 1)(states, None)
     assert T.isfinite().all()
+
+
+def known(states: HeadState) -> HeadState:
+    """The states with a torso that the head's translation determines."""
+    shift = states.translation - states.translation.mean(0)
+    torso = torch.cat([0.5 * shift + torch.tensor([0.0, 0.4, 0.0]), 0.8 * shift + 0.3], -1)
+    return replace(states, torso=torso)
+
+
+def test_a_known_torso_is_used_as_it_is(states):
+    root = torch.tensor([0.0, -0.2, 0.05])
+    given = known(states)
+    T = trained(TorsoMotion(given, root, 10))(given, torch.arange(6))
+    rotation = rotation_from_axis_angle(given.torso[:, :3])
+    assert_close(T[:, :3, :3], rotation)
+    assert_close(torch.einsum("fab,b->fa", T[:, :3, :3], root) + T[:, :3, 3], root + given.torso[:, 3:])
+
+
+def test_a_torso_that_is_not_known_is_predicted_from_the_known_ones():
+    torch.manual_seed(0)
+    noise = lambda size, scale: scale * torch.randn(200, size)  # noqa: E731
+    many = HeadState(noise(4, 1), noise(3, 0.2), noise(3, 0.1), noise(3, 0.1), noise(6, 0.1), noise(3, 0.05) + 0.3)
+    given = known(many)
+    torso = TorsoMotion(given, torch.tensor([0.0, -0.2, 0.05]), 200)
+    true, predicted = torso(given, None), torso(many, None)
+    error, spread = (true - predicted).square().mean().sqrt(), (true - true.mean(0)).square().mean().sqrt()
+    assert error < 0.2 * spread
+
+
+def test_twists_invert_motions(torso):
+    twist = torch.cat([torch.randn(5, 6), torch.zeros(1, 6)])
+    assert_close(torso.twists(torso.motion(twist)), twist, atol=1e-5, rtol=1e-5)

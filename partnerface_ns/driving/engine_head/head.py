@@ -12,7 +12,7 @@ straight way to the turned position, for programs that use blendshapes only.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -155,7 +155,8 @@ def blendshapes(person: ShapedHead, neutral: HeadState, added: HeadState) -> Flo
     linear = posed.skinning(person.model.skinning_weights)[0, :, :3, :3]
     shapes = []
     for index in range(len(added)):
-        state = HeadState(*(getattr(still, f.name) + getattr(added, f.name)[index] for f in fields(HeadState)))
+        change = added[index].tensors()
+        state = HeadState(**{name: value + change[name] for name, value in still.tensors().items()})
         moved = person.pose(HeadState.stack([state])).verts[0] - posed.verts[0]
         shapes.append(torch.linalg.solve(linear, moved))
     return torch.stack(shapes)

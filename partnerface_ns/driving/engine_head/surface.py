@@ -17,8 +17,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from partnerface_ns.driving.engine_head.neutral_field import NeutralField
-from partnerface_ns.driving.engine_head.smooth import fit_smooth
 from partnerface_ns.flame.head_model import HeadModel
+from partnerface_ns.geometry.smooth import fit_smooth
+from partnerface_ns.rendering.volume import surface_heights
 
 _DEPTH, _STEP = 0.006, 0.001
 """Depth below the skin at which density is followed inward, and the distance of samples, metres."""
@@ -62,7 +63,7 @@ def measure_distances(
     distance = field.distance_to_mesh(own.flatten(0, 1)).view(len(verts), -1)
     beyond = (heights > reach[:, None]) | ((distance < _NEAR_OTHER * heights) & (heights > _CLOSE))
     gap = (density < _THIN) & (heights > 0) & (model.regions["face"] > 0.5)[:, None]
-    height, is_known = surface_heights(density, heights, beyond | gap)
+    height, is_known = surface_heights(density, heights, beyond | gap, _OPTICAL_DEPTH)
     confidence = is_known * seen_share(field, verts, normals).clamp(min=_UNSEEN)
     weights = torch.where(kept, _FIXED, confidence)
     target = torch.where(kept, 0.0, height)[:, None]
@@ -77,24 +78,6 @@ def seen_share(
     """Share in [0, 1] to which the camera saw the surface: 1 where it faces the camera, 0 at the back of the head."""
     facing = (F.normalize(field.camera - verts, dim=1) * normals).sum(1)
     return (facing / _TURNED_AWAY + 1).clamp(0, 1)
-
-
-def surface_heights(
-    density: Float[Tensor, "verts heights"], heights: Float[Tensor, "heights"], ends: Bool[Tensor, "verts heights"]
-) -> tuple[Float[Tensor, "verts"], Bool[Tensor, "verts"]]:
-    """Height of the visible surface at each vertex, and whether there is one.
-
-    Args:
-        density: 1/m.
-        heights: heights of the samples above the skin, ascending and even, metres.
-        ends: samples from which on outward nothing belongs to the vertex.
-    """
-    step = heights[1] - heights[0]
-    belongs = ends.long().cumsum(1) == 0
-    depth = step * (density * belongs).flip(1).cumsum(1).flip(1)  # optical depth from outside
-    opaque = depth > _OPTICAL_DEPTH
-    index = (opaque.long() * torch.arange(1, len(heights) + 1, device=heights.device)).amax(1) - 1
-    return heights[index.clamp(min=0)], index >= 0
 
 
 def kept_vertices(model: HeadModel) -> Bool[Tensor, "verts"]:

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from partnerface_ns.common.progress import progress
 from partnerface_ns.driving.engine_head.neutral_field import FieldPoints, NeutralField
-from partnerface_ns.driving.engine_head.smooth import fit_smooth
 from partnerface_ns.geometry.rasterizer import rasterize
+from partnerface_ns.geometry.smooth import fit_smooth
 from partnerface_ns.rendering.volume import weights_from_density
 
 _ABOVE, _BELOW, _NUM_SAMPLES = 0.003, 0.005, 8

@@ -14,7 +14,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from partnerface_ns.flame.posing import ShapedHead
-from partnerface_ns.flame.state import HeadState
 from partnerface_ns.tracking.fit import energy
 from partnerface_ns.tracking.fit.energy import Priors, Steadiness
 from partnerface_ns.tracking.fit.fit_head import FitHead
@@ -206,7 +205,7 @@ class FitProblem:
         """The current fit, on the CPU."""
         u = self.unknowns
         track = u.states(self.focal)
-        track = HeadState(*(getattr(track, f.name).detach().cpu().clone() for f in fields(HeadState)))
+        track = track.map(lambda value: value.detach().cpu().clone())
         return Fit(u.coefficients.detach().cpu(), track, float(self.focal), self.landmark_bias().detach().cpu())
 
 
