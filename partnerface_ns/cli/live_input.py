@@ -90,16 +90,16 @@ def play_live(
         follow = _follower(source, player)
         server = new_server()
         stack.callback(server.stop)
-        page = LivePage(server)
-        page.tell("The avatar is being baked")
+        screen = LiveScreen(server)
+        screen.tell("The avatar is being baked")
         print(f"Open {server.addresses} in a browser. Ctrl-C ends it.", flush=True)
         avatar = LiveAvatar(player)
         avatar.render(None, size)
-        page.tell("Waiting for the source")
+        screen.tell("Waiting for the source")
         server.wait_for_page()
         try:
             frames = stack.enter_context(LiveFrames(arrivals, follow))
-            follow_live(avatar, frames, AdaptiveSize(size, longest_delay), page, pace, lambda: _bad_packets(receiver))
+            follow_live(avatar, frames, AdaptiveSize(size, longest_delay), screen, pace, lambda: _bad_packets(receiver))
         finally:
             total = pace.total()
             print("No frame was shown." if total is None else total.summary())
@@ -108,13 +108,11 @@ def play_live(
                 print(f"Bad packets: {receiver.num_bad}{last}.")
 
 
-class LivePage:
-    """A page whose panel is one line of text."""
+class LiveScreen:
+    """The open pages, whose panel is one line of text."""
 
     def __init__(self, server: PageServer) -> None:
-        self._server = server
-        server.gui.configure_theme(control_layout="floating", control_width="large", dark_mode=True)
-        server.gui.add_markdown("", visible=False)  # a page without any control shows viser's connection settings
+        self._server, self._set_line = server, server.one_line_panel()
 
     def is_watched(self) -> bool:
         return self._server.has_page()
@@ -123,7 +121,7 @@ class LivePage:
         self._server.show(image)
 
     def tell(self, line: str) -> None:
-        self._server.gui.set_panel_label(line)
+        self._set_line(line)
 
 
 def _open(source: LiveInput, stack: ExitStack) -> tuple[Any, LiveLinkReceiver | None]:

@@ -93,11 +93,12 @@ def follow_live(
         frames: the source.
         size: chooses the size of the images.
         screen: shows the images, with the source on the left, if it has an image.
-        pace: collects the shown images, beginning when the person is measured. A frame without a face counts as shown
-            with the avatar's last image.
+        pace: collects the shown images from the time at which the person is measured, and anew when somebody looks
+            again. A frame without a face counts as shown with the avatar's last image.
         note: a text that is appended to the line on the screen.
         clock: the clock of the arrivals, seconds.
     """
+    was_watched = True
     while True:
         try:
             frame = frames.take(_PATIENCE)
@@ -107,7 +108,11 @@ def follow_live(
         if frame is None:
             return
         if not screen.is_watched():
+            was_watched = False
             continue
+        if not was_watched:
+            was_watched = True
+            pace.restart()
         began, shown_size = clock(), size.size
         image = avatar.render(frame.motion, shown_size)
         finished = clock()

@@ -101,6 +101,10 @@ class LivePace:
     def add(self, image: ShownImage) -> None:
         self.images.append(image)
 
+    def restart(self) -> None:
+        """Leave out all images so far."""
+        self.images.clear()
+
     def recent(self) -> Pace | None:
         """The figures of the last seconds; None before the first image."""
         return Pace.of([i for i in self.images if i.time > self.images[-1].time - _WINDOW]) if self.images else None

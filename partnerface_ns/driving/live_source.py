@@ -160,7 +160,7 @@ class LiveFrames(Generic[Arrived]):
         """End the threads; one that waits for its source ends with the program."""
         self._is_stopped.set()
         self._arrived.close()
-        self._threads[1].join(timeout=1.0)
+        self._threads[1].join(timeout=5.0)
         torch.set_num_threads(self._num_threads)  # a thread's own setting is also the default of later threads
 
     def take(self, patience: float | None = None) -> LiveFrame | None:

@@ -184,7 +184,7 @@ class LiveLinkReceiver:
             index += 1
 
     def close(self) -> None:
-        """Free the port. An iteration in another thread ends within a moment."""
+        """Free the port. An iteration in another thread ends soon after."""
         self._is_closed = True
         self._socket.close()
 

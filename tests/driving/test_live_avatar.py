@@ -179,6 +179,17 @@ def test_without_a_page_nothing_is_rendered(motion):
     assert not avatar.sizes and pace.total() is None
 
 
+def test_the_figures_begin_again_with_a_new_page(motion):
+    class Reopened(Screen):
+        def is_watched(self) -> bool:
+            return not 5.0 < clock.now - 10 < 6.0
+
+    clock, pace, screen = Clock(), LivePace(), Reopened()
+    avatar, source = SlowAvatar(clock, 0.01, 32), Camera(clock, 200, motion)
+    follow_live(avatar, source, AdaptiveSize(32, 9.0), screen, pace, clock=clock)
+    assert pace.images[0].index >= 150 and pace.total().share > 0.95
+
+
 def test_a_silent_source_is_reported(motion):
     class Silent:
         calls = iter([TimeoutError, None])
@@ -195,13 +206,13 @@ def test_a_silent_source_is_reported(motion):
 # -- size --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("seconds", "size"), [(0.10, 256), (0.30, 192), (0.90, 128)])
+@pytest.mark.parametrize(("seconds", "size"), [(0.10, 64), (0.30, 48), (0.90, 32)])
 def test_the_size_is_the_largest_that_is_fast_enough(motion, seconds, size):
-    clock, avatar = Clock(), SlowAvatar(None, seconds, 256)
+    clock, avatar = Clock(), SlowAvatar(None, seconds, 64)
     avatar.clock = clock
     pace = LivePace()
-    follow_live(avatar, Camera(clock, 900, motion), AdaptiveSize(256, 0.25), Screen(), pace, clock=clock)
-    assert avatar.sizes[0] == 256 and set(avatar.sizes[-20:]) == {size}, "it does not change back and forth"
+    follow_live(avatar, Camera(clock, 600, motion), AdaptiveSize(64, 0.25), Screen(), pace, clock=clock)
+    assert avatar.sizes[0] == 64 and set(avatar.sizes[-20:]) == {size}, "it does not change back and forth"
     assert pace.total().sizes[-1] == size
 
 
@@ -217,6 +228,9 @@ def test_the_size_grows_again_when_the_machine_is_free():
     for _ in range(100):
         size.add(0.24)
     assert size.size == 256
+    for delay in [0.5] * 8 + [0.12] * 100:  # 192 pixels in 0.12 s are 256 in 0.21 s, which is close to the limit
+        size.add(delay)
+    assert size.size == 192
 
 
 def test_figures_of_shown_images():

@@ -69,12 +69,12 @@ class Camera:
         self._cv2.setLogLevel(0)  # OpenCV's own warnings would precede the error
         self._capture: Any = self._cv2.VideoCapture(index) if index >= 0 else None
         if self._capture is None or not self._capture.isOpened() or not self._capture.read()[0]:
-            found = sorted(str(path) for path in Path("/dev").glob("video*"))
+            devices = sorted(str(path) for path in Path("/dev").glob("video*"))
             raise InputError(
                 self._name,
                 "the camera does not open",
                 expected="the index of a camera: 0 is the first",
-                actual=", ".join(found) or "no /dev/video* on this machine",
+                actual=", ".join(devices) or "no /dev/video* on this machine",
                 hint="try another index, close other programs that use the camera, or join the group `video`",
             )
 

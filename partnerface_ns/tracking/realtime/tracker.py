@@ -93,9 +93,9 @@ class RealtimeTracker:
         """Track the next frame. Frames may be missing between calls."""
         began = self._clock()
         landmarks = self._detector(frame.rgb)
-        found = self._clock()
+        detected = self._clock()
         phase, state = self._follow(frame, landmarks)
-        seconds = {"landmarks": found - began, "fit": self._clock() - found}
+        seconds = {"landmarks": detected - began, "fit": self._clock() - detected}
         return TrackedFrame(frame, phase, state, landmarks, self._progress(), seconds)
 
     def _follow(
