@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from scipy.ndimage import binary_erosion
 
 from partnerface_ns.geometry.camera import Camera
-from partnerface_ns.geometry.rasterizer import Visible, project, rasterize
+from partnerface_ns.geometry.rasterizer import project, rasterize
 
 OPACITY = 0.6
 """Opacity of the mesh by default."""
 _MESH, _OUTLINE = np.array([0.45, 0.85, 0.55]), (230, 40, 40)
+_WIRE_SIDE = 1024
+"""Longer side of an image whose pixel is as wide as an edge of the wireframe, pixels."""
 _NEAREST = 0.02
 """Smallest distance in front of the camera at which the head is drawn, metres."""
 
@@ -39,7 +41,7 @@ def draw_mesh_overlay(
         camera: the image's camera.
         side: longer side of the result, pixels.
         opacity: of the mesh, 0 to 1.
-        wireframe: whether only the edges of visible triangles are drawn, one pixel wide.
+        wireframe: whether only the edges of visible triangles are drawn.
     """
     scale = side / max(camera.width, camera.height)
     width, height = round(camera.width * scale), round(camera.height * scale)
@@ -48,25 +50,36 @@ def draw_mesh_overlay(
     inside = resize(mask, Image.Resampling.BILINEAR) > 127
     depth = (camera.T_world_camera[:3, 3] - verts) @ camera.T_world_camera[:3, 2]
     if depth[faces].min() > _NEAREST:
-        intrinsics = camera.resize(width, height).intrinsics
-        visible = rasterize(*project(verts, intrinsics, camera.T_world_camera), faces, width, height)
-        if wireframe:
-            visible = visible[_at_edges(visible, width, height)]
-        shade = _facing(verts[visible.corners], camera)
-        drawn = (40 + 215 * shade[:, None]) * _MESH
-        image[visible.samples] = opacity * drawn + (1 - opacity) * image[visible.samples]
+        draw = _draw_edges if wireframe else _draw_surface
+        draw(image, verts, faces, camera.resize(width, height), opacity)
     image = image.reshape(height, width, 3).astype(np.uint8)
     image[inside & ~binary_erosion(inside, border_value=1)] = _OUTLINE
     return image
 
 
-def _at_edges(visible: Visible, width: int, height: int) -> Bool[np.ndarray, "samples"]:
-    """Whether the sample to the right or below shows another triangle, or none."""
-    triangles = np.full((height + 1, width + 1), -1)
+def _draw_surface(
+    image: Float[np.ndarray, "pixels 3"], verts: np.ndarray, faces: np.ndarray, camera: Camera, opacity: float
+) -> None:
+    """Draw the shaded surface into an image of the camera's size."""
+    screen = project(verts, camera.intrinsics, camera.T_world_camera)
+    visible = rasterize(*screen, faces, camera.width, camera.height)
+    drawn = (40 + 215 * _facing(verts[visible.corners], camera)[:, None]) * _MESH
+    image[visible.samples] = opacity * drawn + (1 - opacity) * image[visible.samples]
+
+
+def _draw_edges(
+    image: Float[np.ndarray, "pixels 3"], verts: np.ndarray, faces: np.ndarray, camera: Camera, opacity: float
+) -> None:
+    """Draw the edges of visible triangles, thinner than a pixel of a small image."""
+    factor = max(1, round(_WIRE_SIDE / max(camera.width, camera.height)))
+    fine = camera.resize(camera.width * factor, camera.height * factor)
+    visible = rasterize(*project(verts, fine.intrinsics, fine.T_world_camera), faces, fine.width, fine.height)
+    triangles = np.full((fine.height + 1, fine.width + 1), -1)
     triangles[:-1, :-1].flat[visible.samples] = visible.triangles
     here = triangles[:-1, :-1]
-    edges = (here != triangles[:-1, 1:]) | (here != triangles[1:, :-1])
-    return edges.flat[visible.samples]
+    edges = (here >= 0) & ((here != triangles[:-1, 1:]) | (here != triangles[1:, :-1]))
+    share = edges.reshape(camera.height, factor, camera.width, factor).mean((1, 3)).reshape(-1, 1)
+    image[:] = opacity * share * 255 * _MESH + (1 - opacity * share) * image
 
 
 def _facing(corners: Float[np.ndarray, "samples 3 3"], camera: Camera) -> Float[np.ndarray, "samples"]:

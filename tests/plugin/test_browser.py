@@ -71,6 +71,10 @@ class Opened:
         row = f'//label[text()="{label}"]/ancestor::div[contains(@class,"mantine-Flex-root")][1]'
         return self.page.locator(f"xpath={row}//input[not(@type='hidden')]").last
 
+    def open(self, folder: str) -> None:
+        """Open a folder that is closed on a new page, or close it."""
+        self.page.get_by_text(folder, exact=True).click()
+
     def set(self, label: str, value: float) -> None:
         """Type a slider's value."""
         self.input(label).fill(f"{value:g}")
@@ -301,20 +305,33 @@ def test_sliders_move_what_they_say_and_nothing_else(opened):
         opened.box("lips", lambda v, side=side: side * (v[:, 0] - v[:, 0].mean()) > 0.3 * np.ptp(v[:, 0]))
         for side in (1, -1)
     ]
-    for name, value, moving, still in (
-        ("jaw", 0.3, mouth, eyes),
-        ("mouthSmile", 1.0, corners, eyes),
-        ("gaze_yaw", 0.5, eyes, mouth),
+    opened.open("Mouth")
+    for label, name, value, moving, still in (
+        ("Open jaw", "jaw", 0.3, mouth, eyes),
+        ("Smile", "mouthSmile", 1.0, corners, eyes),
+        ("Look left", "gaze_yaw", 0.5, eyes, mouth),
     ):
-        opened.set(name, value)
+        opened.set(label, value)
         moved = opened.image(lambda: opened.controls.channels == {name: value})  # noqa: B023
         keep(name, rest, moved)
         assert change(rest, moved, *moving) > 1, name
         assert change(rest, moved, *still) < 0.2 * change(rest, moved, *moving), name
         assert np.abs(outside(rest - moved, head)).mean() < 0.1 * change(rest, moved, *moving), name
-        opened.set(name, 0.0)
+        opened.set(label, 0.0)
     back = opened.image(lambda: opened.controls.channels == {})
     np.testing.assert_array_equal(back, rest)
+
+    opened.tick("Left and right apart")
+    wait(opened.input("Smile left").is_visible)
+    assert not opened.input("Smile").is_visible()
+    opened.set("Smile left", 1.0)
+    smirk = opened.image(lambda: opened.controls.channels == {"mouthSmileLeft": 1.0})
+    keep("smirk", rest, smirk)
+    by_side = [change(rest, smirk, corner) for corner in corners]
+    assert by_side[0] > 1 and by_side[0] > 3 * by_side[1], "the person's left, on the right of the image"
+    opened.tick("Left and right apart")
+    wait(lambda: opened.controls.channels == {"mouthSmile": 0.5})
+    opened.open("Mouth")
 
 
 def test_the_frame_slider_shows_the_tracked_motion_and_plays(opened):
@@ -328,6 +345,14 @@ def test_the_frame_slider_shows_the_tracked_motion_and_plays(opened):
     wait(lambda: seen.add(slider.value) or len(seen) > 3)
     opened.tick("Play")
     wait(lambda: not opened.model.animation.play.value)
+    opened.tick("Loop")
+    opened.set("Speed", 2.0)
+    wait(lambda: opened.model.animation.speed.value == 2.0)
+    opened.tick("Play")
+    wait(lambda: opened.model.animation.play.value)
+    wait(lambda: not opened.model.animation.play.value and slider.value == slider.max)
+    opened.tick("Loop")
+    opened.set("Speed", 1.0)
 
 
 def test_parts_are_seen_alone_and_muted(opened):
@@ -359,13 +384,44 @@ def test_parts_are_seen_alone_and_muted(opened):
     mesh = opened.image(lambda: page.mesh.value)
     keep("mesh", rest, mesh)
     assert change(rest, mesh, opened.box("face")) > 30
+    opened.tick("Wireframe")
+    wires = opened.image(lambda: page.wireframe.value)
+    keep("wires", rest, wires)
+    assert 5 < change(rest, wires, opened.box("face")) < 0.9 * change(rest, mesh, opened.box("face"))
+    opened.tick("Wireframe")
+    opened.set("Mesh opacity", 0.0)
+    np.testing.assert_allclose(opened.image(lambda: page.opacity.value == 0), rest, atol=2)
     opened.tick("Mesh")
     np.testing.assert_array_equal(opened.image(lambda: not page.mesh.value), rest)
 
 
+def test_the_true_image_beside_the_avatar_on_another_background(opened):
+    rest, page = at_rest(opened), opened.model.page_view
+    half = rest.shape[1] // 2
+    opened.tick("True image")
+    both = opened.image(lambda: page.true_image.value)
+    keep("true_image", rest, both)
+    shift = round(1.5 * half) - half  # the avatar's middle lies in the middle of the right half
+    moved = np.roll(rest, shift, 1)[:, half + 8 : -8]
+    assert np.abs(both[:, half + 8 : -8] - moved).mean() < 5
+    opened.set("Frame", 9)
+    other = opened.image(lambda: opened.model.animation.frame.value == 9)
+    assert np.abs(both - other)[:, :half].mean() > 2, "another true image"
+    opened.input("Background").fill("#0080ff")
+    opened.input("Background").press("Tab")
+    blue = opened.image(lambda: page.background.value == (0, 128, 255))
+    keep("background", other, blue)
+    for corner in (blue[4:12, 4:12], blue[4:12, -12:-4]):
+        assert np.abs(corner - [0, 128, 255]).mean() < 12
+    opened.input("Background").fill("#{:02x}{:02x}{:02x}".format(*page._own_color))
+    opened.input("Background").press("Tab")
+    opened.tick("True image")
+    wait(lambda: not page.true_image.value and opened.model.pages.settings(0.0).background is None)
+
+
 def test_an_expression_is_saved_and_shown_again(opened, trained):
     at_rest(opened)
-    opened.set("jaw", 0.25)
+    opened.set("Open jaw", 0.25)
     wry = opened.image(lambda: opened.controls.channels == {"jaw": 0.25})
     opened.input("Name").fill("wry")
     wait(lambda: opened.controls.save_name.value == "wry")
@@ -376,6 +432,13 @@ def test_an_expression_is_saved_and_shown_again(opened, trained):
     at_rest(opened)
     opened.choose("Expression", "wry")
     np.testing.assert_array_equal(opened.image(lambda: opened.controls.channels == {"jaw": 0.25}), wry)
+    opened.page.get_by_text("Delete this expression", exact=True).click()
+    wait(lambda: json.loads(file.read_text()) == {})
+    opened.input("Expression").click()
+    assert opened.page.get_by_role("option", name="smile", exact=True).is_visible()
+    assert opened.page.get_by_role("option", name="wry", exact=True).count() == 0
+    opened.page.keyboard.press("Escape")
+    opened.page.get_by_text("Delete this expression", exact=True).wait_for(state="hidden")
 
 
 def test_a_preset_can_be_chosen_again_after_reset(opened):
@@ -387,9 +450,9 @@ def test_a_preset_can_be_chosen_again_after_reset(opened):
         wait(lambda: not opened.controls.channels)
     wait(lambda: opened.input("Expression").input_value() == "neutral")
     gaze = opened.page.locator(
-        "xpath=//label[text()='gaze_yaw']/ancestor::div[contains(@class,'mantine-Flex-root')][1]"
+        "xpath=//label[text()='Look left']/ancestor::div[contains(@class,'mantine-Flex-root')][1]"
     )
-    assert gaze.inner_text().split() == ["gaze_yaw", "-0.5", "0.5"]
+    assert gaze.inner_text().split() == ["Look", "left", "-0.5", "0.5"]
     for folder in ("Animation", "View"):
         assert opened.page.get_by_text(folder, exact=True).count() >= 1
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from types import SimpleNamespace
-from unittest.mock import Mock
+from unittest.mock import MagicMock, Mock
 
 import numpy as np
 import pytest
@@ -17,9 +17,11 @@ from nerfstudio.viewer_legacy.server.viewer_utils import IOChangeException
 from plugin.conftest import _start, tiny
 from viser import ClientHandle, ViserServer
 
+from partnerface_ns.capture.images import load_image
 from partnerface_ns.plugin.configs import lite
-from partnerface_ns.plugin.elements import PageButton, PageSlider
+from partnerface_ns.plugin.elements import PageButton, PageCheckbox, PageFolder, PageSlider
 from partnerface_ns.plugin.page import PageView, compute_part_share, fade_other_parts
+from partnerface_ns.plugin.true_images import TrueImages
 from partnerface_ns.plugin.viewer import PageClipSource
 
 
@@ -39,6 +41,7 @@ def model(pipeline):
     """One model for all tests, its page as it opens."""
     model, page = pipeline.model.eval(), pipeline.model.page_view
     page.part_choice.value, page.part_mode.value, page.mesh.value = "all", "solo", False
+    page.wireframe.value, page.background.value, page.true_image.value = False, page._own_color, False
     model.head_controls.set_channels({})
     model.head_controls.motion.value = "tracked"
     model.face_view.viewer = SimpleNamespace(ready=False)
@@ -92,6 +95,64 @@ def test_the_mesh_lies_over_the_image(model, look):
     model.page_view.mesh.value = True
     changed = (look()["rgb"] - rgb).abs().amax(-1) > 0.05
     assert 0.05 < changed.float().mean() < 0.95 and not changed[0].any()
+
+
+def test_the_mesh_has_an_opacity_and_can_be_a_wireframe(model, look):
+    page, rgb = model.page_view, look()["rgb"]
+    assert not page.opacity.visible and not page.wireframe.visible
+    tick(page.mesh, True)
+    assert page.opacity.visible and page.wireframe.visible
+    page.opacity.value = 1.0
+    opaque = (look()["rgb"] - rgb).abs().amax(-1)
+    page.opacity.value = 0.0
+    assert (look()["rgb"] - rgb).abs().max() < 0.01
+    page.opacity.value, page.wireframe.value = 1.0, True
+    wires = (look()["rgb"] - rgb).abs().amax(-1)
+    assert 0.01 < wires.mean() < 0.8 * opaque.mean()
+    tick(page.mesh, False)
+    assert not page.opacity.visible
+
+
+def test_the_background_has_the_selected_colour_and_the_head_its_own(model, look):
+    before = look()
+    assert model.pages.settings(0.0).background is None, "unless a person selects another"
+    model.page_view.background.value = (0, 128, 255)
+    after = look()["rgb"]
+    opacity = before["accumulation"]
+    expected = before["rgb"] + (1 - opacity) * (after.new_tensor([0, 128, 255]) / 255 - model.avatar.background)
+    torch.testing.assert_close(after, expected)
+    assert (after[0, 0] - torch.tensor([0, 128, 255]) / 255).abs().max() < 0.05
+
+
+def test_the_true_image_lies_left_of_the_avatar_at_the_same_scale(model, look):
+    alone = look()
+    tick(model.page_view.true_image, True)
+    model.animation.frame.value = 2
+    outputs = look()
+    size = alone["rgb"].shape[1]
+    assert all(values.shape[:2] == alone["rgb"].shape[:2] for values in outputs.values())
+    capture = model.kwargs["metadata"]["parsed_capture"].capture
+    image = torch.from_numpy(load_image(capture.frames[2], tuple(model.avatar.background.tolist()))[0]) / 255
+    middle = slice(size // 4, size // 4 + size // 2)
+    torch.testing.assert_close(outputs["rgb"][:, : size // 2], image[:, middle], atol=1e-3, rtol=0)
+    tick(model.page_view.true_image, False)
+    torch.testing.assert_close(outputs["rgb"][:, size // 2 :], look()["rgb"][:, middle], atol=0.02, rtol=0)
+    assert outputs["depth"][:, : size // 2].abs().max() == 0
+
+
+@pytest.mark.parametrize(("width", "columns"), [(40, 24), (10, 10)])
+def test_a_true_image_is_padded_or_cropped_to_its_pane(model, width, columns):
+    images = TrueImages(model.kwargs["metadata"]["parsed_capture"].capture)
+    pane = images.pane(0, 24, width, (0.0, 0.0, 1.0))
+    blue = (pane == torch.tensor([0.0, 0.0, 1.0])).all(-1).all(0)
+    assert pane.shape == (24, width, 3) and (~blue).sum() <= columns and not blue[width // 2]
+    assert bool((images.pane(99, 24, width, (0.0, 0.0, 1.0)) == torch.tensor([0.0, 0.0, 1.0])).all())
+
+
+def tick(element, value):
+    """A person gives a control a value."""
+    element.value = value
+    element._handle_event(SimpleNamespace(client="page"))
 
 
 def test_an_interrupted_image_leaves_no_part_muted(model, look, monkeypatch):
@@ -163,7 +224,7 @@ def test_sliders_are_labelled_with_their_ends():
     assert server.gui.add_slider.call_args.kwargs["marks"] == ((-0.5, "-0.5"), (0.5, "0.5"))
 
 
-def test_an_element_knows_its_page_and_calls_before_change_first():
+def test_an_element_knows_its_page_and_leaves_out_changes_by_the_program():
     calls, server = [], Mock(spec=ViserServer, gui=Mock())
     button = PageButton("Go", cb_hook=lambda element: calls.append(element.page))
     button.before_change = lambda: calls.append("before")
@@ -171,4 +232,17 @@ def test_an_element_knows_its_page_and_calls_before_change_first():
     (handle_event,) = server.gui.add_button.return_value.on_click.call_args.args
     handle_event(SimpleNamespace(client="page"))
     handle_event(SimpleNamespace(client=None))
-    assert calls == ["before", "page", None]
+    assert calls == ["before", "page"]
+
+
+def test_a_folder_calls_the_hook_of_its_element_inside_that_of_nerfstudio():
+    calls, server = [], Mock(spec=ViserServer, gui=MagicMock())
+    box = PageCheckbox("Box", False, cb_hook=lambda element: calls.append(element.name))
+    folder = PageFolder("Mouth", [box])
+    own = folder.cb_hook
+    folder.install(server)
+    folder.cb_hook = lambda element: [calls.append("lock"), own(element), calls.append("rerender")]
+    assert server.gui.add_folder.call_args.kwargs == {"expand_by_default": False}
+    (handle_event,) = server.gui.add_checkbox.return_value.on_update.call_args.args
+    handle_event(SimpleNamespace(client="page"))
+    assert calls == ["lock", "Box", "rerender"] and list(folder) == [box]

@@ -14,6 +14,7 @@ from nerfstudio.viewer.viewer import Viewer
 from viser import ClientHandle
 
 from partnerface_ns.geometry.camera import Camera
+from partnerface_ns.plugin.elements import PageFolder, PageSlider
 from partnerface_ns.plugin.page_renderer import PageRenderer
 from partnerface_ns.plugin.viewer import FaceView
 
@@ -64,6 +65,21 @@ def test_a_page_is_rendered_by_our_thread_and_no_control_waits_for_it(view, monk
     ours._full_size = True
     view._cancel_full_images()
     assert ours.interrupt_render_flag
+
+
+def test_controls_in_folders_interrupt_full_images_too(view):
+    slider = PageSlider("Smile", 0.0, 0.0, 1.0, 0.1)
+    view.viewer = viewer = Mock(spec=Viewer)
+    viewer.viewer_elements = [("path", PageFolder("Mouth", [slider])), ("other", SimpleNamespace())]
+    viewer.viser_server, viewer.control_panel, viewer.init_scene = Mock(), Mock(), Mock()
+    viewer.viser_server.gui._gui_input_handle_from_id = {}
+    view._setup(viewer)
+    renderer = Mock(spec=PageRenderer)
+    viewer.render_statemachines = {0: renderer}
+    slider.before_change()
+    renderer.cancel_full_image.assert_called_once_with()
+    view.rerender()
+    viewer._trigger_rerender.assert_called_once_with()
 
 
 def test_frustums_are_hidden_on_early_pages_and_keyframes_get_the_pages_field_of_view(view):

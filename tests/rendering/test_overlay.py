@@ -32,3 +32,18 @@ def test_nothing_is_drawn_of_a_head_behind_the_camera(tiny_head):
         verts = tiny_head.template.numpy() + np.array([0, 0, z])
         image = draw_mesh_overlay(rgb, mask, verts.astype(np.float32), tiny_head.faces.numpy(), camera, side=48)
         assert (image == 250).all()
+
+
+def test_a_wireframe_shows_the_edges_between_triangles_alone(tiny_head):
+    T = np.eye(4)
+    T[:3, 3] = [0, 0, 1]
+    camera = Camera(T, 100.0, 100.0, 24.0, 12.0, 48, 24)
+    rgb, mask = np.full((24, 48, 3), 250, np.uint8), np.zeros((24, 48), np.uint8)
+    head = (tiny_head.template.numpy(), tiny_head.faces.numpy(), camera)
+    solid = draw_mesh_overlay(rgb, mask, *head, side=1024, opacity=1.0)
+    wires = draw_mesh_overlay(rgb, mask, *head, side=1024, opacity=1.0, wireframe=True)
+    drawn, on_wires = (solid != 250).any(-1), (wires != 250).any(-1)
+    assert 0.02 < on_wires.sum() / drawn.sum() < 0.5 and not (on_wires & ~drawn).any()
+    small = draw_mesh_overlay(rgb, mask, *head, side=64, opacity=1.0, wireframe=True)
+    fine = wires.reshape(-1, 16, 64, 16, 3).mean((1, 3))  # the edges of a small image are no wider
+    assert small.shape == fine.shape and np.abs(small - fine).max() < 2
