@@ -31,8 +31,8 @@ from partnerface_ns.common.threads import map_threaded
 from partnerface_ns.fields.canonical_field import CanonicalField
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
+from partnerface_ns.rendering.occupancy import OccupancyGrid
 from partnerface_ns.rendering.rays import Rays
-from partnerface_ns.rendering.sampling import OccupancyGrid
 from partnerface_ns.warp.driving_code import DrivingCode, code_visibility
 from partnerface_ns.warp.inverse_skinning import InverseSkinning
 from partnerface_ns.warp.part_assigner import PartAssigner, PartWeights, seed_parts

@@ -16,9 +16,9 @@ from torch.profiler import record_function
 
 from partnerface_ns.avatar.canonical_warp import CanonicalWarp, WarpFrames
 from partnerface_ns.geometry.rows import Rows
+from partnerface_ns.rendering.occupancy import OccupancyGrid
 from partnerface_ns.rendering.rays import Rays
 from partnerface_ns.rendering.sampling import (
-    OccupancyGrid,
     RayIntervals,
     SamplingConfig,
     along,

@@ -19,8 +19,9 @@ from partnerface_ns.common.precision import autocast_bfloat16
 from partnerface_ns.fields.canonical_field import CanonicalField
 from partnerface_ns.geometry.rows import Rows
 from partnerface_ns.rendering.inspection import colors_of_parts
+from partnerface_ns.rendering.occupancy import OccupancyGrid
 from partnerface_ns.rendering.rays import Rays
-from partnerface_ns.rendering.sampling import OccupancyGrid, RayIntervals, along, midpoints
+from partnerface_ns.rendering.sampling import RayIntervals, along, midpoints
 from partnerface_ns.rendering.volume import running_sums, weights_from_density
 from partnerface_ns.warp.inverse_skinning import CanonicalPoints
 

@@ -27,7 +27,7 @@ from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.geometry.neighbors import VertexIndex
 from partnerface_ns.geometry.normals import vertex_normals
 from partnerface_ns.geometry.smooth import fit_smooth
-from partnerface_ns.rendering.sampling import OccupancyGrid
+from partnerface_ns.rendering.occupancy import OccupancyGrid
 from partnerface_ns.rendering.volume import surface_heights, weights_from_density
 from partnerface_ns.warp.inverse_skinning import InverseSkinning
 

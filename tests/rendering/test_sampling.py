@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from partnerface_ns.rendering.occupancy import OccupancyGrid
 from partnerface_ns.rendering.sampling import (
-    OccupancyGrid,
     SamplingConfig,
     along,
     box_interval,
