@@ -16,10 +16,6 @@ _EXPECTED = 50.0
 """Density in 1/m that a possible cell has before its first update."""
 _COARSE = 4
 """Cells of the occupancy grid along each side of a coarse cell."""
-_MAX_PROBED = 60.0
-"""Upper limit of a probe's density, 1/m. A cell is coarse and dilated, so the surface may lie behind it."""
-_MAX_PROPOSED = 300.0
-"""Upper limit of a proposal's density, 1/m. Deformation may move the surface some millimetres away from it."""
 
 
 class OccupancyGrid(nn.Module):

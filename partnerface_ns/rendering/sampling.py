@@ -23,6 +23,11 @@ from torch import Tensor
 from partnerface_ns.geometry.rows import Rows
 from partnerface_ns.rendering.volume import running_sums, weights_from_density
 
+_MAX_PROBED = 60.0
+"""Upper limit of a probe's density, 1/m. A cell is coarse and dilated, so the surface may lie behind it."""
+_MAX_PROPOSED = 300.0
+"""Upper limit of a proposal's density, 1/m. Deformation may move the surface some millimetres away from it."""
+
 
 @dataclass
 class SamplingConfig:
