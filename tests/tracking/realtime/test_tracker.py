@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from tracking.realtime.conftest import SIDE
 
 from partnerface_ns.flame.open_head import load_open_head
@@ -42,7 +43,9 @@ def test_a_face_that_comes_back_is_followed_at_once(tracker, known_person):
     track(tracker, list(known_person.landmarks(known_person.still(55))))
     away = track(tracker, [None] * 20, first=55)
     assert {frame.phase for frame in away} == {Phase.LOST}
-    moved = known_person.moving(60)[40:45]  # somewhere else, with another face
+    moved = known_person.moving(60)[40:45]  # another face, elsewhere and tilted
+    moved.translation.add_(torch.tensor([0.1, 0.03, 0.15]))
+    moved.neck[:, 2] += 0.7
     back = track(tracker, list(known_person.landmarks(moved)), first=75)
     assert {frame.phase for frame in back} == {Phase.TRACKING}
     assert tracker._fit is not None
