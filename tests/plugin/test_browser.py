@@ -1,4 +1,4 @@
-"""A real browser before ns-viewer and live: what their controls do to the pixels of the page.
+"""A real browser before ns-viewer: what their controls do to the pixels of the page.
 
 Needs playwright (the extra `dev` brings it) and a Chromium or Chrome of the system; without them the tests are skipped.
 """
@@ -27,7 +27,7 @@ import torch
 from nerfstudio.scripts.viewer import run_viewer
 from PIL import Image
 from plugin.conftest import _start
-from viser import SceneApi, ViserServer
+from viser import SceneApi
 
 from partnerface_ns.demo.subject import make_subject
 from partnerface_ns.plugin.configs import lite
@@ -68,8 +68,7 @@ class Opened:
 
     def input(self, label: str) -> Any:
         """The input beside a label."""
-        row = f'//label[text()="{label}"]/ancestor::div[contains(@class,"mantine-Flex-root")][1]'
-        return self.page.locator(f"xpath={row}//input[not(@type='hidden')]").last
+        return find_input(self.page, label)
 
     def open(self, folder: str) -> None:
         """Open a folder that is closed on a new page, or close it."""
@@ -142,6 +141,12 @@ class Opened:
         x = size["width"] / 2 - focal * at[:, 0] / at[:, 2]
         y = size["height"] / 2 + focal * at[:, 1] / at[:, 2]
         return np.round([x.min(), y.min(), x.max(), y.max()]).astype(int)
+
+
+def find_input(page: Any, label: str) -> Any:
+    """The input beside a label of viser's panel."""
+    row = f'//label[text()="{label}"]/ancestor::div[contains(@class,"mantine-Flex-root")][1]'
+    return page.locator(f"xpath={row}//input[not(@type='hidden')]").last
 
 
 def coarse(image: np.ndarray) -> np.ndarray:
@@ -278,23 +283,6 @@ def keep(name: str, *images: np.ndarray) -> None:
     if "PARTNERFACE_SCREENSHOTS" in os.environ:
         row = np.hstack([*images, np.abs(images[0] - images[1])])
         Image.fromarray(row.astype(np.uint8)).save(Path(os.environ["PARTNERFACE_SCREENSHOTS"]) / f"{name}.png")
-
-
-def test_the_panel_of_live_is_one_line_of_a_narrow_page():
-    """Before the tests of ns-viewer, whose browser stays open."""
-    server = ViserServer("127.0.0.1", free_port(), verbose=False)
-    set_line = one_line_panel(server.gui)
-    set_line("9.9 images a second, 101 ms late")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=BROWSER, args=WITHOUT_GPU)
-        page = browser.new_page(viewport={"width": 390, "height": 700})
-        page.goto(f"http://127.0.0.1:{server.get_port()}", timeout=1000 * PATIENCE)
-        line = page.get_by_text("9.9 images a second, 101 ms late")
-        line.wait_for(timeout=1000 * PATIENCE)
-        panel = line.locator("xpath=ancestor::div[contains(@class,'mantine-Paper-root')]")
-        wait(lambda: panel.bounding_box()["height"] < 0.12 * 700)  # it opens and closes once
-        browser.close()
-    server.stop()
 
 
 def test_sliders_move_what_they_say_and_nothing_else(opened):
