@@ -50,7 +50,7 @@ class BakedAvatar:
         """Bake the density volume, which takes seconds; the avatar must not change afterwards."""
         self._avatar = avatar.eval()
         self._renderer = BakedRenderer(avatar, config or BakedConfig())
-        self._captured: dict[tuple[int, bool], _CapturedView] = {}
+        self._captured: dict[tuple[int, bool, bool], _CapturedView] = {}
         self._replaying = Lock()
 
     @torch.no_grad()
@@ -85,8 +85,8 @@ class BakedAvatar:
         return self._renderer.render(view).output
 
     def _replay(self, view: View) -> RenderOutput:
-        """Render by a CUDA graph, which is captured for one number of rays and a capacity."""
-        kind = (len(view.directions), view.timesteps is None)
+        """Render by a CUDA graph, which is captured for one number of rays, given inputs and a capacity."""
+        kind = (len(view.directions), view.timesteps is None, view.state.torso is None)
         with self._replaying:
             captured, needed = self._captured.pop(kind, None), None
             if captured is not None:

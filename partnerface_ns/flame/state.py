@@ -41,9 +41,10 @@ class HeadState:
 
     @staticmethod
     def stack(states: Sequence[HeadState]) -> HeadState:
-        """Join states along a new leading axis."""
-        names = states[0].tensors()
-        return HeadState(**{name: torch.stack([s.tensors()[name] for s in states]) for name in names})
+        """Join states along a new leading axis. The torso is known if it is in all of them."""
+        tensors = [state.tensors() for state in states]
+        common = [name for name in tensors[0] if all(name in of_state for of_state in tensors)]
+        return HeadState(**{name: torch.stack([of_state[name] for of_state in tensors]) for name in common})
 
     @property
     def batch_shape(self) -> torch.Size:

@@ -37,7 +37,7 @@ def head(model) -> ShapedHead:
 
 def random_state(*batch: int, scale: float = 0.3) -> HeadState:
     neutral = double(HeadState.neutral(4, batch))
-    return HeadState(*(scale * torch.randn_like(getattr(neutral, f.name)) for f in fields(neutral)))
+    return neutral.map(lambda value: scale * torch.randn_like(value))
 
 
 def test_vertices_equal_smplx(head, batch):
