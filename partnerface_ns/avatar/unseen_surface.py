@@ -45,8 +45,7 @@ _OPTICAL_DEPTH = 0.1
 _SEEN, _HIDDEN = 0.3, 0.1
 """Transmittance from which a surface counts as seen, and up to which a point counts as hidden."""
 _GRAZING, _SPREAD = 0.5, 1.6
-"""Smallest cosine between the normal of a seen surface and the direction to a camera, and the cameras' range in standard
-deviations."""
+"""Smallest cosine between a seen surface's normal and a camera's direction, and the cameras' range in deviations."""
 _KEPT = 0.9
 """Factor on the stored transmittances at each completion."""
 _OUTSIDE = 0.006
@@ -56,7 +55,7 @@ _HAIRLINE = 0.38
 _BEHIND_EARS = 0.015
 """Distance from the ears in metres within which the surface may show an ear."""
 _NEARER, _ROUGH = 0.4, 0.01
-"""Share of a point's height by which it may be nearer to another part of the mesh, and tolerance of distances, metres."""
+"""Share of a point's height by which it may be nearer to another part of the mesh, and tolerance, metres."""
 _STIFFNESS = 0.05
 """Stiffness of the continued surface, relative to the weight 1 of a seen vertex."""
 _SOLID, _EMPTY = 5.7, -1.5

@@ -19,7 +19,7 @@ _COARSE = 4
 
 
 class OccupancyGrid(nn.Module):
-    """Recent density of each cell of the canonical box, 1/m, and the transmittance with which training rays reach it."""
+    """Recent density of each cell of the canonical box, 1/m, and the transmittance of training rays there."""
 
     lower: Tensor
     upper: Tensor
