@@ -2,8 +2,8 @@
 
 The video is played once for each size. The table has the share of the frames that were shown, the delay from the
 arrival of a frame to its finished image, and the work for a frame. The head of each tracked frame is compared with the
-offline track of the same video: the distance of the landmarks on the head model's surface in pixels of a square image
-of 512, and the correlation of the mouth's opening (the distance between the inner lips) and of the jaw's angle.
+offline track of the same video. The landmarks on the head model's surface give a distance, in pixels of a square image
+of 512. The mouth's opening (the distance between the inner lips) and the jaw's angle give correlations.
 
     partnerface track VIDEO TRACKED
     python scripts/measure_live.py RUN VIDEO TRACKED --sizes 128 256

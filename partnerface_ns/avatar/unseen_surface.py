@@ -5,7 +5,7 @@ its planes are shared, and fill free space behind the person with fog. Instead, 
 continued over the head model's mesh: its distance from the mesh, the thickness of hair and clothes, and its colour.
 Random points of the continued surface and of hidden free space are pulled towards this completion in training.
 
-A point is hidden if few training rays reached it: the occupancy grid remembers the transmittance of the samples. The
+A point is hidden if few training rays reached it: the occupancy grid stores the transmittance of their samples. The
 face and the ears are not completed. The method's paper has no completion; it is our choice.
 """
 
@@ -45,9 +45,9 @@ _OPTICAL_DEPTH = 0.1
 _SEEN, _HIDDEN = 0.3, 0.1
 """Transmittance from which a surface counts as seen, and up to which a point counts as hidden."""
 _GRAZING, _SPREAD = 0.5, 1.6
-"""Cosine to a camera from which a surface counts as seen, and the cameras' range in standard deviations."""
+"""Smallest cosine between a seen surface's normal and a camera's direction, and the cameras' range in deviations."""
 _KEPT = 0.9
-"""Factor on the transmittances that the grid remembers, at each completion."""
+"""Factor on the stored transmittances at each completion."""
 _OUTSIDE = 0.006
 """Distance from the surface in metres at which its transmittance is read, and beyond which space is free."""
 _HAIRLINE = 0.38
@@ -55,9 +55,9 @@ _HAIRLINE = 0.38
 _BEHIND_EARS = 0.015
 """Distance from the ears in metres within which the surface may show an ear."""
 _NEARER, _ROUGH = 0.4, 0.01
-"""Share of its height by which a point may be nearer to another part of the mesh, and error of distances, metres."""
+"""Share of a point's height by which it may be nearer to another part of the mesh, and tolerance, metres."""
 _STIFFNESS = 0.05
-"""Stiffness of the continued surface, against 1 for a seen vertex."""
+"""Stiffness of the continued surface, relative to the weight 1 of a seen vertex."""
 _SOLID, _EMPTY = 5.7, -1.5
 """Smallest log density of the surface and largest log density of free space."""
 
@@ -85,7 +85,7 @@ class ContinuedSurface(NamedTuple):
 
 
 class UnseenSurface(nn.Module):
-    """Points of a completion and what is expected there."""
+    """Points of a completion, with the density and colour that are expected there."""
 
     interval: Tensor
     points: Tensor

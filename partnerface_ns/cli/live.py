@@ -19,8 +19,8 @@ class Live:
     Frames that cannot be rendered in time are skipped. The page shows the rate and the latency, and has controls for
     motion, time, size and view. A video is tracked first; later calls reuse the result.
 
-    A live source is followed instead with --camera, --video FILE --real-time or --livelink. In front of a camera, look
-    straight and keep still for the first two seconds. A summary is printed at the end.
+    With --camera, --video FILE --real-time or --livelink, the avatar follows a live source instead. In front of a
+    camera, look straight and keep still for the first two seconds. A summary is printed at the end.
     """
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]

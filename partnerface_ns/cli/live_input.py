@@ -1,4 +1,4 @@
-"""The sources of `partnerface live` that arrive while they are shown: camera, video in real time, Live Link Face."""
+"""Live sources of `partnerface live`: a camera, a video that is played as a camera, and Live Link Face."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LiveInput:
-    """A source that arrives while it is shown; one of the fields is given."""
+    """A live source; exactly one field is given."""
 
     camera: int | None = None
     """Index of a camera."""
@@ -33,7 +33,7 @@ class LiveInput:
 def choose_live_input(
     camera: int | None, livelink: int | None, source: Path | None, motion: str | None, real_time: bool
 ) -> LiveInput | None:
-    """The live source of the options; None if the source is read before it is shown.
+    """The live source that the options select; None if they select no live source.
 
     Raises:
         InputError: the options contradict each other.
@@ -72,7 +72,7 @@ def play_live(
     Args:
         source: the source.
         open_avatar: opens the avatar; called after the source was opened.
-        size: largest size of the avatar's images, pixels.
+        size: longer side of the avatar's largest images, pixels.
         longest_delay: the size is reduced if the delay exceeds it, seconds.
         new_server: starts the page's server.
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _SIZES = (128, 192, 256, 384, 512)
 """Sizes of images to choose from, pixels."""
 _FOLLOW_SECONDS, _HOLD_SECONDS = 0.25, 1.0
-"""Seconds between moves of the time slider by the program, and after a move by a person."""
+"""Seconds between two updates of the time slider by the program, and from a person's move to the next update."""
 
 
 def serve(player: Player, name: str, plan: Plan, size: int, host: str, port: int) -> None:
@@ -106,7 +106,7 @@ class LivePage:
         server.on_camera(self._on_camera)
 
     def _add_time(self) -> Any:
-        """A slider of the plan's length. viser's sliders cannot change theirs."""
+        """A time slider for the current plan. viser cannot change the range of an existing slider."""
         plan, order = self._playback.plan, self.playing.order + 0.5
         seconds = max(0.1, round(len(plan) / plan.fps, 1))
         with self._folder:
@@ -190,5 +190,5 @@ class MouseOrbit:
 
 
 def by_person(changed: Callable[[], None]) -> Callable[[Any], None]:
-    """A callback for viser that leaves out changes by the program."""
+    """A callback for viser that ignores changes by the program."""
     return lambda event: None if event.client is None else changed()

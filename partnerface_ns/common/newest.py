@@ -41,7 +41,7 @@ class Newest(Generic[Item]):
             return self._items.pop() if self._items else None
 
     def close(self, error: BaseException | None = None) -> None:
-        """End the items, after the one that is still here; an error is raised at the taker at once."""
+        """End the sequence of items. An item that was not taken yet is still returned, unless there is an error."""
         with self._changed:
             self._is_closed, self._error = True, self._error or error
             self._changed.notify_all()

@@ -1,4 +1,4 @@
-"""The avatar that follows a live source: it renders the newest frame and leaves out the others."""
+"""The avatar that follows a live source: it renders the newest frame and skips the others."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Frames(Protocol):
 
 @runtime_checkable
 class Screen(Protocol):
-    """What people look at."""
+    """Shows images to people."""
 
     def is_watched(self) -> bool:
         """Whether somebody looks; if not, nothing is rendered."""
@@ -93,8 +93,8 @@ def follow_live(
         frames: the source.
         size: chooses the size of the images.
         screen: shows the images, with the source on the left, if it has an image.
-        pace: collects the shown images from the time at which the person is measured, and anew when somebody looks
-            again. A frame without a face counts as shown with the avatar's last image.
+        pace: collects the shown images after the person is measured. It starts anew when a page is opened after a
+            time without pages. A frame without a face counts as shown with the avatar's last image.
         note: a text that is appended to the line on the screen.
         clock: the clock of the arrivals, seconds.
     """

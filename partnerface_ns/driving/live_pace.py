@@ -1,4 +1,4 @@
-"""What is measured while an avatar is shown live, and the size that follows from it."""
+"""Rate and delay of an avatar that is shown live, and the image size that is chosen from the delay."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _WINDOW = 2.0
 _SHARES = (1.0, 0.75, 0.5)
 """Sizes that are tried, in shares of the largest."""
 _NUM_DELAYS = 8
-"""Images of one size after which the next size is chosen."""
+"""Images of one size whose median delay decides about the next size."""
 _RESERVE = 0.7
-"""Share of the longest delay up to which a larger size is expected to fit."""
+"""A larger size is chosen if its expected delay is below this share of the longest delay."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Pace:
         )
 
     def summary(self) -> str:
-        """The figures of a whole session in a sentence for each."""
+        """The figures of a whole session, in lines of text."""
         stages = ", ".join(f"{stage} {1000 * seconds:.0f} ms" for stage, seconds in self.seconds.items())
         return (
             f"Shown: {self.num_shown} of {self.num_arrived} frames ({100 * self.share:.0f}%), "

@@ -157,7 +157,7 @@ class LiveFrames(Generic[Arrived]):
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End the threads; one that waits for its source ends with the program."""
+        """End the threads. A thread that still waits for its source ends with the program."""
         self._is_stopped.set()
         self._arrived.close()
         self._threads[1].join(timeout=5.0)

@@ -86,7 +86,7 @@ class HeadControls(ControlFolder):
 
     @property
     def _names(self) -> list[str]:
-        """Entries of the dropdown. The first is shown while no named expression is, so that each can be selected."""
+        """Entries of the dropdown. The first is shown while the sliders match no name: each can be selected."""
         return [UNNAMED, *self._expressions.names]
 
     @property

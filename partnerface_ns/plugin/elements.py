@@ -34,8 +34,7 @@ class ControlFolder(nn.Module):
 
 
 class PageElement(ViewerElement):
-    """A control whose hook is called for changes by persons only. It comes before the element's own class among the
-    bases.
+    """A control whose hook is called for changes by persons only. Subclasses name it before nerfstudio's element.
 
     Changes by the program neither call the hook nor render the page again.
     """
@@ -43,7 +42,7 @@ class PageElement(ViewerElement):
     page: ClientHandle | None = None
     """The page on which a person changed the element last."""
     before_change: Callable[[], None] = staticmethod(lambda: None)
-    """Called before a person's change is handled, which waits for images that are being rendered."""
+    """Called before a person's change is handled, because its handling waits for images that are being rendered."""
     folder: PageFolder | None = None
     """The folder that calls the element's hook."""
 
@@ -105,7 +104,7 @@ class PageSlider(PageElement, ViewerSlider):
 
 
 class PageFolder(ViewerElement):
-    """A folder that a page can open and close. To nerfstudio it is one control, which changes with any of its own."""
+    """A folder that a page can open and close. nerfstudio sees one control, whose hook any control in it calls."""
 
     def __init__(self, name: str, elements: Iterable[PageElement], is_open: bool = False) -> None:
         """

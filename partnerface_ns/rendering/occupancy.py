@@ -1,4 +1,4 @@
-"""Occupancy grid in canonical space: where density is, and where training rays came.
+"""Occupancy grid in canonical space: which cells contain density, and which cells training rays reach.
 
 Nothing here is differentiable. Points are metres in the canonical frame.
 """
@@ -19,7 +19,7 @@ _COARSE = 4
 
 
 class OccupancyGrid(nn.Module):
-    """Recent density of each cell of the canonical box, 1/m."""
+    """Recent density of each cell of the canonical box, 1/m, and the transmittance of training rays there."""
 
     lower: Tensor
     upper: Tensor
@@ -81,7 +81,7 @@ class OccupancyGrid(nn.Module):
 
     @torch.no_grad()
     def mark_reached(self, points: Float[Tensor, "points 3"], transmittance: Float[Tensor, "points"]) -> None:
-        """Remember the transmittance with which training rays reached samples."""
+        """Raise the stored transmittance of cells to that of the samples of training rays in them."""
         index, inside = self._cells(self.resolution, points)
         self.reached.scatter_reduce_(0, index, transmittance.nan_to_num() * inside, "amax")
 

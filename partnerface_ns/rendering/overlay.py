@@ -14,7 +14,7 @@ OPACITY = 0.6
 """Opacity of the mesh by default."""
 _MESH, _OUTLINE = np.array([0.45, 0.85, 0.55]), (230, 40, 40)
 _WIRE_SIDE = 1024
-"""Longer side of an image whose pixel is as wide as an edge of the wireframe, pixels."""
+"""Edges of the wireframe are one pixel wide in an image with this longer side, pixels."""
 _NEAREST = 0.02
 """Smallest distance in front of the camera at which the head is drawn, metres."""
 

@@ -6,8 +6,8 @@ skinning weights of the root joint apply to a torso bone instead. Its pose at ti
     T_world_torso(t) = T_mean . M(t)
 
 with T_mean the mean root transform of training and M(t) a learned motion. A capture may state the torso's pose. Then
-T_mean is its mean over training, frames with a known pose use it, and the prediction of other frames is a ridge
-regression of the known poses instead of being learned. The method's paper has no torso bone; it is our choice.
+T_mean is its mean over training, and frames with a known pose use it. The prediction of other frames is then a ridge
+regression of the known poses, not a learned function. The method's paper has no torso bone; it is our choice.
 """
 
 from __future__ import annotations

@@ -62,7 +62,8 @@ class Priors:
     """Distance of the torso from its mean over the video, metres."""
     jaw_open: float = 0.3
     jaw_at_rest: float = 0.04
-    """Around the closed mouth, robust: most frames show it, and a wide opening costs no more than a small one."""
+    """Robust width around the closed mouth, radians: most frames show it, and a wide opening costs hardly more than a
+    small one."""
     jaw_closed: float = 0.01
     """Rotation beyond the closed mouth."""
     jaw_side: float = 0.03

@@ -1,8 +1,8 @@
-"""What is measured in the first seconds of a live video: identity, focal length and the neutral face.
+"""Measurement in the first seconds of a live video: identity, focal length and the neutral face.
 
 All frames share the identity and the focal length; each frame has its own head state. Gauss-Newton steps solve for all
-of them: the head states are eliminated (Schur complement), and follow the shape. The errors are robust, so that a frame
-in which the person blinks or speaks does not disturb the result.
+of them: the head states are eliminated (Schur complement), and updated after the shape. The errors are robust, so that a
+frame in which the person blinks or speaks does not disturb the result.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from partnerface_ns.tracking.realtime.landmark_energy import LandmarkEnergy, Per
 _TORSO_SHARE = 0.2
 """Share of the head's rotation that the torso has; the neck has the rest."""
 _POSE_STEPS, _SHAPE_STEPS, _BIAS_STEPS, _NEUTRAL_STEPS = 5, 8, 4, 3
-"""Gauss-Newton steps of the states, of all unknowns, also of the landmarks' offsets, and of the states with the priors
-of later frames."""
+"""Numbers of Gauss-Newton steps: for the states; for all unknowns; for all unknowns and the landmarks' offsets; for the
+states with the priors of later frames."""
 _DAMPING = ((SKULL, 0.3), (PLACE, 0.1))
 """Standard deviation of a single step of skull (radians) and position (metres)."""
 _MAX_FOCAL_STEP = 0.3

@@ -25,7 +25,7 @@ _STEPS, _FIRST_STEPS = 2, 8
 _FRAME_SECONDS = 0.04
 """Seconds between frames for which `Changes` are stated."""
 _MAX_FRAMES = 10.0
-"""Frames that may be missing between two states before the older one says no more."""
+"""Frames between two states after which the prior of the change becomes no wider."""
 _OPEN = 1e3
 """Standard deviation of a correction without a prior."""
 

@@ -1,7 +1,7 @@
 """The tracker of a live video: it measures the person first, then follows the face.
 
-The face is detected where it was last, else in the whole frame. A face that was lost is taken up again in the first
-frame that shows it.
+The landmarks are detected around the last face, else in the whole frame. After the face was lost, tracking continues
+with the first frame that shows it.
 """
 
 from __future__ import annotations
