@@ -46,7 +46,8 @@ def _read_slices(
     rows = num_z * num_y
     row = (below * num_y + y) * (2 / (rows - 1)) - 1
     x = at[:, 0].expand(2, -1).flatten()
-    positions = torch.stack([x, torch.cat([row, row + 2 * num_y / (rows - 1)])], -1)
+    # At a NaN, the backward pass of grid_sample writes outside the volume. The values are NaN by `z` all the same.
+    positions = torch.stack([x, torch.cat([row, row + 2 * num_y / (rows - 1)])], -1).nan_to_num()
     lower, upper = _sample(volume.flatten(1, 2), positions, "border").unflatten(1, (2, len(at))).unbind(1)
     return torch.lerp(lower, upper, z - below)
 

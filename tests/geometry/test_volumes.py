@@ -47,3 +47,12 @@ def test_dilate_equals_max_pooling(shape):
     before = values.clone()
     assert torch.equal(dilate(values), F.max_pool3d(values[None], 3, stride=1, padding=1)[0])
     assert torch.equal(values, before)
+
+
+def test_a_position_that_is_not_finite_gives_nan_and_a_gradient_pass_that_stays_inside():
+    volume = torch.randn(3, 4, 5, 6)
+    at = torch.full((5000, 3), torch.nan, requires_grad=True)
+    values = read_volume(volume, at, "border")
+    assert values.isnan().all()
+    values.sum().backward()
+    assert at.grad is not None
