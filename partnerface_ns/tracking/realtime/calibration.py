@@ -1,8 +1,8 @@
 """Measurement in the first seconds of a live video: identity, focal length and the neutral face.
 
 All frames share the identity and the focal length; each frame has its own head state. Gauss-Newton steps solve for all
-of them: the head states are eliminated (Schur complement), and updated after the shape. The errors are robust, so that a
-frame in which the person blinks or speaks does not disturb the result.
+of them: the head states are eliminated (Schur complement), and updated after the shape. The errors are robust, so that
+a frame in which the person blinks or speaks does not disturb the result.
 """
 
 from __future__ import annotations
