@@ -25,7 +25,7 @@ from torch import Tensor
 from partnerface_ns.capture.load import load_capture
 from partnerface_ns.cli.avatars import open_player
 from partnerface_ns.common.json_file import read_json, write_json
-from partnerface_ns.driving.live_avatar import LiveAvatar, Picture, follow_live
+from partnerface_ns.driving.live_avatar import LiveAvatar, RgbImage, follow_live
 from partnerface_ns.driving.live_pace import AdaptiveSize, LivePace, Pace
 from partnerface_ns.driving.live_source import LiveFrames, TrackedFace
 from partnerface_ns.driving.player import Player
@@ -81,7 +81,7 @@ class Nobody:
     def is_watched(self) -> bool:
         return True
 
-    def show(self, image: Picture) -> None:
+    def show(self, image: RgbImage) -> None:
         pass
 
     def tell(self, line: str) -> None:

@@ -12,7 +12,7 @@ from partnerface_ns.common.errors import InputError
 
 if TYPE_CHECKING:
     from partnerface_ns.cli.page_server import PageServer
-    from partnerface_ns.driving.live_avatar import Picture
+    from partnerface_ns.driving.live_avatar import RgbImage
     from partnerface_ns.driving.live_source import LiveFrame
     from partnerface_ns.driving.livelink import LiveLinkReceiver
     from partnerface_ns.driving.player import Player
@@ -87,7 +87,7 @@ def play_live(
     with ExitStack() as stack:
         arrivals, receiver = _open(source, stack)
         player = open_avatar()
-        follow = _follower(source, player)
+        follow = _follower(receiver, player)
         server = new_server()
         stack.callback(server.stop)
         screen = LiveScreen(server)
@@ -97,6 +97,8 @@ def play_live(
         avatar.render(None, size)
         screen.tell("Waiting for the source")
         server.wait_for_page()
+        if receiver is not None:
+            receiver.drop_waiting()  # packets from before the page was open are old
         try:
             frames = stack.enter_context(LiveFrames(arrivals, follow))
             follow_live(avatar, frames, AdaptiveSize(size, longest_delay), screen, pace, lambda: _bad_packets(receiver))
@@ -109,7 +111,7 @@ def play_live(
 
 
 class LiveScreen:
-    """The open pages, whose panel is one line of text."""
+    """The open pages. Their panel is one line of text."""
 
     def __init__(self, server: PageServer) -> None:
         self._server, self._set_line = server, server.one_line_panel()
@@ -117,7 +119,7 @@ class LiveScreen:
     def is_watched(self) -> bool:
         return self._server.has_page()
 
-    def show(self, image: Picture) -> None:
+    def show(self, image: RgbImage) -> None:
         self._server.show(image)
 
     def tell(self, line: str) -> None:
@@ -143,12 +145,12 @@ def _open(source: LiveInput, stack: ExitStack) -> tuple[Any, LiveLinkReceiver | 
     return play_video(source.video), None
 
 
-def _follower(source: LiveInput, player: Player) -> Callable[[Any], LiveFrame]:
+def _follower(receiver: LiveLinkReceiver | None, player: Player) -> Callable[[Any], LiveFrame]:
     from partnerface_ns.driving.live_source import LiveLinkFace, TrackedFace
     from partnerface_ns.tracking.realtime.tracker import RealtimeTracker
 
-    if source.livelink is not None:
-        return LiveLinkFace(player.rig, source.livelink)
+    if receiver is not None:
+        return LiveLinkFace(player.rig, receiver.port)
     return TrackedFace(RealtimeTracker(player.person.model))
 
 

@@ -22,7 +22,7 @@ from partnerface_ns.rendering.figures import to_image
 
 _PATIENCE = 1.0
 """Seconds without a frame after which the screen says so."""
-Picture = UInt8[np.ndarray, "height width 3"]
+RgbImage = UInt8[np.ndarray, "height width 3"]
 
 
 @runtime_checkable
@@ -42,7 +42,7 @@ class Screen(Protocol):
         """Whether somebody looks; if not, nothing is rendered."""
         ...
 
-    def show(self, image: Picture) -> None: ...
+    def show(self, image: RgbImage) -> None: ...
 
     def tell(self, line: str) -> None:
         """Show a line of text."""
@@ -54,7 +54,7 @@ class LiveAvatar:
 
     def __init__(self, player: Player) -> None:
         self._player, self._person = player, player.person
-        self._last: tuple[int, Picture] | None = None
+        self._last: tuple[int, RgbImage] | None = None
 
     def state(self, motion: Motion) -> HeadState:
         """The avatar's head state for a motion of one frame, relative to both neutral states, batch axes ()."""
@@ -62,7 +62,7 @@ class LiveAvatar:
         return place_skull(self._person, clamp(states, self._player.info), skull_poses(self._person, states))[0]
 
     @torch.no_grad()
-    def render(self, motion: Motion | None, size: int) -> Picture:
+    def render(self, motion: Motion | None, size: int) -> RgbImage:
         """The avatar's image; without a motion, the last one of this size, or the neutral face.
 
         Args:
@@ -126,7 +126,7 @@ def follow_live(
 
 
 def compose(
-    source: UInt8[np.ndarray, "rows columns 3"] | None, image: Picture, message: str | None
+    source: UInt8[np.ndarray, "rows columns 3"] | None, image: RgbImage, message: str | None
 ) -> UInt8[np.ndarray, "height both 3"]:
     """The avatar's image with the source on its left and a message below the middle, if there are any.
 

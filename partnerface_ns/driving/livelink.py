@@ -11,6 +11,7 @@ or its number of values is 0. Values are named and used like the columns of the 
 
 from __future__ import annotations
 
+import contextlib
 import math
 import socket
 import struct
@@ -45,6 +46,8 @@ _MAX_STRING = 1024
 _FRAME = struct.Struct(">ifii")
 _NUMBERS = struct.Struct(f">{len(VALUES)}f")
 _MAX_PACKET = 65536
+_MAX_WAITING = 10000
+"""Packets after which `drop_waiting` stops, more than a socket stores."""
 _PATIENCE = 0.2
 """Seconds after which a wait for packets checks whether it should end."""
 
@@ -182,6 +185,14 @@ class LiveLinkReceiver:
                 continue
             yield ArrivedPacket(index, self._clock(), packet)
             index += 1
+
+    def drop_waiting(self) -> None:
+        """Drop the packets that arrived before this call."""
+        self._socket.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            for _ in range(_MAX_WAITING):
+                self._socket.recv(_MAX_PACKET)
+        self._socket.settimeout(_PATIENCE)
 
     def close(self) -> None:
         """Free the port. An iteration in another thread ends soon after."""

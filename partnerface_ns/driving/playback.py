@@ -80,7 +80,7 @@ class _State:
 
 
 class Playback:
-    """Position in a plan and view of it. Every change replaces the whole state, so any thread may change it."""
+    """Position in a plan and view of it. Every change replaces the whole state, so all threads see a consistent one."""
 
     def __init__(self, plan: Plan, view: View, clock: Callable[[], float] = time.monotonic) -> None:
         """

@@ -34,7 +34,8 @@ _STEP = 16
 _SECONDS_ON_CPU, _SECONDS_ON_GPU = 0.5, 0.1
 """Seconds that an image may take while something moves."""
 _SHARP_AT_ONCE = 3
-"""How many times as long as a moving image a full-size image may take to be rendered without a small one before."""
+"""A full-size image is rendered without a small one before it if it takes at most this many times as long as a moving
+image."""
 _PAUSE = 0.3
 """Seconds after an image within which another change is part of a movement."""
 _SETTLE, _IDLE = 0.02, 0.2

@@ -143,6 +143,18 @@ def test_a_port_out_of_range_is_refused(port):
         LiveLinkReceiver(port)
 
 
+def test_packets_that_wait_are_dropped():
+    receiver = LiveLinkReceiver(0, host="127.0.0.1")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        for number in (1, 2):
+            sender.sendto(packet(frame=(number, 0.0, 60, 1)), ("127.0.0.1", receiver.port))
+        receiver.drop_waiting()
+        sender.sendto(packet(frame=(3, 0.0, 60, 1)), ("127.0.0.1", receiver.port))
+    arrived = next(iter(receiver))
+    receiver.close()
+    assert (arrived.index, arrived.packet.frame_number) == (0, 3)
+
+
 def test_a_port_in_use_is_refused():
     receiver = LiveLinkReceiver(0)
     with pytest.raises(InputError, match=f"(?s)--livelink: the port cannot be used.*{receiver.port}: Address already"):

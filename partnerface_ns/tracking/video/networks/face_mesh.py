@@ -71,10 +71,10 @@ class FaceMesh:
         self._next = None
 
     def _detect(self, rgb: UInt8[np.ndarray, "rows columns 3"]) -> ImageRegion | None:
-        found = [faces for faces in (detector(rgb) for detector in self._detectors) if len(faces.scores)]
-        if not found:
+        detections = [faces for faces in (detector(rgb) for detector in self._detectors) if len(faces.scores)]
+        if not detections:
             return None
-        best = max(found, key=lambda faces: faces.scores[0])
+        best = max(detections, key=lambda faces: faces.scores[0])
         box = best.boxes[0].reshape(2, 2)
         return ImageRegion.around(box[0], box[1], best.points[0, :2], _SCALE)
 
