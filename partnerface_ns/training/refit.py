@@ -127,6 +127,7 @@ class Refitter:
             jaw=state.jaw + jaw,
             eyes=state.eyes + eyes,
             translation=state.translation + translation,
+            torso=None if state.torso is None else state.torso.expand(len(numbers), -1),
         )
 
 
