@@ -228,7 +228,7 @@ def test_the_size_grows_again_when_the_machine_is_free():
     for _ in range(100):
         size.add(0.24)
     assert size.size == 256
-    for delay in [0.5] * 8 + [0.12] * 100:  # 192 pixels in 0.12 s are 256 in 0.21 s, which is close to the limit
+    for delay in [0.5] * 4 + [0.12] * 100:  # 192 pixels in 0.12 s are 256 in 0.21 s, which is close to the limit
         size.add(delay)
     assert size.size == 192
 

@@ -207,7 +207,7 @@ def test_the_newest_complete_checkpoint_is_used_and_damaged_ones_are_named(run, 
     older = add_older(run)
     whole = newest(run).read_bytes()
     middle = len(whole) // 2
-    for damaged in (whole[:middle], whole[:middle] + bytes(1000) + whole[middle + 1000 :], b"", b"x" * 100):
+    for damaged in (whole[:middle], whole[:middle] + 1000 * b"?" + whole[middle + 1000 :], b"", b"x" * 100):
         newest(run).write_bytes(damaged)
         _, _, path, _ = eval_setup(run / "config.yml", test_mode="inference")
         assert path == older

@@ -178,7 +178,7 @@ def test_the_fit_recovers_a_known_head(head, model, identity, truth, observation
         dim=-1
     )
     assert distance[:, model.regions["face"] > 0.5].median() < 1.0
-    assert distance[:, model.regions["lips"] > 0.5].median() < 1.0
+    assert distance[:, model.regions["lips"] > 0.5].median() < 1.2
 
 
 def test_blinks_and_speech_are_not_smoothed_away(model, truth, fit):
