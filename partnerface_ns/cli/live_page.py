@@ -121,7 +121,9 @@ class LivePage:
         self._server.show(image)
         if now >= self._next_follow:
             self._next_follow = now + _FOLLOW_SECONDS
-            self.time.value = round(moment.frame % len(moment.plan) / moment.plan.fps, 1)
+            seconds = round(moment.frame % len(moment.plan) / moment.plan.fps, 1)
+            if seconds != self.time.value:  # while it is paused, a person may be typing
+                self.time.value = seconds
         return True
 
     def _on_motion(self) -> None:
