@@ -116,12 +116,12 @@ class LivePage:
 
     def show(self, image: np.ndarray, pace: Pace) -> bool:
         """Show an image and the pace, and move the time slider."""
-        now, moment = time.monotonic(), self._playback.moment()
-        self.set_line("Paused" if moment.paused else str(pace))
+        now, current = time.monotonic(), self._playback.current_frame()
+        self.set_line("Paused" if current.paused else str(pace))
         self._server.show(image)
         if now >= self._next_follow:
             self._next_follow = now + _FOLLOW_SECONDS
-            seconds = round(moment.frame % len(moment.plan) / moment.plan.fps, 1)
+            seconds = round(current.frame % len(current.plan) / current.plan.fps, 1)
             if seconds != self.time.value:  # while it is paused, a person may be typing
                 self.time.value = seconds
         return True

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import UInt8
 
-from partnerface_ns.driving.playback import Playback, render_moment
+from partnerface_ns.driving.playback import Playback, render_timed_frame
 from partnerface_ns.driving.player import Player
 
 _WINDOW = 2.0
@@ -51,7 +51,7 @@ def play(
         wait: waits until a page is open and returns whether it had to wait. The plan then starts again.
         sleep: waits for a number of seconds, zero or more.
     """
-    render_moment(player, playback.moment())  # the first image takes seconds longer than the rest
+    render_timed_frame(player, playback.current_frame())  # the first image takes seconds longer than the rest
     playback.restart()
     began, last = playback.clock(), None
     recent: deque[tuple[float, float]] = deque()
@@ -60,15 +60,15 @@ def play(
             playback.restart()
             began, last = playback.clock(), None
             recent.clear()
-        moment = playback.moment()
-        if moment.looks_like(last):
-            next_time = playback.clock() + _WAIT if moment.paused else moment.time + 1 / moment.plan.fps
+        current = playback.current_frame()
+        if current.looks_like(last):
+            next_time = playback.clock() + _WAIT if current.paused else current.time + 1 / current.plan.fps
             sleep(min(_WAIT, max(0.0, next_time - playback.clock())))
             continue
-        last = moment
-        image = render_moment(player, moment).rgb
+        last = current
+        image = render_timed_frame(player, current).rgb
         now = playback.clock()
-        recent.append((now, now - moment.time))
+        recent.append((now, now - current.time))
         while now - recent[0][0] > _WINDOW:
             recent.popleft()
         seconds = max(now - max(began, now - _WINDOW), 1e-6)

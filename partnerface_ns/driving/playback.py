@@ -47,8 +47,8 @@ class View:
 
 
 @dataclass(frozen=True, eq=False)
-class Moment:
-    """What is shown at a time. Two moments with the same plan, view and frame give the same image."""
+class TimedFrame:
+    """A frame of a plan from a view, and when it was due."""
 
     plan: Plan
     view: View
@@ -58,7 +58,7 @@ class Moment:
     """When the frame was due, seconds of the clock."""
     paused: bool
 
-    def looks_like(self, other: Moment | None) -> bool:
+    def looks_like(self, other: TimedFrame | None) -> bool:
         """Whether both give the same image."""
         if other is None or self.plan is not other.plan:
             return False
@@ -125,15 +125,15 @@ class Playback:
             self._state, frame=float(math.floor(frame)) if paused else frame, start=now, paused=paused
         )
 
-    def moment(self) -> Moment:
+    def current_frame(self) -> TimedFrame:
         """What is to be shown now."""
         state, now = self._state, self.clock()
         frame = math.floor(state.frame_at(now) + 1e-6)
         due = now if state.paused else state.start + (frame - state.frame) / state.plan.fps
-        return Moment(state.plan, state.view, frame, due, state.paused)
+        return TimedFrame(state.plan, state.view, frame, due, state.paused)
 
 
-def render_moment(player: Player, moment: Moment) -> RenderedFrame:
-    """Render a moment of the playback of a plan for this player."""
-    plan, index = moment.plan, moment.frame % len(moment.plan)
-    return render_frame(player, plan, index, moment.view.move(plan.cameras[index], player.face_center))
+def render_timed_frame(player: Player, shown: TimedFrame) -> RenderedFrame:
+    """Render a frame of the playback of a plan for this player."""
+    plan, index = shown.plan, shown.frame % len(shown.plan)
+    return render_frame(player, plan, index, shown.view.move(plan.cameras[index], player.face_center))

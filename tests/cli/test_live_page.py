@@ -55,16 +55,16 @@ def test_motion_time_and_pause(page, made):
     playback = page._playback
     assert page.time.value == 0 and page.motion.options == ("me.mp4", "talk")
     person(page.time, 2.0)
-    assert playback.moment().frame == 20
+    assert playback.current_frame().frame == 20
     person(page.playing, False)
-    assert playback.moment().paused
+    assert playback.current_frame().paused
     first = page.time
     for _ in range(2):
         person(page.motion, "talk")
         person(page.motion, "me.mp4")
     assert made == ["talk"], "made once"
     person(page.motion, "talk")
-    assert len(playback.plan) == 30 and not playback.moment().paused and page.playing.value
+    assert len(playback.plan) == 30 and not playback.current_frame().paused and page.playing.value
     assert page.time is not first and page.time._impl.parent_container_id == first._impl.parent_container_id
 
 
@@ -83,7 +83,7 @@ def test_changes_by_the_program_are_left_out(page):
     page.time._impl.value = 4.0
     for callback in page.time._impl.update_cb:
         callback(SimpleNamespace(client=None))
-    assert page._playback.moment().frame == 0
+    assert page._playback.current_frame().frame == 0
 
 
 def test_the_time_slider_follows_but_not_while_a_person_moves_it(page, server, monkeypatch):

@@ -12,7 +12,7 @@ import torch
 
 from partnerface_ns.driving.capture_motion import motion_of_capture
 from partnerface_ns.driving.plan import Plan, PlanConfig, make_plan, render_frame
-from partnerface_ns.driving.playback import LARGEST_TILT, LARGEST_TURN, Playback, View, render_moment
+from partnerface_ns.driving.playback import LARGEST_TILT, LARGEST_TURN, Playback, View, render_timed_frame
 from partnerface_ns.driving.player import scale_camera
 
 
@@ -34,33 +34,33 @@ def playback(now):
 
 def test_time_passes_unless_the_playback_is_paused(playback, now):
     now[0] += 1.23
-    moment = playback.moment()
-    assert moment.frame == 12 and moment.time == pytest.approx(51.2)
+    shown = playback.current_frame()
+    assert shown.frame == 12 and shown.time == pytest.approx(51.2)
     playback.pause(True)
     now[0] += 100
-    assert playback.moment().frame == 12 and playback.moment().looks_like(moment)
+    assert playback.current_frame().frame == 12 and playback.current_frame().looks_like(shown)
     playback.seek(2.5)
-    assert playback.moment().frame == 25 and playback.moment().paused, "scrubbed while paused"
+    assert playback.current_frame().frame == 25 and playback.current_frame().paused, "scrubbed while paused"
     playback.restart()
-    assert playback.moment().frame == 25, "a page that opens does not end the pause"
+    assert playback.current_frame().frame == 25, "a page that opens does not end the pause"
     playback.pause(False)
     now[0] += 0.31
-    assert playback.moment().frame == 28
+    assert playback.current_frame().frame == 28
     now[0] += 0.4
-    assert playback.moment().frame == 32, "the plan repeats"
+    assert playback.current_frame().frame == 32, "the plan repeats"
     playback.restart()
-    assert playback.moment().frame == 0
+    assert playback.current_frame().frame == 0
 
 
 def test_another_motion_starts_at_its_beginning_with_the_same_view(playback, now):
-    before = playback.moment()
+    before = playback.current_frame()
     playback.view = replace(playback.view, size=128, turn=0.2)
-    assert not playback.moment().looks_like(before), "the same frame from another view"
+    assert not playback.current_frame().looks_like(before), "the same frame from another view"
     playback.pause(True)
     playback.play(plan_of(5, 20.0))
-    assert not playback.moment().looks_like(before) and len(playback.plan) == 5
+    assert not playback.current_frame().looks_like(before) and len(playback.plan) == 5
     now[0] += 0.1
-    assert playback.moment().frame == 2 and playback.view == View(128, 0.2)
+    assert playback.current_frame().frame == 2 and playback.view == View(128, 0.2)
 
 
 def test_the_camera_turns_around_the_face_and_keeps_its_distance(camera):
@@ -75,14 +75,14 @@ def test_the_camera_turns_around_the_face_and_keeps_its_distance(camera):
     assert View(40).move(camera, center).width == 40
 
 
-def test_a_moment_is_rendered_from_its_view(player, capture, tiny_head, now):
+def test_a_frame_is_rendered_from_its_view(player, capture, tiny_head, now):
     plan = make_plan(player, motion_of_capture(capture, tiny_head), PlanConfig())
     playback = Playback(plan, View(16), lambda: now[0])
     playback.seek((len(plan) + 2) / plan.fps)
-    same = render_moment(player, playback.moment()).rgb
+    same = render_timed_frame(player, playback.current_frame()).rgb
     np.testing.assert_array_equal(same, render_frame(player, plan, 2).rgb)
     playback.view = View(24, turn=0.6)
-    turned = render_moment(player, playback.moment()).rgb
+    turned = render_timed_frame(player, playback.current_frame()).rgb
     alone = render_frame(player, plan, 2, scale_camera(plan.cameras[2], 24)).rgb
     assert turned.shape == alone.shape == (24, 24, 3) and not np.array_equal(turned, alone)
     verts = player.person.pose(player.neutral).verts

@@ -217,6 +217,28 @@ def test_a_full_size_image_is_interrupted_and_the_model_trains_again(renderer, r
     assert renderer._model.modes == [False, False] and renderer._model.training
 
 
+@pytest.mark.parametrize("interrupted", [True, False])
+def test_only_an_interrupted_image_may_end_with_an_error_of_another_kind(renderer, interrupted):
+    """jaxtyping's checks of argument types run traced, too, and report the interrupt as an error of their own."""
+    renderer.viewer.trainer, renderer.state = None, "low_static"
+
+    def during():
+        try:
+            if interrupted:
+                renderer.cancel_full_image()
+            raise ValueError("a real error")
+        except Exception as error:
+            raise TypeError("checked") from error
+
+    renderer._model.during = during
+    action = RenderAction("static", STATE)
+    if interrupted:
+        assert not renderer.handle(action)
+    else:
+        with pytest.raises(TypeError, match="checked"):
+            renderer.handle(action)
+
+
 def test_a_page_shows_that_it_waits_and_how_far_its_view_is_from_training(renderer):
     notes = renderer.client
     renderer._notify_wait()

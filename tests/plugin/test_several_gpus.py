@@ -37,8 +37,9 @@ def runs(subject, tmp_path_factory):
 
 
 def test_both_processes_have_the_same_weights(runs):
-    """Statistics of what each saw in the last step differ; the first process saves its own and passes them on."""
-    own = ("trained_seconds", "view_mean", "view_square")
+    """What each saw and drew in the last step differs; the first process saves its own and passes it on."""
+    own = ("trained_seconds", "view_mean", "view_square", "grid.reached", "unseen.points", "unseen.log_density")
+    own += ("unseen.color", "unseen.density_share", "unseen.color_share")
     for first, second in runs[1]:
         assert first["last_step"] == second["last_step"]
         differing = [name for name, value in first["state"].items() if not torch.equal(value, second["state"][name])]
