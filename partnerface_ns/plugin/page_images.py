@@ -47,7 +47,7 @@ class PageImages:
         self._avatar, self._capture, self._head_states = avatar, capture, head_states
         self._muted_part, self._render = muted_part, render
         self._head_controls, self._animation, self._view = controls
-        self._true_images = TrueImages(capture)
+        self._true_images = TrueImages(capture, avatar.background)
 
     def settings(self, now: float) -> PageSettings:
         """The controls' settings at a time in seconds of `time.monotonic`."""
@@ -88,13 +88,9 @@ class PageImages:
         """The outputs of the right half of a camera's image, with the true image on the left."""
         assert settings.true_frame is not None
         height, width = outputs["rgb"].shape[:2]
-        if settings.background is None:
-            red, green, blue = self._avatar.background.tolist()
-        else:
-            red, green, blue = (value / 255 for value in settings.background)
-        pane = self._true_images.pane(
-            settings.true_frame, height, int(camera.width) - width, background=(red, green, blue)
-        )
+        own = self._avatar.background
+        background = own if settings.background is None else own.new_tensor(settings.background) / 255
+        pane = self._true_images.pane(settings.true_frame, height, int(camera.width) - width, background)
         return put_beside(outputs, pane)
 
     def degrees_from_training(self, camera: Cameras, head: ShownHead) -> float:

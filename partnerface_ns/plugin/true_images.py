@@ -12,17 +12,23 @@ from torch import Tensor
 from partnerface_ns.capture.capture import Capture
 from partnerface_ns.capture.images import load_image
 
-Color = tuple[float, float, float]
-"""Colour in [0, 1]."""
-
 
 class TrueImages:
     """Images of a capture for pages. A timestep of several cameras is shown by the first of them."""
 
-    def __init__(self, capture: Capture) -> None:
+    def __init__(self, capture: Capture, background: Float[Tensor, "3"]) -> None:
+        """
+        Args:
+            capture: the capture.
+            background: colour behind the person in composited images, in [0, 1].
+        """
+        red, green, blue = background.tolist()
+        self._background = (red, green, blue)
         self._frames = {frame.timestep: frame for frame in reversed(capture.frames) if frame.image_path is not None}
 
-    def pane(self, timestep: int, height: int, width: int, background: Color) -> Float[Tensor, "height width 3"]:
+    def pane(
+        self, timestep: int, height: int, width: int, background: Float[Tensor, "3"]
+    ) -> Float[Tensor, "height width 3"]:
         """The image of a timestep at a height, its middle cropped or padded to a width.
 
         A page has the vertical field of view of the capture's camera, so both halves show the head at one scale.
@@ -31,19 +37,28 @@ class TrueImages:
             timestep: the frame of the track. One without an image, or whose file was removed, shows the background.
             height: pixels.
             width: pixels.
-            background: colour behind the person.
+            background: colour behind the person, in [0, 1]. It replaces the images' own by their masks.
         """
-        pane = torch.tensor(background).expand(height, width, 3).clone()
+        background = background.cpu()
+        pane = background.expand(height, width, 3).clone()
         frame = self._frames.get(timestep)
         if frame is None or frame.image_path is None or not frame.image_path.exists():
             return pane
-        image = Image.fromarray(load_image(frame, background)[0])
-        shown = round(image.width * height / image.height)
-        pixels = torch.from_numpy(np.array(image.resize((shown, height), Image.Resampling.LANCZOS))) / 255
+        rgb, mask = load_image(frame, self._background)
+        shown = round(rgb.shape[1] * height / rgb.shape[0])
+        pixels, cover = _resize(rgb, shown, height), _resize(mask, shown, height)[..., None]
+        change = background - torch.tensor(self._background)
+        pixels = (pixels + (1 - cover) * change).clamp(0, 1)
         left, start = max(0, (width - shown) // 2), max(0, (shown - width) // 2)
         columns = min(width, shown)
         pane[:, left : left + columns] = pixels[:, start : start + columns]
         return pane
+
+
+def _resize(image: np.ndarray, width: int, height: int) -> Tensor:
+    """An image uint8 in another size, values in [0, 1]."""
+    resized = Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS)
+    return torch.from_numpy(np.array(resized)) / 255
 
 
 def right_half(camera: Cameras) -> Cameras:

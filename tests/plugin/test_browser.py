@@ -43,7 +43,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
 WITHOUT_GPU = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
-PATIENCE = 400.0
+PATIENCE = 180.0
 """Seconds within which the page must have done what it was asked."""
 STEPS, RESOLUTION = 200, 96
 """Of training, and pixels of the page's images: enough to see eyes and lips."""

@@ -74,7 +74,7 @@ def enter(page: Any, label: str, value: str, taken: Callable[[], bool]) -> None:
 
 def brightness(page: Any) -> float:
     """Mean brightness of a field beside the panel, 0 to 255."""
-    field = {"x": 60, "y": 200, "width": 40, "height": 40}
+    field = {"x": 200, "y": 200, "width": 40, "height": 40}
     return float(np.array(Image.open(BytesIO(page.screenshot(clip=field))).convert("L"), float).mean())
 
 
