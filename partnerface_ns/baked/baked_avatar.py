@@ -6,7 +6,8 @@
 2. canonical points and ambient coordinates are computed on a lattice around the visible surface, coarse first, then
    fine, and interpolated (`view_volume.py`). Rays at mouth and eyes warp their samples in two passes, because lips part
    and lids slide there;
-3. colour is computed at a few points of a ray, the quantiles of its weights (`renderer.py`).
+3. colour is computed at a few points of a ray, the quantiles of its weights (`renderer.py`);
+4. on a CPU, pixels of smooth areas are interpolated (`sparse_image.py`).
 
 `partnerface bench` measures the loss of quality (docs/benchmarks.md). `Avatar.render` serves metrics and `ns-eval`,
 and cameras too close to the surface for a lattice.
@@ -61,6 +62,7 @@ class BakedAvatar:
         state: HeadState,
         timesteps: Int[Tensor, "1"] | None = None,
         use_graph: bool = True,
+        size: tuple[int, int] | None = None,
     ) -> RenderOutput:
         """Render rays from one camera centre.
 
@@ -70,6 +72,8 @@ class BakedAvatar:
             state: one head state, batch axes (1,).
             timesteps: as for `Avatar.render`.
             use_graph: whether a GPU may replay a CUDA graph, which ignores later changes of the avatar.
+            size: height and width, if the rays are the pixels of an image, row by row. A CPU then interpolates smooth
+                areas (`BakedConfig.interpolated_contrast`).
 
         Returns:
             Rays with axes (rays,), as `Avatar.render` gives them in evaluation. `inspection.canonical` shows points
@@ -79,7 +83,7 @@ class BakedAvatar:
         if (head.verts[0] - origin).norm(dim=1).min() < _CLOSE:
             rays = Rays(origin.expand_as(directions)[None], directions[None])
             return self._avatar.render(rays, state, timesteps).squeeze_frame()
-        view = View(origin, directions, state, head, timesteps)
+        view = View(origin, directions, state, head, timesteps, None if directions.is_cuda else size)
         if use_graph and directions.is_cuda and len(directions) <= RAYS_ON_GPU:
             return self._replay(view)
         return self._renderer.render(view).output

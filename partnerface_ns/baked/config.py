@@ -19,3 +19,5 @@ class BakedConfig:
     """Samples of a ray at which colour is computed."""
     deformation_spacing: float = 0.006
     """Metres between nodes of the deformation volume at mouth and eyes."""
+    interpolated_contrast: float = 0.06
+    """Contrast up to which pixels of an image are interpolated on a CPU; 0 renders all of them."""

@@ -18,6 +18,7 @@ from partnerface_ns.avatar.canonical_warp import CanonicalWarp, WarpFrames
 from partnerface_ns.avatar.render_output import Inspection, RenderOutput
 from partnerface_ns.baked.capacity import Capacity
 from partnerface_ns.baked.config import BakedConfig
+from partnerface_ns.baked.sparse_image import render_sparsely
 from partnerface_ns.baked.view_volume import AMBIENT, DEFORMATION, PARTS, POINTS, ViewVolume, ViewVolumeBuilder
 from partnerface_ns.common.precision import autocast_bfloat16
 from partnerface_ns.flame.posing import PosedHead
@@ -45,6 +46,8 @@ class View(NamedTuple):
     """The head in this state."""
     timesteps: Int[Tensor, "1"] | None
     """As for `Avatar.render`."""
+    size: tuple[int, int] | None = None
+    """Height and width, if the rays are the pixels of an image, row by row. Smooth areas are then interpolated."""
 
 
 class RenderedView(NamedTuple):
@@ -68,12 +71,21 @@ class BakedRenderer:
         warp = replace(avatar.warp, fixed_shapes=capacity is not None)
         frames = warp.pose_frames(view.state, view.timesteps, avatar.skinning.pose(view.state, view.head))
         volume = self._builder.build(view.origin, view.directions, warp, frames, capacity)
-        chunks = [
-            self._render_chunk(view.origin, chunk, warp, frames, volume, capacity)
-            for chunk in view.directions.split(num)
-        ]
-        output = RenderOutput.cat([chunk.output for chunk in chunks])
-        ray_counts = torch.stack([chunk.counts for chunk in chunks]).sum(0)
+        ray_counts = torch.zeros_like(volume.counts[:2])
+
+        def render_rays(directions: Tensor) -> RenderOutput:
+            chunks = [
+                self._render_chunk(view.origin, chunk, warp, frames, volume, capacity)
+                for chunk in directions.split(num)
+            ]
+            ray_counts.add_(torch.stack([chunk.counts for chunk in chunks]).sum(0))
+            return RenderOutput.cat([chunk.output for chunk in chunks])
+
+        if view.size is None:
+            output = render_rays(view.directions)
+        else:
+            image = view.directions.view(*view.size, 3)
+            output = render_sparsely(render_rays, image, self.config.interpolated_contrast)
         return RenderedView(output, torch.cat([volume.counts, ray_counts]))
 
     def _render_chunk(

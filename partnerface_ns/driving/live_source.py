@@ -136,7 +136,8 @@ Arrived = TypeVar("Arrived")
 class LiveFrames(Generic[Arrived]):
     """The newest frame of a source, which two threads receive and track.
 
-    Use it as a context, which starts and ends the threads.
+    Use it as a context, which starts and ends the threads. In the context, PyTorch leaves one core to tracking. If
+    rendering used all cores, its images would take longer, because idle threads of PyTorch wait actively.
     """
 
     def __init__(self, source: Iterable[Arrived], follow: Callable[[Arrived], LiveFrame]) -> None:
@@ -152,6 +153,7 @@ class LiveFrames(Generic[Arrived]):
         self._threads = [Thread(target=work, daemon=True) for work in (self._receive, self._track)]
 
     def __enter__(self) -> LiveFrames[Arrived]:
+        torch.set_num_threads(max(1, self._num_threads - 1))
         for thread in self._threads:
             thread.start()
         return self

@@ -121,7 +121,9 @@ class Player:
         state = self._as_batch(self.neutral if state is None else state)
         rays = rays_of_image(camera, self.device)
         if self.fast:
-            output = self.baked.render(rays.origins[0, 0], rays.directions[0], state)
+            output = self.baked.render(
+                rays.origins[0, 0], rays.directions[0], state, size=(camera.height, camera.width)
+            )
         else:
             output = self.avatar.render(rays, state)
         shape = (camera.height, camera.width, -1)

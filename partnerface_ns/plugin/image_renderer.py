@@ -70,19 +70,20 @@ class ImageRenderer:
         device = self._avatar.identity.device
         origins, directions = (rays.reshape(-1, 3).to(device) for rays in (bundle.origins, bundle.directions))
         if self.fast and not exact and bool((origins == origins[0]).all()):
-            output = self._render_baked(origins[0], directions, head)
+            height, width = bundle.origins.shape[:2]
+            output = self._render_baked(origins[0], directions, head, (height, width))
         else:
             output = self._render_exact(Rays(origins[None], directions[None]), head, rays_per_chunk)
         channels = output.channels()
         return {name: channels[name].reshape(*bundle.origins.shape[:2], -1) for name in OUTPUTS}
 
     def _render_baked(
-        self, origin: Float[Tensor, "3"], directions: Float[Tensor, "rays 3"], head: ShownHead
+        self, origin: Float[Tensor, "3"], directions: Float[Tensor, "rays 3"], head: ShownHead, size: tuple[int, int]
     ) -> RenderOutput:
         self.bake()
         assert self._baked is not None
         use_graph = self._muted_part.part is None
-        return self._baked.render(origin, directions, head.states, head.timesteps, use_graph=use_graph)
+        return self._baked.render(origin, directions, head.states, head.timesteps, use_graph=use_graph, size=size)
 
     def _render_exact(self, rays: Rays, head: ShownHead, rays_per_chunk: int) -> RenderOutput:
         return self._avatar.render(rays, head.states, head.timesteps, rays_per_chunk)

@@ -9,6 +9,7 @@ from torch.testing import assert_close
 
 from partnerface_ns.avatar.avatar import SOFT, Avatar
 from partnerface_ns.avatar.render_output import RenderOutput
+from partnerface_ns.baked import sparse_image
 from partnerface_ns.baked.baked_avatar import BakedAvatar
 from partnerface_ns.baked.capacity import Capacity
 from partnerface_ns.baked.config import BakedConfig
@@ -81,6 +82,21 @@ def test_expression_and_timestep_change_the_image(avatar, rays, avatar_init):
     avatar.torso.residual.data.normal_(std=0.3)
     own = baked.render(*rays, avatar_init.states[:1], torch.tensor([0])).rgb
     assert (rest - own).abs().max() > 0.05
+
+
+@pytest.mark.parametrize("size", [(SIDE, SIDE), None])
+def test_smooth_areas_of_an_image_are_interpolated(avatar, rays, avatar_init, size, monkeypatch):
+    monkeypatch.setattr(sparse_image, "SMALLEST", SIDE)
+    state, counted = avatar_init.states[:1], []
+    baked = BakedAvatar(avatar, BakedConfig(resolution=96, interpolated_contrast=0.1))
+    render = baked._renderer._render_chunk
+    baked._renderer._render_chunk = lambda *args: (counted.append(len(args[1])), render(*args))[1]
+    found = baked.render(*rays, state, size=size)
+    expected = BakedAvatar(avatar, SMALL).render(*rays, state)
+    for name, values in expected.channels().items():
+        assert found.channels()[name].shape == values.shape
+    assert (found.rgb - expected.rgb).abs().max() < 0.1
+    assert (sum(counted) < 0.9 * SIDE**2) == (size is not None)
 
 
 def test_rays_beside_the_head_show_the_background(avatar, rays, avatar_init):
