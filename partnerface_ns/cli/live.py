@@ -37,8 +37,9 @@ class Live:
     """Play the video once as if it were a camera, and track each frame when it arrives."""
     livelink: int | None = None
     """UDP port that the app Live Link Face sends to; its default is 11111."""
-    max_delay: float = 0.3
-    """Delay of a live source in seconds above which the avatar's images become smaller, down to half the size."""
+    max_delay: float | None = None
+    """Delay of a live source in seconds above which the avatar's images become smaller, down to half the size; 0.3 by
+    default."""
     size: int = 256
     """Longer side of the avatar's images, pixels."""
     host: str = "127.0.0.1"
@@ -54,7 +55,7 @@ class Live:
 
     def __call__(self) -> None:
         from partnerface_ns.cli.avatars import check_source, open_player, read_motion
-        from partnerface_ns.cli.live_input import check_longest_delay, choose_live_input, play_live
+        from partnerface_ns.cli.live_input import check_live_options, choose_live_input, play_live
         from partnerface_ns.cli.live_page import serve
         from partnerface_ns.cli.page_server import PageServer, free_address
         from partnerface_ns.driving.plan import PlanConfig, check_ranges, make_plan
@@ -65,8 +66,8 @@ class Live:
                 raise InputError("live", "needs one source", expected="SOURCE or --video", actual="both")
             self.source = self.video
         live = choose_live_input(self.camera, self.livelink, self.source, self.motion, self.real_time)
+        check_live_options(live, self.max_delay, self.source_head_model)
         if live is not None:
-            check_longest_delay(self.max_delay)
             host, port = free_address(self.host, self.port)
             open_avatar = partial(open_player, self.run, self.head_model, self.device, fast=True)
             return play_live(live, open_avatar, self.size, self.max_delay, lambda: PageServer(host, port))

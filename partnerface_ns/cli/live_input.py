@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from partnerface_ns.driving.livelink import LiveLinkReceiver
     from partnerface_ns.driving.player import Player
 
+_LONGEST_DELAY = 0.3
+"""Default of the delay above which images become smaller, seconds."""
+
 
 @dataclass(frozen=True)
 class LiveInput:
@@ -50,21 +53,27 @@ def choose_live_input(
     return LiveInput(camera, livelink, source if real_time else None) if given or real_time else None
 
 
-def check_longest_delay(seconds: float) -> None:
-    """Check the option of the longest delay.
+def check_live_options(live: LiveInput | None, longest_delay: float | None, source_head_model: Path | None) -> None:
+    """Check options that only live sources, or only other sources, have.
 
     Raises:
-        InputError: it is not positive.
+        InputError: an option does not belong to the source, or the delay is not positive.
     """
-    if not seconds > 0:
-        raise InputError("--max-delay", "out of range", expected="more than 0 seconds", actual=seconds)
+    if live is not None and source_head_model is not None:
+        expected = "no such option: a live source is tracked with the avatar's head model"
+        raise InputError("--source-head-model", "not for live sources", expected=expected, actual=source_head_model)
+    if live is None and longest_delay is not None:
+        expected = "--camera, --video FILE --real-time or --livelink"
+        raise InputError("--max-delay", "needs a live source", expected=expected, actual="none")
+    if longest_delay is not None and not longest_delay > 0:
+        raise InputError("--max-delay", "out of range", expected="more than 0 seconds", actual=longest_delay)
 
 
 def play_live(
     source: LiveInput,
     open_avatar: Callable[[], Player],
     size: int,
-    longest_delay: float,
+    longest_delay: float | None,
     new_server: Callable[[], PageServer],
 ) -> None:
     """Show an avatar that follows a live source on a page, and print a summary at the end.
@@ -73,7 +82,7 @@ def play_live(
         source: the source.
         open_avatar: opens the avatar; called after the source was opened.
         size: longer side of the avatar's largest images, pixels.
-        longest_delay: the size is reduced if the delay exceeds it, seconds.
+        longest_delay: the size is reduced if the delay exceeds it, seconds; None is 0.3.
         new_server: starts the page's server.
 
     Raises:
@@ -101,7 +110,8 @@ def play_live(
             receiver.drop_waiting()  # packets from before the page was open are old
         try:
             frames = stack.enter_context(LiveFrames(arrivals, follow))
-            follow_live(avatar, frames, AdaptiveSize(size, longest_delay), screen, pace, lambda: _bad_packets(receiver))
+            adaptive = AdaptiveSize(size, _LONGEST_DELAY if longest_delay is None else longest_delay)
+            follow_live(avatar, frames, adaptive, screen, pace, lambda: _bad_packets(receiver))
         finally:
             total = pace.total()
             print("No frame was shown." if total is None else total.summary())

@@ -32,6 +32,8 @@ from partnerface_ns.cli.main import main
         ("--camera 63", "--camera 63: the camera does not open.*another index"),
         ("--livelink 70000", "--livelink: out of range.*70000"),
         ("--camera 0 --max-delay 0", "--max-delay: out of range"),
+        ("--motion talk --max-delay 1", "--max-delay: needs a live source"),
+        ("--camera 0 --source-head-model film.mp4", "--source-head-model: not for live sources"),
         ("--camera 0 --size 1", "--size: out of range"),
     ],
 )
