@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -50,3 +52,23 @@ def test_without_the_runtime_the_error_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
     with pytest.raises(InputError, match=r"partnerface\[track\]"):
         Network(FACE_MODEL)
+
+
+def test_only_information_is_left_out_while_a_network_is_loaded(monkeypatch, capfd):
+    class Interpreter:
+        def __init__(self, *_, **__):
+            os.write(2, b"INFO: delegate\nWARNING: slow\n")
+
+        def allocate_tensors(self):
+            raise RuntimeError("damaged")
+
+    monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", SimpleNamespace(Interpreter=Interpreter))
+    with pytest.raises(RuntimeError, match="damaged"):
+        Network(FACE_MODEL)
+    os.write(2, b"after\n")
+    assert capfd.readouterr().err == "WARNING: slow\nafter\n"
+
+
+def test_a_real_network_is_loaded_in_silence(capfd):
+    Network(FACE_MODEL)
+    assert capfd.readouterr().err == ""
