@@ -155,7 +155,7 @@ def play(player: Player, video: Path, size: AdaptiveSize) -> tuple[Pace, Recordi
     """Play the video once."""
     avatar, pace, tracker = LiveAvatar(player), LivePace(), RecordingTracker(player.person.model)
     avatar.render(None, size.size)
-    with LiveFrames(play_video(video), TrackedFace(tracker)) as frames:
+    with LiveFrames(play_video(video), TrackedFace(tracker), reserve_core=True) as frames:
         follow_live(avatar, frames, size, Nobody(), pace)
     total = pace.total()
     assert total is not None, "no frame was shown"

@@ -27,6 +27,7 @@ from partnerface_ns.avatar.render_output import RenderOutput
 from partnerface_ns.baked.capacity import Capacity
 from partnerface_ns.baked.config import BakedConfig
 from partnerface_ns.baked.renderer import RAYS_ON_GPU, BakedRenderer, RenderedView, View
+from partnerface_ns.common.precision import ignore_outer_autocast
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.rendering.rays import Rays
 from partnerface_ns.training.cuda_graph import CapturedWork
@@ -55,6 +56,7 @@ class BakedAvatar:
         self._replaying = Lock()
 
     @torch.no_grad()
+    @ignore_outer_autocast()
     def render(
         self,
         origin: Float[Tensor, "3"],

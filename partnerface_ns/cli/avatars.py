@@ -63,12 +63,14 @@ def usable_device(device: str) -> str:
     return device
 
 
-def check_source(source: Path | None, name: BuiltinMotionName | None, fps: float | None) -> None:
+def check_source(
+    source: Path | None, name: BuiltinMotionName | None, fps: float | None, source_head_model: Path | None
+) -> None:
     """Check the options of `read_motion`, before an avatar is opened.
 
     Raises:
-        InputError: neither or both of source and name are given, the source does not exist, or the rate is out of
-            range.
+        InputError: neither or both of source and name are given, the source does not exist, the rate is out of range,
+            or a head model file is given for a built-in motion.
     """
     from partnerface_ns.driving.load import require_source
 
@@ -77,6 +79,11 @@ def check_source(source: Path | None, name: BuiltinMotionName | None, fps: float
         raise InputError("motion", "needs one source", expected="either SOURCE or --motion talk", actual=given)
     if fps is not None and not 0 < fps <= 1000:
         raise InputError("--fps", "out of range", expected="above 0, at most 1000", actual=fps)
+    if name is not None and source_head_model is not None:
+        expected = "no --source-head-model; built-in motions are made for the avatar's head model"
+        raise InputError(
+            "--source-head-model", "a built-in motion has no file", expected=expected, actual=source_head_model
+        )
     if source is not None:
         require_source(source)
 
@@ -107,7 +114,7 @@ def read_motion(
     from partnerface_ns.driving.takes import VIDEO_SUFFIXES
     from partnerface_ns.driving.video import motion_of_video
 
-    check_source(source, name, fps)
+    check_source(source, name, fps, source_head_model)
     if name is not None:
         return builtin_motion(name, model, fps)
     assert source is not None

@@ -69,7 +69,7 @@ class Drive:
             self.transfer, self.camera, self.size, self.smoothing, self.clamp, self.side_by_side, self.max_frames
         )
         check_ranges(config)
-        check_source(self.source, self.motion, self.fps)
+        check_source(self.source, self.motion, self.fps, self.source_head_model)
         check_output(self.output)
         player = open_player(self.run, self.head_model, self.device, fast=not self.exact)
         model, folder = player.person.model, self.output.parent

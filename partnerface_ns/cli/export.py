@@ -69,7 +69,7 @@ class Export:
         if self.what == "parts" and has_motion:
             print(f"--what parts shows the neutral face: {self.source or self.motion} is not used.")
         elif has_motion:
-            check_source(self.source, self.motion, self.fps)
+            check_source(self.source, self.motion, self.fps, self.source_head_model)
         check_folder(self.output)
         player = open_player(self.run, self.head_model, self.device)
         if self.what == "parts":

@@ -38,8 +38,8 @@ class Live:
     livelink: int | None = None
     """UDP port that the app Live Link Face sends to; its default is 11111."""
     max_delay: float | None = None
-    """Delay of a live source in seconds above which the avatar's images become smaller, down to half the size; 0.3 by
-    default."""
+    """Longest delay of a live source, seconds; 0.3 if not given. Above it the avatar's images become smaller, down to
+    half the size."""
     size: int = 256
     """Longer side of the avatar's images, pixels."""
     host: str = "127.0.0.1"
@@ -71,7 +71,7 @@ class Live:
             host, port = free_address(self.host, self.port)
             open_avatar = partial(open_player, self.run, self.head_model, self.device, fast=True)
             return play_live(live, open_avatar, self.size, self.max_delay, lambda: PageServer(host, port))
-        check_source(self.source, self.motion, None)
+        check_source(self.source, self.motion, None, self.source_head_model)
         host, port = free_address(self.host, self.port)
         player = open_player(self.run, self.head_model, self.device, fast=True)
         motion = read_motion(self.source, self.motion, player.person.model, None, self.source_head_model, Path())

@@ -45,23 +45,26 @@ def choose_live_input(
     given = [name for name, value in live.items() if value is not None]
     others = {"SOURCE or --video": source, "--motion": motion}
     everything = given + [name for name, value in others.items() if value is not None]
-    if given and len(everything) > 1:
-        raise InputError("live", "needs one source", expected=f"only {given[0]}", actual=" and ".join(everything))
+    if len(everything) > 1 and (given or real_time):
+        expected = f"only {given[0] if given else '--video FILE --real-time'}"
+        raise InputError("live", "needs one source", expected=expected, actual=" and ".join(everything))
     if real_time and (source is None or source.is_dir()):
-        actual = " and ".join(everything) or "no source"
+        actual = "a folder" if source is not None else everything[0] if everything else "no source"
         raise InputError("--real-time", "plays a video file", expected="--video FILE --real-time", actual=actual)
     return LiveInput(camera, livelink, source if real_time else None) if given or real_time else None
 
 
 def check_live_options(live: LiveInput | None, longest_delay: float | None, source_head_model: Path | None) -> None:
-    """Check options that only live sources, or only other sources, have.
+    """Check the options that apply only to live sources, or only to other sources.
 
     Raises:
         InputError: an option does not belong to the source, or the delay is not positive.
     """
     if live is not None and source_head_model is not None:
-        expected = "no such option: a live source is tracked with the avatar's head model"
-        raise InputError("--source-head-model", "not for live sources", expected=expected, actual=source_head_model)
+        expected = "no --source-head-model; live sources use the avatar's head model"
+        raise InputError(
+            "--source-head-model", "cannot be used with a live source", expected=expected, actual=source_head_model
+        )
     if live is None and longest_delay is not None:
         expected = "--camera, --video FILE --real-time or --livelink"
         raise InputError("--max-delay", "needs a live source", expected=expected, actual="none")
@@ -82,7 +85,7 @@ def play_live(
         source: the source.
         open_avatar: opens the avatar; called after the source was opened.
         size: longer side of the avatar's largest images, pixels.
-        longest_delay: the size is reduced if the delay exceeds it, seconds; None is 0.3.
+        longest_delay: seconds; images become smaller if the delay exceeds it. None means 0.3.
         new_server: starts the page's server.
 
     Raises:
@@ -109,7 +112,7 @@ def play_live(
         if receiver is not None:
             receiver.drop_waiting()  # packets from before the page was open are old
         try:
-            frames = stack.enter_context(LiveFrames(arrivals, follow))
+            frames = stack.enter_context(LiveFrames(arrivals, follow, reserve_core=receiver is None))
             adaptive = AdaptiveSize(size, _LONGEST_DELAY if longest_delay is None else longest_delay)
             follow_live(avatar, frames, adaptive, screen, pace, lambda: _bad_packets(receiver))
         finally:

@@ -136,16 +136,20 @@ Arrived = TypeVar("Arrived")
 class LiveFrames(Generic[Arrived]):
     """The newest frame of a source, which two threads receive and track.
 
-    Use it as a context, which starts and ends the threads. In the context, PyTorch leaves one core to tracking. If
-    rendering used all cores, its images would take longer, because idle threads of PyTorch wait actively.
+    Use it as a context, which starts and ends the threads. Inside the context, PyTorch uses one thread fewer if
+    tracking needs a core of its own. With all threads, images take longer, because idle threads of PyTorch busy-wait.
     """
 
-    def __init__(self, source: Iterable[Arrived], follow: Callable[[Arrived], LiveFrame]) -> None:
+    def __init__(
+        self, source: Iterable[Arrived], follow: Callable[[Arrived], LiveFrame], reserve_core: bool = False
+    ) -> None:
         """
         Args:
             source: blocks until the next arrival.
             follow: tracks an arrival.
+            reserve_core: whether tracking needs a core of its own.
         """
+        self._reserve_core = reserve_core
         self._source, self._follow = source, follow
         self._arrived, self._followed = Newest[Arrived](), Newest[LiveFrame]()
         self._is_stopped = Event()
@@ -153,7 +157,8 @@ class LiveFrames(Generic[Arrived]):
         self._threads = [Thread(target=work, daemon=True) for work in (self._receive, self._track)]
 
     def __enter__(self) -> LiveFrames[Arrived]:
-        torch.set_num_threads(max(1, self._num_threads - 1))
+        if self._reserve_core:
+            torch.set_num_threads(max(1, self._num_threads - 1))
         for thread in self._threads:
             thread.start()
         return self

@@ -48,14 +48,14 @@ class View:
 
 @dataclass(frozen=True, eq=False)
 class TimedFrame:
-    """A frame of a plan from a view, and when it was due."""
+    """A frame of a plan, the view that it is shown from, and the time at which it is due."""
 
     plan: Plan
     view: View
     frame: int
     """Frames since the start, over all repetitions."""
     time: float
-    """When the frame was due, seconds of the clock."""
+    """When the frame is due, seconds of the clock."""
     paused: bool
 
     def looks_like(self, other: TimedFrame | None) -> bool:
@@ -134,6 +134,6 @@ class Playback:
 
 
 def render_timed_frame(player: Player, shown: TimedFrame) -> RenderedFrame:
-    """Render a frame of the playback of a plan for this player."""
+    """Render a frame of a playback. Its plan must have been made for this player."""
     plan, index = shown.plan, shown.frame % len(shown.plan)
     return render_frame(player, plan, index, shown.view.move(plan.cameras[index], player.face_center))

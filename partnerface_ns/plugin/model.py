@@ -34,6 +34,7 @@ from partnerface_ns.plugin.page import MutedPart, PageView
 from partnerface_ns.plugin.page_images import PageImages
 from partnerface_ns.plugin.schedule_callback import ScheduleCallback
 from partnerface_ns.plugin.training_views import FrontView
+from partnerface_ns.plugin.true_images import TrueImages
 from partnerface_ns.plugin.viewer import FaceView, PageClipSource
 from partnerface_ns.rendering.metric_regions import metric_regions
 from partnerface_ns.rendering.metrics import ImageDistance, image_metrics
@@ -85,7 +86,10 @@ class PartnerfaceModel(Model):
         self.register_load_state_dict_post_hook(lambda module, _: module.image_renderer.discard_baked())
         self._create_controls()
         controls = (self.head_controls, self.animation, self.page_view)
-        self.pages = PageImages(self.avatar, capture, self._head_states, muted_part, self._render, controls)
+        true_images = TrueImages(capture, self._parsed.background)
+        self.pages = PageImages(
+            self.avatar, capture, true_images, self._head_states, muted_part, self._render, controls
+        )
 
     def _create_controls(self) -> None:
         """Create the viewer's controls. nerfstudio finds them among the public attributes."""

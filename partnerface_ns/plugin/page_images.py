@@ -30,6 +30,7 @@ class PageImages:
         self,
         avatar: Avatar,
         capture: Capture,
+        true_images: TrueImages,
         head_states: HeadStates,
         muted_part: MutedPart,
         render: Callable[[Cameras, ShownHead], dict[str, Tensor]],
@@ -39,6 +40,7 @@ class PageImages:
         Args:
             avatar: the avatar.
             capture: the capture that is shown.
+            true_images: its images.
             head_states: its head states.
             muted_part: removes the deformation of a part.
             render: renders one camera's image of a head.
@@ -47,7 +49,7 @@ class PageImages:
         self._avatar, self._capture, self._head_states = avatar, capture, head_states
         self._muted_part, self._render = muted_part, render
         self._head_controls, self._animation, self._view = controls
-        self._true_images = TrueImages(capture, avatar.background)
+        self._true_images = true_images
 
     def settings(self, now: float) -> PageSettings:
         """The controls' settings at a time in seconds of `time.monotonic`."""

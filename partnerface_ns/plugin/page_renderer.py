@@ -71,7 +71,7 @@ class PageRenderer(RenderStateMachine):
         self._model = model
         self._budget = _SECONDS_ON_GPU if model.device.type == "cuda" else _SECONDS_ON_CPU
         self._resolutions = {training: AdaptiveResolution(self._budget) for training in (False, True)}
-        self._full_size = self._is_sharp = self._shows_training = self._interrupted = False
+        self._full_size = self._is_sharp = self._shows_training = False
         self._sharp_pixels, self._sharp_seconds = 1, math.inf
         self._next_preview, self._seconds, self._last_image, self._step = 0.0, 0.0, 0.0, -1
         self._wait_notification: Any = None
@@ -110,12 +110,10 @@ class PageRenderer(RenderStateMachine):
             return False
         at_once = action.action == "move" and self._is_fast_single_change()
         self.state = "high" if at_once else self.transitions[self.state][action.action]
-        self._interrupted = False
         try:
             outputs = self._render_img(action.camera_state)
-        except Exception:
-            # Checks of argument types run traced, too, and replace the IOChangeException that interrupts them.
-            if not self._interrupted:
+        except Exception as error:
+            if not is_interrupt(error):
                 raise
             return False
         finally:
@@ -153,11 +151,7 @@ class PageRenderer(RenderStateMachine):
         """Also interrupt a full-size image when training continues."""
         if self._full_size and self.training:
             self.interrupt_render_flag = True
-        try:
-            return super().check_interrupt(frame, event, arg)
-        except IOChangeException:
-            self._interrupted = True
-            raise
+        return super().check_interrupt(frame, event, arg)
 
     def _calculate_image_res(self, aspect_ratio: float) -> tuple[int, int]:
         """Height and width of the next image, pixels."""
@@ -236,6 +230,16 @@ class PageRenderer(RenderStateMachine):
             self._view_warning = self.client.add_notification("Far from the training views", body, color="yellow")
         else:
             self._view_warning.body = body
+
+
+def is_interrupt(error: BaseException | None) -> bool:
+    """Whether an error is nerfstudio's interrupt of an image, or was raised because of one.
+
+    jaxtyping's checks, which tests enable, run under the trace, too. They replace the interrupt with their own error.
+    """
+    while error is not None and not isinstance(error, IOChangeException):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def image_size(longest: int, aspect: float) -> tuple[int, int]:

@@ -16,14 +16,13 @@ from partnerface_ns.capture.images import load_image
 class TrueImages:
     """Images of a capture for pages. A timestep of several cameras is shown by the first of them."""
 
-    def __init__(self, capture: Capture, background: Float[Tensor, "3"]) -> None:
+    def __init__(self, capture: Capture, background: tuple[float, float, float]) -> None:
         """
         Args:
             capture: the capture.
-            background: colour behind the person in composited images, in [0, 1].
+            background: colour on which the capture's images are composited, in [0, 1].
         """
-        red, green, blue = background.tolist()
-        self._background = (red, green, blue)
+        self._background = background
         self._frames = {frame.timestep: frame for frame in reversed(capture.frames) if frame.image_path is not None}
 
     def pane(
@@ -37,7 +36,7 @@ class TrueImages:
             timestep: the frame of the track. One without an image, or whose file was removed, shows the background.
             height: pixels.
             width: pixels.
-            background: colour behind the person, in [0, 1]. It replaces the images' own by their masks.
+            background: colour behind the person, in [0, 1]. Outside the mask it replaces the image's own background.
         """
         background = background.cpu()
         pane = background.expand(height, width, 3).clone()
@@ -56,7 +55,7 @@ class TrueImages:
 
 
 def _resize(image: np.ndarray, width: int, height: int) -> Tensor:
-    """An image uint8 in another size, values in [0, 1]."""
+    """Resize a uint8 image; values in [0, 1]."""
     resized = Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS)
     return torch.from_numpy(np.array(resized)) / 255
 

@@ -86,7 +86,7 @@ def test_expression_and_timestep_change_the_image(avatar, rays, avatar_init):
 
 @pytest.mark.parametrize("size", [(SIDE, SIDE), None])
 def test_smooth_areas_of_an_image_are_interpolated(avatar, rays, avatar_init, size, monkeypatch):
-    monkeypatch.setattr(sparse_image, "SMALLEST", SIDE)
+    monkeypatch.setattr(sparse_image, "MIN_SIDE", SIDE)
     state, counted = avatar_init.states[:1], []
     baked = BakedAvatar(avatar, BakedConfig(resolution=96, interpolated_contrast=0.1))
     render = baked._renderer._render_chunk

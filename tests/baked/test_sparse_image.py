@@ -7,12 +7,12 @@ import torch
 
 from partnerface_ns.avatar.render_output import Inspection, RenderOutput
 from partnerface_ns.baked import sparse_image
-from partnerface_ns.baked.sparse_image import SMALLEST, render_sparsely
+from partnerface_ns.baked.sparse_image import MIN_SIDE, render_sparsely
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    monkeypatch.setattr(sparse_image, "SMALLEST", 32)
+    monkeypatch.setattr(sparse_image, "MIN_SIDE", 32)
 
 
 class Scene:
@@ -75,5 +75,5 @@ def test_contrast_decides_what_is_interpolated():
 
 
 def test_every_pixel_of_a_small_image_is_rendered(monkeypatch):
-    monkeypatch.setattr(sparse_image, "SMALLEST", SMALLEST)
+    monkeypatch.setattr(sparse_image, "MIN_SIDE", MIN_SIDE)
     assert render_both(lambda y, x: 0.01 * x)[2] == 64 * 48

@@ -72,12 +72,18 @@ def test_an_error_of_a_thread_reaches_the_caller(place):
             pass
 
 
-def test_torch_threads_are_what_they_were():
+@pytest.mark.parametrize("reserve_core", [False, True])
+def test_torch_threads_are_one_fewer_for_tracking_and_then_what_they_were(reserve_core):
     before = torch.get_num_threads()
-    with LiveFrames(iter([Item(0)]), lambda item: frame(item.index)) as frames:
-        while frames.take() is not None:
-            pass
-    assert torch.get_num_threads() == before
+    try:
+        torch.set_num_threads(3)
+        with LiveFrames(iter([Item(0)]), lambda item: frame(item.index), reserve_core) as frames:
+            assert torch.get_num_threads() == (2 if reserve_core else 3)
+            while frames.take() is not None:
+                pass
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
 
 
 # -- the loop ----------------------------------------------------------------------------------------------------

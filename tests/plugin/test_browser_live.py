@@ -1,4 +1,4 @@
-"""A real browser before the page of `partnerface live`: what its controls do. A uniform image stands for the avatar."""
+"""The controls of the page of `partnerface live`, in a real browser. A uniform image takes the avatar's place."""
 
 from __future__ import annotations
 
@@ -47,17 +47,19 @@ def page(playback: Playback) -> Iterator[Any]:
 
     thread = threading.Thread(target=show, daemon=True)
     thread.start()
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=BROWSER, args=WITHOUT_GPU)
-        page = browser.new_page(viewport={"width": 390, "height": 700})
-        page.set_default_timeout(1000 * PATIENCE)
-        page.goto(server.addresses)
-        page.get_by_text("9.9 images/s, 101 ms late").wait_for()
-        yield page
-        browser.close()
-    ended.set()
-    thread.join()
-    server.stop()
+    try:
+        with playwright.sync_playwright() as started:
+            browser = started.chromium.launch(executable_path=BROWSER, args=WITHOUT_GPU)
+            page = browser.new_page(viewport={"width": 390, "height": 700})
+            page.set_default_timeout(1000 * PATIENCE)
+            page.goto(server.addresses)
+            page.get_by_text("9.9 images/s, 101 ms late").wait_for()
+            yield page
+            browser.close()
+    finally:
+        ended.set()
+        thread.join()
+        server.stop()
 
 
 def enter(page: Any, label: str, value: str, taken: Callable[[], bool]) -> None:

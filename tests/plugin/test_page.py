@@ -143,7 +143,7 @@ def test_the_true_image_lies_left_of_the_avatar_at_the_same_scale(model, look):
 @pytest.mark.parametrize(("width", "columns"), [(40, 24), (10, 10)])
 def test_a_true_image_is_padded_or_cropped_to_its_pane(model, width, columns):
     color = torch.tensor([0.0, 0.0, 1.0])
-    images = TrueImages(model.kwargs["metadata"]["parsed_capture"].capture, model.avatar.background)
+    images = TrueImages(model.kwargs["metadata"]["parsed_capture"].capture, (1.0, 1.0, 1.0))
     pane = images.pane(0, 24, width, color)
     blue = (pane - color).abs().amax(-1).lt(0.01).all(0)
     assert pane.shape == (24, width, 3) and (~blue).sum() <= columns and not blue[width // 2]

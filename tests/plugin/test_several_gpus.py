@@ -37,7 +37,7 @@ def runs(subject, tmp_path_factory):
 
 
 def test_both_processes_have_the_same_weights(runs):
-    """What each saw and drew in the last step differs; the first process saves its own and passes it on."""
+    """Statistics and random points of the last step differ. The first process saves its own and passes them on."""
     own = ("trained_seconds", "view_mean", "view_square", "grid.reached", "unseen.points", "unseen.log_density")
     own += ("unseen.color", "unseen.density_share", "unseen.color_share")
     for first, second in runs[1]:

@@ -6,9 +6,10 @@ A network owns its buffers, so every thread needs its own object. The outputs de
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 
@@ -35,7 +36,7 @@ class Network:
             InputError: LiteRT is not installed.
         """
         runtime = require("ai_edge_litert.interpreter")
-        with _without_information():
+        with _hide_info_lines():
             self._interpreter = runtime.Interpreter(str(path), num_threads=1)
             self._interpreter.allocate_tensors()
         self._inputs = [tensor["index"] for tensor in self._interpreter.get_input_details()]
@@ -54,22 +55,25 @@ class Network:
 
 
 @contextmanager
-def _without_information() -> Iterator[None]:
-    """Leave out lines of LiteRT that begin with INFO, which would break a progress bar. LiteRT has no setting for it.
+def _hide_info_lines() -> Iterator[None]:
+    """Drop LiteRT's lines that begin with INFO, which would break a progress bar. LiteRT has no option for this.
 
-    Everything else that the process writes to its error output appears at the end of the block.
+    Other text that this process writes to stderr appears at the end of the block. A process that aborts in the block
+    loses it.
     """
-    with _LOADING, tempfile.TemporaryFile() as written:
+    with _LOADING, ExitStack() as stack:
         try:
-            own = os.dup(_STDERR)
-        except OSError:  # the process has no error output
+            written = stack.enter_context(tempfile.TemporaryFile())
+            stderr_copy = os.dup(_STDERR)
+        except OSError:  # no folder for temporary files, or no stderr
             yield
             return
         try:
             os.dup2(written.fileno(), _STDERR)
             yield
         finally:
-            os.dup2(own, _STDERR)
-            os.close(own)
+            os.dup2(stderr_copy, _STDERR)
+            os.close(stderr_copy)
             written.seek(0)
-            os.write(_STDERR, b"".join(line for line in written if not line.startswith(b"INFO:")))
+            with suppress(OSError):  # nobody reads stderr
+                os.write(_STDERR, re.sub(rb"INFO: [^\n]*\n", b"", written.read()))

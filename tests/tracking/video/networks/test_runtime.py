@@ -57,7 +57,7 @@ def test_without_the_runtime_the_error_says_how_to_install_it(monkeypatch):
 def test_only_information_is_left_out_while_a_network_is_loaded(monkeypatch, capfd):
     class Interpreter:
         def __init__(self, *_, **__):
-            os.write(2, b"INFO: delegate\nWARNING: slow\n")
+            os.write(2, b"\r 50% doneINFO: delegate\nWARNING: slow\n")
 
         def allocate_tensors(self):
             raise RuntimeError("damaged")
@@ -66,7 +66,7 @@ def test_only_information_is_left_out_while_a_network_is_loaded(monkeypatch, cap
     with pytest.raises(RuntimeError, match="damaged"):
         Network(FACE_MODEL)
     os.write(2, b"after\n")
-    assert capfd.readouterr().err == "WARNING: slow\nafter\n"
+    assert capfd.readouterr().err == "\r 50% doneWARNING: slow\nafter\n"
 
 
 def test_a_real_network_is_loaded_in_silence(capfd):
