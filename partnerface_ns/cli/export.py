@@ -15,6 +15,15 @@ if TYPE_CHECKING:
     from partnerface_ns.driving.plan import Plan
     from partnerface_ns.driving.player import Player
 
+_WRITTEN = {
+    "mesh": "one OBJ file per frame",
+    "parts": "parts.ply, colors.ply",
+    "track": "track.csv, track.npz, neutral.csv",
+    "glb": "head.glb",
+    "page": "head.html",
+}
+"""The files of each kind of export."""
+
 
 @dataclass
 class Export:
@@ -85,9 +94,10 @@ class Export:
                 export_meshes(self.output, player, plan.states)
             else:
                 export_track(self.output, player, plan.states, plan.fps)
-        names = sorted(path.name for path in self.output.iterdir())
-        print(f"Written to {self.output}: {', '.join(names[:6])}{' ...' if len(names) > 6 else ''}")
-        if self.what == "track":
+        print(f"Written to {self.output}: {_WRITTEN[self.what]}")
+        if self.what == "page":
+            print(f"Next: open {(self.output / 'head.html').resolve().as_uri()} in a browser.")
+        elif self.what == "track":
             print(f"Next:\n  {command('partnerface', 'drive', self.run, self.output / 'track.npz')}")
 
     def _plan(self, player: Player) -> Plan:
