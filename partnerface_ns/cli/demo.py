@@ -186,7 +186,8 @@ class Demo:
 
         summary = json.loads(self._summary_path.read_text(encoding="utf8"))
         print(f"\nQuality on unseen expressions and poses ({self.output}):")
-        print("".join(f"  {name:14s}{_rounded(value)}\n" for name, value in summary.items()))
+        width = max(map(len, summary)) + 2
+        print("".join(f"  {name:{width}}{_rounded(value)}\n" for name, value in summary.items()))
         print("Look at side_by_side.png, parts.png and unseen.mp4. Next:")
         run = run_folder(self.output, RUN_NAME)
         print("".join(f"  {line}\n" for line in commands_after_training(run)), end="")
