@@ -69,8 +69,8 @@ def check_source(
     """Check the options of `read_motion`, before an avatar is opened.
 
     Raises:
-        InputError: neither or both of source and name are given, the source does not exist, the rate is out of range,
-            or a head model file is given for a built-in motion.
+        InputError: neither or both of source and name are given, or the source does not exist. Or the rate is out of
+            range, or a built-in motion has a head model file.
     """
     from partnerface_ns.driving.load import require_source
 

@@ -129,7 +129,7 @@ class LivePage:
     def _on_motion(self) -> None:
         name = self.motion.value
         if self._plans[name] is None:
-            self.set_line(f"{name} is being prepared")
+            self.set_line(f"{name} is being loaded")
             self._plans[name] = self._make_plan(name)
         plan = self._plans[name]
         if plan is None or name != self.motion.value:  # another one was selected meanwhile

@@ -166,9 +166,9 @@ def export_head(
         animations: head states, batch axes (timesteps,), frames per second and name of each.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    _write_licence(folder, player)
     head = build_engine_head(player, texture_size)
     glb = to_glb(head, [animate(head, player, *motion) for motion in animations], _licence(player))
+    _write_licence(folder, player)
     if page:
         write_text(folder / "head.html", build_page(glb))
     else:

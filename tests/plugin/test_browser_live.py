@@ -11,7 +11,7 @@ from unittest.mock import MagicMock
 import numpy as np
 import pytest
 from PIL import Image
-from plugin.test_browser import BROWSER, PATIENCE, WITHOUT_GPU, find_input, free_port, playwright, pytestmark, wait
+from plugin.viewer_page import BROWSER, PATIENCE, WITHOUT_GPU, find_input, free_port, playwright, pytestmark, wait
 
 from partnerface_ns.cli.live_page import LivePage
 from partnerface_ns.cli.page_server import PageServer
@@ -19,7 +19,7 @@ from partnerface_ns.driving.live import Pace
 from partnerface_ns.driving.plan import Plan
 from partnerface_ns.driving.playback import Playback, View
 
-__all__ = ["pytestmark"]  # as in test_browser.py: skipped without a browser
+__all__ = ["pytestmark"]  # skipped without a browser
 
 
 def plan_of(seconds: float) -> Plan:

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from plugin.test_browser import BROWSER, PATIENCE, WITHOUT_GPU, free_port, playwright, pytestmark, wait
+from plugin.viewer_page import BROWSER, PATIENCE, WITHOUT_GPU, find_input, free_port, playwright, pytestmark, wait
 
 from partnerface_ns.plugin.page_renderer import PageRenderer
 
-__all__ = ["pytestmark"]  # as in test_browser.py: skipped without a browser
+__all__ = ["pytestmark"]  # skipped without a browser
 
 STEPS, WAIT_AT = 60, 40
 """Steps of the runs, and the step after which training waits until the pages have done everything."""
@@ -85,14 +85,14 @@ class Pages(threading.Thread):
         first, second = (self._open(browser) for _ in range(2))
         animation = self._trainer.pipeline.model.animation
         for _ in range(6):
-            checkbox(first, "Play").click()
+            find_input(first, "Play").click()
         wait(lambda: not animation.play.value)
-        checkbox(first, "Play").click()
+        find_input(first, "Play").click()
         wait(lambda: animation.play.value)
         self._wait_for_image()
         second.close()  # an image of it is being rendered or about to be
         self._wait_for_image()
-        checkbox(first, "Play").click()
+        find_input(first, "Play").click()
         first.close()
 
     def _open(self, browser: Any) -> Any:
@@ -105,9 +105,3 @@ class Pages(threading.Thread):
     def _wait_for_image(self) -> None:
         before = len(self._rendered)
         wait(lambda: len(self._rendered) > before)
-
-
-def checkbox(page: Any, label: str) -> Any:
-    """The checkbox beside a label."""
-    row = f'//label[text()="{label}"]/ancestor::div[contains(@class,"mantine-Flex-root")][1]'
-    return page.locator(f"xpath={row}//input[not(@type='hidden')] >> visible=true").last
