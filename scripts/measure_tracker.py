@@ -33,10 +33,11 @@ from partnerface_ns.capture.load import load_capture
 from partnerface_ns.capture.vhap_writer import write_vhap
 from partnerface_ns.demo.performance import SECONDS
 from partnerface_ns.demo.subject import DemoSubject, make_subject
+from partnerface_ns.flame.joints import Joint
 from partnerface_ns.flame.open_head import load_open_head
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
-from partnerface_ns.geometry.rigid import move_points
+from partnerface_ns.geometry.rigid import move_points, rigid_about, transform_points
 from partnerface_ns.tracking.options import TrackingOptions
 from partnerface_ns.tracking.pipeline import track_video
 from partnerface_ns.tracking.report.preview import write_film
@@ -83,6 +84,10 @@ class CameraTrack:
     """Rotations of the skull."""
     gaze: Float[np.ndarray, "frames 2 3"]
     """Unit directions of both eyes, frame of the skull."""
+    shoulders: Rotation
+    """Rotations of the torso, or of the root joint if the torso's pose is not known."""
+    chest: Float[Tensor, "frames 1 3"]
+    """Mean vertex of the torso, metres."""
     jaw: Float[np.ndarray, "frames"]
     """Opening, degrees."""
 
@@ -95,17 +100,29 @@ class CameraTrack:
         posed = head.pose(state)
         T_camera_world = torch.from_numpy(np.linalg.inv(capture.frames[0].camera.T_world_camera)).float()
         to_camera = Rotation.from_matrix(T_camera_world[:3, :3].numpy())
+        bust = model.regions["torso"] > 0.5
+        torso = torch.cat([state.rotation, state.translation], -1) if state.torso is None else state.torso
+        T_world_torso = rigid_about((model.joint_regressor @ head.verts_rest)[Joint.ROOT], torso[:, :3], torso[:, 3:])
+        chest = transform_points(T_camera_world @ T_world_torso, head.verts_rest[bust].mean(0).expand(len(torso), 3))
         eyes = [Rotation.from_rotvec(state.eyes[:, 3 * i : 3 * i + 3].numpy()).apply([0.0, 0.0, 1.0]) for i in (0, 1)]
         return CameraTrack(
             torch.stack([move_points(T_camera_world, verts) for verts in posed.verts]),
             to_camera * Rotation.from_rotvec(state.rotation.numpy()) * Rotation.from_rotvec(state.neck.numpy()),
             np.stack(eyes, 1),
+            to_camera * Rotation.from_rotvec(torso[:, :3].numpy()),
+            chest[:, None],
             np.degrees(state.jaw[:, 0].numpy()),
         )
 
     def project(self, focal: float, region: Bool[Tensor, "verts"]) -> Float[Tensor, "frames region 2"]:
         """Project a region's vertices to pixels at 512, relative to the middle of the frame."""
-        verts = self.verts[:, region]
+        return self._project(focal, self.verts[:, region])
+
+    def project_chest(self, focal: float) -> Float[Tensor, "frames 2"]:
+        """Project the torso's mean vertex in the same way."""
+        return self._project(focal, self.chest)[:, 0]
+
+    def _project(self, focal: float, verts: Float[Tensor, "frames points 3"]) -> Float[Tensor, "frames points 2"]:
         return focal * _REFERENCE * verts[..., :2] / -verts[..., 2:]
 
 
@@ -134,7 +151,7 @@ def main(options: Measure) -> None:
         figures["jitter of a still head, px at 512"] = _still_jitter(images[0], options, known_focal)
     (options.output / "figures.json").write_text(json.dumps(figures, indent=1), encoding="utf8")
     for name, value in figures.items():
-        print(f"{name:45}", value if isinstance(value, int | tuple) else round(value, 3))
+        print(f"{name:55}", value if isinstance(value, int | tuple) else round(value, 3))
 
 
 def _track(
@@ -169,6 +186,8 @@ def _differences(ours: CameraTrack, theirs: CameraTrack, our_focal: float, focal
     gaze = np.degrees(np.arccos((ours.gaze * theirs.gaze).sum(-1).clip(-1, 1))).max(-1)
     lips = load_open_head().regions["lips"] > 0.5
     lip_errors = (ours.project(our_focal, lips) - theirs.project(focal, lips)).norm(dim=-1).mean(-1)
+    turned_torso = theirs.shoulders.inv() * ours.shoulders
+    chest = ours.project_chest(our_focal) - theirs.project_chest(focal)
     rows = {
         "rotation, degrees": np.degrees(turned.magnitude()),
         "rotation without its mean, degrees": np.degrees((turned.mean().inv() * turned).magnitude()),
@@ -176,6 +195,10 @@ def _differences(ours: CameraTrack, theirs: CameraTrack, our_focal: float, focal
         "jaw, degrees": np.abs(ours.jaw - theirs.jaw),
         "gaze, degrees, the worse eye": gaze,
         "lips reprojected, px at 512": lip_errors.numpy(),
+        "shoulders' rotation without its mean, degrees": np.degrees(
+            (turned_torso.mean().inv() * turned_torso).magnitude()
+        ),
+        "shoulders without their mean error, px at 512": (chest - chest.mean(0)).norm(dim=-1).numpy(),
     }
     medians = {f"{name}: median": float(np.median(row)) for name, row in rows.items()}
     return medians | {f"{name}: 90%": float(np.quantile(row, 0.9)) for name, row in rows.items()}

@@ -50,6 +50,20 @@ def rigid(rotation: Float[Tensor, "*batch 3 3"], translation: Float[Tensor, "*ba
     return torch.cat([top, bottom], -2)
 
 
+def rigid_about(
+    center: Float[Tensor, "3"], rotation: Float[Tensor, "*batch 3"], translation: Float[Tensor, "*batch 3"]
+) -> Float[Tensor, "*batch 4 4"]:
+    """The transform that rotates about a point and then translates.
+
+    Args:
+        center: the point, metres.
+        rotation: axis-angle vectors, radians.
+        translation: metres.
+    """
+    matrix = rotation_from_axis_angle(rotation)
+    return rigid(matrix, center + translation - torch.einsum("...ab,b->...a", matrix, center))
+
+
 def move_points(T: Float[Tensor, "4 4"], points: Float[Tensor, "points 3"]) -> Float[Tensor, "points 3"]:
     """Apply the same transform to all points."""
     return points @ T[:3, :3].T + T[:3, 3]

@@ -17,7 +17,7 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor, nn
 
 from partnerface_ns.flame.state import HeadState
-from partnerface_ns.geometry.rigid import rigid, rotation_from_axis_angle
+from partnerface_ns.geometry.rigid import rigid_about
 
 _FEATURE_LIMIT = 2.5
 """Normalised pose, in absolute value, beyond which the prediction no longer changes."""
@@ -71,9 +71,7 @@ class LearnedMotion(nn.Module):
 
     def motion(self, twist: Float[Tensor, "frames 6"]) -> Float[Tensor, "frames 4 4"]:
         """Transforms of twists: rotation about the fixed point in radians, then translation in tenths of a metre."""
-        rotation = rotation_from_axis_angle(twist[:, :3])
-        moved = self.center + _TRANSLATION_SCALE * twist[:, 3:]
-        return rigid(rotation, moved - torch.einsum("fab,b->fa", rotation, self.center))
+        return rigid_about(self.center, twist[:, :3], _TRANSLATION_SCALE * twist[:, 3:])
 
     def twists(self, T: Float[Tensor, "frames 4 4"]) -> Float[Tensor, "frames 6"]:
         """Twists of transforms: the inverse of `motion`. Not differentiable."""

@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from partnerface_ns.flame.state import HeadState
-from partnerface_ns.geometry.rigid import invert_rigid, rigid, rotation_from_axis_angle
+from partnerface_ns.geometry.rigid import invert_rigid, rigid_about
 from partnerface_ns.warp.learned_motion import LearnedMotion
 
 
@@ -62,10 +62,8 @@ class TorsoMotion(LearnedMotion):
         return self.T_mean @ super().forward(states, timesteps)
 
     def _transform(self, poses: Float[Tensor, "*batch 6"]) -> Float[Tensor, "*batch 4 4"]:
-        """Rotation about the root joint, then translation."""
-        rotation = rotation_from_axis_angle(poses[..., :3])
-        moved = self.center + poses[..., 3:]
-        return rigid(rotation, moved - torch.einsum("...ab,b->...a", rotation, self.center))
+        """World from rest, of poses as in `HeadState.torso`."""
+        return rigid_about(self.center, poses[..., :3], poses[..., 3:])
 
     def _fit_prediction(self, states: HeadState, poses: Float[Tensor, "timesteps 6"]) -> None:
         """Predict known poses from the head's pose."""

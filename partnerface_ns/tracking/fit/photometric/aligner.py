@@ -30,6 +30,7 @@ from partnerface_ns.tracking.fit.photometric.corrections import (
 )
 from partnerface_ns.tracking.fit.photometric.detail_images import DetailImages
 from partnerface_ns.tracking.fit.photometric.equations import (
+    CORRELATED_TEXTURE,
     NormalEquations,
     bias_step,
     landmark_precision,
@@ -50,8 +51,6 @@ from partnerface_ns.tracking.fit.problem import (
     landmark_bias_sigmas,
 )
 
-_CORRELATED_TEXTURE = 3.0
-"""Errors of neighbouring texture points are correlated: this many points count as one."""
 _OUTLINE_SIGMA, _OUTLINE_GATE = 2.0, 10.0
 """Uncertainty of the outline and largest distance of a match, pixels at 512."""
 _FAR_YAW, _PROFILE_YAW, _PROFILE_WEIGHT = 40.0, 75.0, 0.1
@@ -249,7 +248,7 @@ class Aligner:
         step = 3 if with_shape else 1
         chosen = slice(points.texture.start, points.texture.stop, step)
         values, slope = self.details.sample_with_slope(self.level, part, pixels[:, chosen])
-        weights = (self.seen[part] * self.template.known)[:, ::step] * step / _CORRELATED_TEXTURE
+        weights = (self.seen[part] * self.template.known)[:, ::step] * step / CORRELATED_TEXTURE
         difference, noise = values - self.template.values[::step], self.template.noise
         texture = texture_residuals(posed, chosen, difference, slope, weights, noise, focal, with_shape)
         return NormalEquations.of([*landmarks, outline, texture])

@@ -4,7 +4,8 @@ Every point of the surface should look the same in all frames. What it looks lik
 the training frames. Corrections of each frame's head state, and the shape of the person, minimise the differences
 between images and template, together with the errors of landmarks and outline. The detail images go from coarse to
 fine. In each round, visibility, template and outline matches are renewed. Then shape, frames, and the offsets of this
-person's landmarks from the embedding are improved.
+person's landmarks from the embedding are improved. At last the shoulders are aligned in the same way, with a pose of
+their own in each frame.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from torch import Tensor
 from partnerface_ns.tracking.fit.fit_head import FitHead
 from partnerface_ns.tracking.fit.observations import Fit, Observations
 from partnerface_ns.tracking.fit.photometric.aligner import Aligner
-from partnerface_ns.tracking.fit.photometric.detail_images import DetailImages, Level, ReadFrame
+from partnerface_ns.tracking.fit.photometric.detail_images import DetailImages, Level, ReadFrame, matte_frame
+from partnerface_ns.tracking.fit.photometric.torso import TorsoAligner
 
 LEVELS = (Level(3.0, 12.0), Level(1.5, 8.0), Level(0.7, 5.0))
 """From coarse to fine."""
@@ -38,6 +40,10 @@ class PhotometricResiduals:
     """The same after the fit."""
     covered: Float[Tensor, "frames"]
     """Share of the visible points of the face that differ much from the template, in [0, 1]."""
+    torso_before: Float[Tensor, "frames"]
+    """Residual of the shoulders before they are aligned, over the visible points; NaN without such points."""
+    torso_after: Float[Tensor, "frames"]
+    """The same afterwards."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +51,13 @@ class Alignment:
     """The result of the photometric fit."""
 
     fit: Fit
-    """Its identity contains the offsets of face and ears."""
+    """Its identity contains the offsets of face and ears, and its track the pose of the shoulders."""
     residuals: PhotometricResiduals
 
 
 def num_steps() -> int:
     """Number of calls of `on_step` of `align_images`."""
-    return 2 + len(LEVELS) * _ROUNDS * (3 + _FRAME_STEPS)
+    return 3 + len(LEVELS) * _ROUNDS * (4 + _FRAME_STEPS)
 
 
 def align_images(
@@ -76,12 +82,12 @@ def align_images(
         folder: folder for the detail images, which are removed at the end.
         on_step: called after each pass over the frames, for a progress bar.
     """
-    path = folder / "details.npy"
+    paths = [folder / name for name in ("details.npy", "mattes.npy")]
+    num, size, last = len(observations.times), observations.size, len(LEVELS) - 1
     try:
-        details = DetailImages(path, read, len(observations.times), observations.size, LEVELS)
+        details = DetailImages(paths[0], read, num, size, LEVELS)
         on_step()
         aligner = Aligner(head, observations, fit, spread, num_train, details)
-        last = len(LEVELS) - 1
         aligner.renew(last)
         before, _ = aligner.residuals()
         on_step()
@@ -97,7 +103,21 @@ def align_images(
                 aligner.improve_bias()
                 on_step()
         aligner.renew(last)
+        after, covered = aligner.residuals()
+        mattes = DetailImages(paths[1], lambda frame: matte_frame(read(frame)[1]), num, size, LEVELS)
+        on_step()
+        torso = TorsoAligner(head, observations, aligner.result(), num_train, details, mattes)
+        torso.renew(last)
+        torso_before = torso.residuals()
+        for level in range(len(LEVELS)):
+            for _ in range(_ROUNDS):
+                torso.renew(level)
+                for _ in range(_FRAME_STEPS):
+                    torso.improve()
+                on_step()
+        torso.renew(last)
     finally:
-        path.unlink(missing_ok=True)
-    after, covered = aligner.residuals()
-    return Alignment(aligner.result(), PhotometricResiduals(before, after, covered))
+        for path in paths:
+            path.unlink(missing_ok=True)
+    residuals = PhotometricResiduals(before, after, covered, torso_before, torso.residuals())
+    return Alignment(torso.result(), residuals)

@@ -63,7 +63,7 @@ class Corrections:
     def states(self) -> HeadState:
         """The corrected track."""
         track, values = self.track, self.values
-        neck = _rotate(values[:, SKULL], track.neck)
+        neck = rotate(values[:, SKULL], track.neck)
         turn = rotation_from_axis_angle(neck) - rotation_from_axis_angle(track.neck)
         shift = torch.einsum("fab,fbc,c->fa", rotation_from_axis_angle(track.rotation), turn, self.face)
         look = torch.nn.functional.pad(values[:, EYES], (0, 1))
@@ -71,13 +71,13 @@ class Corrections:
             expression=track.expression + values[:, NUM_POSE:],
             rotation=track.rotation,
             neck=neck,
-            jaw=_rotate(values[:, JAW], track.jaw),
+            jaw=rotate(values[:, JAW], track.jaw),
             eyes=track.eyes + torch.cat([look, look], -1),
             translation=track.translation + values[:, PLACE] - shift,
         )
 
 
-def _rotate(turn: Float[Tensor, "frames 3"], rotation: Float[Tensor, "frames 3"]) -> Float[Tensor, "frames 3"]:
+def rotate(turn: Float[Tensor, "frames 3"], rotation: Float[Tensor, "frames 3"]) -> Float[Tensor, "frames 3"]:
     """Axis-angle vectors of rotations after a further rotation."""
     from scipy.spatial.transform import Rotation
 

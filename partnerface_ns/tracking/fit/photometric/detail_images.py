@@ -50,6 +50,13 @@ def detail_image(
     return np.where(share > _MIN_SHARE, fine - wide, 0).astype(np.float32)
 
 
+def matte_frame(
+    matte: UInt8[np.ndarray, "rows columns"],
+) -> tuple[UInt8[np.ndarray, "rows columns 3"], UInt8[np.ndarray, "rows columns"]]:
+    """A matte as a frame whose detail image is that of the matte itself, with edges at the person's outline."""
+    return np.repeat(matte[..., None], 3, axis=-1), np.full_like(matte, 255)
+
+
 def _blur(values: Float[np.ndarray, "size size"], sigma: float) -> Float[np.ndarray, "size size"]:
     """Blur a square image by a Gaussian; wide ones are computed at a lower resolution."""
     from scipy.ndimage import gaussian_filter

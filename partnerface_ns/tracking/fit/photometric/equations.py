@@ -20,6 +20,9 @@ from partnerface_ns.tracking.fit.energy import (
 )
 from partnerface_ns.tracking.fit.photometric.posed_points import PosedPoints, pixel_derivatives
 
+CORRELATED_TEXTURE = 3.0
+"""Errors of neighbouring texture points are correlated: this many points count as one."""
+
 
 @dataclass(frozen=True)
 class Residuals:

@@ -10,12 +10,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from partnerface_ns.flame.head_model import HeadModel
+from partnerface_ns.flame.joints import Joint
 from partnerface_ns.geometry.farthest_points import sample_farthest
 from partnerface_ns.geometry.normals import vertex_normals
 from partnerface_ns.tracking.fit.fit_head import FitHead, cut_mask, restrict_to_points
 
 _NUM_TEXTURE = 3000
 """Number of texture points."""
+_NUM_TORSO = 1500
+"""Number of points on the torso."""
 _DENSITY = (("face", 3.0), ("ears", 2.0))
 """Regions with more texture points for each area than elsewhere."""
 _NUM_CONTROLS = 160
@@ -72,14 +75,30 @@ def texture_rows(model: HeadModel, num: int = _NUM_TEXTURE) -> Float[Tensor, "te
 
     Eyeballs, the inside of the mouth, the torso and the border of the bust have none.
     """
-    generator = np.random.default_rng(_SEED)
-    verts, faces = model.template.numpy(), model.faces.numpy()
     density = np.ones(model.num_verts)
     for region, value in _DENSITY:
         density = np.maximum(density, value * model.regions[region].numpy())
     for region in ("eyeballs", "inside_mouth", "torso"):
         density[model.regions[region].numpy() > 0.5] = 0
-    density[cut_mask(model) > 0] = 0
+    return _random_points(model, density, num)
+
+
+def torso_rows(model: HeadModel, min_weight: float) -> Float[Tensor, "texture verts"]:
+    """Random points on the torso, as weighted sums of the vertices of their triangles.
+
+    Args:
+        model: the head model.
+        min_weight: smallest skinning weight of the root joint.
+    """
+    weight = model.skinning_weights[:, Joint.ROOT].numpy()
+    return _random_points(model, (weight > min_weight).astype(np.float64), _NUM_TORSO)
+
+
+def _random_points(model: HeadModel, density: Float[np.ndarray, "verts"], num: int) -> Float[Tensor, "points verts"]:
+    """Random points of the surface except the border of the bust; `density` is relative to the area."""
+    generator = np.random.default_rng(_SEED)
+    verts, faces = model.template.numpy(), model.faces.numpy()
+    density = np.where(cut_mask(model) > 0, 0, density)
     a, b, c = verts[faces].transpose(1, 0, 2)
     area = np.linalg.norm(np.cross(b - a, c - a), axis=-1)
     probability = area * density[faces].min(-1)

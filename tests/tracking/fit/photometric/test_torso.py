@@ -1,0 +1,102 @@
+"""The pose of a synthetic person's shoulders, from the tracked head."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from partnerface_ns.geometry.rigid import move_points, rigid_about
+from partnerface_ns.tracking.fit.observations import Fit, Observations
+from partnerface_ns.tracking.fit.photometric.alignment import LEVELS
+from partnerface_ns.tracking.fit.photometric.detail_images import DetailImages, matte_frame
+from partnerface_ns.tracking.fit.photometric.torso import TorsoAligner
+
+TIMESTEPS = torch.arange(0, 200, 8)
+NUM, NUM_TRAIN = len(TIMESTEPS), 18
+
+
+@pytest.fixture(scope="module")
+def images(person):
+    return [person.image(timestep) for timestep in TIMESTEPS.tolist()]
+
+
+@pytest.fixture
+def make_aligner(person, images, landmark_head, tmp_path):
+    """Makes an aligner that knows the head's true track, from images and mattes."""
+
+    def make(images=images, num_train=NUM_TRAIN) -> TorsoAligner:
+        track, size, focal = person.performance.track[TIMESTEPS], person.camera.width, person.camera.fl_x
+        shift = torch.from_numpy(np.linalg.inv(person.camera.T_world_camera)[:3, 3]).float()
+        observations = Observations(
+            size=size,
+            landmarks=torch.zeros(NUM, 478, 3),
+            outline=torch.full((NUM, 1, 4), torch.nan),
+            principal=torch.full((NUM, 2), size / 2),
+            times=torch.arange(NUM) * 0.3,
+            focal=focal,
+        )
+        identity = torch.cat([person.identity, torch.zeros(landmark_head.displacements.shape[-1])])
+        fit = Fit(identity, replace(track, translation=track.translation + shift), focal, torch.zeros(478, 3))
+        details = DetailImages(tmp_path / "details.npy", images.__getitem__, NUM, size, LEVELS)
+        mattes = DetailImages(tmp_path / "mattes.npy", lambda i: matte_frame(images[i][1]), NUM, size, LEVELS)
+        return TorsoAligner(landmark_head, observations, fit, num_train, details, mattes)
+
+    return make
+
+
+def improve(aligner: TorsoAligner) -> None:
+    for level in range(len(LEVELS)):
+        for _ in range(2):
+            aligner.renew(level)
+            aligner.improve()
+            aligner.improve()
+    aligner.renew(len(LEVELS) - 1)
+
+
+def motion_error(aligner: TorsoAligner, person) -> float:
+    """Mean error of the visible points, parallel to the image and without the mean over time, metres."""
+    track = aligner.result().track
+    root, bust = aligner.root, aligner.points[: aligner.num_texture] + aligner.centre
+    performance, steps = person.performance, TIMESTEPS.numpy()
+    true = (torch.from_numpy(getattr(performance, f"torso_{name}")[steps]) for name in ("rotation", "translation"))
+    poses = (track.torso[:, :3], track.torso[:, 3:]), tuple(value.float() for value in true)
+    ours, theirs = (torch.stack([move_points(T, bust) for T in rigid_about(root, *pose)]) for pose in poses)
+    difference = ours - theirs
+    return float((difference - difference.mean(0))[..., :2].norm(dim=-1)[aligner.texture.weights > 0.5].mean())
+
+
+def test_the_shoulders_follow_the_images(make_aligner, person):
+    aligner = make_aligner()
+    aligner.renew(2)
+    before, residual = motion_error(aligner, person), aligner.residuals().mean()
+    improve(aligner)
+    after = motion_error(aligner, person)
+    assert before > 0.001 and after < 0.4 * before, (before, after)
+    assert aligner.residuals().mean() < 0.9 * residual
+
+
+def test_without_texture_and_outline_the_track_only_becomes_steadier(make_aligner):
+    blank = [(np.full((256, 256, 3), 90, np.uint8), np.full((256, 256), 255, np.uint8))] * NUM
+    aligner = make_aligner(blank)
+    improve(aligner)
+    track = aligner.result().track
+    assert (track.torso[:, 3:] - track.translation).norm(dim=-1).max() < 0.02
+    before, after = (torch.diff(values, 2, 0).norm(dim=-1).mean() for values in (track.translation, track.torso[:, 3:]))
+    assert after < before
+
+
+def test_only_training_frames_form_the_template(make_aligner, images):
+    def template(changed: int) -> torch.Tensor:
+        changed_images = list(images)
+        if changed >= 0:
+            changed_images[changed] = (np.roll(images[changed][0], 8, 0), images[changed][1])
+        aligner = make_aligner(changed_images)
+        aligner.renew(2)
+        return aligner.texture.template.values
+
+    reference = template(-1)
+    assert torch.equal(template(NUM_TRAIN), reference)
+    assert not torch.equal(template(NUM_TRAIN - 1), reference)
