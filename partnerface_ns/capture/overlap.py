@@ -61,7 +61,7 @@ def posed_verts(capture: Capture, model: HeadModel, frames: Sequence[Frame]) -> 
     track = capture.track[torch.tensor([frame.timestep for frame in frames], dtype=torch.long)]
     verts: list[np.ndarray] = []
     for start in range(0, len(frames), 16):
-        verts.extend(shaped.pose(track[slice(start, start + 16)]).verts.numpy())
+        verts.extend(shaped.surface(track[slice(start, start + 16)]).numpy())
     return verts
 
 

@@ -17,9 +17,9 @@ from smplx import lbs
 from torch import Tensor
 
 from partnerface_ns.flame.head_model import HeadModel
-from partnerface_ns.flame.joints import JOINT_PARENTS
+from partnerface_ns.flame.joints import JOINT_PARENTS, Joint
 from partnerface_ns.flame.state import HeadState
-from partnerface_ns.geometry.rigid import rotation_from_axis_angle
+from partnerface_ns.geometry.rigid import rigid_about, rotation_from_axis_angle
 
 _smplx: Any = lbs
 """Without types, because smplx annotates tensors with a `Tensor` class of its own."""
@@ -86,6 +86,20 @@ class ShapedHead:
         return PosedHead(
             verts.reshape(*batch, -1, 3), offsets.reshape(*batch, -1, 3), T_world_rest.reshape(*batch, -1, 4, 4)
         )
+
+    def surface(self, state: HeadState) -> Float[Tensor, "*batch verts 3"]:
+        """Posed vertices of which the shoulders follow the state's torso if it is known, world frame, metres.
+
+        The torso takes the place of the root joint in skinning, as it does in the avatar.
+        """
+        posed = self.pose(state)
+        if state.torso is None:
+            return posed.verts
+        root = (self.model.joint_regressor @ self.verts_rest)[Joint.ROOT]
+        change = rigid_about(root, *state.torso.split(3, -1)) - posed.T_world_rest[..., Joint.ROOT, :, :]
+        rest = self.verts_rest + posed.offsets
+        moved = torch.einsum("...ab,...vb->...va", change[..., :3, :3], rest) + change[..., None, :3, 3]
+        return posed.verts + self.model.skinning_weights[:, Joint.ROOT, None] * moved
 
 
 def _blend(

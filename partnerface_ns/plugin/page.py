@@ -118,7 +118,7 @@ class PageView(ControlFolder):
         self, rgb: Float[Tensor, "height width 3"], camera: Cameras, states: HeadState, style: MeshStyle
     ) -> Float[Tensor, "height width 3"]:
         head = self._avatar().head
-        verts = head.pose(states).verts[0].cpu().numpy()
+        verts = head.surface(states)[0].cpu().numpy()
         no_mask = np.zeros(rgb.shape[:2], np.uint8)
         faces = head.model.faces.cpu().numpy()
         image, side = to_image(rgb), max(rgb.shape[:2])

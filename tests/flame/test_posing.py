@@ -135,3 +135,26 @@ def test_gradients_are_right_and_finite_at_rest(head):
     at_rest = tuple(torch.zeros_like(v).requires_grad_() for v in values)
     gradients = torch.autograd.grad(head.pose(HeadState(*at_rest)).verts.square().sum(), at_rest)
     assert all(torch.isfinite(g).all() and g.any() for g in gradients)
+
+
+def test_the_shoulders_follow_a_known_torso(head, batch):
+    state = random_state(*batch)
+    # The torso turns about the root joint at rest, which an expression of this model moves.
+    state = replace(state, expression=torch.zeros_like(state.expression))
+    root_pose = torch.cat([state.rotation, state.translation], -1)
+    assert_close(head.surface(state), head.pose(state).verts)
+    assert_close(head.surface(replace(state, torso=root_pose)), head.pose(state).verts)
+    moved = replace(state, torso=root_pose + torch.tensor([0, 0, 0, 0, 0.5, 0], dtype=torch.float64))
+    difference = head.surface(moved) - head.pose(state).verts
+    expected = 0.5 * head.model.skinning_weights[:, 0].expand(*batch, -1)
+    assert_close(difference[..., 1], expected)
+    assert_close(difference[..., [0, 2]], torch.zeros_like(difference[..., [0, 2]]))
+
+
+def test_a_turned_torso_turns_the_shoulders_about_the_root(head):
+    torso = torch.tensor([0, 0.4, 0, 0, 0, 0], dtype=torch.float64)
+    neutral = replace(random_state(scale=0.0), torso=torso)
+    turned = replace(random_state(scale=0.0), rotation=torso[:3])
+    alone = head.model.skinning_weights[:, 0] > 0.999
+    assert alone.any()
+    assert_close(head.surface(neutral)[alone], head.pose(turned).verts[alone])

@@ -87,7 +87,8 @@ def test_the_report_is_complete(tracked):
         assert 0 < report[key] < 8, key
     assert report["silhouette_px_mean"] < 12
     for part in ("", "_test"):
-        assert 0 < report[f"image_residual_after{part}"] < report[f"image_residual_before{part}"]
+        for surface in ("image", "torso"):
+            assert 0 < report[f"{surface}_residual_after{part}"] < report[f"{surface}_residual_before{part}"]
     assert report["head_model"]["name"] == load_open_head().name and report["left_out"] == {}
     assert any("Only 20 frames" in warning for warning in report["warnings"])
     assert (tracked / "preview.mp4").stat().st_size > 1000 and (tracked / "quality.png").is_file()
@@ -105,6 +106,7 @@ def test_the_photometric_fit_can_be_left_out(tracked, wide_video, tmp_path, monk
     assert torch.equal(aligned.track.rotation, fitted.track.rotation)
     assert not torch.equal(aligned.track.neck, fitted.track.neck)
     assert not torch.equal(aligned.static_offset, fitted.static_offset)
+    assert aligned.track.torso is not None and fitted.track.torso is None
 
 
 def with_gaps(images, film, path: Path) -> Path:

@@ -113,7 +113,7 @@ def _draw_frames(
     for timestep in progress(timesteps, "Checking and drawing", len(timesteps)):
         index = int(tracked.indices[timestep])
         rgb = read_image(work, index)
-        verts = shaped.pose(capture.track[timestep]).verts.numpy()
+        verts = shaped.surface(capture.track[timestep]).numpy()
         image, mesh_outline = draw_mesh(rgb, verts, faces, cameras[timestep], cut)
         matte = read_matte(work, index)
         distance = float("nan")

@@ -54,9 +54,10 @@ def _image_figures(errors: TrackErrors) -> dict[str, Float[Tensor, ""]]:
     parts = {"": slice(0, errors.num_train), "_test": slice(errors.num_train, None)}
     values, images = {}, errors.images
     for suffix, part in parts.items():
-        for name in ("before", "after"):
-            residuals = torch.tensor([]) if images is None else getattr(images, name)[part]
-            values[f"image_residual_{name}{suffix}"] = residuals.nanmean()
+        for surface, prefix in (("image", ""), ("torso", "torso_")):
+            for name in ("before", "after"):
+                residuals = torch.tensor([]) if images is None else getattr(images, prefix + name)[part]
+                values[f"{surface}_residual_{name}{suffix}"] = residuals.nanmean()
     return values
 
 

@@ -10,7 +10,7 @@ from partnerface_ns.tracking.fit.photometric.alignment import PhotometricResidua
 from partnerface_ns.tracking.report.chart import draw_quality
 from partnerface_ns.tracking.report.quality import TrackErrors
 
-RESIDUALS = PhotometricResiduals(torch.rand(20), torch.rand(20), torch.rand(20))
+RESIDUALS = PhotometricResiduals(*torch.rand(5, 20))
 
 
 @pytest.mark.parametrize("images", [None, RESIDUALS], ids=["landmarks only", "with images"])

@@ -30,9 +30,12 @@ def test_a_silhouette_that_was_not_measured_is_null():
 def test_residuals_of_the_images_are_stated_for_training_and_test_frames():
     errors = TrackErrors(torch.ones(8, 478), torch.ones(8), 0.1)
     assert quality_figures(errors)["image_residual_after_test"] is None
-    images = PhotometricResiduals(torch.full((8,), 3.0), torch.arange(8.0), torch.zeros(8))
+    images = PhotometricResiduals(
+        torch.full((8,), 3.0), torch.arange(8.0), torch.zeros(8), torch.full((8,), torch.nan), torch.ones(8)
+    )
     values = quality_figures(replace(errors, images=images, num_train=6))
     assert values["image_residual_before"] == values["image_residual_before_test"] == 3
+    assert values["torso_residual_before"] is None and values["torso_residual_after_test"] == 1
     assert values["image_residual_after"] == 2.5 and values["image_residual_after_test"] == 6.5
 
 

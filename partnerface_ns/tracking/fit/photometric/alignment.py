@@ -26,8 +26,10 @@ from partnerface_ns.tracking.fit.photometric.torso import TorsoAligner
 
 LEVELS = (Level(3.0, 12.0), Level(1.5, 8.0), Level(0.7, 5.0))
 """From coarse to fine."""
-_ROUNDS, _FRAME_STEPS = 2, 2
-"""Rounds at each level, and steps of the frames in each round."""
+MATTE_LEVELS = (Level(8.0, 30.0), Level(4.0, 16.0), Level(2.0, 8.0))
+"""The same for mattes. They are coarser because the shoulders may start far from their place."""
+_ROUNDS, _TORSO_ROUNDS, _FRAME_STEPS = 2, 6, 2
+"""Rounds of the head and of the shoulders at each level, and steps of the frames in each round."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Alignment:
 
 def num_steps() -> int:
     """Number of calls of `on_step` of `align_images`."""
-    return 3 + len(LEVELS) * _ROUNDS * (4 + _FRAME_STEPS)
+    return 3 + len(LEVELS) * (_ROUNDS * (3 + _FRAME_STEPS) + _TORSO_ROUNDS)
 
 
 def align_images(
@@ -104,13 +106,13 @@ def align_images(
                 on_step()
         aligner.renew(last)
         after, covered = aligner.residuals()
-        mattes = DetailImages(paths[1], lambda frame: matte_frame(read(frame)[1]), num, size, LEVELS)
+        mattes = DetailImages(paths[1], lambda frame: matte_frame(read(frame)[1]), num, size, MATTE_LEVELS)
         on_step()
         torso = TorsoAligner(head, observations, aligner.result(), num_train, details, mattes)
         torso.renew(last)
         torso_before = torso.residuals()
         for level in range(len(LEVELS)):
-            for _ in range(_ROUNDS):
+            for _ in range(_TORSO_ROUNDS):
                 torso.renew(level)
                 for _ in range(_FRAME_STEPS):
                     torso.improve()

@@ -39,7 +39,7 @@ from partnerface_ns.tracking.fit.problem import has_neighbours
 
 _RIGID = 0.9
 """Surface with a weight of the root joint above this moves with the shoulders alone."""
-_TURN_SIGMA, _MOVEMENT_SIGMA = 0.1, 0.03
+_TURN_SIGMA, _MOVEMENT_SIGMA = 0.1, 0.05
 """Standard deviations of the corrections, radians and metres."""
 _SPACING, _BESIDE = 0.008, 0.12
 """Distance between points of the plane, and how far it extends beyond the torso's surface to both sides, metres."""
@@ -82,7 +82,7 @@ class TorsoAligner:
             fit: the fit of the head, which does not change.
             num_train: number of training frames, which come first; only they form the templates.
             details: detail images of the frames.
-            mattes: detail images of their mattes.
+            mattes: detail images of their mattes, with as many levels.
         """
         self.observations, self.fit, self.num_train = observations, fit, num_train
         self.details, self.mattes, self.level = details, mattes, 0

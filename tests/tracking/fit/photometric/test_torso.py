@@ -10,7 +10,7 @@ import torch
 
 from partnerface_ns.geometry.rigid import move_points, rigid_about
 from partnerface_ns.tracking.fit.observations import Fit, Observations
-from partnerface_ns.tracking.fit.photometric.alignment import LEVELS
+from partnerface_ns.tracking.fit.photometric.alignment import LEVELS, MATTE_LEVELS
 from partnerface_ns.tracking.fit.photometric.detail_images import DetailImages, matte_frame
 from partnerface_ns.tracking.fit.photometric.torso import TorsoAligner
 
@@ -41,7 +41,7 @@ def make_aligner(person, images, landmark_head, tmp_path):
         identity = torch.cat([person.identity, torch.zeros(landmark_head.displacements.shape[-1])])
         fit = Fit(identity, replace(track, translation=track.translation + shift), focal, torch.zeros(478, 3))
         details = DetailImages(tmp_path / "details.npy", images.__getitem__, NUM, size, LEVELS)
-        mattes = DetailImages(tmp_path / "mattes.npy", lambda i: matte_frame(images[i][1]), NUM, size, LEVELS)
+        mattes = DetailImages(tmp_path / "mattes.npy", lambda i: matte_frame(images[i][1]), NUM, size, MATTE_LEVELS)
         return TorsoAligner(landmark_head, observations, fit, num_train, details, mattes)
 
     return make
@@ -74,8 +74,9 @@ def test_the_shoulders_follow_the_images(make_aligner, person):
     before, residual = motion_error(aligner, person), aligner.residuals().mean()
     improve(aligner)
     after = motion_error(aligner, person)
-    assert before > 0.001 and after < 0.4 * before, (before, after)
-    assert aligner.residuals().mean() < 0.9 * residual
+    # The shirt has level stripes, and its outline hardly changes in a turn about the vertical axis.
+    assert before > 0.004 and after < 0.6 * before, (before, after)
+    assert aligner.residuals().mean() < 0.4 * residual
 
 
 def test_without_texture_and_outline_the_track_only_becomes_steadier(make_aligner):
