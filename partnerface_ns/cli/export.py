@@ -75,6 +75,11 @@ class Export:
         if self.what in ("mesh", "track") and not has_motion:
             expected = "RUN SOURCE, or RUN --motion talk"
             raise InputError("export", f"--what {self.what} needs a motion", expected=expected, actual="only RUN")
+        moves = has_motion and self.what != "parts"
+        for option, value in (("--fps", self.fps), ("--source-head-model", self.source_head_model)):
+            if value is not None and not moves:
+                expected = "mesh, track, glb or page with SOURCE or --motion"
+                raise InputError(option, "describes a motion, and this export has none", expected=expected)
         if self.what == "parts" and has_motion:
             print(f"--what parts shows the neutral face: {self.source or self.motion} is not used.")
         elif has_motion:

@@ -55,6 +55,13 @@ def test_a_texture_size_out_of_range_is_refused_before_the_avatar_is_opened(tmp_
     assert capsys.readouterr().err.startswith("Error: --texture-size: out of range")
 
 
+@pytest.mark.parametrize("options", [["--fps", "25"], ["--fps", "25", "--motion", "talk", "--what", "parts"]])
+def test_options_of_a_motion_are_refused_without_one(tmp_path, options, capsys):
+    with pytest.raises(SystemExit):
+        main(["export", str(tmp_path / "no run"), *options])
+    assert capsys.readouterr().err.startswith("Error: --fps: describes a motion")
+
+
 def test_user_errors_are_reported(avatar_file, tmp_path, capsys):  # noqa: F811
     for arguments in (["--what", "mesh"], ["--output", str(avatar_file)]):
         with pytest.raises(SystemExit) as exit_:
