@@ -1,7 +1,8 @@
 """Surface prior: features and expected density of canonical points that follow from the head model's mesh.
 
 The expected density is high inside the mesh, low from a centimetre outside, and zero beyond the reach of hair and
-clothes. Without the prior, density collects in front of the face before head turns reveal its depth. The prior is our
+clothes. Without the prior, density collects in front of the face before head turns reveal its depth. At the mouth it
+falls off faster outside the mesh, because nothing grows there and the lips part by millimetres. The prior is our
 choice.
 """
 
@@ -24,7 +25,7 @@ _SKIN = 0.01
 _DEEP = 0.03
 """Depth below the mesh in metres at which nothing is visible."""
 _LOG_DENSITY_INSIDE, _SLOPE, _LOG_DENSITY_RANGE = 6.0, 800.0, (0.5, 7.0)
-"""Expected log density at the mesh, its decrease per metre outside, and its lower and upper limits."""
+"""Expected log density at the mesh, its decrease per metre outside at steepness 1, and its lower and upper limits."""
 
 
 class SurfaceFeatures(NamedTuple):
@@ -43,9 +44,9 @@ class SurfaceFeatures(NamedTuple):
 
 def surface_features(space: CanonicalSpace, points: Float[Tensor, "points 3"]) -> SurfaceFeatures:
     """Features and expected density of points in the canonical frame, metres."""
-    distance, clearance = space.distance_and_clearance(points)
+    distance, clearance, steepness = space.distance_clearance_and_steepness(points)
     features = torch.stack([distance / _HAIR, clearance / _HAIR], -1).clamp(-1.5, 3)
-    expected = (_LOG_DENSITY_INSIDE - _SLOPE * distance).clamp(*_LOG_DENSITY_RANGE)
+    expected = (_LOG_DENSITY_INSIDE - _SLOPE * steepness * distance).clamp(*_LOG_DENSITY_RANGE)
     return SurfaceFeatures(features, torch.where(clearance > 0, expected, -torch.inf))
 
 

@@ -42,8 +42,8 @@ _THIN = 25.0
 """Density in 1/m below which a sample is fog, not surface."""
 _OPTICAL_DEPTH = 0.1
 """Optical depth at the surface."""
-_SEEN, _HIDDEN = 0.3, 0.1
-"""Transmittance from which a surface counts as seen, and up to which a point counts as hidden."""
+_SEEN = 0.3
+"""Transmittance from which a surface counts as seen."""
 _GRAZING, _SPREAD = 0.5, 1.6
 """Smallest cosine between a seen surface's normal and a camera's direction, and the cameras' range in deviations."""
 _KEPT = 0.9
@@ -194,7 +194,7 @@ class UnseenSurface(nn.Module):
         above = -_BELOW + torch.rand(num, device=verts.device) * (height + _BELOW + 2 * _OUTSIDE)
         points = at_points(verts) + above[:, None] * F.normalize(at_points(normals), dim=1)
         distance = skinning.space.distance_and_clearance(points)[0]
-        hidden = (grid.reached_at(points) < _HIDDEN) & _belongs(distance, above)
+        hidden = grid.is_hidden(points) & _belongs(distance, above)
         solid = above < height
         log_density = torch.where(solid, _SOLID, _EMPTY)
         undecided = (above - height).abs() < _OUTSIDE / 3  # the surface is not known more precisely
@@ -208,7 +208,7 @@ class UnseenSurface(nn.Module):
         nearest = VertexIndex(skinning.canonical.verts).query(points, 2).index[:, 0]
         distance = skinning.space.distance_and_clearance(points)[0]
         beyond = distance > surface.height[nearest] + 2 * _OUTSIDE
-        return points, (beyond & surface.known[nearest] & (grid.reached_at(points) < _HIDDEN)).float()
+        return points, (beyond & surface.known[nearest] & grid.is_hidden(points)).float()
 
 
 def shell_faces(model: HeadModel) -> Int[Tensor, "faces 3"]:

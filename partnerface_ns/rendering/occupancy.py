@@ -14,6 +14,8 @@ from partnerface_ns.rendering.sampling import SamplingConfig
 
 _EXPECTED = 50.0
 """Density in 1/m that a possible cell has before its first update."""
+_HIDDEN = 0.1
+"""Transmittance of training rays up to which a point counts as hidden."""
 _COARSE = 4
 """Cells of the occupancy grid along each side of a coarse cell."""
 
@@ -78,6 +80,10 @@ class OccupancyGrid(nn.Module):
     def reached_at(self, points: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch"]:
         """Largest transmittance of recent training samples in the cell of each point; zero outside the box."""
         return self._look_up(self.reached, self.resolution, points)
+
+    def is_hidden(self, points: Float[Tensor, "*batch 3"]) -> Bool[Tensor, "*batch"]:
+        """Whether hardly any recent training ray reached the cell of each point."""
+        return self.reached_at(points) < _HIDDEN
 
     @torch.no_grad()
     def mark_reached(self, points: Float[Tensor, "points 3"], transmittance: Float[Tensor, "points"]) -> None:

@@ -14,15 +14,14 @@ from torch import Tensor
 from partnerface_ns.avatar.avatar import SOFT, Avatar
 from partnerface_ns.avatar.render_output import RenderOutput, TrainingSamples
 from partnerface_ns.common.precision import autocast_bfloat16, ignore_outer_autocast
-from partnerface_ns.fields.canonical_field import CanonicalField
 from partnerface_ns.rendering.losses import ambiguity, color_loss, mask_loss
 
 _CLEAR_START = 0.6
 """Progress from which the opacity of a ray is pushed to 0 or 1."""
 _NUM_SMOOTHNESS = 512
 """Approximate number of samples at which the roughness of the part weights is computed."""
-_NUM_IN_MOUTH, _NEAR_MOUTH = 128, 0.001
-"""Random points inside the mouth in a step, and the standard deviation of their distance from its surface, metres."""
+_NUM_IN_MOUTH, _AT_SURFACE = 128, 0.002
+"""Random points inside the mouth in a step, and the distance from the mesh in metres up to which they are surface."""
 
 
 def has_clear_term(avatar: Avatar) -> bool:
@@ -62,9 +61,8 @@ def _regularisers(avatar: Avatar, samples: TrainingSamples) -> dict[str, Float[T
         "geometry": losses.geometry_weight * _mean_robust(samples.skin_correction, weights),
         "planes": losses.planes_weight * avatar.field.roughness(),
     }
-    mouth = avatar.skinning.verts_in_mouth
-    if losses.mouth_weight > 0 and len(mouth):
-        terms["mouth"] = losses.mouth_weight * mouth_brightness(avatar.field, mouth, config.bfloat16)
+    if losses.mouth_weight > 0 and len(avatar.skinning.verts_in_mouth):
+        terms["mouth"] = losses.mouth_weight * mouth_brightness(avatar)
     if samples.random_offset is not None:
         scale, deformed = config.parts.offset_scale, samples.deformed
         terms["offset"] = losses.offset_weight * ((deformed.offset / scale).square().sum(-1) * weights).sum()
@@ -89,23 +87,19 @@ def _mean_robust(values: Float[Tensor, "points"], weights: Float[Tensor, "points
     return (F.smooth_l1_loss(values, torch.zeros_like(values), reduction="none") * weights).sum()
 
 
-def mouth_brightness(
-    field: CanonicalField, verts_in_mouth: Float[Tensor, "verts 3"], bfloat16: bool
-) -> Float[Tensor, ""]:
-    """Mean squared colour inside the mouth, along the mean view direction of training.
+def mouth_brightness(avatar: Avatar) -> Float[Tensor, ""]:
+    """Mean colour inside the mouth, along the mean view direction of training. Surface that rays reach is left out.
 
+    The points lie between random pairs of vertices of teeth, tongue and the mouth's walls, of which there must be any.
     Random directions would make the field dark everywhere in views that training did not see.
-
-    Args:
-        field: the canonical field.
-        verts_in_mouth: canonical vertices of teeth, tongue and the mouth's walls, metres; at least one.
-        bfloat16: whether networks compute in bfloat16, as in `AvatarConfig`.
     """
-    pick = torch.randint(len(verts_in_mouth), (_NUM_IN_MOUTH,), device=verts_in_mouth.device)
-    points = verts_in_mouth[pick]
-    points = points + _NEAR_MOUTH * torch.randn_like(points)
+    field, verts = avatar.field, avatar.skinning.verts_in_mouth
+    ends = verts[torch.randint(len(verts), (2, _NUM_IN_MOUTH), device=verts.device)]
+    points = torch.lerp(ends[0], ends[1], torch.rand(_NUM_IN_MOUTH, 1, device=verts.device))
     directions = F.normalize(F.pad(field.view_mean, (0, 1), value=-1.0), dim=0).expand_as(points)
     ambient = points.new_zeros(len(points), field.num_ambient)
-    with autocast_bfloat16(points.device, bfloat16):
+    with autocast_bfloat16(points.device, avatar.config.bfloat16):
         color = field.color(field.features(field.contract(points)), directions, ambient)
-    return color.square().mean()
+    at_surface = avatar.skinning.space.distance_and_clearance(points)[0] < _AT_SURFACE
+    seen = at_surface & ~avatar.grid.is_hidden(points)
+    return (color * ~seen[:, None]).mean()

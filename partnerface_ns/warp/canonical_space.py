@@ -1,8 +1,9 @@
-"""Precomputed properties of the canonical space: signed distance to the mesh, clearance and torso share.
+"""Precomputed properties of the canonical space: signed distance to the mesh, clearance, steepness and torso share.
 
 The clearance of a point is its distance to the outer limit of density: the reach of hair, clothes or glasses from the
-mesh. All three follow from the nearest vertices, are computed once for a person, and are stored on a grid. Reads
-interpolate. Points are metres in the canonical frame. The grid has axes (z, y, x), as `grid_sample` requires.
+mesh. The steepness says how fast the expected density falls off outside the mesh. All of them follow from the nearest
+vertices, are computed once for a person, and are stored on a grid. Reads interpolate. Points are metres in the
+canonical frame. The grid has axes (z, y, x), as `grid_sample` requires.
 """
 
 from __future__ import annotations
@@ -33,12 +34,14 @@ class CanonicalSpaceConfig:
     """Largest distance in metres from the rest of the head and the neck."""
     reach_torso: float = 0.04
     """Largest distance in metres from the torso."""
+    mouth_steepness: float = 3.0
+    """How many times faster than elsewhere the expected density falls off outside the lips and inside the mouth."""
     resolution: int = 96
     """Nodes along each side of the grid."""
 
 
 class CanonicalSpace:
-    """Signed distance to the mesh, clearance and torso share at points of the canonical box."""
+    """Signed distance to the mesh, clearance, steepness and torso share at points of the canonical box."""
 
     def __init__(self, config: CanonicalSpaceConfig, verts: Float[Tensor, "verts 3"], model: HeadModel) -> None:
         """
@@ -63,7 +66,10 @@ class CanonicalSpace:
         layers = [self._distances(nodes, verts, model, layer)[0] for layer in (~articulated, articulated)]
         clearance = interpolate(_reach(config, model)) - distance
         torso = interpolate(model.skinning_weights[:, Joint.ROOT])
-        self._grid = torch.stack([distance, clearance, torso, *layers]).reshape(5, *[config.resolution] * 3)
+        mouth = torch.maximum(model.regions["lips"], model.regions["inside_mouth"])
+        steepness = 1 + (config.mouth_steepness - 1) * interpolate(mouth)
+        channels = [distance, clearance, steepness, torso, *layers]
+        self._grid = torch.stack(channels).reshape(len(channels), *[config.resolution] * 3)
 
     @staticmethod
     def _distances(
@@ -84,13 +90,20 @@ class CanonicalSpace:
         """
         return self._read(slice(0, 2), points)
 
+    def distance_clearance_and_steepness(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, "3 points"]:
+        """Signed distance and clearance, metres, and steepness.
+
+        The steepness is `mouth_steepness` at the lips and inside the mouth, and 1 elsewhere.
+        """
+        return self._read(slice(0, 3), points)
+
     def torso_share(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points"]:
         """Share in [0, 1] to which each point moves with the torso."""
-        return self._read(slice(2, 3), points)[0]
+        return self._read(slice(3, 4), points)[0]
 
     def layer_distance(self, layer: int, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points"]:
         """Signed distance in metres to one layer of the mesh: 0 is fixed to the skull, 1 is articulated."""
-        return self._read(slice(3 + layer, 4 + layer), points)[0]
+        return self._read(slice(4 + layer, 5 + layer), points)[0]
 
     def _read(self, channels: slice, points: Tensor) -> Tensor:
         normalized = 2 * (points - self.lower) / (self.upper - self.lower) - 1

@@ -24,7 +24,7 @@ from partnerface_ns.rendering.losses import LossConfig
 from partnerface_ns.rendering.rays import Rays
 from partnerface_ns.rendering.sampling import SamplingConfig
 from partnerface_ns.training.captured_step import backward
-from partnerface_ns.training.objective import training_loss
+from partnerface_ns.training.objective import mouth_brightness, training_loss
 from partnerface_ns.training.optimiser_groups import param_groups
 from partnerface_ns.warp.canonical_space import CanonicalSpaceConfig
 from partnerface_ns.warp.displacement_grid import DisplacementGridConfig
@@ -291,6 +291,22 @@ def test_unseen_points_inside_the_mouth_become_dark(make_avatar, avatar_init):
     assert "mouth" not in training_loss(
         avatar, avatar.render(front_rays(), avatar_init.states[:1]), torch.ones(1, 64, 3), None
     )
+
+
+def test_the_mouth_term_looks_between_the_walls_and_leaves_out_surface_that_rays_reach(
+    make_avatar, avatar_init, monkeypatch
+):
+    avatar = make_avatar(with_mouth(avatar_init)).train()
+    field, space, looked_at = avatar.field, avatar.skinning.space, []
+    features = field.features
+    monkeypatch.setattr(field, "features", lambda contracted: looked_at.append(contracted) or features(contracted))
+    assert mouth_brightness(avatar) > 0.1
+    from_walls = torch.cdist(field.uncontract(looked_at[0]), avatar.skinning.verts_in_mouth).amin(1)
+    assert (from_walls > 0.005).float().mean() > 0.2
+    avatar.grid.reached.fill_(1.0)
+    assert mouth_brightness(avatar) == 0, "between the tiny head's eyes there is skin everywhere"
+    monkeypatch.setattr(space, "distance_and_clearance", lambda points: torch.full((2, len(points)), 0.01))
+    assert mouth_brightness(avatar) > 0.1, "free space is dark even if rays pass it"
 
 
 def test_evaluated_rays_have_only_the_colour_term(make_avatar, avatar_init):

@@ -11,6 +11,7 @@ from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.camera import Camera
 from partnerface_ns.rendering.rays import rays_of_image
 from partnerface_ns.rendering.sampling import SamplingConfig
+from partnerface_ns.warp.canonical_space import CanonicalSpaceConfig
 
 OLD_SETTINGS = ("forget", "explore", "spread", "refresh_every", "refresh_share")
 
@@ -29,7 +30,7 @@ def render(avatar, info: AvatarInfo, states: HeadState) -> dict[str, torch.Tenso
 
 
 def test_a_file_with_old_names_renders_the_same(make_avatar, avatar_init, info, tmp_path):
-    avatar = make_avatar().eval()
+    avatar = make_avatar(space=CanonicalSpaceConfig(resolution=24, mouth_steepness=1.0)).eval()
     sampling = avatar.config.sampling
     sampling.decay, sampling.uniform_fraction, sampling.proposal_fraction = 0.8, 0.2, 0.4
     sampling.update_every, sampling.update_fraction = 3, 0.5
@@ -43,7 +44,7 @@ def test_a_file_with_old_names_renders_the_same(make_avatar, avatar_init, info, 
     state["grid.widened"] = state.pop("grid.dilated")
     for name in [name for name in state if name.startswith("unseen.")] + ["grid.reached"]:  # there was no completion
         del state[name]
-    del content["config"]["unseen"]
+    del content["config"]["unseen"], content["config"]["space"]["mouth_steepness"]
     torch.save(content, tmp_path / "old.pt")
 
     loaded, _ = load_avatar(tmp_path / "old.pt")

@@ -40,7 +40,7 @@ def test_a_wrong_pose_is_found_from_the_pixels_and_the_avatar_stays(avatar, avat
     refitted = Refitter(avatar, avatar_init.states).refit(tracked, rays, truth, region)
     with torch.no_grad():
         errors = [(avatar.render(rays, state).rgb[0] - truth).square().mean() for state in (tracked, refitted)]
-    assert errors[1] < 0.2 * errors[0]
+    assert errors[1] < 0.3 * errors[0]
     assert all(torch.equal(value, before[name]) for name, value in avatar.state_dict().items())
 
 
