@@ -11,10 +11,11 @@ their own in each frame.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -22,7 +23,7 @@ from partnerface_ns.tracking.fit.fit_head import FitHead
 from partnerface_ns.tracking.fit.observations import Fit, Observations
 from partnerface_ns.tracking.fit.photometric.aligner import Aligner
 from partnerface_ns.tracking.fit.photometric.detail_images import DetailImages, Level, ReadFrame, matte_frame
-from partnerface_ns.tracking.fit.photometric.torso import TorsoAligner
+from partnerface_ns.tracking.fit.photometric.torso import TorsoAligner, has_shoulders
 
 LEVELS = (Level(3.0, 12.0), Level(1.5, 8.0), Level(0.7, 5.0))
 """From coarse to fine."""
@@ -84,42 +85,55 @@ def align_images(
         folder: folder for the detail images, which are removed at the end.
         on_step: called after each pass over the frames, for a progress bar.
     """
+    num, size = len(observations.times), observations.size
     paths = [folder / name for name in ("details.npy", "mattes.npy")]
-    num, size, last = len(observations.times), observations.size, len(LEVELS) - 1
     try:
         details = DetailImages(paths[0], read, num, size, LEVELS)
         on_step()
-        aligner = Aligner(head, observations, fit, spread, num_train, details)
-        aligner.renew(last)
-        before, _ = aligner.residuals()
-        on_step()
-        for level in range(len(LEVELS)):
-            for _ in range(_ROUNDS):
-                aligner.renew(level)
-                on_step()
-                aligner.improve_shape()
-                on_step()
-                for _ in range(_FRAME_STEPS):
-                    aligner.improve_frames()
-                    on_step()
-                aligner.improve_bias()
-                on_step()
-        aligner.renew(last)
-        after, covered = aligner.residuals()
+        aligned = _align_head(Aligner(head, observations, fit, spread, num_train, details), on_step)
+        if not has_shoulders(head.full):
+            return aligned
         mattes = DetailImages(paths[1], lambda frame: matte_frame(read(frame)[1]), num, size, MATTE_LEVELS)
         on_step()
-        torso = TorsoAligner(head, observations, aligner.result(), num_train, details, mattes)
-        torso.renew(last)
-        torso_before = torso.residuals()
-        for level in range(len(LEVELS)):
-            for _ in range(_TORSO_ROUNDS):
-                torso.renew(level)
-                for _ in range(_FRAME_STEPS):
-                    torso.improve()
-                on_step()
-        torso.renew(last)
+        shoulders = TorsoAligner(head, observations, aligned.fit, num_train, details, mattes)
+        return _align_shoulders(shoulders, aligned.residuals, on_step)
     finally:
         for path in paths:
             path.unlink(missing_ok=True)
-    residuals = PhotometricResiduals(before, after, covered, torso_before, torso.residuals())
-    return Alignment(torso.result(), residuals)
+
+
+def _align_head(aligner: Aligner, on_step: Callable[[], None]) -> Alignment:
+    """Align face, head and neck."""
+    last = len(LEVELS) - 1
+    aligner.renew(last)
+    before, _ = aligner.residuals()
+    on_step()
+    for level in range(len(LEVELS)):
+        for _ in range(_ROUNDS):
+            aligner.renew(level)
+            on_step()
+            aligner.improve_shape()
+            on_step()
+            for _ in range(_FRAME_STEPS):
+                aligner.improve_frames()
+                on_step()
+            aligner.improve_bias()
+            on_step()
+    aligner.renew(last)
+    unknown = torch.full_like(before, torch.nan)
+    return Alignment(aligner.result(), PhotometricResiduals(before, *aligner.residuals(), unknown, unknown))
+
+
+def _align_shoulders(aligner: TorsoAligner, residuals: PhotometricResiduals, on_step: Callable[[], None]) -> Alignment:
+    """Align the shoulders; `residuals` are those of the head."""
+    last = len(LEVELS) - 1
+    aligner.renew(last)
+    before = aligner.residuals()
+    for level in range(len(LEVELS)):
+        for _ in range(_TORSO_ROUNDS):
+            aligner.renew(level)
+            for _ in range(_FRAME_STEPS):
+                aligner.improve()
+            on_step()
+    aligner.renew(last)
+    return Alignment(aligner.result(), replace(residuals, torso_before=before, torso_after=aligner.residuals()))

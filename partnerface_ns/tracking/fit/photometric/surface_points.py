@@ -84,7 +84,7 @@ def texture_rows(model: HeadModel, num: int = _NUM_TEXTURE) -> Float[Tensor, "te
 
 
 def torso_rows(model: HeadModel, min_weight: float) -> Float[Tensor, "texture verts"]:
-    """Random points on the torso, as weighted sums of the vertices of their triangles.
+    """Random points on the torso, as weighted sums of the vertices of their triangles; none if no triangle qualifies.
 
     Args:
         model: the head model.
@@ -102,6 +102,8 @@ def _random_points(model: HeadModel, density: Float[np.ndarray, "verts"], num: i
     a, b, c = verts[faces].transpose(1, 0, 2)
     area = np.linalg.norm(np.cross(b - a, c - a), axis=-1)
     probability = area * density[faces].min(-1)
+    if not probability.any():
+        return torch.zeros(0, model.num_verts)
     chosen = faces[generator.choice(len(faces), num, p=probability / probability.sum())]
     weights = generator.dirichlet((1.0, 1.0, 1.0), num)
     rows = np.zeros((num, model.num_verts), dtype=np.float32)

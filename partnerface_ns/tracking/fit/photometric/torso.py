@@ -20,6 +20,7 @@ from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
+from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.joints import Joint
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.geometry.normals import vertex_normals
@@ -47,6 +48,11 @@ _MIN_EDGE = 8.0
 """Detail of the matte below which a point is far from the outline, grey levels of 255."""
 _CHUNK = 8
 """Frames in memory at once."""
+
+
+def has_shoulders(model: HeadModel) -> bool:
+    """Whether a part of the surface moves with the shoulders alone."""
+    return len(torso_rows(model, _RIGID)) > 0
 
 
 @dataclass(frozen=True)

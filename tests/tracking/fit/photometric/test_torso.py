@@ -12,7 +12,7 @@ from partnerface_ns.geometry.rigid import move_points, rigid_about
 from partnerface_ns.tracking.fit.observations import Fit, Observations
 from partnerface_ns.tracking.fit.photometric.alignment import LEVELS, MATTE_LEVELS
 from partnerface_ns.tracking.fit.photometric.detail_images import DetailImages, matte_frame
-from partnerface_ns.tracking.fit.photometric.torso import TorsoAligner
+from partnerface_ns.tracking.fit.photometric.torso import TorsoAligner, has_shoulders
 
 TIMESTEPS = torch.arange(0, 200, 8)
 NUM, NUM_TRAIN = len(TIMESTEPS), 18
@@ -101,3 +101,11 @@ def test_only_training_frames_form_the_template(make_aligner, images):
     reference = template(-1)
     assert torch.equal(template(NUM_TRAIN), reference)
     assert not torch.equal(template(NUM_TRAIN - 1), reference)
+
+
+def test_a_head_model_whose_root_moves_nothing_alone_has_no_shoulders(model):
+    assert has_shoulders(model)
+    on_neck = model.skinning_weights.clone()
+    on_neck[:, 1] += on_neck[:, 0]
+    on_neck[:, 0] = 0
+    assert not has_shoulders(replace(model, skinning_weights=on_neck))
