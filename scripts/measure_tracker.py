@@ -84,9 +84,9 @@ class CameraTrack:
     """Rotations of the skull."""
     gaze: Float[np.ndarray, "frames 2 3"]
     """Unit directions of both eyes, frame of the skull."""
-    shoulders: Rotation
+    torso_rotations: Rotation
     """Rotations of the torso, or of the root joint if the torso's pose is not known."""
-    chest: Float[Tensor, "frames 1 3"]
+    torso_centre: Float[Tensor, "frames 1 3"]
     """Mean vertex of the torso, metres."""
     jaw: Float[np.ndarray, "frames"]
     """Opening, degrees."""
@@ -118,9 +118,9 @@ class CameraTrack:
         """Project a region's vertices to pixels at 512, relative to the middle of the frame."""
         return self._project(focal, self.verts[:, region])
 
-    def project_chest(self, focal: float) -> Float[Tensor, "frames 2"]:
-        """Project the torso's mean vertex in the same way."""
-        return self._project(focal, self.chest)[:, 0]
+    def project_torso(self, focal: float) -> Float[Tensor, "frames 2"]:
+        """Project the torso's mean vertex to pixels at 512, relative to the middle of the frame."""
+        return self._project(focal, self.torso_centre)[:, 0]
 
     def _project(self, focal: float, verts: Float[Tensor, "frames points 3"]) -> Float[Tensor, "frames points 2"]:
         return focal * _REFERENCE * verts[..., :2] / -verts[..., 2:]
@@ -186,8 +186,8 @@ def _differences(ours: CameraTrack, theirs: CameraTrack, our_focal: float, focal
     gaze = np.degrees(np.arccos((ours.gaze * theirs.gaze).sum(-1).clip(-1, 1))).max(-1)
     lips = load_open_head().regions["lips"] > 0.5
     lip_errors = (ours.project(our_focal, lips) - theirs.project(focal, lips)).norm(dim=-1).mean(-1)
-    turned_torso = theirs.shoulders.inv() * ours.shoulders
-    chest = ours.project_chest(our_focal) - theirs.project_chest(focal)
+    turned_torso = theirs.torso_rotations.inv() * ours.torso_rotations
+    chest = ours.project_torso(our_focal) - theirs.project_torso(focal)
     rows = {
         "rotation, degrees": np.degrees(turned.magnitude()),
         "rotation without its mean, degrees": np.degrees((turned.mean().inv() * turned).magnitude()),

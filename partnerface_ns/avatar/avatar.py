@@ -186,7 +186,8 @@ class Avatar(nn.Module):
             rays: rays of one or more frames.
             states: head states of these frames, batch axes (frames,).
             timesteps: their timesteps in the training capture, if they were trained on; adds the learned residuals
-                of torso and tracking correction. None predicts both from the head's pose.
+                of torso and tracking correction. None predicts both from the head's pose. A known pose of the torso
+                is used as it is.
             rays_at_once: rays that are rendered at once, in evaluation; a CPU renders a few thousand at most. None
                 takes a default for the device.
         """

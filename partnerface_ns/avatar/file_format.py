@@ -98,7 +98,6 @@ def load_avatar(path: Path, head_model: Path | None = None) -> tuple[Avatar, Ava
     try:
         info = _info(content["info"])
         state: dict[str, Tensor] = content["state"]
-        content["config"]["space"].setdefault("mouth_steepness", 1.0)  # files of earlier versions
         config = config_from_dict(AvatarConfig(), content["config"], path)
     except InputError:
         raise

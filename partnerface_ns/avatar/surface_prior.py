@@ -1,9 +1,8 @@
 """Surface prior: features and expected density of canonical points that follow from the head model's mesh.
 
 The expected density is high inside the mesh, low from a centimetre outside, and zero beyond the reach of hair and
-clothes. Without the prior, density collects in front of the face before head turns reveal its depth. At the mouth it
-falls off faster outside the mesh, because nothing grows there and the lips part by millimetres. The prior is our
-choice.
+clothes. Without the prior, density collects in front of the face before head turns reveal its depth. At the mouth
+it falls off faster, because there is no hair and the gap between the canonical lips is narrow. The prior is our choice.
 """
 
 from __future__ import annotations

@@ -152,12 +152,14 @@ class UnseenSurface(nn.Module):
             grid: gives the transmittance of training rays.
         """
         interval, before = int(progress * _NUM_INTERVALS), int(self.interval)
-        if not self.enabled or interval == before:
+        if interval == before:
             return
         self.interval.fill_(interval)
         if before >= _FIRST:
-            with record_function("unseen surface"):
-                self._complete(field, skinning, grid)
+            if self.enabled:
+                with record_function("unseen surface"):
+                    self._complete(field, skinning, grid)
+            grid.reached.mul_(_KEPT)
         elif interval >= _FIRST:
             grid.reached.zero_()
 
@@ -170,7 +172,6 @@ class UnseenSurface(nn.Module):
         free = self._in_free_space(surface, skinning, grid)
         for name, values in zip(("points", "log_density", "color", "density_share", "color_share"), near, strict=True):
             getattr(self, name)[: _NUM_POINTS // 2] = values
-        grid.reached.mul_(_KEPT)
         half = slice(_NUM_POINTS // 2, None)
         self.points[half], self.density_share[half] = free
         self.log_density[half], self.color_share[half] = _EMPTY, 0.0

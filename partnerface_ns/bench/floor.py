@@ -77,7 +77,7 @@ def measure_floor(
         size = (frame.camera.height, frame.camera.width)
         warped = warp_image(load_image(seen[nearest], background)[0], affine, size, background)
         regions = metric_regions(
-            head.pose(capture.track[frame.timestep]).verts, model, frame.camera, torch.from_numpy(mask) > 127
+            head.surface(capture.track[frame.timestep]), model, frame.camera, torch.from_numpy(mask) > 127
         )
         floor, truth = (torch.from_numpy(image).float() / 255 for image in (warped, rgb))
         rows.append(image_metrics(floor, truth, regions, lpips))

@@ -128,7 +128,7 @@ def measure_quality(player: Player, folder: Path, num: int, head_model: Path | N
         rgb, mask = load_image(frame, (red, green, blue))
         truth = torch.from_numpy(rgb).float() / 255
         state = capture.track[frame.timestep]
-        regions = metric_regions(player.person.pose(state).verts, model, frame.camera, torch.from_numpy(mask) > 127)
+        regions = metric_regions(player.person.surface(state), model, frame.camera, torch.from_numpy(mask) > 127)
         for fast, metrics in rows.items():
             metrics.append(image_metrics(_image(player, fast, frame, state, background), truth, regions, lpips))
     return Quality(*map(mean_metrics, rows.values()))

@@ -98,7 +98,7 @@ class RunResult:
     metrics: dict[str, float]
     """Means over the measured images."""
     seen: dict[str, float]
-    """Means over half as many training images, with the torso predicted as for the measured ones."""
+    """Means over half as many training images, without the learned residuals, as for the measured ones."""
     peak_gib: float
     """Peak memory of training in GiB: the GPU's allocated memory, or the memory of the process."""
     held_out: HeldOut = "test"
@@ -214,7 +214,7 @@ def measure(
     lpips, _ = load_lpips()
     for frame in frames:
         rgb, mask = load_image(frame, capture.background or (1.0, 1.0, 1.0))
-        verts, foreground = head.pose(capture.track[frame.timestep]).verts, torch.from_numpy(mask) > 127
+        verts, foreground = head.surface(capture.track[frame.timestep]), torch.from_numpy(mask) > 127
         regions = metric_regions(verts, head.model, frame.camera, foreground)
         truth, state = torch.from_numpy(rgb).float() / 255, capture.track[torch.tensor([frame.timestep])]
         if refitter is not None:
@@ -228,7 +228,7 @@ def measure(
 
 @torch.no_grad()
 def render(avatar: Avatar, frame: Frame, state: HeadState) -> Float[Tensor, "height width 3"]:
-    """The avatar's image of a frame in [0, 1], on the CPU, with the torso predicted from the head's pose.
+    """The avatar's image of a frame in [0, 1], on the CPU, without learned residuals.
 
     Args:
         avatar: in evaluation mode.

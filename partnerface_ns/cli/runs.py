@@ -95,7 +95,7 @@ class Run:
     def losses(self, num: int) -> tuple[int, dict[str, float], dict[str, float], dict[str, float]]:
         """Mean metrics of training images, test images and the same test images refitted (`training/refit.py`).
 
-        The torso is predicted from the head's pose in all of them.
+        The learned residuals of training frames are left out in all of them.
 
         Args:
             num: images of each kind at most, evenly spread.

@@ -17,7 +17,10 @@ Config = TypeVar("Config")
 
 
 def config_from_dict(default: Config, values: object, source: Path, where: str = "") -> Config:
-    """A configuration from nested dictionaries in the form of `asdict`. Missing fields keep their default.
+    """A configuration from nested dictionaries in the form of `asdict`.
+
+    Missing fields keep their default. A class lists in `ABSENT` the fields that earlier versions did not write, with
+    the values that those versions amounted to.
 
     Args:
         default: an instance whose fields give names and types.
@@ -29,7 +32,7 @@ def config_from_dict(default: Config, values: object, source: Path, where: str =
         InputError: an unknown field, or a value of the wrong type.
     """
     hints, changes = get_type_hints(type(default), include_extras=True), {}
-    for written, value in _require_mapping(values, source, where).items():
+    for written, value in {**_absent(default), **_require_mapping(values, source, where)}.items():
         name = _current_name(default, written)
         now = _lookup(vars(default), name, source, where)
         if is_dataclass(now) and value is not None:
@@ -45,7 +48,7 @@ def config_from_dict(default: Config, values: object, source: Path, where: str =
 
 def missing_settings(default: object, values: Mapping[str, Any], where: str = "") -> list[str]:
     """Names of the fields that nested dictionaries lack. Fields that hold a class or a function are not settings."""
-    values = {_current_name(default, name): value for name, value in values.items()}
+    values = {_current_name(default, name): value for name, value in {**_absent(default), **values}.items()}
     missing: list[str] = []
     for field in fields(default):  # type: ignore[arg-type]
         now = getattr(default, field.name)
@@ -56,6 +59,10 @@ def missing_settings(default: object, values: Mapping[str, Any], where: str = ""
         elif is_dataclass(now) and isinstance(values[field.name], Mapping):
             missing += missing_settings(now, values[field.name], f"{where}{field.name}.")
     return missing
+
+
+def _absent(default: object) -> Mapping[str, Any]:
+    return getattr(default, "ABSENT", {})
 
 
 def _current_name(default: object, name: str) -> str:

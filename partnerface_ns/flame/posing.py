@@ -88,7 +88,7 @@ class ShapedHead:
         )
 
     def surface(self, state: HeadState) -> Float[Tensor, "*batch verts 3"]:
-        """Posed vertices of which the shoulders follow the state's torso if it is known, world frame, metres.
+        """Posed vertices, world frame, metres. The shoulders follow the state's torso if it is known.
 
         The torso takes the place of the root joint in skinning, as it does in the avatar.
         """

@@ -214,7 +214,7 @@ class PartnerfaceModel(Model):
         """Posed vertices of the tracked head, world frame, metres."""
         head = self.avatar.head
         state = self._parsed.capture.track[timestep].to(head.verts_rest.device)
-        return head.pose(state).verts.detach().cpu().numpy()
+        return head.surface(state).detach().cpu().numpy()
 
     # -- viewer --------------------------------------------------------------------------------------------------
 

@@ -41,9 +41,9 @@ class LossConfig:
     smoothness_weight: float = 1e-3
     """Weight of the mean squared change of the part weights over a centimetre, in the soft stage."""
     mouth_weight: float = 3e-3
-    """Weight of the mean colour inside the mouth, without the surface that training sees there. It makes unseen points
-    and the space between the walls dark. The term is left out if the weight is 0 or the head model has no inside of the
-    mouth."""
+    """Weight of the mean colour inside the mouth, without the surface that training sees there. The term makes unseen
+    points and the space between the walls dark. It is left out if the weight is 0 or the head model has no inside of
+    the mouth."""
 
 
 def color_loss(rgb: Float[Tensor, "*rays 3"], target: Float[Tensor, "*rays 3"], beta: float) -> Float[Tensor, ""]:

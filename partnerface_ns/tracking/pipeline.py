@@ -174,7 +174,8 @@ class _Run:
             return read_image(self.work, index), read_matte(self.work, index)
 
         def compute() -> dict[str, np.ndarray]:
-            steps = progress(range(num_steps()), "Aligning the images", num_steps())
+            num = num_steps(self.model)
+            steps = progress(range(num), "Aligning the images", num)
 
             def on_step() -> None:
                 next(steps, None)

@@ -90,7 +90,8 @@ def _mean_robust(values: Float[Tensor, "points"], weights: Float[Tensor, "points
 def mouth_brightness(avatar: Avatar) -> Float[Tensor, ""]:
     """Mean colour inside the mouth, along the mean view direction of training. Surface that rays reach is left out.
 
-    The points lie between random pairs of vertices of teeth, tongue and the mouth's walls, of which there must be any.
+    The points lie between random pairs of vertices of teeth, tongue and the mouth's walls. The avatar must have such
+    vertices.
     Random directions would make the field dark everywhere in views that training did not see.
     """
     field, verts = avatar.field, avatar.skinning.verts_in_mouth

@@ -1,15 +1,16 @@
 """Precomputed properties of the canonical space: signed distance to the mesh, clearance, steepness and torso share.
 
 The clearance of a point is its distance to the outer limit of density: the reach of hair, clothes or glasses from the
-mesh. The steepness says how fast the expected density falls off outside the mesh. All of them follow from the nearest
-vertices, are computed once for a person, and are stored on a grid. Reads interpolate. Points are metres in the
-canonical frame. The grid has axes (z, y, x), as `grid_sample` requires.
+mesh. The steepness is a factor on the fall-off of the expected density. All of them follow from the nearest vertices,
+are computed once for a person, and are stored on a grid. Reads interpolate. Points are metres in the canonical frame.
+The grid has axes (z, y, x), as `grid_sample` requires.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -35,9 +36,10 @@ class CanonicalSpaceConfig:
     reach_torso: float = 0.04
     """Largest distance in metres from the torso."""
     mouth_steepness: float = 3.0
-    """How many times faster than elsewhere the expected density falls off outside the lips and inside the mouth."""
+    """Steepness at the lips and inside the mouth; it is 1 elsewhere."""
     resolution: int = 96
     """Nodes along each side of the grid."""
+    ABSENT: ClassVar[dict[str, float]] = {"mouth_steepness": 1.0}
 
 
 class CanonicalSpace:

@@ -1,4 +1,4 @@
-"""Small rigid motions that are learned with the avatar, because tracking does not give them.
+"""Small rigid motions that are learned with the avatar where the capture does not state them.
 
 The twist of timestep t is
 

@@ -15,7 +15,7 @@ from partnerface_ns.capture.convention_fixes import CONVENTION_FIXES, apply_fix
 from partnerface_ns.capture.diagnosis import diagnose
 from partnerface_ns.capture.image_crop import move_silhouette
 from partnerface_ns.capture.load import load_capture
-from partnerface_ns.capture.overlap import Overlap, measure_overlap, silhouette, small_mask
+from partnerface_ns.capture.overlap import Overlap, measure_overlap, posed_verts, silhouette, small_mask
 from partnerface_ns.common.sequences import pick_evenly
 from partnerface_ns.flame.state import HeadState
 
@@ -198,6 +198,17 @@ def test_a_head_around_or_behind_the_camera_has_no_silhouette(capture, truth):
         T[2, 3] = z
         assert not silhouette(verts, faces, replace(frame.camera, T_world_camera=T)).any()
     assert silhouette(verts, faces, frame.camera).any()
+
+
+def test_shoulders_follow_the_captures_torso(capture, truth):
+    track = capture.track
+    root = torch.cat([track.rotation, track.translation], -1)
+    lifted = replace(capture, track=replace(track, torso=root + torch.tensor([0, 0, 0, 0, 0.1, 0])))
+    frames = capture.frames[:2]
+    at_rest = posed_verts(replace(capture, track=replace(track, torso=None)), truth.head, frames)
+    rise = np.stack(posed_verts(lifted, truth.head, frames)) - np.stack(at_rest)
+    share = truth.head.skinning_weights[:, 0].numpy()
+    np.testing.assert_allclose(rise[..., 1], 0.1 * share[None].repeat(2, 0), atol=2e-3)
 
 
 def test_small_masks_keep_the_aspect_ratio(capture, truth):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from partnerface_ns.geometry.rigid import invert_rigid, rigid, rotation_from_axis_angle, transform_points
+from partnerface_ns.geometry.rigid import invert_rigid, rigid, rigid_about, rotation_from_axis_angle, transform_points
 
 ANGLES = [0.0, 1e-12, 1e-6, 0.99e-4, 1.01e-4, 1e-3, 0.5, math.pi - 1e-4, math.pi, 3 * math.pi]
 """Radians; the Taylor series is used below 1e-4."""
@@ -61,6 +61,15 @@ def test_inverse_of_a_rigid_transform_undoes_it(batch):
     assert torch.autograd.gradcheck(
         lambda v: invert_rigid(rigid(rotation_from_axis_angle(v), v)), T[..., :3, 3].requires_grad_()
     )
+
+
+def test_a_rotation_about_a_point_leaves_it_in_place(batch):
+    center, turn, shift = random_axis_angle(), random_axis_angle(*batch), random_axis_angle(*batch)
+    T = rigid_about(center, turn, torch.zeros_like(shift))
+    centers = center.expand(*batch, 3)
+    assert_close(transform_points(T, centers), centers)
+    moved = transform_points(rigid_about(center, turn, shift), centers + 1)
+    assert_close(moved, transform_points(T, centers + 1) + shift)
 
 
 def test_transforms_act_on_column_vectors(batch):

@@ -26,7 +26,7 @@ class TrackErrors:
     jitter: float
     """Result of `measure_jitter`."""
     images: PhotometricResiduals | None = None
-    """Differences between the images on the surface of the head; None without a photometric fit."""
+    """Differences between the images on the surface of head and shoulders; None without a photometric fit."""
     num_train: int = 0
     """Number of training frames; they come first."""
 

@@ -19,7 +19,7 @@ from partnerface_ns.common.locks import LOCK_NAME
 from partnerface_ns.common.npz_file import read_npz, write_npz
 from partnerface_ns.tracking.video.decode.image_folder import list_images
 
-_FORMAT = 3
+_FORMAT = 4
 """Incremented when stages change what they store."""
 _MAX_BYTES = 4 << 30
 

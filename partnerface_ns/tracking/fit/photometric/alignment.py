@@ -4,8 +4,8 @@ Every point of the surface should look the same in all frames. What it looks lik
 the training frames. Corrections of each frame's head state, and the shape of the person, minimise the differences
 between images and template, together with the errors of landmarks and outline. The detail images go from coarse to
 fine. In each round, visibility, template and outline matches are renewed. Then shape, frames, and the offsets of this
-person's landmarks from the embedding are improved. At last the shoulders are aligned in the same way, with a pose of
-their own in each frame.
+person's landmarks from the embedding are improved. Finally, the shoulders are aligned in the same way, with a pose
+of their own in each frame.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.tracking.fit.fit_head import FitHead
 from partnerface_ns.tracking.fit.observations import Fit, Observations
 from partnerface_ns.tracking.fit.photometric.aligner import Aligner
@@ -28,14 +29,14 @@ from partnerface_ns.tracking.fit.photometric.torso import TorsoAligner, has_shou
 LEVELS = (Level(3.0, 12.0), Level(1.5, 8.0), Level(0.7, 5.0))
 """From coarse to fine."""
 MATTE_LEVELS = (Level(8.0, 30.0), Level(4.0, 16.0), Level(2.0, 8.0))
-"""The same for mattes. They are coarser because the shoulders may start far from their place."""
+"""Levels of the mattes. They are coarser because the initial pose of the shoulders may be far off."""
 _ROUNDS, _TORSO_ROUNDS, _FRAME_STEPS = 2, 6, 2
 """Rounds of the head and of the shoulders at each level, and steps of the frames in each round."""
 
 
 @dataclass(frozen=True)
 class PhotometricResiduals:
-    """How much the images differ on the surface of the head."""
+    """How much the images differ on the surface of head and shoulders."""
 
     before: Float[Tensor, "frames"]
     """Residual of each frame before the fit, grey levels of 255: median over the visible points of the face."""
@@ -58,9 +59,10 @@ class Alignment:
     residuals: PhotometricResiduals
 
 
-def num_steps() -> int:
-    """Number of calls of `on_step` of `align_images`."""
-    return 3 + len(LEVELS) * (_ROUNDS * (3 + _FRAME_STEPS) + _TORSO_ROUNDS)
+def num_steps(model: HeadModel) -> int:
+    """Number of calls of `on_step` of `align_images` for a head model."""
+    of_shoulders = (1 + len(LEVELS) * _TORSO_ROUNDS) * has_shoulders(model)
+    return 2 + len(LEVELS) * _ROUNDS * (3 + _FRAME_STEPS) + of_shoulders
 
 
 def align_images(
@@ -83,7 +85,7 @@ def align_images(
         num_train: number of training frames, which come first; only they form the template.
         read: reads image and matte of a frame.
         folder: folder for the detail images, which are removed at the end.
-        on_step: called after each pass over the frames, for a progress bar.
+        on_step: called after each part of the work, for a progress bar.
     """
     num, size = len(observations.times), observations.size
     paths = [folder / name for name in ("details.npy", "mattes.npy")]

@@ -53,7 +53,7 @@ def detail_image(
 def matte_frame(
     matte: UInt8[np.ndarray, "rows columns"],
 ) -> tuple[UInt8[np.ndarray, "rows columns 3"], UInt8[np.ndarray, "rows columns"]]:
-    """A matte as a frame whose detail image is that of the matte itself, with edges at the person's outline."""
+    """A frame that shows the matte as brightness, without a background. Its detail image has edges at the outline."""
     return np.repeat(matte[..., None], 3, axis=-1), np.full_like(matte, 255)
 
 

@@ -182,5 +182,18 @@ def texture_residuals(
     """
     to_pixels = pixel_derivatives(posed.verts[:, part], focal)
     a = torch.einsum("fpk,fpkc->fpc", image_gradient, to_pixels)
-    weight = weights * geman_mcclure_weight((difference / noise).square()) / noise**2
-    return Residuals(difference, weight, posed.derivatives(part, a, with_shape))
+    precision = image_precision(difference, weights, noise)
+    return Residuals(difference, precision, posed.derivatives(part, a, with_shape))
+
+
+def image_precision(
+    difference: Float[Tensor, "frames points"], weights: Float[Tensor, "frames points"], noise: float
+) -> Float[Tensor, "frames points"]:
+    """Factor of the squared difference of each point in the energy.
+
+    Args:
+        difference: values of the detail images minus those of the template.
+        weights: weight of each point: its visibility, divided by the number of correlated points.
+        noise: standard deviation of the differences.
+    """
+    return weights * geman_mcclure_weight((difference / noise).square()) / noise**2

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from partnerface_ns.flame.head_model import HeadModel
@@ -19,6 +19,8 @@ _NUM_TEXTURE = 3000
 """Number of texture points."""
 _NUM_TORSO = 1500
 """Number of points on the torso."""
+_MIN_ROOT_WEIGHT = 0.9
+"""Skinning weight of the root joint above which a vertex moves with it alone."""
 _DENSITY = (("face", 3.0), ("ears", 2.0))
 """Regions with more texture points for each area than elsewhere."""
 _NUM_CONTROLS = 160
@@ -83,15 +85,14 @@ def texture_rows(model: HeadModel, num: int = _NUM_TEXTURE) -> Float[Tensor, "te
     return _random_points(model, density, num)
 
 
-def torso_rows(model: HeadModel, min_weight: float) -> Float[Tensor, "texture verts"]:
-    """Random points on the torso, as weighted sums of the vertices of their triangles; none if no triangle qualifies.
+def torso_rows(model: HeadModel) -> Float[Tensor, "points verts"]:
+    """Random points of the torso, as weighted sums of the vertices of their triangles; none without a torso."""
+    return _random_points(model, on_torso(model).double().numpy(), _NUM_TORSO)
 
-    Args:
-        model: the head model.
-        min_weight: smallest skinning weight of the root joint.
-    """
-    weight = model.skinning_weights[:, Joint.ROOT].numpy()
-    return _random_points(model, (weight > min_weight).astype(np.float64), _NUM_TORSO)
+
+def on_torso(model: HeadModel) -> Bool[Tensor, "verts"]:
+    """Vertices that move with the root joint alone."""
+    return model.skinning_weights[:, Joint.ROOT] > _MIN_ROOT_WEIGHT
 
 
 def _random_points(model: HeadModel, density: Float[np.ndarray, "verts"], num: int) -> Float[Tensor, "points verts"]:

@@ -1,6 +1,6 @@
 """Aligns the shoulders of all frames with each other, after the head.
 
-The head model's root joint turns shoulders and neck together, and its rotation only serves the head. Real shoulders
+The head model's root joint turns shoulders and neck together, and its rotation is fitted to the head. Real shoulders
 move on their own. Their pose in each frame is a rigid motion of the torso's rest surface:
 
     X = R (x - c) + C,    R = exp(turn) R_mean,    C = R_mean (c - r) + r + t + movement
@@ -8,7 +8,7 @@ move on their own. Their pose in each frame is a rigid motion of the torso's res
 with c the centre of the torso's surface, r the root joint and t its tracked translation. R_mean is the mean tracked
 rotation of the root joint. The corrections (turn, movement) minimise differences between the frames and two templates,
 priors, and second differences in time. One template is the texture at points of the torso's surface. The other is the
-matte at points of a plane through the torso, which shows the outline of the shoulders in any clothes.
+matte at points of a plane through the torso. It shows the outline of the shoulders with any clothes.
 """
 
 from __future__ import annotations
@@ -25,38 +25,41 @@ from partnerface_ns.flame.joints import Joint
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.geometry.normals import vertex_normals
 from partnerface_ns.geometry.rigid import rotation_from_axis_angle
-from partnerface_ns.tracking.fit.energy import Steadiness, geman_mcclure_weight
+from partnerface_ns.tracking.fit.energy import Steadiness
 from partnerface_ns.tracking.fit.fit_head import FitHead
 from partnerface_ns.tracking.fit.landmark_weights import head_rotation, normalize
 from partnerface_ns.tracking.fit.observations import Fit, Observations
 from partnerface_ns.tracking.fit.photometric.corrections import Chain, rotate, solve_chain
 from partnerface_ns.tracking.fit.photometric.detail_images import DetailImages
-from partnerface_ns.tracking.fit.photometric.equations import CORRELATED_TEXTURE, NormalEquations, Residuals
+from partnerface_ns.tracking.fit.photometric.equations import (
+    CORRELATED_TEXTURE,
+    NormalEquations,
+    Residuals,
+    image_precision,
+)
 from partnerface_ns.tracking.fit.photometric.posed_points import pixel_derivatives
-from partnerface_ns.tracking.fit.photometric.surface_points import torso_rows
+from partnerface_ns.tracking.fit.photometric.surface_points import on_torso, torso_rows
 from partnerface_ns.tracking.fit.photometric.template import Template, make_template
 from partnerface_ns.tracking.fit.photometric.visibility import visibility
 from partnerface_ns.tracking.fit.problem import has_neighbours
 
-_RIGID = 0.9
-"""Surface with a weight of the root joint above this moves with the shoulders alone."""
 _TURN_SIGMA, _MOVEMENT_SIGMA = 0.1, 0.05
 """Standard deviations of the corrections, radians and metres."""
-_SPACING, _BESIDE = 0.008, 0.12
+_SPACING, _MARGIN = 0.008, 0.12
 """Distance between points of the plane, and how far it extends beyond the torso's surface to both sides, metres."""
 _MIN_EDGE = 8.0
-"""Detail of the matte below which a point is far from the outline, grey levels of 255."""
+"""Points whose template of the matte is smaller in absolute value are far from the outline, grey levels of 255."""
 _CHUNK = 8
 """Frames in memory at once."""
 
 
 def has_shoulders(model: HeadModel) -> bool:
     """Whether a part of the surface moves with the shoulders alone."""
-    return len(torso_rows(model, _RIGID)) > 0
+    return len(torso_rows(model)) > 0
 
 
 @dataclass(frozen=True)
-class _View:
+class _Term:
     """What the frames show at points that move with the shoulders."""
 
     weights: Float[Tensor, "frames points"]
@@ -69,8 +72,8 @@ class _View:
 class TorsoAligner:
     """The corrections of the shoulders in all frames, and what their energy depends on."""
 
-    texture: _View
-    outline: _View
+    texture: _Term
+    outline: _Term
 
     def __init__(
         self,
@@ -97,11 +100,11 @@ class TorsoAligner:
         verts, track = self.shaped.verts_rest, fit.track
         self.vertex_normals = vertex_normals(verts, model.faces)
         self.root = (model.joint_regressor @ verts)[Joint.ROOT]
-        bust = verts[model.skinning_weights[:, Joint.ROOT] > _RIGID]
-        self.centre = bust.mean(0)
-        rows = torso_rows(model, _RIGID)
+        torso = verts[on_torso(model)]
+        self.centre = torso.mean(0)
+        rows = torso_rows(model)
         self.num_texture = len(rows)
-        self.points = torch.cat([rows @ verts, _plane(bust)]) - self.centre
+        self.points = torch.cat([rows @ verts, _plane(torso)]) - self.centre
         self.normals = normalize(rows @ self.vertex_normals)
         mean = Rotation.from_rotvec(track.rotation.double().numpy()).mean().as_rotvec()
         self.rotation = torch.from_numpy(mean).float()
@@ -140,15 +143,15 @@ class TorsoAligner:
             texture.append(self.details.sample(level, part, on_surface))
             inside.append(((in_plane > 0) & (in_plane < self.observations.size)).all(-1).float())
             matte.append(self.mattes.sample(level, part, in_plane))
-        self.texture = self._view(torch.cat(seen), torch.cat(texture))
-        near = self._view(torch.cat(inside), torch.cat(matte))
-        self.outline = self._view(near.weights * (near.template.values.abs() > _MIN_EDGE), near.samples)
+        self.texture = self._term(torch.cat(seen), torch.cat(texture))
+        near = self._term(torch.cat(inside), torch.cat(matte))
+        self.outline = self._term(near.weights * (near.template.values.abs() > _MIN_EDGE), near.samples)
 
     def residuals(self) -> Float[Tensor, "frames"]:
         """Median difference between visible points and their template, grey levels of 255; NaN without such points."""
-        view = self.texture
-        difference = (view.samples - view.template.values).abs()
-        return difference.where(view.weights * view.template.known > 0.5, torch.nan).nanmedian(-1).values
+        term = self.texture
+        difference = (term.samples - term.template.values).abs()
+        return difference.where(term.weights * term.template.known > 0.5, torch.nan).nanmedian(-1).values
 
     def improve(self) -> None:
         """One Gauss-Newton step of the corrections of all frames."""
@@ -158,8 +161,8 @@ class TorsoAligner:
         gradient = torch.cat([p.gradient for p in parts]) + self.precision * self.values
         self.values = self.values + solve_chain(hessian, gradient + chain.energy_gradient(self.values), chain)
 
-    def _view(self, weights: Float[Tensor, "frames points"], samples: Float[Tensor, "frames points"]) -> _View:
-        return _View(weights, samples, make_template(samples[: self.num_train], weights[: self.num_train]))
+    def _term(self, weights: Float[Tensor, "frames points"], samples: Float[Tensor, "frames points"]) -> _Term:
+        return _Term(weights, samples, make_template(samples[: self.num_train], weights[: self.num_train]))
 
     def _from_root(self, rotation: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3"]:
         """The torso's centre relative to the root joint, after a rotation."""
@@ -193,28 +196,28 @@ class TorsoAligner:
         arms = verts - (self.start + self.values[:, 3:])[part, None]
         pixels = self.observations[part].project(verts, self.fit.focal)
         to_pixels, on_surface = pixel_derivatives(verts, self.fit.focal), slice(0, self.num_texture)
-        terms = []
-        for points, images, view in (
+        residuals = []
+        for points, images, term in (
             (on_surface, self.details, self.texture),
             (slice(self.num_texture, None), self.mattes, self.outline),
         ):
             values, slope = images.sample_with_slope(self.level, part, pixels[:, points])
-            difference, noise = values - view.template.values, view.template.noise
-            weights = view.weights[part] * view.template.known / CORRELATED_TEXTURE
-            precision = weights * geman_mcclure_weight((difference / noise).square()) / noise**2
+            difference = values - term.template.values
+            weights = term.weights[part] * term.template.known / CORRELATED_TEXTURE
+            precision = image_precision(difference, weights, term.template.noise)
             a = torch.einsum("fpk,fpkc->fpc", slope, to_pixels[:, points])
             derivatives = torch.cat([torch.linalg.cross(arms[:, points], a, dim=-1), a], -1)
-            terms.append(Residuals(difference, precision, derivatives))
-        return NormalEquations.of(terms)
+            residuals.append(Residuals(difference, precision, derivatives))
+        return NormalEquations.of(residuals)
 
     def _chunks(self) -> list[slice]:
         num = len(self.values)
         return [slice(i, min(i + _CHUNK, num)) for i in range(0, num, _CHUNK)]
 
 
-def _plane(bust: Float[Tensor, "verts 3"]) -> Float[Tensor, "points 3"]:
-    """Evenly spread points of a plane that faces forward, through the middle of the bust, rest frame, metres."""
-    low, high = bust.amin(0), bust.amax(0)
-    x = torch.arange(float(low[0]) - _BESIDE, float(high[0]) + _BESIDE, _SPACING)
+def _plane(torso: Float[Tensor, "verts 3"]) -> Float[Tensor, "points 3"]:
+    """Evenly spread points of a plane that faces forward, through the middle of the torso, rest frame, metres."""
+    low, high = torso.amin(0), torso.amax(0)
+    x = torch.arange(float(low[0]) - _MARGIN, float(high[0]) + _MARGIN, _SPACING)
     y = torch.arange(float(low[1]), float(high[1]), _SPACING)
-    return torch.cartesian_prod(x, y, bust.mean(0)[2:])
+    return torch.cartesian_prod(x, y, torso.mean(0)[2:])

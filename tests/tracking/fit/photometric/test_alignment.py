@@ -14,8 +14,9 @@ from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.tracking.fit.embedding import landmark_embedding
 from partnerface_ns.tracking.fit.observations import Fit, Observations
+from partnerface_ns.tracking.fit.photometric import alignment
 from partnerface_ns.tracking.fit.photometric.aligner import Aligner
-from partnerface_ns.tracking.fit.photometric.alignment import Alignment, align_images, num_steps
+from partnerface_ns.tracking.fit.photometric.alignment import LEVELS, Alignment, align_images, num_steps
 from partnerface_ns.tracking.fit.photometric.detail_images import DetailImages, Level
 from partnerface_ns.tracking.fit.problem import explained_directions
 from partnerface_ns.tracking.fit.tracked import TrackedVideo
@@ -86,7 +87,7 @@ def align(case: Case, head, model, folder, steps: list) -> Alignment:
 def aligned(case, head, model, tmp_path_factory) -> Alignment:
     folder, steps = tmp_path_factory.mktemp("details"), []
     result = align(case, head, model, folder, steps)
-    assert len(steps) == num_steps() and not list(folder.iterdir())
+    assert len(steps) == num_steps(model) and not list(folder.iterdir())
     return result
 
 
@@ -154,3 +155,13 @@ def test_offsets_of_the_persons_landmarks_are_estimated_again(case, head, model,
     flat = found.landmark_bias.flatten()
     explained = explained_directions(head)
     assert (explained.mT @ flat).norm() < 1e-3 * flat.norm(), "identity and position are no offsets"
+
+
+def test_a_head_model_without_shoulders_is_aligned_without_them(case, head, model, tmp_path, monkeypatch):
+    monkeypatch.setattr(alignment, "has_shoulders", lambda _: False)
+    monkeypatch.setattr(alignment, "LEVELS", LEVELS[:1])
+    steps: list = []
+    result = align(case, head, model, tmp_path, steps)
+    assert result.fit.track.torso is None and len(steps) == num_steps(model)
+    assert result.residuals.torso_before.isnan().all() and result.residuals.torso_after.isnan().all()
+    assert result.residuals.after.isfinite().all() and not list(tmp_path.iterdir())

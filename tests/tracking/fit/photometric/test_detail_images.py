@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from partnerface_ns.tracking.fit.photometric.detail_images import DetailImages, Level, detail_image
+from partnerface_ns.tracking.fit.photometric.detail_images import DetailImages, Level, detail_image, matte_frame
 
 LEVEL = Level(1.0, 6.0)
 
@@ -20,6 +20,13 @@ def test_a_plain_person_has_no_detail_on_any_background(disc):
     for background in (noise(128), np.zeros((128, 128, 3), np.uint8)):
         rgb = np.where(matte[..., None] > 0, 140, background).astype(np.uint8)
         assert np.abs(detail_image(rgb, matte, LEVEL)).max() < 0.5
+
+
+def test_the_frame_of_a_matte_has_detail_at_the_outline_only(disc):
+    everywhere = np.full((128, 128), 255, np.uint8)
+    assert np.abs(detail_image(*matte_frame(everywhere), LEVEL)).max() < 0.5
+    detail = np.abs(detail_image(*matte_frame((255 * disc(128, (64.0, 64.0), 30.0)).astype(np.uint8)), LEVEL))
+    assert detail[64, 92:97].max() > 50 and detail[60:68, 60:68].max() < 0.5
 
 
 def test_slow_shading_is_removed_and_texture_is_kept():

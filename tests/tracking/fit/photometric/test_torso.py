@@ -12,6 +12,8 @@ from partnerface_ns.geometry.rigid import move_points, rigid_about
 from partnerface_ns.tracking.fit.observations import Fit, Observations
 from partnerface_ns.tracking.fit.photometric.alignment import LEVELS, MATTE_LEVELS
 from partnerface_ns.tracking.fit.photometric.detail_images import DetailImages, matte_frame
+from partnerface_ns.tracking.fit.photometric.equations import CORRELATED_TEXTURE
+from partnerface_ns.tracking.fit.photometric.template import Template
 from partnerface_ns.tracking.fit.photometric.torso import TorsoAligner, has_shoulders
 
 TIMESTEPS = torch.arange(0, 200, 8)
@@ -87,6 +89,41 @@ def test_without_texture_and_outline_the_track_only_becomes_steadier(make_aligne
     assert (track.torso[:, 3:] - track.translation).norm(dim=-1).max() < 0.02
     before, after = (torch.diff(values, 2, 0).norm(dim=-1).mean() for values in (track.translation, track.torso[:, 3:]))
     assert after < before
+
+
+class Ramp:
+    """Detail images whose value grows evenly in one direction of the image."""
+
+    slope = torch.tensor([0.7, -0.4])
+
+    def sample(self, level: int, part: slice, pixels: torch.Tensor) -> torch.Tensor:
+        return pixels @ self.slope
+
+    def sample_with_slope(self, level: int, part: slice, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.sample(level, part, pixels), self.slope.expand_as(pixels)
+
+
+def test_the_gradient_is_that_of_the_energy(make_aligner):
+    aligner, part, step = make_aligner(), slice(0, 4), 1e-3
+    aligner.details = aligner.mattes = Ramp()
+    aligner.renew(0)
+    # Templates that every frame misses by much less than the noise, so that no point is an outlier.
+    for name in ("texture", "outline"):
+        term = getattr(aligner, name)
+        template = Template(term.template.values + 1, torch.ones_like(term.template.known), noise=1e3)
+        setattr(aligner, name, replace(term, weights=torch.ones_like(term.weights), template=template))
+
+    def energy(axis: int, change: float) -> torch.Tensor:
+        aligner.values = torch.zeros(NUM, 6)
+        aligner.values[:, axis] = change
+        pixels = aligner.observations[part].project(aligner._pose(part)[0], aligner.fit.focal)
+        expected = torch.cat([aligner.texture.template.values, aligner.outline.template.values])
+        difference = (Ramp().sample(0, part, pixels) - expected).double()
+        return 0.5 * difference.square().sum(1) / 1e6 / CORRELATED_TEXTURE
+
+    gradient = aligner._equations(part).gradient.double()
+    numeric = torch.stack([(energy(axis, step) - energy(axis, -step)) / (2 * step) for axis in range(6)], -1)
+    torch.testing.assert_close(gradient, numeric, rtol=0.01, atol=1e-3 * float(numeric.abs().max()))
 
 
 def test_only_training_frames_form_the_template(make_aligner, images):
