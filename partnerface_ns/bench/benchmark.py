@@ -77,7 +77,7 @@ class Benchmark:
             if folder is not None:
                 folder.mkdir(parents=True, exist_ok=True)
         num_jobs = self.jobs or (1 if self.device.startswith("cuda") else os.cpu_count() or 1)
-        with ProcessPoolExecutor(num_jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        with ProcessPoolExecutor(num_jobs, multiprocessing.get_context("spawn"), end_with_parent) as pool:
             futures = [pool.submit(train_and_measure, job) for job in missing]
             try:
                 for future in progress(as_completed(futures), "Training and measuring", len(futures)):

@@ -1,4 +1,4 @@
-"""Parallel work on many items, on threads.
+"""Parallel work on many items, on threads, and processes that end with their parent.
 
 Torch splits each operation among threads, which helps little where operations are small: two threads render one image
 in three quarters of the time. Two images in parallel, one thread each, take half the time per image.
@@ -6,6 +6,9 @@ in three quarters of the time. Two images in parallel, one thread each, take hal
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -54,3 +57,19 @@ def map_threaded(work: Callable[[Item], Result], items: Iterable[Item], num_work
         finally:
             # `set_num_threads` in a worker also changes the default of threads that start later.
             torch.set_num_threads(num_threads)
+
+
+def end_with_parent() -> None:
+    """End this process as soon as its parent process has ended, even if the parent was killed.
+
+    A worker of a process pool would otherwise finish its work and then wait for more for ever.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def wait_for_end() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait_for_end, daemon=True).start()
