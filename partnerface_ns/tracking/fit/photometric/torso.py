@@ -187,8 +187,12 @@ class TorsoAligner:
         head, turn = self.shaped.pose(states).verts[:, on_head], head_rotation(states.rotation, states.neck)
         head_normals = torch.einsum("fab,vb->fva", turn, self.vertex_normals[on_head])
         head_pixels = observed.project(head, self.fit.focal)
-        both = [torch.cat(pair, 1) for pair in ((verts, head), (normals, head_normals), (pixels, head_pixels))]
-        return visibility(*both, observed.size)[:, : verts.shape[1]]
+        return visibility(
+            torch.cat([verts, head], 1),
+            torch.cat([normals, head_normals], 1),
+            torch.cat([pixels, head_pixels], 1),
+            observed.size,
+        )[:, : verts.shape[1]]
 
     def _equations(self, part: slice) -> NormalEquations:
         """The normal equations of some frames."""
