@@ -20,6 +20,7 @@ from partnerface_ns.bench.scaling import StepTimes, measure_pieces, measure_step
 from partnerface_ns.bench.training_runs import HeldOut, Job, RunResult, run_key, train_and_measure
 from partnerface_ns.capture.names import CAPTURES_OWN_SPLIT, SplitName
 from partnerface_ns.common.progress import progress
+from partnerface_ns.common.threads import end_with_parent
 from partnerface_ns.demo.subject import make_subject
 from partnerface_ns.driving.player import Player
 
