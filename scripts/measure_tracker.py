@@ -1,7 +1,7 @@
 """Measures the error of `partnerface track` on a video of a synthetic person.
 
-Seed 41 was used to choose weights of the photometric fit, seeds 61 to 65 to choose weights of both fits, and seeds from
-1000 for the landmarks of the open head.
+Seed 41 was used to choose weights of the photometric fit, seed 171 settings of its shoulders, and seeds 61 to 65 weights
+of both fits. Seeds from 1000 were used for the landmarks of the open head.
 
 The script renders a person, tracks the video, and compares the result with the true head states. The tracker gets only
 the video file. The video has the natural speed of the motion: fewer frames are farther apart. `--fast` plays it at 25
@@ -10,7 +10,8 @@ frames per second instead. A second video shows one frame with sensor noise, to 
     python scripts/measure_tracker.py --seed 42 --frames 300 --output measured
 
 With `--turn` the person turns to one side, up to a profile, and back. The table then has the error of the yaw at
-several true yaws, positive where the tracked head is turned too far, and the number of frames that are not left out.
+several true yaws, and the number of frames that are kept. An error is positive where the tracked head is turned too
+far.
 """
 
 from __future__ import annotations

@@ -127,8 +127,7 @@ class TorsoAligner:
     def result(self) -> Fit:
         """The fit with the pose of the shoulders in each frame."""
         rotation = rotate(self.values[:, :3], self.rotation.expand(len(self.values), 3))
-        place = self.start + self.values[:, 3:]
-        torso = torch.cat([rotation, place - self._from_root(rotation) - self.root], -1)
+        torso = torch.cat([rotation, self._place - self._from_root(rotation) - self.root], -1)
         return replace(self.fit, track=replace(self.fit.track, torso=torso))
 
     def renew(self, level: int) -> None:
@@ -164,6 +163,11 @@ class TorsoAligner:
     def _term(self, weights: Float[Tensor, "frames points"], samples: Float[Tensor, "frames points"]) -> _Term:
         return _Term(weights, samples, make_template(samples[: self.num_train], weights[: self.num_train]))
 
+    @property
+    def _place(self) -> Float[Tensor, "frames 3"]:
+        """Position of the torso's centre, camera frame, metres."""
+        return self.start + self.values[:, 3:]
+
     def _from_root(self, rotation: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3"]:
         """The torso's centre relative to the root joint, after a rotation."""
         return rotation_from_axis_angle(rotation) @ (self.centre - self.root)
@@ -171,7 +175,7 @@ class TorsoAligner:
     def _pose(self, part: slice) -> tuple[Float[Tensor, "frames points 3"], Float[Tensor, "frames texture 3"]]:
         """Positions of all points and normals of the surface points in some frames, camera frame, metres."""
         R = rotation_from_axis_angle(self.values[part, :3]) @ rotation_from_axis_angle(self.rotation)
-        verts = torch.einsum("fab,pb->fpa", R, self.points) + (self.start + self.values[:, 3:])[part, None]
+        verts = torch.einsum("fab,pb->fpa", R, self.points) + self._place[part, None]
         return verts, torch.einsum("fab,pb->fpa", R, self.normals)
 
     def _visibility(
@@ -197,7 +201,7 @@ class TorsoAligner:
     def _equations(self, part: slice) -> NormalEquations:
         """The normal equations of some frames."""
         verts, _ = self._pose(part)
-        arms = verts - (self.start + self.values[:, 3:])[part, None]
+        arms = verts - self._place[part, None]
         pixels = self.observations[part].project(verts, self.fit.focal)
         to_pixels, on_surface = pixel_derivatives(verts, self.fit.focal), slice(0, self.num_texture)
         residuals = []
