@@ -1,7 +1,7 @@
 """Measures the error of `partnerface track` on a video of a synthetic person.
 
-Seed 41 was used to choose weights of the photometric fit, seed 171 settings of its shoulders, and seeds 61 to 65 weights
-of both fits. Seeds from 1000 were used for the landmarks of the open head.
+Seed 41 was used to choose weights of the photometric fit, seed 171 settings of its shoulders, and seeds 61 to 65
+weights of both fits. Seeds from 1000 were used for the landmarks of the open head.
 
 The script renders a person, tracks the video, and compares the result with the true head states. The tracker gets only
 the video file. The video has the natural speed of the motion: fewer frames are farther apart. `--fast` plays it at 25
