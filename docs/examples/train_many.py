@@ -16,6 +16,8 @@ parser.add_argument("captures", type=Path, nargs="+")
 parser.add_argument("--options", default="", help="options of ns-train, in one string")
 given = parser.parse_args()
 
+TAKEN = ("another command is writing here", "already holds a run", "nothing is left to train")
+
 failed = []
 for capture in given.captures:
     run = given.runs / capture.name / "partnerface-lite" / "run"  # a fixed name: the same command finds it again
@@ -25,7 +27,7 @@ for capture in given.captures:
         command += ["--load-dir", str(run)]
     command += shlex.split(given.options)
     done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    skipped = "another command is writing here" in done.stderr or "nothing is left to train" in done.stderr
+    skipped = any(reason in done.stderr for reason in TAKEN)
     state = "trained" if done.returncode == 0 else "skipped" if skipped else "failed"
     print(f"{capture.name}: {state}", flush=True)
     if state == "failed":

@@ -49,8 +49,9 @@ def train(config: PartnerfaceTrainerConfig) -> None:
     from partnerface_ns.plugin.checkpoints import find_newest_checkpoint, list_checkpoints
 
     config.set_timestamp()
-    config.save_config()
     if list_checkpoints(config.get_checkpoint_dir()):
         config.load_dir = config.get_checkpoint_dir()
+    config.save_config()
+    if config.load_dir is not None:
         config.load_step = find_newest_checkpoint(config.load_dir).load_step
     train_loop(local_rank=0, world_size=1, config=config)

@@ -32,6 +32,7 @@ from partnerface_ns.plugin.checkpoints import (
     delete_other_checkpoints,
     find_checkpoint,
     find_newest_weights,
+    list_checkpoints,
     read_checkpoint,
     require_budget_left,
     write_complete_checkpoints,
@@ -92,16 +93,36 @@ class PartnerfaceTrainerConfig(TrainerConfig):
         """Write config.yml atomically, and hold the lock of the run's folder until the process ends.
 
         Raises:
-            InputError: another process trains in this folder, or it cannot be written.
+            InputError: another process trains in this folder, it holds a run that this one would replace, or it cannot
+                be written.
         """
-        folder, lock = self.get_base_dir(), ExitStack()
-        atexit.register(lock.close)
+        folder = self.get_base_dir()
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            lock.enter_context(lock_folder(folder))
-            write_text(folder / "config.yml", yaml.dump(self))
+            with ExitStack() as lock:
+                lock.enter_context(lock_folder(folder))
+                self._require_no_other_run()
+                write_text(folder / "config.yml", yaml.dump(self))
+                atexit.register(lock.pop_all().close)
         except OSError as error:
             raise write_failure(folder, error) from error
+
+    def _require_no_other_run(self) -> None:
+        """Check that the run's folder has no checkpoints, unless this run continues from them.
+
+        Raises:
+            InputError: it has checkpoints, which training from the start would replace.
+        """
+        checkpoints = list_checkpoints(self.get_checkpoint_dir())
+        resumed = self.load_dir or (self.load_checkpoint and self.load_checkpoint.parent)
+        if checkpoints and resumed != self.get_checkpoint_dir():
+            raise InputError(
+                self.get_base_dir(),
+                "already holds a run",
+                expected="no checkpoints",
+                actual=checkpoints[-1].name,
+                hint=f"continue it with --load-dir {self.get_checkpoint_dir()}, or choose another --timestamp",
+            )
 
     def get_base_dir(self) -> Path:
         """The run's folder: the folder of its config.yml if it was read from there."""

@@ -391,6 +391,20 @@ def test_a_resume_without_a_complete_checkpoint_creates_no_folder(run, make_conf
     assert not list(tmp_path.rglob("again"))
 
 
+@pytest.mark.parametrize("start", ["from nothing", "from another run"])
+def test_a_run_is_never_replaced_by_one_that_starts_again(run, make_config, start, tmp_path):
+    """Two machines may start the same run one after the other. The first one's weights stay."""
+    taken = tmp_path / "out" / "subject" / "partnerface-lite" / "taken"
+    shutil.copytree(run, taken)
+    before = files_of(taken)
+    load_dir = None if start == "from nothing" else run
+    with pytest.raises(InputError, match="already holds a run") as error:
+        make_config("taken", load_dir=load_dir)
+    assert f"--load-dir {taken / 'nerfstudio_models'}" in str(error.value)
+    assert files_of(taken) == before
+    assert make_config("taken", load_dir=taken, max_num_iterations=3).load_step == 1
+
+
 @pytest.mark.parametrize("budget", [{"max_num_iterations": 2}, {"max_num_iterations": 9, "max_train_minutes": 1e-9}])
 def test_a_resume_with_nothing_left_to_train_names_the_limits(run, make_config, budget, tmp_path):
     with pytest.raises(InputError, match="nothing is left to train") as error:
