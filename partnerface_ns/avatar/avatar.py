@@ -55,6 +55,7 @@ class Avatar(nn.Module):
     step: Tensor
     identity: Tensor
     static_offset: Tensor
+    reach: Tensor
     background: Tensor
     deformation: PartDeformation | GlobalDeformation
 
@@ -72,6 +73,9 @@ class Avatar(nn.Module):
         """Progress of training, 0 to 1; losses that begin late read it."""
         self.register_buffer("identity", init.identity.clone())
         self.register_buffer("static_offset", init.static_offset.clone())
+        settings = config.space.reach
+        measured = torch.full_like(settings, torch.nan) if init.reach is None else init.reach
+        self.register_buffer("reach", torch.where(measured.isnan(), settings, measured))
         self.register_buffer("background", torch.tensor(init.background))
         self.register_buffer("stage", torch.tensor(SOFT if config.schedule == "soft" else HARD))
         self.register_buffer("step", torch.tensor(0))
@@ -107,8 +111,9 @@ class Avatar(nn.Module):
         """Inverse skinning of this person. It is built again when the person or the device changes."""
         if self._skinning is None:
             head = ShapedHead.of(self._model.to(self.identity.device), self.identity, self.static_offset)
-            self._skinning = InverseSkinning(self.config.skinning, self.config.displacement, self.config.space, head)
-            self._skinned = (self.identity.clone(), self.static_offset.clone())
+            space = self.config.space.with_reach(self.reach)
+            self._skinning = InverseSkinning(self.config.skinning, self.config.displacement, space, head)
+            self._skinned = [value.clone() for value in self._person]
         return self._skinning
 
     @property
@@ -159,9 +164,18 @@ class Avatar(nn.Module):
 
     def _drop_foreign_skinning(self) -> None:
         """Drop the skinning if it was built for another person or device. Building it takes seconds."""
-        current = (self.identity, self.static_offset)
-        if self._skinning is not None and not all(map(_same, self._skinned, current)):
+        if self._skinning is not None and not all(map(_same, self._skinned, self._person)):
             self._skinning = None
+
+    @property
+    def _person(self) -> tuple[Tensor, Tensor, Tensor]:
+        """What inverse skinning is built from."""
+        return self.identity, self.static_offset, self.reach
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: object) -> None:
+        # Older avatars have the reach of their settings.
+        state_dict.setdefault(f"{prefix}reach", self.config.space.reach)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Avatar:
         moved = super()._apply(fn, recurse)
@@ -221,7 +235,7 @@ class Avatar(nn.Module):
             fixed_shapes: whether no shape may depend on values, as in a CUDA graph. Results are the same.
         """
         config, warp = self.config, replace(self.warp, fixed_shapes=fixed_shapes)
-        padding = max(config.space.reach_hair, config.space.reach_torso)
+        padding = self.skinning.space.padding
         sampler = ProposalSampler(config.sampling, self.grid, warp, self.density, padding)
         intervals = sampler(rays, frames, self.training)
         shading = Shading(config, warp, self.field, self.grid, self.background)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from partnerface_ns.capture.capture import Capture
+from partnerface_ns.avatar.reach import measure_reach
+from partnerface_ns.capture.capture import Capture, Frame
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.state import HeadState
 
@@ -29,22 +31,34 @@ class AvatarInit:
     """Number of timesteps of the whole capture. Torso and tracking correction have a residual for each."""
     background: tuple[float, float, float]
     """Background colour in [0, 1]."""
+    reach: Float[Tensor, "3"] | None = None
+    """Largest distances in metres at which density may be: from the face, from the rest of the head and the neck, and
+    from the torso. NaN, or None for all three, takes the distance of the settings."""
 
     @staticmethod
-    def of(capture: Capture, model: HeadModel, background: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> AvatarInit:
+    def of(
+        capture: Capture,
+        model: HeadModel,
+        background: tuple[float, float, float] = (1.0, 1.0, 1.0),
+        frames: Sequence[Frame] | None = None,
+    ) -> AvatarInit:
         """The arguments that follow from a capture.
 
         Args:
             capture: gives the person and the track.
             model: the capture's head model.
             background: background colour in [0, 1], unless the capture has its own.
+            frames: frames to train on; None takes the training split.
         """
         offset = capture.static_offset
+        frames = frames or capture.frames_of("train") or capture.frames
+        timesteps = sorted({frame.timestep for frame in frames})
         return AvatarInit(
             model=model,
             identity=capture.identity,
             static_offset=torch.zeros_like(model.template) if offset is None else offset,
-            states=capture.states_of("train") if capture.splits["train"] else capture.track,
+            states=capture.track[torch.tensor(timesteps)],
             num_timesteps=capture.num_timesteps,
             background=capture.background or background,
+            reach=measure_reach(capture, model, frames),
         )

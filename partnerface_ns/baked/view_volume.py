@@ -98,8 +98,7 @@ class ViewVolumeBuilder:
             frames: one posed frame.
             capacity: limits of everything that is counted otherwise.
         """
-        verts, space = frames.skinned.verts[0], self._avatar.config.space
-        padding = max(space.reach_hair, space.reach_torso)
+        verts, padding = frames.skinned.verts[0], self._avatar.skinning.space.padding
         shape = None if capacity is None else (capacity.rows, capacity.columns, capacity.depths)
         coarse = ViewLattice.around(verts, padding, 2 * self.config.spacing, origin, directions, shape)
         near, visible = self._find_visible(coarse, warp, frames, None if capacity is None else capacity.near)

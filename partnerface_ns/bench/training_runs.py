@@ -186,9 +186,8 @@ def _training_images(capture: Capture, head: ShapedHead, frames: list[Frame]) ->
 
 
 def avatar_for(capture: Capture, head: ShapedHead, frames: Sequence[Frame], preset: Preset) -> Avatar:
-    """An untrained avatar that is initialised from the head states of these frames only."""
-    states = capture.track[torch.tensor(sorted({frame.timestep for frame in frames}))]
-    return Avatar(preset.avatar, replace(AvatarInit.of(capture, head.model), states=states))
+    """An untrained avatar that is initialised from the head states and mattes of these frames only."""
+    return Avatar(preset.avatar, AvatarInit.of(capture, head.model, frames=frames))
 
 
 def split_frames(capture: Capture, held_out: HeldOut) -> tuple[list[Frame], list[Frame]]:

@@ -9,7 +9,7 @@ The grid has axes (z, y, x), as `grid_sample` requires.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -27,7 +27,7 @@ _NUM_NEIGHBORS = 4
 
 @dataclass
 class CanonicalSpaceConfig:
-    """Where density may be, and the grid that stores it."""
+    """Where density may be, and the grid that stores it. The reaches hold for captures without mattes."""
 
     reach_face: float = 0.04
     """Largest distance in metres from the face at which density may be, as for beards and glasses."""
@@ -41,6 +41,16 @@ class CanonicalSpaceConfig:
     """Nodes along each side of the grid."""
     ABSENT: ClassVar[dict[str, float]] = {"mouth_steepness": 1.0}
 
+    @property
+    def reach(self) -> Float[Tensor, "3"]:
+        """Reach from the face, from the rest of the head, and from the torso, metres."""
+        return torch.tensor([self.reach_face, self.reach_hair, self.reach_torso])
+
+    def with_reach(self, reach: Float[Tensor, "3"]) -> CanonicalSpaceConfig:
+        """The settings with other reaches, in the order of `reach`."""
+        face, hair, torso = reach.tolist()
+        return replace(self, reach_face=face, reach_hair=hair, reach_torso=torso)
+
 
 class CanonicalSpace:
     """Signed distance to the mesh, clearance, steepness and torso share at points of the canonical box."""
@@ -52,8 +62,10 @@ class CanonicalSpace:
             verts: the canonical mesh's vertices, metres.
             model: gives faces, skinning weights and regions.
         """
-        padding = max(config.reach_face, config.reach_hair, config.reach_torso)
-        self.lower, self.upper = verts.amin(0) - padding, verts.amax(0) + padding
+        reach = _reach(config, model)
+        self.padding = float(reach.max())
+        """Largest distance from the mesh at which density may be, metres."""
+        self.lower, self.upper = (verts - reach[:, None]).amin(0), (verts + reach[:, None]).amax(0)
         axes = [
             torch.linspace(float(a), float(b), config.resolution) for a, b in zip(self.lower, self.upper, strict=True)
         ]
@@ -66,7 +78,7 @@ class CanonicalSpace:
         if eyeballs.any():
             distance = torch.minimum(distance, self._distances(nodes, verts, model, eyeballs)[0])
         layers = [self._distances(nodes, verts, model, layer)[0] for layer in (~articulated, articulated)]
-        clearance = interpolate(_reach(config, model)) - distance
+        clearance = interpolate(reach) - distance
         torso = interpolate(model.skinning_weights[:, Joint.ROOT])
         mouth = torch.maximum(model.regions["lips"], model.regions["inside_mouth"])
         steepness = 1 + (config.mouth_steepness - 1) * interpolate(mouth)
