@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -61,7 +60,9 @@ def capture(head, tmp_path) -> Capture:
         frames.append(Frame(t, 0, camera(), image, alpha))
     states = HeadState.stack([HeadState.neutral(head.model.num_expr)] * NUM_FRAMES)
     splits = {"train": tuple(range(NUM_FRAMES)), "val": (), "test": ()}
-    return Capture(tmp_path, "x", HeadModelRef(), torch.zeros(head.model.num_identity), None, states, tuple(frames), splits)
+    return Capture(
+        tmp_path, "x", HeadModelRef(), torch.zeros(head.model.num_identity), None, states, tuple(frames), splits
+    )
 
 
 def change_mask(frame: Frame, change: str) -> None:
@@ -91,7 +92,7 @@ def test_a_hand_in_one_frame_does_not_count(head, capture):
 
 
 @pytest.mark.parametrize("extreme", ["short", "long"])
-def test_a_reach_has_limits(head, capture, extreme, tmp_path):
+def test_a_reach_has_limits(head, capture, extreme):
     gaps = dict.fromkeys(GAPS, 0.004 if extreme == "short" else 0.2)
     for frame in capture.frames:
         assert frame.mask_path is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -111,6 +112,30 @@ def _start(config: PartnerfaceTrainerConfig) -> PartnerfaceTrainer:
     trainer = config.setup(local_rank=0, world_size=1)
     trainer.setup()
     return trainer
+
+
+@pytest.fixture(scope="module")
+def trained(subject, tmp_path_factory) -> Path:
+    """A run of two steps."""
+    config = tiny(lite())
+    config.pipeline.datamanager.data, config.max_num_iterations = subject, 2
+    config.pipeline.model.avatar.space.resolution = 16
+    config.output_dir, config.timestamp = tmp_path_factory.mktemp("trained"), "run"
+    config.set_timestamp()
+    config.save_config()
+    _start(config).train()
+    for event_writer in writer.EVENT_WRITERS:  # the folder is moved: nothing may still be written into it
+        event_writer.tb_writer.close()
+    return config.get_base_dir()
+
+
+@pytest.fixture
+def run(trained, tmp_path) -> Iterator[Path]:
+    """A copy of the trained run, which is hidden meanwhile."""
+    hidden = Path(shutil.move(trained, tmp_path / "hidden"))
+    run = shutil.copytree(hidden, tmp_path / "runs" / "run")
+    yield run
+    shutil.move(hidden, trained)
 
 
 @pytest.fixture(autouse=True)

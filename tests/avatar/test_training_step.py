@@ -1,0 +1,256 @@
+"""Training terms, parameters and stages of the avatar on the tiny head."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+from avatar.small_scene import KINDS, front_rays, learns, seen, stirred, train_step
+from torch.testing import assert_close
+
+from partnerface_ns.avatar.avatar import HARD, SOFT
+from partnerface_ns.avatar.init import AvatarInit
+from partnerface_ns.common import precision
+from partnerface_ns.rendering.losses import LossConfig
+from partnerface_ns.rendering.rays import Rays
+from partnerface_ns.training.captured_step import backward
+from partnerface_ns.training.objective import mouth_brightness, training_loss
+from partnerface_ns.training.optimiser_groups import param_groups
+
+
+def test_loss_terms_are_those_of_the_method(make_avatar, avatar_init):
+    terms = {kind: set(train_step(make_avatar(deformation=kind), avatar_init.states)) for kind in KINDS}
+    assert terms["none"] == {
+        *("color", "mask", "geometry", "planes", "torso", "correction", "unseen_density", "unseen_color")
+    }
+    assert terms["parts"] == terms["global"] == {*terms["none"], "offset", "elsewhere", "ambient"}
+    assert set(train_step(make_avatar(schedule="soft"), avatar_init.states)) == {*terms["parts"], "smoothness"}
+    assert "mask" not in train_step(make_avatar(), avatar_init.states, mask=False)
+
+
+def test_opacity_is_made_clear_late_in_training_if_its_weight_is_set(make_avatar, avatar_init):
+    for weight, progress in ((0.0, 0.9), (0.1, 0.5), (0.1, 0.7)):
+        avatar = make_avatar(losses=LossConfig(clear_weight=weight))
+        avatar.set_progress(progress)
+        assert ("clear" in train_step(avatar, avatar_init.states)) == (weight > 0 and progress > 0.6)
+
+
+def with_mouth(init: AvatarInit) -> AvatarInit:
+    """A person whose head model has something inside its mouth: the eyeballs."""
+    regions = init.model.regions
+    return replace(init, model=replace(init.model, regions=regions | {"inside_mouth": regions["eyeballs"]}))
+
+
+def test_every_weight_scales_its_term(make_avatar, avatar_init):
+    avatar = stirred(make_avatar(with_mouth(avatar_init), schedule="soft"))
+    for name, value in {"log_density": 9.0, "color": 1.0, "density_share": 1.0, "color_share": 1.0}.items():
+        getattr(avatar.unseen, name).fill_(value)
+    rendered = avatar.train().render(front_rays(), avatar_init.states[:1], torch.zeros(1, dtype=torch.long))
+    target, mask = torch.zeros(1, 64, 3), torch.ones(1, 64, 1)
+
+    def loss() -> dict[str, torch.Tensor]:
+        torch.manual_seed(1)  # the inside of the mouth is looked at in random places
+        return training_loss(avatar, rendered, target, mask)
+
+    before = loss()
+    losses = avatar.config.losses
+    weighed = ("mask", "geometry", "planes", "offset", "elsewhere", "ambient", "smoothness", "mouth")
+    for term in weighed:
+        setattr(losses, f"{term}_weight", 3 * getattr(losses, f"{term}_weight"))
+    avatar.config.torso.residual_weight *= 3
+    avatar.config.correction.residual_weight *= 3
+    avatar.config.unseen.density_weight *= 3
+    avatar.config.unseen.color_weight *= 3
+    after = loss()
+    assert_close(after.pop("color"), before.pop("color"))
+    assert before.keys() == {*weighed, "torso", "correction", "unseen_density", "unseen_color"}
+    for name in before:
+        assert before[name] > 0, name
+        assert_close(after[name], 3 * before[name])
+
+
+def test_unseen_points_inside_the_mouth_become_dark(make_avatar, avatar_init):
+    avatar = make_avatar(with_mouth(avatar_init)).train()
+    at = avatar.skinning.verts_in_mouth
+    assert len(at)
+
+    def color() -> torch.Tensor:
+        features = avatar.field.features(avatar.field.contract(at))
+        return avatar.field.color(features, torch.zeros(len(at), 3), torch.zeros(len(at), avatar.field.num_ambient))
+
+    optimizer = torch.optim.Adam(avatar.field.parameters(), 1e-2)
+    assert color().mean() > 0.3
+    for _ in range(60):
+        optimizer.zero_grad()
+        rendered = avatar.render(front_rays(side=2), avatar_init.states[:1])
+        training_loss(avatar, rendered, torch.ones(1, 4, 3), None)["mouth"].backward()
+        optimizer.step()
+    assert color().mean() < 0.1
+    avatar.config.losses.mouth_weight = 0
+    assert "mouth" not in training_loss(
+        avatar, avatar.render(front_rays(), avatar_init.states[:1]), torch.ones(1, 64, 3), None
+    )
+
+
+def test_the_mouth_term_looks_between_the_walls_and_leaves_out_surface_that_rays_reach(
+    make_avatar, avatar_init, monkeypatch
+):
+    avatar = make_avatar(with_mouth(avatar_init)).train()
+    field, space, looked_at = avatar.field, avatar.skinning.space, []
+    features = field.features
+    monkeypatch.setattr(field, "features", lambda contracted: looked_at.append(contracted) or features(contracted))
+    assert mouth_brightness(avatar) > 0.1
+    from_walls = torch.cdist(field.uncontract(looked_at[0]), avatar.skinning.verts_in_mouth).amin(1)
+    assert (from_walls > 0.005).float().mean() > 0.2
+    avatar.grid.reached.fill_(1.0)
+    assert mouth_brightness(avatar) == 0, "between the tiny head's eyes there is skin everywhere"
+    monkeypatch.setattr(space, "distance_and_clearance", lambda points: torch.full((2, len(points)), 0.01))
+    assert mouth_brightness(avatar) > 0.1, "free space is dark even if rays pass it"
+
+
+def test_evaluated_rays_have_only_the_colour_term(make_avatar, avatar_init):
+    avatar = make_avatar()
+    with torch.no_grad():
+        rendered = avatar.eval().render(front_rays(), avatar_init.states[:1])
+    assert set(training_loss(avatar, rendered, torch.zeros(1, 64, 3), torch.ones(1, 64, 1))) == {"color"}
+
+
+@pytest.mark.parametrize("deformation", KINDS)
+def test_every_trained_parameter_is_in_one_group_and_all_groups_train(make_avatar, avatar_init, deformation):
+    avatar = stirred(make_avatar(deformation=deformation, schedule="soft"))
+    train_step(avatar, avatar_init.states)
+    groups = param_groups(avatar)
+    grouped = [p for parameters in groups.values() for p in parameters]
+    assert len({id(p) for p in grouped}) == len(grouped)
+    assert {id(p) for p in grouped} == {id(p) for p in avatar.parameters()}
+    for name, parameters in groups.items():
+        assert learns(parameters), name
+        assert all(p.grad is None or bool(p.grad.isfinite().all()) for p in parameters), name
+
+
+def test_the_assigner_trains_in_the_second_stage_only(make_avatar, avatar_init):
+    avatar = stirred(make_avatar())
+    assert int(avatar.stage) == HARD
+    train_step(avatar, avatar_init.states)
+    assert not learns(avatar.assigner.parameters()) and learns(avatar.deformation.parameters())
+    avatar.set_progress(0.6)
+    assert int(avatar.stage) == SOFT
+    train_step(avatar, avatar_init.states)
+    assert learns(avatar.assigner.parameters()) and learns(avatar.deformation.parameters())
+
+
+@pytest.mark.parametrize(
+    ("schedule", "stages"),
+    [("two-stage", [HARD, HARD, SOFT, SOFT]), ("hard", [HARD] * 4), ("soft", [SOFT] * 4)],
+)
+def test_the_stage_follows_from_schedule_and_progress_alone(make_avatar, schedule, stages):
+    avatar = make_avatar(schedule=schedule)
+    reached = []
+    for progress in (0.0, 0.49, 0.5, 1.0):
+        avatar.set_progress(progress)
+        reached.append(int(avatar.stage))
+    assert reached == stages
+    avatar.set_progress(0.0)
+    assert int(avatar.stage) == stages[0], "also backward, as a run that is begun again"
+    assert ("assigner" in param_groups(avatar)) == (schedule != "hard")
+
+
+@pytest.mark.parametrize("motion", ["torso", "correction"])
+def test_a_motion_that_is_switched_off_does_not_learn(make_avatar, avatar_init, motion):
+    config = getattr(make_avatar().config, motion)
+    avatar = make_avatar(**{motion: replace(config, enabled=False)})
+    assert motion not in param_groups(avatar)
+    assert motion not in train_step(avatar, avatar_init.states)
+    assert not learns(getattr(avatar, motion).parameters())
+
+
+def test_the_deformation_starts_as_the_identity_and_leaves_the_torso_alone(make_avatar, avatar_init):
+    avatar = make_avatar()
+    assert not seen(avatar, front_rays(), avatar_init.states[:1])["deformation"].any()
+    avatar.deformation.networks.output.data.normal_()
+    low = front_rays(side=6, half=0.03)
+    chest = Rays(low.origins - torch.tensor([0.0, 0.27, 0.0]), low.directions)
+    outputs = seen(avatar, chest, avatar_init.states[:1])
+    assert outputs["accumulation"].max() > 0.9
+    assert not outputs["deformation"].any()
+    assert seen(avatar, low, avatar_init.states[:1])["deformation"].max() > 0.1
+
+
+def test_the_code_has_noise_in_training_only(make_avatar, avatar_init, monkeypatch):
+    """All other randomness is switched off."""
+    monkeypatch.setattr(torch, "rand", lambda *size, device=None: torch.full(size, 0.4))
+    monkeypatch.setattr(torch, "randint", lambda high, size, device=None: torch.arange(size[0]) % high)
+
+    def two_images(code_noise: float, training: bool) -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        avatar = stirred(make_avatar(code_noise=code_noise)).train(training)
+        frames = avatar.warp.pose_frames(avatar_init.states[:1])
+        return [avatar.render_frames(front_rays(), frames).rgb for _ in range(2)]
+
+    for code_noise, training in ((0.0, True), (5.0, False)):
+        first, second = two_images(code_noise, training)
+        assert torch.equal(first, second), "nothing is drawn at random"
+    first, second = two_images(5.0, True)
+    assert not torch.allclose(first, second, atol=1e-3)
+    assert torch.equal(two_images(5.0, False)[0], two_images(0.0, False)[0]), "a trained avatar knows no noise"
+
+
+def test_the_occupancy_grid_is_updated_every_few_steps(make_avatar, avatar_init):
+    avatar = make_avatar()
+    avatar.config.sampling.update_every = 3
+    remembered = []
+    for _ in range(5):
+        train_step(avatar, avatar_init.states)
+        remembered.append(avatar.grid.density.clone())
+    changes = [not torch.equal(a, b) for a, b in pairwise(remembered)]
+    assert changes == [False, False, True, False]
+    seen(avatar, front_rays(), avatar_init.states[:1])
+    assert torch.equal(avatar.grid.density, remembered[-1]) and int(avatar.step) == 5
+
+
+def test_both_precisions_render_about_the_same(make_avatar, avatar_init, monkeypatch):
+    torch.manual_seed(3)
+    asked = []
+    monkeypatch.setattr(precision, "supports_bfloat16", lambda device: asked.append(device.type) or True)
+    fine = make_avatar()
+    coarse = make_avatar(bfloat16=True)
+    coarse.load_state_dict(fine.state_dict())
+    a, b = (seen(avatar, front_rays(), avatar_init.states[:1])["rgb"] for avatar in (fine, coarse))
+    assert_close(a, b, atol=0.03, rtol=0)
+    assert not torch.equal(a, b) and set(asked) == {"cpu"}
+    train_step(coarse, avatar_init.states)
+    assert learns(coarse.field.parameters())
+
+
+def test_bfloat16_is_off_without_hardware_support(make_avatar, avatar_init, monkeypatch):
+    torch.manual_seed(3)
+    fine = make_avatar()
+    coarse = make_avatar(bfloat16=True)
+    coarse.load_state_dict(fine.state_dict())
+    monkeypatch.setattr(precision, "supports_bfloat16", lambda device: False)
+    a, b = (seen(avatar, front_rays(), avatar_init.states[:1])["rgb"] for avatar in (fine, coarse))
+    assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_an_autocast_around_the_avatar_changes_nothing(make_avatar, avatar_init, monkeypatch, bfloat16):
+    monkeypatch.setattr(precision, "supports_bfloat16", lambda device: True)
+    avatar = stirred(make_avatar(schedule="soft", bfloat16=bfloat16))
+    start, found = {name: value.clone() for name, value in avatar.state_dict().items()}, []
+    for outer in (False, True):
+        avatar.load_state_dict(start)
+        torch.manual_seed(5)
+        with torch.autocast("cpu", torch.bfloat16, enabled=outer):
+            rendered = avatar.train().render(front_rays(), avatar_init.states[:1], torch.zeros(1, dtype=torch.long))
+            result = backward(avatar, rendered, torch.full((1, 64, 3), 0.5), torch.ones(1, 64, 1))
+            image = seen(avatar, front_rays(), avatar_init.states[1:2])
+        gradients = {name: p.grad.clone() for name, p in avatar.named_parameters() if p.grad is not None}
+        found.append((result.terms, gradients, image, avatar.grid.density.clone()))
+        avatar.zero_grad()
+    (terms, gradients, image, density), (terms_within, gradients_within, image_within, density_within) = found
+    assert gradients.keys() == gradients_within.keys() and torch.equal(density, density_within)
+    for ours, within in ((terms, terms_within), (gradients, gradients_within), (image, image_within)):
+        for name, value in ours.items():
+            assert torch.equal(value, within[name]), name
