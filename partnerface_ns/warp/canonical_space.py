@@ -65,7 +65,7 @@ class CanonicalSpace:
         reach = _reach(config, model)
         self.padding = float(reach.max())
         """Largest distance from the mesh at which density may be, metres."""
-        self.lower, self.upper = (verts - reach[:, None]).amin(0), (verts + reach[:, None]).amax(0)
+        self.lower, self.upper = verts.amin(0) - self.padding, verts.amax(0) + self.padding
         axes = [
             torch.linspace(float(a), float(b), config.resolution) for a, b in zip(self.lower, self.upper, strict=True)
         ]
