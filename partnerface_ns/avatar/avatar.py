@@ -98,7 +98,7 @@ class Avatar(nn.Module):
         elif config.deformation == "global":
             size = _half_size(lower, upper)
             self.deformation = GlobalDeformation(config.parts, config.num_parts, self.code.size, size)
-        self.field = CanonicalField(config.canonical, lower, upper, NUM_FEATURES, self._num_ambient)
+        self.field = CanonicalField(config.canonical, lower, upper, NUM_FEATURES, self._num_ambient, face_center)
         cells = OccupancyGrid.cell_centers(config.sampling.grid_resolution, lower, upper)
         possible = can_be_occupied(self.skinning.space, cells)
         self.grid = OccupancyGrid(config.sampling.grid_resolution, lower, upper, possible)

@@ -11,7 +11,7 @@ rarely shows both sides equally, so the coarse features of mirrored points are s
 
 Features and layers have the points as their last axis. `grid_sample` gives this order, and on a CPU a transposition
 takes as long as a layer. Points are metres in the canonical frame. The smooth, monotone contraction
-u = asinh((x - centre) / s) gives the planes more cells at the face than at the shoulders. The method's paper uses a
+u = asinh((x - focus) / s) gives the planes more cells at the face than at the shoulders. The method's paper uses a
 frequency-encoded network. Planes are our choice.
 """
 
@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from partnerface_ns.geometry.encodings import asinh, spherical_harmonics
 
 _CONTRACTION = 0.1
-"""s, distance from the centre in metres beyond which cells grow."""
+"""s, distance from the focus in metres beyond which cells grow."""
 _MAX_LOG_DENSITY = 8.0
 _VIEWS_SEEN = 1.6
 """View directions are clamped to this many standard deviations around the mean of training, in evaluation only. In
@@ -71,6 +71,7 @@ class CanonicalField(nn.Module):
 
     lower: Tensor
     upper: Tensor
+    focus: Tensor
     view_mean: Tensor
     view_square: Tensor
 
@@ -81,6 +82,7 @@ class CanonicalField(nn.Module):
         upper: Float[Tensor, "3"],
         num_known: int,
         num_ambient: int,
+        focus: Float[Tensor, "3"] | None = None,
     ) -> None:
         """
         Args:
@@ -89,11 +91,15 @@ class CanonicalField(nn.Module):
             upper: upper corner of the box, metres.
             num_known: number of features of each point that are known before training.
             num_ambient: number of ambient coordinates.
+            focus: point around which cells are smallest, metres. The planes are mirrored in x, so its x is that of the
+                centre of the box. None takes this centre.
         """
         super().__init__()
         self.config, self.num_ambient = config, num_ambient
         self.register_buffer("lower", lower.clone())
         self.register_buffer("upper", upper.clone())
+        center = (lower + upper) / 2
+        self.register_buffer("focus", center if focus is None else torch.cat([center[:1], focus[1:]]))
         self.planes = nn.ParameterList([0.01 * torch.randn(3, config.num_channels, r, r) for r in config.resolutions])
         num_features = 3 * config.num_channels * len(config.resolutions)
         hidden, output = nn.Linear(num_features + 3 + num_known, config.hidden), nn.Linear(config.hidden, 1)
@@ -165,6 +171,9 @@ class CanonicalField(nn.Module):
         self.view_square.lerp_(square.nan_to_num(), rate)
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: object) -> None:
+        # In older avatars cells are smallest at the centre of the box.
+        corners = [state_dict.get(prefix + name, getattr(self, name)) for name in ("lower", "upper")]
+        state_dict.setdefault(f"{prefix}focus", (corners[0] + corners[1]) / 2)
         # Older avatars have no view statistics: every direction counts as seen.
         for name in ("view_mean", "view_square"):
             state_dict.setdefault(prefix + name, getattr(self, name))
@@ -195,20 +204,19 @@ class CanonicalField(nn.Module):
         return planes + self.config.symmetry * mirrored
 
     def contract(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points 3"]:
-        """Canonical points in metres to contracted points in [-1, 1], with more cells near the centre of the box."""
-        center, low, high = self._contracted_box()
-        return 2 * (asinh((points - center) / _CONTRACTION) - low) / (high - low) - 1
+        """Canonical points in metres to contracted points in [-1, 1], with more cells near the focus."""
+        low, high = self._contracted_box()
+        return 2 * (asinh((points - self.focus) / _CONTRACTION) - low) / (high - low) - 1
 
     def uncontract(self, contracted: Float[Tensor, "points 3"]) -> Float[Tensor, "points 3"]:
         """Contracted points to canonical points in metres: the inverse of `contract`."""
-        center, low, high = self._contracted_box()
-        return center + _CONTRACTION * torch.sinh(low + (contracted + 1) / 2 * (high - low))
+        low, high = self._contracted_box()
+        return self.focus + _CONTRACTION * torch.sinh(low + (contracted + 1) / 2 * (high - low))
 
-    def _contracted_box(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Centre of the box, and its contracted corners before scaling."""
-        center = (self.lower + self.upper) / 2
-        low, high = (asinh((corner - center) / _CONTRACTION) for corner in (self.lower, self.upper))
-        return center, low, high
+    def _contracted_box(self) -> tuple[Tensor, Tensor]:
+        """Corners of the contracted box before scaling."""
+        low, high = (asinh((corner - self.focus) / _CONTRACTION) for corner in (self.lower, self.upper))
+        return low, high
 
     def features(self, contracted: Float[Tensor, "points 3"]) -> Float[Tensor, "features points"]:
         """Features of all planes, coarse to fine, at contracted points."""
