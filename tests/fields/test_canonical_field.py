@@ -184,6 +184,30 @@ def test_the_contraction_is_monotone_and_finer_at_the_centre(field):
     assert (steps[50] > 1.2 * steps[0]).all()
 
 
+def test_cells_are_smallest_at_the_focus_and_mirrored_in_x(config):
+    focus = torch.tensor([0.05, 0.06, 0.1])
+    field = CanonicalField(config, LOWER, UPPER, NUM_KNOWN, NUM_AMBIENT, focus)
+    share = torch.linspace(0, 1, 401)[:, None]
+    line = LOWER + share * (UPPER - LOWER)
+    contracted = field.contract(line)
+    assert_close(contracted[[0, -1]], torch.tensor([[-1.0] * 3, [1.0] * 3]))
+    assert_close(field.uncontract(contracted), line, atol=1e-5, rtol=0)
+    widest = line[contracted.diff(dim=0).argmax(0), range(3)]
+    center = (LOWER + UPPER) / 2
+    assert_close(widest, torch.tensor([center[0], focus[1], focus[2]]), atol=0.005, rtol=0)
+    mirrored = torch.tensor([[center[0] + 0.03, 0.0, 0.0], [center[0] - 0.03, 0.0, 0.0]])
+    assert_close(field.contract(mirrored)[0, 0], -field.contract(mirrored)[1, 0])
+
+
+def test_cells_of_an_older_field_are_smallest_at_the_centre_of_its_box(config):
+    older = CanonicalField(config, LOWER - 0.1, UPPER, NUM_KNOWN, NUM_AMBIENT)
+    state = {name: value for name, value in older.state_dict().items() if name != "focus"}
+    field = CanonicalField(config, LOWER, UPPER, NUM_KNOWN, NUM_AMBIENT, torch.tensor([0.0, 0.06, 0.1]))
+    field.load_state_dict(state)
+    points = inside(20)
+    assert_close(field.contract(points), older.contract(points))
+
+
 def test_coarse_features_of_the_mirrored_point_are_added(config):
     """A coarse feature appears, weaker, at the mirrored point; a fine one does not."""
     config.symmetry = 0.25
