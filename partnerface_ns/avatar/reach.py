@@ -28,7 +28,7 @@ _MAX_SIDE = 256
 _SHARE_OF_PIXELS, _SHARE_OF_FRAMES = 0.998, 0.8
 """Quantiles of the distances in a frame and over frames. Specks and hands in a few frames lie above them."""
 _MARGIN = 0.02
-"""Added to what the mattes show, metres: they show no depth, so glasses and a fringe in front of the face are unseen."""
+"""Added to what the mattes show, metres. Glasses and a fringe in front of the face change no silhouette."""
 _SHORTEST, _LONGEST = 0.03, 0.12
 """Limits of a reach, metres."""
 _MIN_PIXELS = 50

@@ -30,7 +30,9 @@ from partnerface_ns.demo.scene import DemoScene
 from partnerface_ns.flame.joints import EYES, Joint
 from partnerface_ns.flame.open_head import load_open_head
 from partnerface_ns.flame.posing import ShapedHead
+from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.camera import Camera
+from partnerface_ns.geometry.rigid import rigid_about
 
 MIN_FRAMES, MIN_SIZE = 10, 32
 DENSE_FRAMES = 300
@@ -106,10 +108,15 @@ class DemoSubject:
             _camera(anchors, size),
         )
 
+    @property
+    def track(self) -> HeadState:
+        """Head states of all frames with the pose of the torso, batch axes (timesteps,)."""
+        torso = np.concatenate([self.performance.torso_rotation, self.performance.torso_translation], -1)
+        return replace(self.performance.track, torso=torch.from_numpy(torso.astype(np.float32)))
+
     def capture(self, root: Path) -> Capture:
         """The capture of all frames. `images` yields its images in order."""
         performance, model = self.performance, self.head.model
-        torso = np.concatenate([performance.torso_rotation, performance.torso_translation], -1).astype(np.float32)
         num = len(performance.track)
         frames = tuple(Frame(t, 0, self.camera, None, None) for t in range(num))
         cut = performance.num_train
@@ -119,7 +126,7 @@ class DemoSubject:
             head_model=HeadModelRef(model.name, model.fingerprint),
             identity=self.identity,
             static_offset=None,
-            track=replace(performance.track, torso=torch.from_numpy(torso)),
+            track=self.track,
             frames=frames,
             splits={"train": tuple(range(cut)), "val": (), "test": tuple(range(cut, num))},
             background=(1.0, 1.0, 1.0),
@@ -127,24 +134,17 @@ class DemoSubject:
 
     def pose(self, timestep: int) -> PosedPerson:
         """The pose of the person at one timestep."""
-        state = self.performance.track[timestep]
-        posed = self.head.pose(state)
-        T_world_joints = posed.T_world_rest.numpy().astype(np.float64)
-        root = (self.head.model.joint_regressor[Joint.ROOT] @ self.head.verts_rest).numpy()
-        T_world_torso = np.eye(4)
-        T_world_torso[:3, :3] = Rotation.from_rotvec(self.performance.torso_rotation[timestep]).as_matrix()
-        T_world_torso[:3, 3] = root - T_world_torso[:3, :3] @ root + self.performance.torso_translation[timestep]
-        # The base of the neck follows the shoulders and not the root joint.
-        rest = (self.head.verts_rest + posed.offsets).numpy()
-        change = T_world_torso - T_world_joints[Joint.ROOT]
-        moved = rest @ change[:3, :3].T + change[:3, 3]
-        root_weights = self.head.model.skinning_weights[:, [Joint.ROOT]].numpy()
+        state = self.track[timestep]
+        assert state.torso is not None
+        T_world_joints = self.head.pose(state).T_world_rest.numpy().astype(np.float64)
+        root = (self.head.model.joint_regressor @ self.head.verts_rest)[Joint.ROOT]
+        T_world_torso = rigid_about(root, *state.torso.split(3, -1))
         expression = dict(zip(self.head.model.expression_names, state.expression.tolist(), strict=True))
         return PosedPerson(
-            skin=(posed.verts.numpy() + root_weights * moved).astype(np.float32),
+            skin=self.head.surface(state).numpy(),
             T_world_skull=T_world_joints[Joint.NECK],
             T_world_eyes=T_world_joints[EYES],
-            T_world_torso=T_world_torso,
+            T_world_torso=T_world_torso.numpy().astype(np.float64),
             T_skull_glasses=self._slide_glasses(self.performance.glasses_slip[timestep]),
             expression=expression,
         )

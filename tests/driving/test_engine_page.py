@@ -5,13 +5,13 @@ Needs playwright (the extra `dev` brings it) and a Chromium or Chrome of the sys
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from browsers import BROWSER, WITH_BROWSER, WITHOUT_GPU
 from driving.glb_reader import Glb
 from scipy.spatial.transform import Rotation
 
@@ -24,13 +24,7 @@ from partnerface_ns.driving.rig import arkit_names
 from partnerface_ns.flame.state import HeadState
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-BROWSER = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-pytestmark = [
-    pytest.mark.skipif(BROWSER is None, reason=f"none of {', '.join(BROWSERS)} is installed"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-]
-WITHOUT_GPU = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
+pytestmark = WITH_BROWSER
 JOINT_SLIDERS = ("yaw", "pitch", "roll", "jaw", "gaze_yaw", "gaze_pitch")
 SET = """([name, value]) => {
   const input = document.querySelector(`[data-channel="${name}"]`);

@@ -10,8 +10,9 @@ from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
+from browsers import BROWSER, WITHOUT_GPU
 from PIL import Image
-from plugin.viewer_page import BROWSER, PATIENCE, WITHOUT_GPU, find_input, free_port, playwright, pytestmark, wait
+from plugin.viewer_page import PATIENCE, find_input, free_port, playwright, pytestmark, wait
 
 from partnerface_ns.cli.live_page import LivePage
 from partnerface_ns.cli.page_server import PageServer

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from plugin.viewer_page import BROWSER, PATIENCE, WITHOUT_GPU, find_input, free_port, playwright, pytestmark, wait
+from browsers import BROWSER, WITHOUT_GPU
+from plugin.viewer_page import PATIENCE, find_input, free_port, playwright, pytestmark, wait
 
 from partnerface_ns.plugin.page_renderer import PageRenderer
 

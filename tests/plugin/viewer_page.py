@@ -6,7 +6,6 @@ Needs playwright (the extra `dev` brings it) and a Chromium or Chrome of the sys
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import threading
 import time
@@ -21,6 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from browsers import BROWSER, WITH_BROWSER, WITHOUT_GPU
 from nerfstudio.scripts.viewer import run_viewer
 from PIL import Image
 from viser import SceneApi
@@ -28,15 +28,11 @@ from viser import SceneApi
 from partnerface_ns.plugin.page_renderer import PageRenderer
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-BROWSER = next((path for name in BROWSERS if (path := shutil.which(name))), None)
 pytestmark = [
-    pytest.mark.skipif(BROWSER is None, reason=f"none of {', '.join(BROWSERS)} is installed"),
+    *WITH_BROWSER,
     # Of the browser's and the viewer's threads, when they are cut off at the end.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
-WITHOUT_GPU = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
 PATIENCE = 180.0
 """Seconds within which the page must have done what it was asked."""
 STEPS, RESOLUTION = 200, 96
