@@ -10,13 +10,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+SKIP_REASONS = ("another command is writing here", "already holds a run", "nothing is left to train")
+
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("runs", type=Path)
 parser.add_argument("captures", type=Path, nargs="+")
 parser.add_argument("--options", default="", help="options of ns-train, in one string")
 given = parser.parse_args()
-
-TAKEN = ("another command is writing here", "already holds a run", "nothing is left to train")
 
 failed = []
 for capture in given.captures:
@@ -27,7 +27,7 @@ for capture in given.captures:
         command += ["--load-dir", str(run)]
     command += shlex.split(given.options)
     done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    skipped = any(reason in done.stderr for reason in TAKEN)
+    skipped = any(reason in done.stderr for reason in SKIP_REASONS)
     state = "trained" if done.returncode == 0 else "skipped" if skipped else "failed"
     print(f"{capture.name}: {state}", flush=True)
     if state == "failed":

@@ -4,8 +4,8 @@
 the canonical warp (`canonical_warp.py`), the canonical field (`fields/`) and volume rendering (`shading.py`). The world
 frame and the canonical frame are in metres.
 
-The state dict holds what belongs to the person: identity, part seeds, bounds, stage, the head model's fingerprint. It
-never holds the head model's arrays, which come from the user's file.
+The state dict holds what belongs to the person: identity, reach of hair and clothes, part seeds, bounds, stage, the
+head model's fingerprint. It never holds the head model's arrays, which come from the user's file.
 """
 
 from __future__ import annotations
@@ -73,9 +73,7 @@ class Avatar(nn.Module):
         """Progress of training, 0 to 1; losses that begin late read it."""
         self.register_buffer("identity", init.identity.clone())
         self.register_buffer("static_offset", init.static_offset.clone())
-        settings = config.space.reach
-        measured = torch.full_like(settings, torch.nan) if init.reach is None else init.reach
-        self.register_buffer("reach", torch.where(measured.isnan(), settings, measured))
+        self.register_buffer("reach", config.space.reach(init.reach))
         self.register_buffer("background", torch.tensor(init.background))
         self.register_buffer("stage", torch.tensor(SOFT if config.schedule == "soft" else HARD))
         self.register_buffer("step", torch.tensor(0))
@@ -174,7 +172,7 @@ class Avatar(nn.Module):
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: object) -> None:
         # Older avatars have the reach of their settings.
-        state_dict.setdefault(f"{prefix}reach", self.config.space.reach)
+        state_dict.setdefault(f"{prefix}reach", self.config.space.reach())
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Avatar:

@@ -162,6 +162,7 @@ def _build(path: Path, config: AvatarConfig, state: dict[str, Tensor], model: He
             states=neutral.map(lambda value: value[None]),
             num_timesteps=1,
             background=(red, green, blue),
+            reach=state.get("reach"),
         )
         avatar = Avatar(config, init)
         avatar.load_state_dict(state, strict=True)

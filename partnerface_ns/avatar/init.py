@@ -1,4 +1,4 @@
-"""What an avatar is built from: the person and the training track."""
+"""What an avatar is built from: the person, the training track, and the reach of hair and clothes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class AvatarInit:
     """Background colour in [0, 1]."""
     reach: Float[Tensor, "3"] | None = None
     """Largest distances in metres at which density may be: from the face, from the rest of the head and the neck, and
-    from the torso. NaN, or None for all three, takes the distance of the settings."""
+    from the torso (`measure_reach`). NaN is unknown; None knows none of the three."""
 
     @staticmethod
     def of(
@@ -42,7 +42,7 @@ class AvatarInit:
         background: tuple[float, float, float] = (1.0, 1.0, 1.0),
         frames: Sequence[Frame] | None = None,
     ) -> AvatarInit:
-        """The arguments that follow from a capture.
+        """The arguments that follow from a capture. Up to 16 of its images are read to measure the reach.
 
         Args:
             capture: gives the person and the track.
@@ -51,13 +51,14 @@ class AvatarInit:
             frames: frames to train on; None takes the training split.
         """
         offset = capture.static_offset
-        frames = frames or capture.frames_of("train") or capture.frames
-        timesteps = sorted({frame.timestep for frame in frames})
+        if frames is None:
+            frames = capture.frames_of("train") or capture.frames
+        timesteps = torch.tensor(sorted({frame.timestep for frame in frames}), dtype=torch.long)
         return AvatarInit(
             model=model,
             identity=capture.identity,
             static_offset=torch.zeros_like(model.template) if offset is None else offset,
-            states=capture.track[torch.tensor(timesteps)],
+            states=capture.track[timesteps],
             num_timesteps=capture.num_timesteps,
             background=capture.background or background,
             reach=measure_reach(capture, model, frames),

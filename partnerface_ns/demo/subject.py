@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -108,7 +109,7 @@ class DemoSubject:
             _camera(anchors, size),
         )
 
-    @property
+    @cached_property
     def track(self) -> HeadState:
         """Head states of all frames with the pose of the torso, batch axes (timesteps,)."""
         torso = np.concatenate([self.performance.torso_rotation, self.performance.torso_translation], -1)

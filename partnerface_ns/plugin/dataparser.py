@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Optional, Tuple, Type
 
 import torch
+from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras, CameraType
 from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataParserConfig, DataparserOutputs
 from nerfstudio.data.scene_box import SceneBox
@@ -63,6 +64,8 @@ class ParsedCapture:
     """Colour behind the person in the images, in [0, 1]."""
     info: AvatarInfo | None = None
     """The content of an avatar file that replaces a missing capture."""
+    reach: Float[Tensor, "3"] | None = None
+    """The reach of density of that avatar, metres."""
 
     def __deepcopy__(self, memo: dict) -> ParsedCapture:
         # nerfstudio copies the metadata for each dataset. This object is large and never changes.
@@ -123,7 +126,7 @@ class FlameDataParser(DataParser):
             splits=dict.fromkeys(("train", "val", "test"), (0,)),
         )
         red, green, blue = avatar.background.tolist()
-        return ParsedCapture(capture, avatar.head.model, (red, green, blue), info)
+        return ParsedCapture(capture, avatar.head.model, (red, green, blue), info, avatar.reach)
 
     def _generate_dataparser_outputs(self, split: str = "train", **kwargs: object) -> DataparserOutputs:
         parsed = self.parse_capture()

@@ -74,7 +74,10 @@ class PartnerfaceModel(Model):
         super().populate_modules()
         self._parsed: ParsedCapture = self.kwargs["metadata"]["parsed_capture"]
         capture, head_model = self._parsed.capture, self._parsed.head_model
-        self.avatar = Avatar(self.config.avatar, AvatarInit.of(capture, head_model, self._parsed.background))
+        init = AvatarInit.of(capture, head_model, self._parsed.background)
+        if self._parsed.reach is not None:
+            init = replace(init, reach=self._parsed.reach)
+        self.avatar = Avatar(self.config.avatar, init)
         self._head_states = HeadStates(capture, lambda: self.capture_digest)
         # Every process sets these itself. They stay on the CPU, which the backend of GPUs cannot broadcast.
         self._ddp_params_and_buffers_to_ignore = ["avatar.stage", "avatar.step"]

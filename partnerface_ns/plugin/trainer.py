@@ -82,6 +82,7 @@ class PartnerfaceTrainerConfig(TrainerConfig):
         """
         if self.pipeline.run_folder is not None:  # ns-train --load-config: a run's settings for a new run
             self.timestamp, self.pipeline.run_folder = "{timestamp}", None
+            self.load_dir = self.load_step = self.load_checkpoint = None
         super().set_timestamp()
         self._resolve_paths()
         self._check_resume()
@@ -93,8 +94,8 @@ class PartnerfaceTrainerConfig(TrainerConfig):
         """Write config.yml atomically, and hold the lock of the run's folder until the process ends.
 
         Raises:
-            InputError: another process trains in this folder, it holds a run that this one would replace, or it cannot
-                be written.
+            InputError: another process trains in this folder, or the folder holds a run that this one would replace, or
+                it cannot be written.
         """
         folder = self.get_base_dir()
         try:
@@ -115,13 +116,14 @@ class PartnerfaceTrainerConfig(TrainerConfig):
         """
         checkpoints = list_checkpoints(self.get_checkpoint_dir())
         resumed = self.load_dir or (self.load_checkpoint and self.load_checkpoint.parent)
-        if checkpoints and resumed != self.get_checkpoint_dir():
+        if checkpoints and (resumed is None or resumed.resolve() != self.get_checkpoint_dir().resolve()):
             raise InputError(
                 self.get_base_dir(),
                 "already holds a run",
                 expected="no checkpoints",
                 actual=checkpoints[-1].name,
-                hint=f"continue it with --load-dir {self.get_checkpoint_dir()}, or choose another --timestamp",
+                hint=f"to continue it, repeat the command with --load-dir {self.get_checkpoint_dir()}; "
+                "for a new run, choose another --timestamp",
             )
 
     def get_base_dir(self) -> Path:
@@ -208,6 +210,10 @@ class PartnerfaceTrainer(Trainer):
         self._guard = StepGuard(self.base_dir, self.optimizers.optimizers.values())
         if test_mode != "inference":
             self.pipeline.datamanager.load_images()
+            face, hair, torso = (100 * self.pipeline.model.avatar.reach).tolist()
+            CONSOLE.print(
+                f"Density reaches {face:.1f} cm from the face, {hair:.1f} from hair, {torso:.1f} from the torso."
+            )
 
     def setup_optimizers(self) -> GuardedOptimizers:
         return GuardedOptimizers(self.config.optimizers.copy(), self.pipeline.get_param_groups())

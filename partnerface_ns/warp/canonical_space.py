@@ -23,31 +23,40 @@ from partnerface_ns.geometry.normals import vertex_normals
 from partnerface_ns.geometry.volumes import read_volume
 
 _NUM_NEIGHBORS = 4
+_WITHOUT_MATTES = (0.04, 0.07, 0.04)
+"""Reach from face, rest of the head, and torso of a person without mattes, metres."""
 
 
 @dataclass
 class CanonicalSpaceConfig:
-    """Where density may be, and the grid that stores it. The reaches hold for captures without mattes."""
+    """Where density may be, and the grid that stores it."""
 
-    reach_face: float = 0.04
-    """Largest distance in metres from the face at which density may be, as for beards and glasses."""
-    reach_hair: float = 0.07
-    """Largest distance in metres from the rest of the head and the neck."""
-    reach_torso: float = 0.04
-    """Largest distance in metres from the torso."""
+    reach_face: float | None = None
+    """Largest distance in metres from the face at which density may be, as for beards and glasses. None measures it in
+    the mattes of training frames; without mattes it is 4 cm."""
+    reach_hair: float | None = None
+    """The same from the rest of the head and the neck; without mattes it is 7 cm."""
+    reach_torso: float | None = None
+    """The same from the torso; without mattes it is 4 cm."""
     mouth_steepness: float = 3.0
     """Steepness at the lips and inside the mouth; it is 1 elsewhere."""
     resolution: int = 96
     """Nodes along each side of the grid."""
     ABSENT: ClassVar[dict[str, float]] = {"mouth_steepness": 1.0}
 
-    @property
-    def reach(self) -> Float[Tensor, "3"]:
-        """Reach from the face, from the rest of the head, and from the torso, metres."""
-        return torch.tensor([self.reach_face, self.reach_hair, self.reach_torso])
+    def reach(self, measured: Float[Tensor, "3"] | None = None) -> Float[Tensor, "3"]:
+        """Reach from the face, from the rest of the head and the neck, and from the torso, metres.
+
+        Args:
+            measured: the person's own reach in this order; NaN where it is not known. None knows nothing.
+        """
+        fallback = torch.tensor(_WITHOUT_MATTES)
+        known = fallback if measured is None else torch.where(measured.isnan(), fallback, measured.to(fallback))
+        chosen = (self.reach_face, self.reach_hair, self.reach_torso)
+        return torch.tensor([k if c is None else c for k, c in zip(known.tolist(), chosen, strict=True)])
 
     def with_reach(self, reach: Float[Tensor, "3"]) -> CanonicalSpaceConfig:
-        """The settings with other reaches, in the order of `reach`."""
+        """The settings with this reach, in the order of `reach`."""
         face, hair, torso = reach.tolist()
         return replace(self, reach_face=face, reach_hair=hair, reach_torso=torso)
 
@@ -62,7 +71,7 @@ class CanonicalSpace:
             verts: the canonical mesh's vertices, metres.
             model: gives faces, skinning weights and regions.
         """
-        reach = _reach(config, model)
+        reach = config.reach()
         self.padding = float(reach.max())
         """Largest distance from the mesh at which density may be, metres."""
         self.lower, self.upper = verts.amin(0) - self.padding, verts.amax(0) + self.padding
@@ -78,7 +87,7 @@ class CanonicalSpace:
         if eyeballs.any():
             distance = torch.minimum(distance, self._distances(nodes, verts, model, eyeballs)[0])
         layers = [self._distances(nodes, verts, model, layer)[0] for layer in (~articulated, articulated)]
-        clearance = interpolate(reach) - distance
+        clearance = interpolate(_reach_of_verts(reach, model)) - distance
         torso = interpolate(model.skinning_weights[:, Joint.ROOT])
         mouth = torch.maximum(model.regions["lips"], model.regions["inside_mouth"])
         steepness = 1 + (config.mouth_steepness - 1) * interpolate(mouth)
@@ -164,8 +173,9 @@ def _edge_length(verts: Float[Tensor, "verts 3"], faces: Int[Tensor, "faces 3"])
     return total / count.clamp(min=1)
 
 
-def _reach(config: CanonicalSpaceConfig, model: HeadModel) -> Float[Tensor, "verts"]:
+def _reach_of_verts(reach: Float[Tensor, "3"], model: HeadModel) -> Float[Tensor, "verts"]:
     """Largest distance from each vertex at which density may be, metres."""
     face, torso = model.regions["face"], model.regions["torso"]
-    on_head = config.reach_hair + (config.reach_face - config.reach_hair) * face
-    return on_head + (config.reach_torso - on_head) * torso
+    of_face, of_hair, of_torso = reach.tolist()
+    on_head = of_hair + (of_face - of_hair) * face
+    return on_head + (of_torso - on_head) * torso

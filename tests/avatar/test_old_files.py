@@ -30,7 +30,8 @@ def render(avatar, info: AvatarInfo, states: HeadState) -> dict[str, torch.Tenso
 
 
 def test_a_file_with_old_names_renders_the_same(make_avatar, avatar_init, info, tmp_path):
-    avatar = make_avatar(space=CanonicalSpaceConfig(resolution=24, mouth_steepness=1.0)).eval()
+    avatar = make_avatar(space=CanonicalSpaceConfig(0.04, 0.06, 0.05, resolution=24, mouth_steepness=1.0)).eval()
+    avatar.field.focus.copy_((avatar.field.lower + avatar.field.upper) / 2)  # as it was
     sampling = avatar.config.sampling
     sampling.decay, sampling.uniform_fraction, sampling.proposal_fraction = 0.8, 0.2, 0.4
     sampling.update_every, sampling.update_fraction = 3, 0.5
@@ -44,6 +45,7 @@ def test_a_file_with_old_names_renders_the_same(make_avatar, avatar_init, info, 
     state["grid.widened"] = state.pop("grid.dilated")
     for name in [name for name in state if name.startswith("unseen.")] + ["grid.reached"]:  # there was no completion
         del state[name]
+    del state["reach"], state["field.focus"]
     del content["config"]["unseen"], content["config"]["space"]["mouth_steepness"]
     torch.save(content, tmp_path / "old.pt")
 

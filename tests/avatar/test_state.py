@@ -87,3 +87,9 @@ def test_another_head_model_is_refused_by_name(make_avatar, head_arrays, avatar_
         check_same_head_model(tmp_path / "run", state, other_head)
     for part in (str(tmp_path / "run"), avatar_init.model.fingerprint, other_head.fingerprint, "other head"):
         assert part in str(refused.value)
+
+
+def test_a_field_has_its_smallest_cells_at_the_face(make_avatar):
+    avatar = make_avatar()
+    face = avatar.skinning.canonical.verts[avatar.head.model.regions["face"] > 0.5].mean(0)
+    assert_close(avatar.field.focus[1:], face[1:])

@@ -84,7 +84,14 @@ def test_distance_changes_sign_at_the_skin_and_clearance_ends_at_the_reach(space
     assert (height.diff() > 0).all()
     assert_close(height, heights, atol=0.013, rtol=0)
     assert tiny_head.regions["face"][tiny_head.template[:, 2].argmin()] == 0
-    assert_close(room, CanonicalSpaceConfig().reach_hair - height, atol=1e-4, rtol=0)
+    assert_close(room, CanonicalSpaceConfig().reach()[1] - height, atol=1e-4, rtol=0)
+
+
+def test_a_reach_that_is_set_wins_over_the_measured_one():
+    measured = torch.tensor([0.03, torch.nan, 0.05])
+    assert_close(CanonicalSpaceConfig().reach(), torch.tensor([0.04, 0.07, 0.04]))
+    assert_close(CanonicalSpaceConfig().reach(measured), torch.tensor([0.03, 0.07, 0.05]))
+    assert_close(CanonicalSpaceConfig(reach_torso=0.1).reach(measured), torch.tensor([0.03, 0.07, 0.1]))
 
 
 def test_the_torso_share_is_that_of_the_nearest_skin(space, tiny_head, tiny_shaped):

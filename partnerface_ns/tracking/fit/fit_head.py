@@ -19,6 +19,7 @@ from torch import Tensor
 
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.geometry.farthest_points import sample_farthest
+from partnerface_ns.geometry.mesh_border import border_vertices
 from partnerface_ns.geometry.normals import vertex_normals
 from partnerface_ns.tracking.video.landmark_embedding import LandmarkEmbedding
 
@@ -200,13 +201,6 @@ def _distance_to_cut(
     border = border_vertices(faces)
     border = border[template[border, 1] < template[:, 1].min() + 0.35 * np.ptp(template[:, 1])]
     return KDTree(template[border]).query(template)[0] if len(border) else np.full(len(template), 1.0)
-
-
-def border_vertices(faces: Int[np.ndarray, "faces 3"]) -> Int[np.ndarray, "border"]:
-    """Return the vertices on edges that belong to one face only."""
-    edges = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), axis=1)
-    unique, counts = np.unique(edges, axis=0, return_counts=True)
-    return np.unique(unique[counts == 1])
 
 
 def cut_mask(model: HeadModel) -> Float[np.ndarray, "verts"]:

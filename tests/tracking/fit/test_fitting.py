@@ -12,7 +12,7 @@ from partnerface_ns.flame.open_head import load_open_head
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.tracking.fit.embedding import landmark_embedding
-from partnerface_ns.tracking.fit.fit_head import FitHead, border_vertices, cut_mask, reduce_head
+from partnerface_ns.tracking.fit.fit_head import FitHead, cut_mask, reduce_head
 from partnerface_ns.tracking.fit.fitting import FitSchedule, fit_track
 from partnerface_ns.tracking.fit.initial_guess import guess_unknowns, poses_from_landmarks
 from partnerface_ns.tracking.fit.observations import Observations
@@ -103,11 +103,6 @@ def test_displacements_leave_face_and_ears_alone(model, head):
         assert strength[model.regions[region] > 0.5].max() == 0, region
     crown = model.template[:, 1].argmax()
     assert strength[crown] > 0.5
-
-
-def test_border_vertices_of_a_square():
-    faces = np.array([[0, 1, 4], [1, 2, 4], [2, 3, 4], [3, 0, 4]])
-    assert border_vertices(faces).tolist() == [0, 1, 2, 3]
 
 
 def test_outline_points_are_away_from_the_cut_of_the_bust(model, head):
