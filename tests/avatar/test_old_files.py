@@ -1,6 +1,8 @@
-"""Avatar files of earlier versions, with old names of settings and buffers, open and render the same."""
+"""Avatar files open with what they were trained with, and so do those of earlier versions with old names."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -55,3 +57,12 @@ def test_a_file_with_old_names_renders_the_same(make_avatar, avatar_init, info, 
     expected, rendered = render(avatar, info, avatar_init.states), render(loaded, info, avatar_init.states)
     assert expected["accumulation"].max() > 0.5
     assert all(torch.equal(rendered[name], expected[name]) for name in expected)
+
+
+def test_a_read_avatar_keeps_the_skinning_it_was_built_with(make_avatar, avatar_init, info, tmp_path, monkeypatch):
+    """Building it takes seconds."""
+    own = replace(avatar_init, reach=torch.tensor([0.03, 0.05, 0.035]))
+    save_avatar(tmp_path / "avatar.pt", make_avatar(own).eval(), info)
+    loaded, _ = load_avatar(tmp_path / "avatar.pt")
+    monkeypatch.setattr("partnerface_ns.avatar.avatar.InverseSkinning", None)
+    assert loaded.skinning.space.padding == pytest.approx(0.05)

@@ -218,9 +218,16 @@ def test_a_run_is_never_replaced_by_one_that_starts_again(run, make_config, star
     load_dir = None if start == "from nothing" else run
     with pytest.raises(InputError, match="already holds a run") as error:
         make_config("taken", load_dir=load_dir)
-    assert f"--load-dir {taken / 'nerfstudio_models'}" in str(error.value)
+    assert f"--load-dir {taken / 'nerfstudio_models'};" in str(error.value)
     assert files_of(taken) == before
     assert make_config("taken", load_dir=taken, max_num_iterations=3).load_step == 1
+
+
+def test_a_run_behind_a_link_continues_in_its_folder(run, make_config, tmp_path):
+    link = tmp_path / "out" / "subject" / "partnerface-lite" / "linked"
+    link.parent.mkdir(parents=True)
+    link.symlink_to(run)
+    assert make_config("linked", load_dir=link / "nerfstudio_models", max_num_iterations=3).load_step == 1
 
 
 @pytest.mark.parametrize("budget", [{"max_num_iterations": 2}, {"max_num_iterations": 9, "max_train_minutes": 1e-9}])

@@ -62,6 +62,15 @@ def test_the_settings_of_a_run_start_a_new_one(run, capsys):
     assert config.get_base_dir().name != "run" and config.pipeline.run_folder != run
 
 
+def test_the_settings_of_a_continued_run_start_a_new_one_without_its_checkpoint(run, make_config):
+    config = make_config("continued", load_dir=run, max_num_iterations=9)
+    again = yaml.load((config.get_base_dir() / "config.yml").read_text(), Loader=yaml.Loader)
+    assert again.load_dir == run / "nerfstudio_models" and again.load_step == 1
+    shutil.rmtree(run)
+    again.set_timestamp()
+    assert again.load_dir is None and again.load_step is None and again.load_checkpoint is None
+
+
 def test_figures_of_other_weights_are_computed_again(run):
     main(["report", str(run)])
     table = run / "per_image.csv"
