@@ -134,7 +134,9 @@ class UnseenSurface(nn.Module):
         # Neither a surface that is too dense nor free space that is too empty is an error.
         error = torch.where(expected > 0, error, -error).clamp(min=0)
         density = F.smooth_l1_loss(error, torch.zeros_like(error), reduction="none") * self.density_share[pick]
-        color = field.color(geometry.features, _seen_directions(field, len(pick)), _no_ambient(field, len(pick)))
+        directions, ambient = _seen_directions(field, len(pick)), _no_ambient(field, len(pick))
+        # Colours of the back would cost the network accuracy in the face.
+        color = field.color(geometry.features, directions, ambient, fixed_network=True)
         difference = (color - self.color[pick]).square().sum(1) * self.color_share[pick]
         return {
             "unseen_density": self.config.density_weight * density.mean(),

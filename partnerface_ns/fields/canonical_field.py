@@ -147,6 +147,7 @@ class CanonicalField(nn.Module):
         features: Float[Tensor, "features points"],
         directions: Float[Tensor, "points 3"],
         ambient: Float[Tensor, "points ambient"],
+        fixed_network: bool = False,
     ) -> Float[Tensor, "points 3"]:
         """Colour in [0, 1].
 
@@ -154,12 +155,13 @@ class CanonicalField(nn.Module):
             features: of the points, from `geometry`.
             directions: unit view directions in the head's frame, from camera to point.
             ambient: coordinates of the expression-dependent appearance.
+            fixed_network: whether gradients reach the features only, and not the network.
         """
         parts = [features, ambient.T.to(features.dtype)]
         if self.config.view_dependent:
             directions = directions if self.training else self._clamp_to_seen(directions)
             parts.append(spherical_harmonics(directions).T.to(features.dtype))
-        return _run(self.color_network, torch.cat(parts)).T.float().sigmoid()
+        return _run(self.color_network, torch.cat(parts), fixed_network).T.float().sigmoid()
 
     @torch.no_grad()
     def update_view_statistics(self, directions: Float[Tensor, "points 3"], weights: Float[Tensor, "points 1"]) -> None:
@@ -229,11 +231,20 @@ class CanonicalField(nn.Module):
         return torch.cat([r.flatten(0, 1) for r in read])
 
 
-def _run(network: nn.Sequential, inputs: Float[Tensor, "channels points"]) -> Float[Tensor, "out points"]:
-    """Apply linear layers with rectifiers between them to points along the last axis."""
+def _run(
+    network: nn.Sequential, inputs: Float[Tensor, "channels points"], fixed: bool = False
+) -> Float[Tensor, "out points"]:
+    """Apply linear layers with rectifiers between them to points along the last axis.
+
+    Args:
+        network: the layers.
+        inputs: of the first layer.
+        fixed: whether the layers get no gradients.
+    """
     for layer in network:
         if isinstance(layer, nn.Linear):
-            inputs = torch.addmm(layer.bias[:, None], layer.weight, inputs)
+            weight, bias = (layer.weight.detach(), layer.bias.detach()) if fixed else (layer.weight, layer.bias)
+            inputs = torch.addmm(bias[:, None], weight, inputs)
         else:
             inputs = F.relu(inputs, inplace=True)
     return inputs

@@ -254,3 +254,21 @@ def test_an_autocast_around_the_avatar_changes_nothing(make_avatar, avatar_init,
     for ours, within in ((terms, terms_within), (gradients, gradients_within), (image, image_within)):
         for name, value in ours.items():
             assert torch.equal(value, within[name]), name
+
+
+def test_the_completed_colour_trains_planes_and_not_the_colour_network(make_avatar):
+    """The back of the head has other colours than the face, and all points share the network."""
+    avatar = make_avatar().train()
+    unseen = avatar.unseen
+    verts = avatar.skinning.canonical.verts
+    unseen.points.copy_(verts[torch.randint(len(verts), (len(unseen.points),))])
+    unseen.color_share.fill_(1.0)
+    unseen.color.fill_(0.9)
+    unseen.losses(avatar.field, avatar.skinning)["unseen_color"].backward()
+    assert learns(avatar.field.planes) and not learns(avatar.field.color_network.parameters())
+    avatar.zero_grad()
+    unseen.density_share.fill_(1.0)
+    unseen.log_density.fill_(6.0)
+    unseen.points.mul_(1.3)  # outside the mesh, where density is low
+    unseen.losses(avatar.field, avatar.skinning)["unseen_density"].backward()
+    assert learns(avatar.field.density_network.parameters())
