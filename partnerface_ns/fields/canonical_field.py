@@ -147,6 +147,7 @@ class CanonicalField(nn.Module):
         features: Float[Tensor, "features points"],
         directions: Float[Tensor, "points 3"],
         ambient: Float[Tensor, "points ambient"],
+        *,
         fixed_network: bool = False,
     ) -> Float[Tensor, "points 3"]:
         """Colour in [0, 1].

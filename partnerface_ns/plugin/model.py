@@ -6,7 +6,7 @@ it on a page. Otherwise `head_states.py` selects it by the camera's time or inde
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Dict, Optional, Type
 
 import numpy as np
