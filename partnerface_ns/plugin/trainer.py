@@ -212,7 +212,8 @@ class PartnerfaceTrainer(Trainer):
             self.pipeline.datamanager.load_images()
             face, hair, torso = (100 * self.pipeline.model.avatar.reach).tolist()
             CONSOLE.print(
-                f"Density reaches {face:.1f} cm from the face, {hair:.1f} from hair, {torso:.1f} from the torso."
+                f"Density may be up to {face:.1f} cm from the face, {torso:.1f} cm from the torso, "
+                f"and {hair:.1f} cm from the rest of the head."
             )
 
     def setup_optimizers(self) -> GuardedOptimizers:
