@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.flame.head_model import HeadModel
 from partnerface_ns.flame.joints import Joint
 from partnerface_ns.geometry.neighbors import VertexIndex
@@ -23,6 +24,8 @@ from partnerface_ns.geometry.normals import vertex_normals
 from partnerface_ns.geometry.volumes import read_volume
 
 _NUM_NEIGHBORS = 4
+_LONGEST = 0.5
+"""Longest reach that can be set, metres."""
 _WITHOUT_MATTES = (0.04, 0.07, 0.04)
 """Reach from face, rest of the head, and torso of a person without mattes, metres."""
 
@@ -43,6 +46,14 @@ class CanonicalSpaceConfig:
     resolution: int = 96
     """Nodes along each side of the grid."""
     ABSENT: ClassVar[dict[str, float]] = {"mouth_steepness": 1.0}
+
+    def __post_init__(self) -> None:
+        for name in ("reach_face", "reach_hair", "reach_torso"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value <= _LONGEST:
+                raise InputError(
+                    "space", "not a usable reach", key=name, expected=f"metres, up to {_LONGEST:g}", actual=value
+                )
 
     def reach(self, measured: Float[Tensor, "3"] | None = None) -> Float[Tensor, "3"]:
         """Reach from the face, from the rest of the head and the neck, and from the torso, metres.

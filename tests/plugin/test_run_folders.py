@@ -64,7 +64,7 @@ def test_the_settings_of_a_run_start_a_new_one(run, capsys):
 
 def test_the_settings_of_a_continued_run_start_a_new_one_without_its_checkpoint(run, make_config):
     config = make_config("continued", load_dir=run, max_num_iterations=9)
-    again = yaml.load((config.get_base_dir() / "config.yml").read_text(), Loader=yaml.Loader)
+    again = read_config(config.get_base_dir() / "config.yml")
     assert again.load_dir == run / "nerfstudio_models" and again.load_step == 1
     shutil.rmtree(run)
     again.set_timestamp()

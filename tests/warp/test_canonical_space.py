@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from partnerface_ns.common.errors import InputError
 from partnerface_ns.geometry.neighbors import VertexIndex
 from partnerface_ns.geometry.normals import vertex_normals
 from partnerface_ns.warp.canonical_space import CanonicalSpace, CanonicalSpaceConfig, signed_distance
@@ -92,6 +93,12 @@ def test_a_reach_that_is_set_wins_over_the_measured_one():
     assert_close(CanonicalSpaceConfig().reach(), torch.tensor([0.04, 0.07, 0.04]))
     assert_close(CanonicalSpaceConfig().reach(measured), torch.tensor([0.03, 0.07, 0.05]))
     assert_close(CanonicalSpaceConfig(reach_torso=0.1).reach(measured), torch.tensor([0.03, 0.07, 0.1]))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -0.01, 0.0])
+def test_a_reach_that_is_no_distance_is_refused_by_name(value):
+    with pytest.raises(InputError, match="reach_hair"):
+        CanonicalSpaceConfig(reach_hair=value)
 
 
 def test_the_torso_share_is_that_of_the_nearest_skin(space, tiny_head, tiny_shaped):
