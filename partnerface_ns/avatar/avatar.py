@@ -150,7 +150,7 @@ class Avatar(nn.Module):
 
     @ignore_outer_autocast()
     def density(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points"]:
-        """Density of the undeformed canonical field, 1/m, at canonical points."""
+        """Density of the undeformed canonical field, 1/m, at canonical points; in evaluation, completed."""
         return canonical_density(self.field, self.warp, points, self.config.bfloat16)
 
     def _rebuild_for_identity(self) -> None:
@@ -250,7 +250,7 @@ class Avatar(nn.Module):
     @torch.no_grad()
     @ignore_outer_autocast()
     def end_step(self, finite: Bool[Tensor, ""] | None = None) -> None:
-        """End a training step. Every few steps, update the occupancy grid from the undeformed field.
+        """End a training step. Every few steps, update the occupancy grid; also complete unseen surfaces.
 
         Args:
             finite: whether the step was finite, on the avatar's device. If not, the grid does not change. None is yes.
@@ -259,7 +259,9 @@ class Avatar(nn.Module):
         if int(self.step) % config.update_every == 0:
             with record_function("occupancy grid"):
                 index, points = self.grid.draw(max(1, int(config.update_fraction * len(self.grid.possible))))
-                self.grid.update(index, self.density(points), config, finite)
+                # Training renders the field alone, evaluation the completed one. The grid serves both.
+                completed = self.field.completion.density(self.field.contract(points))
+                self.grid.update(index, torch.maximum(self.density(points), completed), config, finite)
         self.unseen.end_step(self.progress, self.field, self.skinning, self.grid)
         self.step += 1
 

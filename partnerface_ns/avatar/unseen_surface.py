@@ -3,7 +3,8 @@
 Training images say nothing about the back of a head that never turns. The field would repeat the face there, because
 its planes are shared, and fill free space behind the person with fog. Instead, the surface that training sees is
 continued over the head model's mesh: its distance from the mesh, the thickness of hair and clothes, and its colour.
-Random points of the continued surface and of hidden free space are pulled towards this completion in training.
+The continued surface is stored in the field's completion volume, which replaces the field at hidden points in
+evaluation.
 
 A point is hidden if few training rays reached it: the occupancy grid stores the transmittance of their samples. The
 face and the ears are not completed. The method's paper has no completion; it is our choice.
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +25,8 @@ from torch.profiler import record_function
 from partnerface_ns.avatar.surface_prior import surface_features
 from partnerface_ns.fields.canonical_field import CanonicalField
 from partnerface_ns.flame.head_model import HeadModel
+from partnerface_ns.geometry.mesh_areas import areas_of_verts, connected_areas
+from partnerface_ns.geometry.mesh_border import border_vertices
 from partnerface_ns.geometry.neighbors import VertexIndex
 from partnerface_ns.geometry.normals import vertex_normals
 from partnerface_ns.geometry.smooth import fit_smooth
@@ -34,8 +37,6 @@ from partnerface_ns.warp.inverse_skinning import InverseSkinning
 _NUM_INTERVALS, _FIRST = 25, 5
 """Intervals of the training progress, and the first one at whose end there is a completion. Before, the field has no
 surface, and rays reach everything."""
-_NUM_POINTS, _PER_STEP = 4096, 256
-"""Points of a completion, half of them near the surface and half in free space, and points of a step."""
 _BELOW, _ABOVE, _STEP = 0.012, 0.07, 0.004
 """Depth below and height above the mesh at which the surface is searched, and the distance of samples, metres."""
 _THIN = 25.0
@@ -49,27 +50,29 @@ _GRAZING, _SPREAD = 0.5, 1.6
 _KEPT = 0.9
 """Factor on the stored transmittances at each completion."""
 _OUTSIDE = 0.006
-"""Distance from the surface in metres at which its transmittance is read, and beyond which space is free."""
+"""Distance from the surface in metres at which its transmittance is read; twice as far away, space is free."""
 _HAIRLINE = 0.38
 """Distance of the hairline from the top of the head, as a share of the eyes' distance from it."""
 _BEHIND_EARS = 0.015
 """Distance from the ears in metres within which the surface may show an ear."""
 _NEARER, _ROUGH = 0.4, 0.01
 """Share of a point's height by which it may be nearer to another part of the mesh, and tolerance, metres."""
-_STIFFNESS = 0.05
-"""Stiffness of the continued surface, relative to the weight 1 of a seen vertex."""
-_SOLID, _EMPTY = 5.7, -1.5
-"""Smallest log density of the surface and largest log density of free space."""
+_STIFFNESS, _TYPICAL = 0.05, 0.01
+"""Stiffness of the continued surface and weight of the typical surface, relative to the weight 1 of a seen vertex."""
+_NUM_NEIGHBORS, _DEEP = 4, 0.03
+"""Nearest vertices of a node whose values it has, and distance in metres beyond which a node is left out: deep inside
+the mesh, or beyond the reach of density."""
 
 
 @dataclass
 class UnseenSurfaceConfig:
-    """Weights of the completion's loss terms; zero for both leaves it out."""
+    """Completion of the surface that no training image shows."""
 
-    color_weight: float = 1.0
-    """Weight of the mean squared difference from the continued colour."""
-    density_weight: float = 1e-3
-    """Weight of the robust mean difference of the log density."""
+    REMOVED: ClassVar[tuple[str, ...]] = ("color_weight", "density_weight")
+    """Settings of earlier versions, which trained the completion."""
+
+    enabled: bool = True
+    """Whether there is a completion."""
 
 
 class ContinuedSurface(NamedTuple):
@@ -84,35 +87,56 @@ class ContinuedSurface(NamedTuple):
     """Whether the surface is seen or continued from seen vertices."""
 
 
+class _NearNodes(NamedTuple):
+    """Nodes of the completion volume near the mesh."""
+
+    index: Int[Tensor, "near"]
+    points: Float[Tensor, "near 3"]
+    """Canonical frame, metres."""
+    distance: Float[Tensor, "near"]
+    """Signed distance to the mesh, metres."""
+    verts: Int[Tensor, "near neighbors"]
+    """The nearest vertices."""
+    weights: Float[Tensor, "near neighbors"]
+
+    @staticmethod
+    def of(field: CanonicalField, skinning: InverseSkinning) -> _NearNodes:
+        points = field.uncontract(field.completion.nodes())
+        distance, clearance = skinning.space.distance_and_clearance(points)
+        index = ((clearance > -_DEEP) & (distance > -_DEEP)).nonzero()[:, 0]
+        points = points[index]
+        far, verts = VertexIndex(skinning.canonical.verts).query(points, _NUM_NEIGHBORS)
+        closeness = 1 / (far + 1e-3)
+        return _NearNodes(index, points, distance[index], verts, closeness / closeness.sum(1, keepdim=True))
+
+    def interpolate(self, of_verts: Float[Tensor, "verts channels"]) -> Float[Tensor, "near channels"]:
+        return (self.weights[..., None] * of_verts[self.verts]).sum(1)
+
+
 class UnseenSurface(nn.Module):
-    """Points of a completion, with the density and colour that are expected there."""
+    """Completes the canonical field in training."""
 
     interval: Tensor
-    points: Tensor
-    log_density: Tensor
-    color: Tensor
-    density_share: Tensor
-    color_share: Tensor
 
     def __init__(self, config: UnseenSurfaceConfig, model: HeadModel) -> None:
         """
         Args:
-            config: weights.
+            config: settings.
             model: gives the faces and regions of the mesh.
         """
         super().__init__()
         self.config = config
         self._faces = shell_faces(model)
+        self._border = torch.zeros(len(model.template), dtype=torch.bool)
+        self._border[torch.from_numpy(border_vertices(model.faces.cpu().numpy()))] = True
+        self._near: tuple[InverseSkinning, _NearNodes] | None = None
         self.register_buffer("interval", torch.tensor(0))
-        self.register_buffer("points", torch.zeros(_NUM_POINTS, 3))
-        self.register_buffer("log_density", torch.zeros(_NUM_POINTS))
-        self.register_buffer("color", torch.zeros(_NUM_POINTS, 3))
-        self.register_buffer("density_share", torch.zeros(_NUM_POINTS))
-        self.register_buffer("color_share", torch.zeros(_NUM_POINTS))
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: object) -> None:
-        for name, value in self.named_buffers(recurse=False):  # files of earlier versions have no completion
-            state_dict.setdefault(prefix + name, value)
+        # Earlier versions had no completion, or stored the points at which they trained it.
+        state_dict.setdefault(f"{prefix}interval", self.interval)
+        for name in ("points", "log_density", "color", "density_share", "color_share"):
+            state_dict.pop(prefix + name, None)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> UnseenSurface:
@@ -120,36 +144,13 @@ class UnseenSurface(nn.Module):
         self.interval = self.interval.cpu()  # it drives Python control flow
         return moved
 
-    @property
-    def enabled(self) -> bool:
-        """Whether training has these terms. A head model may have no surface that can be completed."""
-        return len(self._faces) > 0 and (self.config.color_weight > 0 or self.config.density_weight > 0)
-
-    def losses(self, field: CanonicalField, skinning: InverseSkinning) -> dict[str, Float[Tensor, ""]]:
-        """Weighted loss terms at random points of the completion; zero before the first one."""
-        pick = torch.randint(_NUM_POINTS, (_PER_STEP,), device=self.points.device)
-        points, expected = self.points[pick], self.log_density[pick]
-        geometry = field.geometry(points, *surface_features(skinning.space, points))
-        error = expected - geometry.density.clamp(min=1e-3).log()
-        # Neither a surface that is too dense nor free space that is too empty is an error.
-        error = torch.where(expected > 0, error, -error).clamp(min=0)
-        density = F.smooth_l1_loss(error, torch.zeros_like(error), reduction="none") * self.density_share[pick]
-        directions, ambient = _seen_directions(field, len(pick)), _no_ambient(field, len(pick))
-        # Colours of the back would cost the network accuracy in the face.
-        color = field.color(geometry.features, directions, ambient, fixed_network=True)
-        difference = (color - self.color[pick]).square().sum(1) * self.color_share[pick]
-        return {
-            "unseen_density": self.config.density_weight * density.mean(),
-            "unseen_color": self.config.color_weight * difference.mean(),
-        }
-
     @torch.no_grad()
     def end_step(self, progress: float, field: CanonicalField, skinning: InverseSkinning, grid: OccupancyGrid) -> None:
         """End a training step. Once in each interval of the progress, continue the surface that training sees now.
 
         Args:
             progress: of training, 0 to 1.
-            field: the canonical field.
+            field: the canonical field, in training.
             skinning: gives the canonical mesh.
             grid: gives the transmittance of training rays.
         """
@@ -158,60 +159,31 @@ class UnseenSurface(nn.Module):
             return
         self.interval.fill_(interval)
         if before >= _FIRST:
-            if self.enabled:
+            if self.config.enabled and len(self._faces):  # a head model may have no surface that can be completed
                 with record_function("unseen surface"):
-                    self._complete(field, skinning, grid)
+                    self.complete(field, skinning, grid)
             grid.reached.mul_(_KEPT)
         elif interval >= _FIRST:
             grid.reached.zero_()
 
-    def _complete(self, field: CanonicalField, skinning: InverseSkinning, grid: OccupancyGrid) -> None:
-        """Continue the surface and draw the points of the next steps."""
-        verts = skinning.canonical.verts
-        normals = vertex_normals(verts, skinning.head.model.faces)
-        surface = continue_surface(field, skinning, grid, normals, self._faces.to(verts.device))
-        near = self._near_surface(surface, normals, skinning, grid)
-        free = self._in_free_space(surface, skinning, grid)
-        for name, values in zip(("points", "log_density", "color", "density_share", "color_share"), near, strict=True):
-            getattr(self, name)[: _NUM_POINTS // 2] = values
-        half = slice(_NUM_POINTS // 2, None)
-        self.points[half], self.density_share[half] = free
-        self.log_density[half], self.color_share[half] = _EMPTY, 0.0
-
-    def _near_surface(
-        self, surface: ContinuedSurface, normals: Tensor, skinning: InverseSkinning, grid: OccupancyGrid
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Points near unseen triangles: positions, log densities, colours, and the shares of both terms."""
-        verts, faces = skinning.canonical.verts, self._faces.to(normals.device)
-        unseen = (surface.known & ~surface.seen)[faces].float().mean(1)
-        a, b, c = verts[faces].unbind(1)
-        area = torch.linalg.cross(b - a, c - a).norm(dim=1)
-        num = _NUM_POINTS // 2
-        chosen = faces[torch.multinomial(area * unseen + 1e-12, num, replacement=True)]
-        corners = torch.distributions.Dirichlet(torch.ones(3, device=verts.device)).sample((num,))
-
-        def at_points(values: Tensor) -> Tensor:
-            return (corners[..., None] * values[chosen]).sum(1)
-
-        height = at_points(surface.height[:, None])[:, 0]
-        above = -_BELOW + torch.rand(num, device=verts.device) * (height + _BELOW + 2 * _OUTSIDE)
-        points = at_points(verts) + above[:, None] * F.normalize(at_points(normals), dim=1)
-        distance = skinning.space.distance_and_clearance(points)[0]
-        hidden = grid.is_hidden(points) & _belongs(distance, above)
-        solid = above < height
-        log_density = torch.where(solid, _SOLID, _EMPTY)
-        undecided = (above - height).abs() < _OUTSIDE / 3  # the surface is not known more precisely
-        return points, log_density, at_points(surface.color), (hidden & ~undecided).float(), (hidden & solid).float()
-
-    def _in_free_space(
-        self, surface: ContinuedSurface, skinning: InverseSkinning, grid: OccupancyGrid
-    ) -> tuple[Tensor, Tensor]:
-        """Hidden points around the person, and which of them must be empty."""
-        points = grid.draw(_NUM_POINTS // 2)[1]
-        nearest = VertexIndex(skinning.canonical.verts).query(points, 2).index[:, 0]
-        distance = skinning.space.distance_and_clearance(points)[0]
-        beyond = distance > surface.height[nearest] + 2 * _OUTSIDE
-        return points, (beyond & surface.known[nearest] & grid.is_hidden(points)).float()
+    @torch.no_grad()
+    def complete(self, field: CanonicalField, skinning: InverseSkinning, grid: OccupancyGrid) -> None:
+        """Continue the surface and fill the field's completion with it; arguments as for `end_step`."""
+        normals = vertex_normals(skinning.canonical.verts, skinning.head.model.faces)
+        surface = continue_surface(field, skinning, grid, normals, self._faces.to(normals.device))
+        if self._near is None or self._near[0] is not skinning:
+            self._near = skinning, _NearNodes.of(field, skinning)
+        near = self._near[1]
+        unseen = surface.known & ~surface.seen
+        bounds = surface.known & ~self._border.to(unseen.device)  # beyond the mesh's border, clothes may go on
+        of_verts = torch.stack([bounds.float(), unseen.float(), surface.height], -1)
+        bounds_share, unseen_share, surface_height = near.interpolate(of_verts).unbind(-1)
+        height = near.distance - surface_height
+        # Near a seen surface the field stays. Hidden space further away is free.
+        share = torch.where(height > 2 * _OUTSIDE, bounds_share, unseen_share) * grid.is_hidden(near.points)
+        values = height.new_zeros(len(field.completion.nodes()), 5)
+        values[near.index] = torch.cat([share[:, None], height[:, None], near.interpolate(surface.color)], 1)
+        field.completion.fill(values)
 
 
 def shell_faces(model: HeadModel) -> Int[Tensor, "faces 3"]:
@@ -244,16 +216,43 @@ def continue_surface(
 ) -> ContinuedSurface:
     """The surface of the undeformed field at the vertices, continued from those that training sees.
 
+    Far from seen vertices it has the height and colour that are typical of its connected area: the medians.
+
     Args:
-        field: the canonical field.
+        field: the canonical field, in training.
         skinning: gives the canonical mesh.
         grid: gives the transmittance of training rays.
         normals: the mesh's normals.
         faces: from `shell_faces`.
     """
+    verts = skinning.canonical.verts
     shell = torch.zeros(len(normals), dtype=torch.bool, device=normals.device)
     shell[faces.flatten()] = True
-    verts, outward = skinning.canonical.verts[shell], normals[shell]
+    height, color, seen = _measure_surface(field, skinning, grid, verts[shell], normals[shell])
+    all_seen = torch.zeros_like(shell).masked_scatter(shell, seen)
+    known, target = torch.zeros_like(shell), height.new_zeros(len(shell), 4)
+    target[shell] = torch.cat([height[:, None], color], 1)
+    size, area = areas_of_verts(verts, faces), connected_areas(faces, len(verts))
+    for index in area[all_seen].unique():
+        members = area == index
+        seen = members & all_seen
+        known |= members
+        target[members & ~seen] = _weighted_median(target[seen], size[seen])
+    stiffness = torch.full_like(size, _STIFFNESS)
+    weights = torch.where(all_seen, 1.0, _TYPICAL * known)
+    arrays = (values.cpu().numpy() for values in (target, weights, stiffness, faces))
+    fitted = torch.from_numpy(fit_smooth(*arrays)).to(verts.device)
+    return ContinuedSurface(fitted[:, 0], fitted[:, 1:], all_seen, known)
+
+
+def _measure_surface(
+    field: CanonicalField,
+    skinning: InverseSkinning,
+    grid: OccupancyGrid,
+    verts: Float[Tensor, "shell 3"],
+    outward: Float[Tensor, "shell 3"],
+) -> tuple[Float[Tensor, "shell"], Float[Tensor, "shell 3"], Bool[Tensor, "shell"]]:
+    """Height and colour of the field's surface along the normals of vertices, and whether training sees it."""
     heights = torch.arange(_ABOVE, -_BELOW, -_STEP, device=verts.device)  # from outside
     points = (verts[:, None] + heights[:, None] * outward[:, None]).flatten(0, 1)
     distance = skinning.space.distance_and_clearance(points)[0].view(len(verts), -1)
@@ -263,20 +262,23 @@ def continue_surface(
     density = torch.where((density > _THIN) & belongs, density, 0.0)
     height, is_known = surface_heights(density.flip(1), heights.flip(0), ~belongs.flip(1), _OPTICAL_DEPTH)
     weights = weights_from_density(density, torch.full_like(density, _STEP))
-    weights = weights * grid.reached_at(points).view_as(weights)  # colours deep inside are arbitrary
-    num_points = len(points)
-    colors = field.color(geometry.features, _seen_directions(field, num_points, 0.0), _no_ambient(field, num_points))
+    weights = weights * ~grid.is_hidden(points).view_as(weights)  # colours deep inside are arbitrary
+    directions = F.normalize(F.pad(field.view_mean, (0, 1), value=-1.0), dim=0).expand_as(points)
+    colors = field.color(geometry.features, directions, points.new_zeros(len(points), field.num_ambient))
     color = (weights[..., None] * colors.view(*density.shape, 3)).sum(1) / weights.sum(1, keepdim=True).clamp(min=1e-3)
     outside = verts + (height + _OUTSIDE)[:, None] * outward
     seen = is_known & (grid.reached_at(outside) > _SEEN) & (_largest_cosine(field, outward) > _GRAZING)
+    return height, color, seen
 
-    all_seen = torch.zeros_like(shell).masked_scatter(shell, seen)
-    target = torch.zeros(len(shell), 5, device=verts.device)
-    target[shell] = torch.cat([height[:, None], color.float(), torch.ones_like(height)[:, None]], 1)
-    stiffness = torch.full((len(shell),), _STIFFNESS, device=verts.device)
-    arrays = (values.cpu().numpy() for values in (target, all_seen.float(), stiffness, faces))
-    fitted = torch.from_numpy(fit_smooth(*arrays)).to(verts.device)
-    return ContinuedSurface(fitted[:, 0], fitted[:, 1:4], all_seen, fitted[:, 4] > 0.5)
+
+def _weighted_median(
+    values: Float[Tensor, "rows channels"], weights: Float[Tensor, "rows"]
+) -> Float[Tensor, "channels"]:
+    """The median of each channel, in which each row counts by its weight."""
+    ascending, order = values.sort(0)
+    below = weights[order].cumsum(0)
+    middle = (below < below[-1] / 2).sum(0, keepdim=True)
+    return ascending.gather(0, middle)[0]
 
 
 def _belongs(distance: Float[Tensor, "*#points"], height: Float[Tensor, "*#points"]) -> Bool[Tensor, "*points"]:
@@ -289,14 +291,3 @@ def _largest_cosine(field: CanonicalField, normals: Float[Tensor, "points 3"]) -
     deviation = (field.view_square - field.view_mean.square()).clamp(min=0).sqrt()
     sideways = (normals[:, :2].abs() * _SPREAD * deviation - normals[:, :2] * field.view_mean).sum(1)
     return normals[:, 2] + sideways
-
-
-def _seen_directions(field: CanonicalField, num: int, spread: float = 1.0) -> Float[Tensor, "points 3"]:
-    """Random view directions like those of training; `spread` scales their standard deviation."""
-    deviation = (field.view_square - field.view_mean.square()).clamp(min=0).sqrt()
-    tangents = field.view_mean + spread * deviation * torch.randn(num, 2, device=field.view_mean.device)
-    return F.normalize(F.pad(tangents, (0, 1), value=-1.0), dim=-1)
-
-
-def _no_ambient(field: CanonicalField, num: int) -> Float[Tensor, "points ambient"]:
-    return field.view_mean.new_zeros(num, field.num_ambient)

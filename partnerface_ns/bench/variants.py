@@ -66,7 +66,7 @@ OUTLINES: dict[str, Callable[[], Preset]] = {
 }
 """Opacity pushed to 0 or 1 late in training."""
 COMPLETION: dict[str, Callable[[], Preset]] = {
-    "no completion": lambda: lite(unseen=UnseenSurfaceConfig(color_weight=0.0, density_weight=0.0)),
+    "no completion": lambda: lite(unseen=UnseenSurfaceConfig(enabled=False)),
 }
 """No completion of the surface that no training image shows."""
 PRESETS: dict[str, Callable[[], Preset]] = {"full": full}

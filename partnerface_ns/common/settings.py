@@ -20,7 +20,7 @@ def config_from_dict(default: Config, values: object, source: Path, where: str =
     """A configuration from nested dictionaries in the form of `asdict`.
 
     Missing fields keep their default. A class lists in `ABSENT` the fields that earlier versions did not write, with
-    the values that those versions amounted to.
+    the values that those versions amounted to. It lists in `REMOVED` the fields that only earlier versions had.
 
     Args:
         default: an instance whose fields give names and types.
@@ -33,6 +33,8 @@ def config_from_dict(default: Config, values: object, source: Path, where: str =
     """
     hints, changes = get_type_hints(type(default), include_extras=True), {}
     for written, value in {**_absent(default), **_require_mapping(values, source, where)}.items():
+        if written in getattr(default, "REMOVED", ()):
+            continue
         name = _current_name(default, written)
         now = _lookup(vars(default), name, source, where)
         if is_dataclass(now) and value is not None:

@@ -7,7 +7,8 @@ bilinearly and concatenated. A density network corrects the logarithm of a prior
 
 and a colour network maps the features, the view direction in the head's frame and the ambient coordinates to colour.
 Density comes first, so that colour is computed only for visible samples. Faces are nearly symmetric and one video
-rarely shows both sides equally, so the coarse features of mirrored points are shared.
+rarely shows both sides equally, so the coarse features of mirrored points are shared. In evaluation, the completion
+(`completion.py`) replaces both where no training image shows the person.
 
 Features and layers have the points as their last axis. `grid_sample` gives this order, and on a CPU a transposition
 takes as long as a layer. Points are metres in the canonical frame. The smooth, monotone contraction
@@ -25,6 +26,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from partnerface_ns.fields.completion import CompletedPoints, Completion
 from partnerface_ns.geometry.encodings import asinh, spherical_harmonics
 
 _CONTRACTION = 0.1
@@ -63,7 +65,7 @@ class Geometry(NamedTuple):
     correction: Float[Tensor, "points"]
     """Learned difference between the log density and its prior."""
     features: Float[Tensor, "features points"]
-    """Features of the planes, for `color`."""
+    """From `CanonicalField.features`, for `color`."""
 
 
 class CanonicalField(nn.Module):
@@ -101,7 +103,8 @@ class CanonicalField(nn.Module):
         center = (lower + upper) / 2
         self.register_buffer("focus", center if focus is None else torch.cat([center[:1], focus[1:]]))
         self.planes = nn.ParameterList([0.01 * torch.randn(3, config.num_channels, r, r) for r in config.resolutions])
-        num_features = 3 * config.num_channels * len(config.resolutions)
+        self.completion = Completion()
+        self._num_features = num_features = 3 * config.num_channels * len(config.resolutions)
         hidden, output = nn.Linear(num_features + 3 + num_known, config.hidden), nn.Linear(config.hidden, 1)
         self.density_network = nn.Sequential(hidden, nn.ReLU(), output)
         size_color = num_features + num_ambient + (8 if config.view_dependent else 0)
@@ -124,7 +127,7 @@ class CanonicalField(nn.Module):
         known: Float[Tensor, "points known"],
         log_density_prior: Float[Tensor, "points"],
     ) -> Geometry:
-        """Density at points.
+        """Density at points; in evaluation, completed.
 
         The inputs of the density network are the planes' features, the position and the known features. Where training
         saw nothing, the planes are empty and density follows from position and known features.
@@ -136,33 +139,35 @@ class CanonicalField(nn.Module):
         """
         contracted = self.contract(points)
         features = self.features(contracted)
-        inputs = torch.cat([features, contracted.T.to(features.dtype), known.T.to(features.dtype)])
+        of_planes, completed = self._split(features)
+        inputs = torch.cat([of_planes, contracted.T.to(features.dtype), known.T.to(features.dtype)])
         correction = _run(self.density_network, inputs)[0].float()
+        log_density = (correction + log_density_prior).clamp(max=_MAX_LOG_DENSITY)
+        if completed is not None:
+            log_density = completed.complete_log_density(log_density)
         inside = ((points > self.lower) & (points < self.upper)).all(-1)
-        density = torch.exp((correction + log_density_prior).clamp(max=_MAX_LOG_DENSITY)) * inside
-        return Geometry(density, correction, features)
+        return Geometry(torch.exp(log_density) * inside, correction, features)
 
     def color(
         self,
         features: Float[Tensor, "features points"],
         directions: Float[Tensor, "points 3"],
         ambient: Float[Tensor, "points ambient"],
-        *,
-        fixed_network: bool = False,
     ) -> Float[Tensor, "points 3"]:
-        """Colour in [0, 1].
+        """Colour in [0, 1]; in evaluation, completed.
 
         Args:
-            features: of the points, from `geometry`.
+            features: of the points, from `geometry` or `features`.
             directions: unit view directions in the head's frame, from camera to point.
             ambient: coordinates of the expression-dependent appearance.
-            fixed_network: whether gradients reach the features only, and not the network.
         """
-        parts = [features, ambient.T.to(features.dtype)]
+        of_planes, completed = self._split(features)
+        parts = [of_planes, ambient.T.to(features.dtype)]
         if self.config.view_dependent:
             directions = directions if self.training else self._clamp_to_seen(directions)
             parts.append(spherical_harmonics(directions).T.to(features.dtype))
-        return _run(self.color_network, torch.cat(parts), fixed_network).T.float().sigmoid()
+        color = _run(self.color_network, torch.cat(parts)).T.float().sigmoid()
+        return color if completed is None else completed.complete_color(color)
 
     @torch.no_grad()
     def update_view_statistics(self, directions: Float[Tensor, "points 3"], weights: Float[Tensor, "points 1"]) -> None:
@@ -222,30 +227,28 @@ class CanonicalField(nn.Module):
         return low, high
 
     def features(self, contracted: Float[Tensor, "points 3"]) -> Float[Tensor, "features points"]:
-        """Features of all planes, coarse to fine, at contracted points."""
+        """Features of all planes, coarse to fine, at contracted points; in evaluation also the completion's values."""
         planes = [self._add_mirrored(self.planes[0]), *self.planes[1:]]
         # On a CPU, the backward pass of grid_sample at a NaN position writes outside the planes.
         contracted = contracted.nan_to_num()
         # The planes xy, yz and xz.
         grid = torch.stack([contracted[:, :2], contracted[:, 1:], contracted[:, ::2]])[:, None]
         read = [F.grid_sample(p, grid, align_corners=True, padding_mode="border")[:, :, 0] for p in planes]
-        return torch.cat([r.flatten(0, 1) for r in read])
+        completion = [] if self.training else [self.completion.at(contracted)]
+        return torch.cat([r.flatten(0, 1) for r in read] + completion)
+
+    def _split(self, features: Float[Tensor, "features points"]) -> tuple[Tensor, CompletedPoints | None]:
+        """Features of the planes, and the completion in evaluation."""
+        if self.training:
+            return features, None
+        return features[: self._num_features], CompletedPoints.of(features[self._num_features :])
 
 
-def _run(
-    network: nn.Sequential, inputs: Float[Tensor, "channels points"], fixed: bool = False
-) -> Float[Tensor, "out points"]:
-    """Apply linear layers with rectifiers between them to points along the last axis.
-
-    Args:
-        network: the layers.
-        inputs: of the first layer.
-        fixed: whether the layers get no gradients.
-    """
+def _run(network: nn.Sequential, inputs: Float[Tensor, "channels points"]) -> Float[Tensor, "out points"]:
+    """Apply linear layers with rectifiers between them to points along the last axis."""
     for layer in network:
         if isinstance(layer, nn.Linear):
-            weight, bias = (layer.weight.detach(), layer.bias.detach()) if fixed else (layer.weight, layer.bias)
-            inputs = torch.addmm(bias[:, None], weight, inputs)
+            inputs = torch.addmm(layer.bias[:, None], layer.weight, inputs)
         else:
             inputs = F.relu(inputs, inplace=True)
     return inputs

@@ -72,9 +72,6 @@ def _regularisers(avatar: Avatar, samples: TrainingSamples) -> dict[str, Float[T
         subset = slice(None, None, max(1, len(samples.undeformed) // _NUM_SMOOTHNESS))
         roughness = avatar.assigner.roughness(samples.undeformed[subset], samples.on_hits[subset])
         terms["smoothness"] = losses.smoothness_weight * roughness
-    if avatar.unseen.enabled:
-        with autocast_bfloat16(avatar.identity.device, config.bfloat16):
-            terms |= avatar.unseen.losses(avatar.field, avatar.skinning)
     for name in ("torso", "correction"):
         settings = getattr(config, name)
         if settings.enabled and samples.timesteps is not None:

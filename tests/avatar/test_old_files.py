@@ -45,7 +45,7 @@ def test_a_file_with_old_names_renders_the_same(make_avatar, avatar_init, info, 
     for old, new in SamplingConfig.RENAMED.items():
         settings[old] = settings.pop(new)
     state["grid.widened"] = state.pop("grid.dilated")
-    for name in [name for name in state if name.startswith("unseen.")] + ["grid.reached"]:  # there was no completion
+    for name in ("unseen.interval", "field.completion.volume", "grid.reached"):  # there was no completion
         del state[name]
     del state["reach"], state["field.focus"]
     del content["config"]["unseen"], content["config"]["space"]["mouth_steepness"]
@@ -56,6 +56,23 @@ def test_a_file_with_old_names_renders_the_same(make_avatar, avatar_init, info, 
     assert torch.equal(loaded.grid.dilated, avatar.grid.dilated)
     expected, rendered = render(avatar, info, avatar_init.states), render(loaded, info, avatar_init.states)
     assert expected["accumulation"].max() > 0.5
+    assert all(torch.equal(rendered[name], expected[name]) for name in expected)
+
+
+def test_a_file_with_a_trained_completion_renders_the_same(make_avatar, avatar_init, info, tmp_path):
+    """It lies in the weights. The file also has the points at which it was trained, and its weights in the loss."""
+    avatar = make_avatar().eval()
+    save_avatar(tmp_path / "new.pt", avatar, info)
+    content = torch.load(tmp_path / "new.pt", weights_only=True)
+    del content["state"]["field.completion.volume"]
+    points = {"points": (9, 3), "log_density": 9, "color": (9, 3), "density_share": 9, "color_share": 9}
+    content["state"] |= {f"unseen.{name}": torch.ones(shape) for name, shape in points.items()}
+    content["config"]["unseen"] = {"color_weight": 1.0, "density_weight": 1e-3}
+    torch.save(content, tmp_path / "old.pt")
+
+    loaded, _ = load_avatar(tmp_path / "old.pt")
+    assert loaded.config == avatar.config
+    expected, rendered = render(avatar, info, avatar_init.states), render(loaded, info, avatar_init.states)
     assert all(torch.equal(rendered[name], expected[name]) for name in expected)
 
 

@@ -22,9 +22,7 @@ from partnerface_ns.training.optimiser_groups import param_groups
 
 def test_loss_terms_are_those_of_the_method(make_avatar, avatar_init):
     terms = {kind: set(train_step(make_avatar(deformation=kind), avatar_init.states)) for kind in KINDS}
-    assert terms["none"] == {
-        *("color", "mask", "geometry", "planes", "torso", "correction", "unseen_density", "unseen_color")
-    }
+    assert terms["none"] == {"color", "mask", "geometry", "planes", "torso", "correction"}
     assert terms["parts"] == terms["global"] == {*terms["none"], "offset", "elsewhere", "ambient"}
     assert set(train_step(make_avatar(schedule="soft"), avatar_init.states)) == {*terms["parts"], "smoothness"}
     assert "mask" not in train_step(make_avatar(), avatar_init.states, mask=False)
@@ -45,8 +43,6 @@ def with_mouth(init: AvatarInit) -> AvatarInit:
 
 def test_every_weight_scales_its_term(make_avatar, avatar_init):
     avatar = stirred(make_avatar(with_mouth(avatar_init), schedule="soft"))
-    for name, value in {"log_density": 9.0, "color": 1.0, "density_share": 1.0, "color_share": 1.0}.items():
-        getattr(avatar.unseen, name).fill_(value)
     rendered = avatar.train().render(front_rays(), avatar_init.states[:1], torch.zeros(1, dtype=torch.long))
     target, mask = torch.zeros(1, 64, 3), torch.ones(1, 64, 1)
 
@@ -61,11 +57,9 @@ def test_every_weight_scales_its_term(make_avatar, avatar_init):
         setattr(losses, f"{term}_weight", 3 * getattr(losses, f"{term}_weight"))
     avatar.config.torso.residual_weight *= 3
     avatar.config.correction.residual_weight *= 3
-    avatar.config.unseen.density_weight *= 3
-    avatar.config.unseen.color_weight *= 3
     after = loss()
     assert_close(after.pop("color"), before.pop("color"))
-    assert before.keys() == {*weighed, "torso", "correction", "unseen_density", "unseen_color"}
+    assert before.keys() == {*weighed, "torso", "correction"}
     for name in before:
         assert before[name] > 0, name
         assert_close(after[name], 3 * before[name])
@@ -254,21 +248,3 @@ def test_an_autocast_around_the_avatar_changes_nothing(make_avatar, avatar_init,
     for ours, within in ((terms, terms_within), (gradients, gradients_within), (image, image_within)):
         for name, value in ours.items():
             assert torch.equal(value, within[name]), name
-
-
-def test_the_completed_colour_trains_planes_and_not_the_colour_network(make_avatar):
-    """The back of the head has other colours than the face, and all points share the network."""
-    avatar = make_avatar().train()
-    unseen = avatar.unseen
-    verts = avatar.skinning.canonical.verts
-    unseen.points.copy_(verts[torch.randint(len(verts), (len(unseen.points),))])
-    unseen.color_share.fill_(1.0)
-    unseen.color.fill_(0.9)
-    unseen.losses(avatar.field, avatar.skinning)["unseen_color"].backward()
-    assert learns(avatar.field.planes) and not learns(avatar.field.color_network.parameters())
-    avatar.zero_grad()
-    unseen.density_share.fill_(1.0)
-    unseen.log_density.fill_(6.0)
-    unseen.points.mul_(1.3)  # outside the mesh, where density is low
-    unseen.losses(avatar.field, avatar.skinning)["unseen_density"].backward()
-    assert learns(avatar.field.density_network.parameters())
