@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from partnerface_ns.plugin.trainer import PartnerfaceTrainerConfig
 
 RUN_NAME = "demo"
-NUM_MEASURED = 30
+NUM_MEASURED = 20
 """Test images that are measured, evenly spread over the test split."""
 NUM_SHOWN = 4
 """Test images in side_by_side.png, evenly spread over the test split."""
@@ -45,7 +45,7 @@ class Demo:
 
     output: Path
     """Folder to write: new, empty, or that of a stopped demo."""
-    minutes: float = 9.5
+    minutes: float = 9.0
     """Minutes of training."""
     frames: int = 300
     """Images of the person; 70% of them are for training."""

@@ -89,14 +89,16 @@ def load_motion(
 
 
 def require_source(source: Path) -> None:
-    """Check that a motion source is a folder or a file that is not empty.
+    """Check that a motion source is a capture's or take's folder, or a file that is not empty.
 
     Raises:
         InputError: it is neither.
     """
     if not source.exists():
         raise InputError(source, "the motion does not exist", expected=_SUPPORTED, actual="nothing")
-    if not source.is_dir():
+    if source.is_dir():
+        _recording_of_folder(source)
+    else:
         require_file(source)
 
 
@@ -107,13 +109,22 @@ def _unsupported_error(source: Path) -> InputError:
     return InputError(source, "not a motion file", expected=_SUPPORTED, actual=suffix or "no suffix", hint=hint)
 
 
-def _motion_of_folder(folder: Path, model: HeadModel, fps: float | None, source_head_model: Path | None) -> Motion:
+def _recording_of_folder(folder: Path) -> Path | None:
+    """The recording of a take's folder; None if the folder is a capture. It raises InputError if it is neither."""
     try:
         detect_format(folder)
     except InputError:
         recording = find_recording(folder)
-        if recording is not None:
-            return _motion_of_take(recording, model, fps)
+        if recording is None:
+            raise
+        return recording
+    return None
+
+
+def _motion_of_folder(folder: Path, model: HeadModel, fps: float | None, source_head_model: Path | None) -> Motion:
+    recording = _recording_of_folder(folder)
+    if recording is not None:
+        return _motion_of_take(recording, model, fps)
     capture = load_capture(folder, head_model=source_head_model, as_motion=True)
     motion = motion_of_capture(capture, model, fps or DEFAULT_FPS, source_head_model)
     return at_video_times(motion, folder, fps)

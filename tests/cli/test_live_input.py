@@ -37,11 +37,13 @@ from partnerface_ns.cli.main import main
         ("--motion talk --max-delay 1", "--max-delay: needs a live source"),
         ("--camera 0 --source-head-model film.mp4", "--source-head-model: cannot be used with a live source"),
         ("--camera 0 --size 1", "--size: out of range"),
+        ("empty", "empty: no capture layout is recognised.*an empty folder"),
     ],
 )
 def test_options_are_checked_before_the_avatar_is_opened(tmp_path, monkeypatch, capsys, options, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "film.mp4").touch()
+    (tmp_path / "empty").mkdir()
     with pytest.raises(SystemExit, match="1"):
         main(["live", "no-run", *options.split()])
     assert re.search(message, capsys.readouterr().err, re.DOTALL)
