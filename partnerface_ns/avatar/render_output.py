@@ -37,6 +37,8 @@ class TrainingSamples(NamedTuple):
     """Whether each sample belongs to a ray with occupied cells."""
     optical_depth: Float[Tensor, "*rays 1"]
     """-log(1 - opacity) of each ray."""
+    height: Float[Tensor, "*rays 1"]
+    """Mean height of the visible surface above the skin times the opacity of each ray, metres."""
     timesteps: Int[Tensor, "frames"] | None
     """Rendered timesteps of the training capture."""
 

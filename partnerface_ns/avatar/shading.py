@@ -193,10 +193,19 @@ class Shading:
             return shaded._replace(inspection=Inspection(*on_rays))
         self.field.update_view_statistics(directions, weight_seen.detach())
         depth_of_rays = _sum_on_rays(optical_depth[:, None], samples.ray, shape_rays)
+        heights = surface.height.detach().view(shape)
+        height_of_rays = _sum_on_rays((weights * heights).sum(1, keepdim=True), samples.ray, shape_rays)
         correction = geometry.correction * surface.at_skin
         return shaded._replace(
             samples=TrainingSamples(
-                deformed, random_offset, correction, canonical.points, samples.on_hits, depth_of_rays, timesteps
+                deformed,
+                random_offset,
+                correction,
+                canonical.points,
+                samples.on_hits,
+                depth_of_rays,
+                height_of_rays,
+                timesteps,
             )
         )
 

@@ -21,6 +21,8 @@ _HAIR = 0.02
 """Unit of both features, metres: about the thickness of hair."""
 _SKIN = 0.01
 """Signed distance in metres up to which density is expected to be skin; hair and glasses begin above."""
+_SKIN_THICKNESS = 0.003
+"""Signed distance in metres up to which a surface has no height: the mesh is not more accurate."""
 _DEEP = 0.03
 """Depth below the mesh in metres at which nothing is visible."""
 _LOG_DENSITY_INSIDE, _SLOPE, _LOG_DENSITY_RANGE = 6.0, 800.0, (0.5, 7.0)
@@ -39,6 +41,11 @@ class SurfaceFeatures(NamedTuple):
     def at_skin(self) -> Bool[Tensor, "points"]:
         """Points at which density is expected to be skin."""
         return self.features[:, 0] < _SKIN / _HAIR
+
+    @property
+    def height(self) -> Float[Tensor, "points"]:
+        """Height above the skin, metres: the signed distance less 3 mm, from 0 to 5.7 cm."""
+        return (_HAIR * self.features[:, 0] - _SKIN_THICKNESS).clamp(min=0)
 
 
 def surface_features(space: CanonicalSpace, points: Float[Tensor, "points 3"]) -> SurfaceFeatures:

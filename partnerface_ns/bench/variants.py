@@ -65,6 +65,11 @@ OUTLINES: dict[str, Callable[[], Preset]] = {
     "clear, 0.03": lambda: lite(losses=LossConfig(clear_weight=0.03)),
 }
 """Opacity pushed to 0 or 1 late in training."""
+HEIGHT: dict[str, Callable[[], Preset]] = {
+    "no height": lambda: lite(losses=LossConfig(height_weight=0.0)),
+    "3 height": lambda: lite(losses=LossConfig(height_weight=3.0)),
+}
+"""Weights of the term that draws the visible surface to the mesh."""
 COMPLETION: dict[str, Callable[[], Preset]] = {
     "no completion": lambda: lite(unseen=UnseenSurfaceConfig(enabled=False)),
 }
@@ -75,5 +80,5 @@ QUICK = ("two-stage", "none", "dense")
 """Variants of the quick suite, the method first."""
 FULL = ("two-stage", "hard", "soft", "global", "none", "no skinning")
 """Variants of the full suite, the method first."""
-VARIANTS = ABLATION | OTHERS | BASES | SAMPLING | TRACKING | PLANES | OUTLINES | COMPLETION | PRESETS
+VARIANTS = ABLATION | OTHERS | BASES | SAMPLING | TRACKING | PLANES | OUTLINES | HEIGHT | COMPLETION | PRESETS
 """All variants by name. Learning rates are the same for all."""

@@ -29,6 +29,9 @@ class LossConfig:
     outlines sharp where the mask's alpha is 0 or 1; other pixels are left out."""
     geometry_weight: float = 5e-4
     """Weight of the robust loss on the log density's correction, which keeps the surface near the head model's."""
+    height_weight: float = 1.0
+    """Weight of the mean height of the visible surface above the skin, metres. Where images leave its depth undecided,
+    hair and clothes lie near the mesh instead of in front of it."""
     offset_weight: float = 3e-4
     """Weight of the mean squared offset of the part deformation, in units of `offset_scale`."""
     elsewhere_weight: float = 1e-3
@@ -56,6 +59,17 @@ def ambiguity(optical_depth: Float[Tensor, "*rays 1"], mask: Float[Tensor, "*ray
     through = torch.exp(-optical_depth)
     certain = ((mask < _CERTAIN) | (mask > 1 - _CERTAIN)).to(through.dtype)
     return (4 * through * (1 - through) * certain).mean()
+
+
+def mean_height(height: Float[Tensor, "*rays 1"], optical_depth: Float[Tensor, "*rays 1"]) -> Float[Tensor, ""]:
+    """Mean height over all rays, each weighted by its opacity. Opacity has no gradient: rays do not become transparent.
+
+    Args:
+        height: mean height of the visible surface times the opacity of each ray, metres.
+        optical_depth: -log(1 - opacity) of each ray.
+    """
+    opacity = -torch.expm1(-optical_depth)
+    return (height * (opacity.detach() / opacity.clamp(min=1e-3))).mean()
 
 
 def mask_loss(optical_depth: Float[Tensor, "*rays 1"], mask: Float[Tensor, "*rays 1"]) -> Float[Tensor, ""]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from partnerface_ns.avatar.avatar import SOFT, Avatar
 from partnerface_ns.avatar.render_output import RenderOutput, TrainingSamples
 from partnerface_ns.common.precision import autocast_bfloat16, ignore_outer_autocast
-from partnerface_ns.rendering.losses import ambiguity, color_loss, mask_loss
+from partnerface_ns.rendering.losses import ambiguity, color_loss, mask_loss, mean_height
 
 _CLEAR_START = 0.6
 """Progress from which the opacity of a ray is pushed to 0 or 1."""
@@ -60,6 +60,7 @@ def _regularisers(avatar: Avatar, samples: TrainingSamples) -> dict[str, Float[T
     terms = {
         "geometry": losses.geometry_weight * _mean_robust(samples.skin_correction, weights),
         "planes": losses.planes_weight * avatar.field.roughness(),
+        "height": losses.height_weight * mean_height(samples.height, samples.optical_depth),
     }
     if losses.mouth_weight > 0 and len(avatar.skinning.verts_in_mouth):
         terms["mouth"] = losses.mouth_weight * mouth_brightness(avatar)
