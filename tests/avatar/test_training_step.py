@@ -22,7 +22,7 @@ from partnerface_ns.training.optimiser_groups import param_groups
 
 def test_loss_terms_are_those_of_the_method(make_avatar, avatar_init):
     terms = {kind: set(train_step(make_avatar(deformation=kind), avatar_init.states)) for kind in KINDS}
-    assert terms["none"] == {"color", "mask", "geometry", "planes", "torso", "correction"}
+    assert terms["none"] == {"color", "mask", "geometry", "planes", "height", "torso", "correction"}
     assert terms["parts"] == terms["global"] == {*terms["none"], "offset", "elsewhere", "ambient"}
     assert set(train_step(make_avatar(schedule="soft"), avatar_init.states)) == {*terms["parts"], "smoothness"}
     assert "mask" not in train_step(make_avatar(), avatar_init.states, mask=False)
@@ -52,7 +52,7 @@ def test_every_weight_scales_its_term(make_avatar, avatar_init):
 
     before = loss()
     losses = avatar.config.losses
-    weighed = ("mask", "geometry", "planes", "offset", "elsewhere", "ambient", "smoothness", "mouth")
+    weighed = ("mask", "geometry", "planes", "height", "offset", "elsewhere", "ambient", "smoothness", "mouth")
     for term in weighed:
         setattr(losses, f"{term}_weight", 3 * getattr(losses, f"{term}_weight"))
     avatar.config.torso.residual_weight *= 3
@@ -63,6 +63,24 @@ def test_every_weight_scales_its_term(make_avatar, avatar_init):
     for name in before:
         assert before[name] > 0, name
         assert_close(after[name], 3 * before[name])
+
+
+def test_hair_in_front_of_the_head_moves_to_it_without_becoming_transparent(make_avatar, avatar_init):
+    avatar = make_avatar(deformation="none").train()
+    avatar.field.density_network[-1].bias.data.fill_(2.0)
+    optimizer = torch.optim.Adam(avatar.field.density_network.parameters(), lr=0.03)
+    seen_heights, opacities = [], []
+    for _ in range(20):
+        rendered = avatar.render(front_rays(), avatar_init.states[:1], torch.zeros(1, dtype=torch.long))
+        assert rendered.samples is not None
+        middle = (front_rays().origins[..., :2].abs() < 0.06).all(-1)
+        seen_heights.append(float(rendered.samples.height[middle].mean()))
+        opacities.append(float(rendered.accumulation[middle].mean()))
+        optimizer.zero_grad()
+        training_loss(avatar, rendered, rendered.rgb.detach(), None)["height"].backward()
+        optimizer.step()
+    assert seen_heights[-1] < 0.5 * seen_heights[0]
+    assert min(opacities) > 0.95
 
 
 def test_unseen_points_inside_the_mouth_become_dark(make_avatar, avatar_init):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from partnerface_ns.rendering.losses import ambiguity, color_loss, mask_loss
+from partnerface_ns.rendering.losses import ambiguity, color_loss, mask_loss, mean_height
 
 
 def one(value: float) -> torch.Tensor:
@@ -79,3 +79,15 @@ def test_soft_masks_lie_between_hard_ones():
     t = one(0.8)
     ends = [mask_loss(t, one(m)) for m in (0.0, 1.0)]
     assert_close(mask_loss(t, one(0.25)), 0.75 * ends[0] + 0.25 * ends[1])
+
+
+def test_the_mean_height_is_weighted_by_opacity_which_has_no_gradient():
+    """A ray that is half transparent counts half. Scaling all weights of a ray changes nothing."""
+    weights = torch.tensor([[0.3, 0.2], [0.6, 0.4]], dtype=torch.float64, requires_grad=True)
+    above = torch.tensor([0.04, 0.0], dtype=torch.float64)
+    opacity = weights.sum(1, keepdim=True)
+    height = mean_height((weights * above).sum(1, keepdim=True), -torch.log1p(-opacity.clamp(max=1 - 1e-9)))
+    assert_close(float(height), (0.012 + 0.024) / 2)
+    height.backward()
+    assert_close((weights.grad * weights.detach())[0].sum(), torch.tensor(0.0, dtype=torch.float64))
+    assert weights.grad[0, 0] > 0 > weights.grad[0, 1]
