@@ -67,7 +67,7 @@ OUTLINES: dict[str, Callable[[], Preset]] = {
 """Opacity pushed to 0 or 1 late in training."""
 HEIGHT: dict[str, Callable[[], Preset]] = {
     "no height": lambda: lite(losses=LossConfig(height_weight=0.0)),
-    "3 height": lambda: lite(losses=LossConfig(height_weight=3.0)),
+    "stronger height": lambda: lite(losses=LossConfig(height_weight=1.0)),
 }
 """Weights of the term that draws the visible surface to the mesh."""
 COMPLETION: dict[str, Callable[[], Preset]] = {

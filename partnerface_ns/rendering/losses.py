@@ -29,7 +29,7 @@ class LossConfig:
     outlines sharp where the mask's alpha is 0 or 1; other pixels are left out."""
     geometry_weight: float = 5e-4
     """Weight of the robust loss on the log density's correction, which keeps the surface near the head model's."""
-    height_weight: float = 1.0
+    height_weight: float = 0.3
     """Weight of the mean height of the visible surface above the skin, metres. Where images leave its depth undecided,
     hair and clothes lie near the mesh instead of in front of it."""
     offset_weight: float = 3e-4
