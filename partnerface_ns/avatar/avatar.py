@@ -250,7 +250,9 @@ class Avatar(nn.Module):
     @torch.no_grad()
     @ignore_outer_autocast()
     def end_step(self, finite: Bool[Tensor, ""] | None = None) -> None:
-        """End a training step. Every few steps, update the occupancy grid; also complete unseen surfaces.
+        """End a training step.
+
+        Update the occupancy grid every few steps, and the completion once in each interval of the progress.
 
         Args:
             finite: whether the step was finite, on the avatar's device. If not, the grid does not change. None is yes.

@@ -3,8 +3,8 @@
 Training images say nothing about the back of a head that never turns. The field would repeat the face there, because
 its planes are shared, and fill free space behind the person with fog. Instead, the surface that training sees is
 continued over the head model's mesh: its distance from the mesh, the thickness of hair and clothes, and its colour.
-The continued surface is stored in the field's completion volume, which replaces the field at hidden points in
-evaluation.
+The continued surface is stored in the field's completion volume. In evaluation, the field is blended with this volume
+at hidden points near and above the surface.
 
 A point is hidden if few training rays reached it: the occupancy grid stores the transmittance of their samples. The
 face and the ears are not completed. The method's paper has no completion; it is our choice.
@@ -25,7 +25,7 @@ from torch.profiler import record_function
 from partnerface_ns.avatar.surface_prior import surface_features
 from partnerface_ns.fields.canonical_field import CanonicalField
 from partnerface_ns.flame.head_model import HeadModel
-from partnerface_ns.geometry.mesh_areas import areas_of_verts, connected_areas
+from partnerface_ns.geometry.mesh_areas import areas_of_verts, connected_components
 from partnerface_ns.geometry.mesh_border import border_vertices
 from partnerface_ns.geometry.neighbors import VertexIndex
 from partnerface_ns.geometry.normals import vertex_normals
@@ -50,7 +50,8 @@ _GRAZING, _SPREAD = 0.5, 1.6
 _KEPT = 0.9
 """Factor on the stored transmittances at each completion."""
 _OUTSIDE = 0.006
-"""Distance from the surface in metres at which its transmittance is read; twice as far away, space is free."""
+"""Distance from the surface in metres at which its transmittance is read. Hidden space more than twice as far above the
+surface is free."""
 _HAIRLINE = 0.38
 """Distance of the hairline from the top of the head, as a share of the eyes' distance from it."""
 _BEHIND_EARS = 0.015
@@ -59,9 +60,10 @@ _NEARER, _ROUGH = 0.4, 0.01
 """Share of a point's height by which it may be nearer to another part of the mesh, and tolerance, metres."""
 _STIFFNESS, _TYPICAL = 0.05, 0.01
 """Stiffness of the continued surface and weight of the typical surface, relative to the weight 1 of a seen vertex."""
-_NUM_NEIGHBORS, _DEEP = 4, 0.03
-"""Nearest vertices of a node whose values it has, and distance in metres beyond which a node is left out: deep inside
-the mesh, or beyond the reach of density."""
+_NUM_NEIGHBORS = 4
+"""Number of nearest vertices whose values a node averages."""
+_DEEP, _BEYOND = 0.03, 0.03
+"""Nodes deeper than this inside the mesh, or this far beyond the reach of density, are left out; metres."""
 
 
 @dataclass
@@ -72,7 +74,7 @@ class UnseenSurfaceConfig:
     """Settings of earlier versions, which trained the completion."""
 
     enabled: bool = True
-    """Whether there is a completion."""
+    """Whether training fills the completion. If not, evaluation shows the field alone."""
 
 
 class ContinuedSurface(NamedTuple):
@@ -103,7 +105,7 @@ class _NearNodes(NamedTuple):
     def of(field: CanonicalField, skinning: InverseSkinning) -> _NearNodes:
         points = field.uncontract(field.completion.nodes())
         distance, clearance = skinning.space.distance_and_clearance(points)
-        index = ((clearance > -_DEEP) & (distance > -_DEEP)).nonzero()[:, 0]
+        index = ((clearance > -_BEYOND) & (distance > -_DEEP)).nonzero()[:, 0]
         points = points[index]
         far, verts = VertexIndex(skinning.canonical.verts).query(points, _NUM_NEIGHBORS)
         closeness = 1 / (far + 1e-3)
@@ -114,9 +116,12 @@ class _NearNodes(NamedTuple):
 
 
 class UnseenSurface(nn.Module):
-    """Completes the canonical field in training."""
+    """Fills the completion of the canonical field during training."""
 
     interval: Tensor
+    faces: Tensor
+    component: Tensor
+    border: Tensor
 
     def __init__(self, config: UnseenSurfaceConfig, model: HeadModel) -> None:
         """
@@ -126,11 +131,13 @@ class UnseenSurface(nn.Module):
         """
         super().__init__()
         self.config = config
-        self._faces = shell_faces(model)
-        self._border = torch.zeros(len(model.template), dtype=torch.bool)
-        self._border[torch.from_numpy(border_vertices(model.faces.cpu().numpy()))] = True
-        self._near: tuple[InverseSkinning, _NearNodes] | None = None
+        num_verts = len(model.template)
         self.register_buffer("interval", torch.tensor(0))
+        self.register_buffer("faces", shell_faces(model), persistent=False)
+        self.register_buffer("component", connected_components(self.faces, num_verts), persistent=False)
+        self.register_buffer("border", torch.zeros(num_verts, dtype=torch.bool), persistent=False)
+        self.border[torch.from_numpy(border_vertices(model.faces.cpu().numpy()))] = True
+        self._near: tuple[InverseSkinning, _NearNodes] | None = None
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: object) -> None:
         # Earlier versions had no completion, or stored the points at which they trained it.
@@ -142,6 +149,7 @@ class UnseenSurface(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> UnseenSurface:
         moved = super()._apply(fn, recurse)
         self.interval = self.interval.cpu()  # it drives Python control flow
+        self._near = None
         return moved
 
     @torch.no_grad()
@@ -159,7 +167,7 @@ class UnseenSurface(nn.Module):
             return
         self.interval.fill_(interval)
         if before >= _FIRST:
-            if self.config.enabled and len(self._faces):  # a head model may have no surface that can be completed
+            if self.config.enabled and len(self.faces):  # a head model may have no surface that can be completed
                 with record_function("unseen surface"):
                     self.complete(field, skinning, grid)
             grid.reached.mul_(_KEPT)
@@ -169,21 +177,20 @@ class UnseenSurface(nn.Module):
     @torch.no_grad()
     def complete(self, field: CanonicalField, skinning: InverseSkinning, grid: OccupancyGrid) -> None:
         """Continue the surface and fill the field's completion with it; arguments as for `end_step`."""
-        normals = vertex_normals(skinning.canonical.verts, skinning.head.model.faces)
-        surface = continue_surface(field, skinning, grid, normals, self._faces.to(normals.device))
+        assert field.training, "in evaluation, the field would show its own completion"
+        surface = continue_surface(field, skinning, grid, self.faces, self.component)
         if self._near is None or self._near[0] is not skinning:
             self._near = skinning, _NearNodes.of(field, skinning)
         near = self._near[1]
         unseen = surface.known & ~surface.seen
-        bounds = surface.known & ~self._border.to(unseen.device)  # beyond the mesh's border, clothes may go on
+        bounds = surface.known & ~self.border  # beyond the mesh's border, clothes may go on
         of_verts = torch.stack([bounds.float(), unseen.float(), surface.height], -1)
         bounds_share, unseen_share, surface_height = near.interpolate(of_verts).unbind(-1)
         height = near.distance - surface_height
         # Near a seen surface the field stays. Hidden space further away is free.
         share = torch.where(height > 2 * _OUTSIDE, bounds_share, unseen_share) * grid.is_hidden(near.points)
-        values = height.new_zeros(len(field.completion.nodes()), 5)
-        values[near.index] = torch.cat([share[:, None], height[:, None], near.interpolate(surface.color)], 1)
-        field.completion.fill(values)
+        color = near.interpolate(surface.color)
+        field.completion.fill(near.index, torch.cat([share[:, None], height[:, None], color], 1))
 
 
 def shell_faces(model: HeadModel) -> Int[Tensor, "faces 3"]:
@@ -211,34 +218,35 @@ def continue_surface(
     field: CanonicalField,
     skinning: InverseSkinning,
     grid: OccupancyGrid,
-    normals: Float[Tensor, "verts 3"],
     faces: Int[Tensor, "faces 3"],
+    component: Int[Tensor, "verts"],
 ) -> ContinuedSurface:
     """The surface of the undeformed field at the vertices, continued from those that training sees.
 
-    Far from seen vertices it has the height and colour that are typical of its connected area: the medians.
+    Far from seen vertices it has the height and colour that are typical of its connected component: the medians.
 
     Args:
         field: the canonical field, in training.
         skinning: gives the canonical mesh.
         grid: gives the transmittance of training rays.
-        normals: the mesh's normals.
         faces: from `shell_faces`.
+        component: connected component of each vertex.
     """
     verts = skinning.canonical.verts
-    shell = torch.zeros(len(normals), dtype=torch.bool, device=normals.device)
+    normals = vertex_normals(verts, skinning.head.model.faces)
+    shell = torch.zeros(len(verts), dtype=torch.bool, device=verts.device)
     shell[faces.flatten()] = True
     height, color, seen = _measure_surface(field, skinning, grid, verts[shell], normals[shell])
     all_seen = torch.zeros_like(shell).masked_scatter(shell, seen)
     known, target = torch.zeros_like(shell), height.new_zeros(len(shell), 4)
     target[shell] = torch.cat([height[:, None], color], 1)
-    size, area = areas_of_verts(verts, faces), connected_areas(faces, len(verts))
-    for index in area[all_seen].unique():
-        members = area == index
+    area = areas_of_verts(verts, faces)
+    for index in component[all_seen].unique():
+        members = component == index
         seen = members & all_seen
         known |= members
-        target[members & ~seen] = _weighted_median(target[seen], size[seen])
-    stiffness = torch.full_like(size, _STIFFNESS)
+        target[members & ~seen] = _weighted_median(target[seen], area[seen])
+    stiffness = torch.full_like(area, _STIFFNESS)
     weights = torch.where(all_seen, 1.0, _TYPICAL * known)
     arrays = (values.cpu().numpy() for values in (target, weights, stiffness, faces))
     fitted = torch.from_numpy(fit_smooth(*arrays)).to(verts.device)

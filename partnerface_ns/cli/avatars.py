@@ -69,7 +69,7 @@ def check_source(
     """Check the options of `read_motion`, before an avatar is opened.
 
     Raises:
-        InputError: neither or both of source and name are given, or the source does not exist. Or the rate is out of
+        InputError: neither or both of source and name are given, or the source is no motion. Or the rate is out of
             range, or a built-in motion has a head model file.
     """
     from partnerface_ns.driving.load import require_source

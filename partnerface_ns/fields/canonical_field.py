@@ -7,8 +7,8 @@ bilinearly and concatenated. A density network corrects the logarithm of a prior
 
 and a colour network maps the features, the view direction in the head's frame and the ambient coordinates to colour.
 Density comes first, so that colour is computed only for visible samples. Faces are nearly symmetric and one video
-rarely shows both sides equally, so the coarse features of mirrored points are shared. In evaluation, the completion
-(`completion.py`) replaces both where no training image shows the person.
+rarely shows both sides equally, so the coarse features of mirrored points are shared. In evaluation, the
+completion (`completion.py`) is blended into density and colour where no training image shows the person.
 
 Features and layers have the points as their last axis. `grid_sample` gives this order, and on a CPU a transposition
 takes as long as a layer. Points are metres in the canonical frame. The smooth, monotone contraction

@@ -1,9 +1,10 @@
 """Completion: density and colour where no training image shows the person.
 
-The completion is a volume over the canonical box. Each node has a share, the height above a surface in metres, and the
-surface's colour. The canonical field blends with the completion by the share, in evaluation only. Training does not see
-the completion, so hidden points cost the field no accuracy. Nodes are even in the field's contracted coordinates, and
-the volume has axes (z, y, x). `avatar/unseen_surface.py` fills it.
+The completion is a volume over the canonical box. Each node stores a share in [0, 1], the node's height above the
+completed surface in metres, and the colour of that surface. In evaluation only, the canonical field is blended with the
+completion by the share. Training does not see the completion, so hidden points cost the field no accuracy. Nodes are
+evenly spaced in the field's contracted coordinates, and the volume has axes (z, y, x). `avatar/unseen_surface.py` fills
+it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from partnerface_ns.geometry.volumes import read_volume
@@ -33,7 +34,7 @@ class CompletedPoints(NamedTuple):
 
     @staticmethod
     def of(values: Float[Tensor, "5 points"]) -> CompletedPoints:
-        """From values of the volume at points."""
+        """Convert values read from the volume. The height becomes log density."""
         share, height, *color = values.float()
         log_density = (_LOG_DENSITY_AT_SURFACE - _SLOPE * height).clamp(*_LOG_DENSITY_RANGE)
         return CompletedPoints(share, log_density, torch.stack(color, -1))
@@ -63,9 +64,15 @@ class Completion(nn.Module):
         z, y, x = torch.meshgrid(even, even, even, indexing="ij")
         return torch.stack([x, y, z], -1).view(-1, 3)
 
-    def fill(self, values: Float[Tensor, "nodes 5"]) -> None:
-        """Set share, height in metres, and colour of all nodes."""
-        self.volume.copy_(values.T.reshape(self.volume.shape))
+    def fill(self, index: Int[Tensor, "filled"], values: Float[Tensor, "filled 5"]) -> None:
+        """Set share, height in metres, and colour of some nodes. All others get share 0.
+
+        Args:
+            index: of the nodes, in the order of `nodes`.
+            values: their values.
+        """
+        self.volume.zero_()
+        self.volume.view(5, -1)[:, index] = values.T
 
     def at(self, contracted: Float[Tensor, "points 3"]) -> Float[Tensor, "5 points"]:
         """Interpolated values at contracted points, for `CompletedPoints.of`."""

@@ -79,8 +79,11 @@ class PartnerfaceModel(Model):
             init = replace(init, reach=self._parsed.reach)
         self.avatar = Avatar(self.config.avatar, init)
         self._head_states = HeadStates(capture, lambda: self.capture_digest)
-        # Every process sets these itself. They stay on the CPU, which the backend of GPUs cannot broadcast.
-        self._ddp_params_and_buffers_to_ignore = ["avatar.stage", "avatar.step"]
+        # Every process sets these itself. The first three stay on the CPU, which the backend of GPUs cannot broadcast.
+        self._ddp_params_and_buffers_to_ignore = [
+            *("avatar.stage", "avatar.step", "avatar.unseen.interval"),
+            "avatar.field.completion.volume",
+        ]
         self.register_buffer("trained_seconds", torch.tensor(0.0))
         self.register_buffer("progress", torch.tensor(0.0, dtype=torch.float64))
         self.register_buffer("capture_digest", self._head_states.digest.clone())

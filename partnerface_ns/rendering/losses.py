@@ -6,6 +6,7 @@ The method's paper does not publish its weights; they are our choice.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +20,8 @@ _CERTAIN = 0.02
 @dataclass
 class LossConfig:
     """Weights of the loss terms."""
+
+    ABSENT: ClassVar[dict[str, float]] = {"height_weight": 0.0}
 
     color_beta: float = 0.1
     """Colour error, 0 to 1, at which the robust colour loss changes from quadratic to linear."""
@@ -62,7 +65,9 @@ def ambiguity(optical_depth: Float[Tensor, "*rays 1"], mask: Float[Tensor, "*ray
 
 
 def mean_height(height: Float[Tensor, "*rays 1"], optical_depth: Float[Tensor, "*rays 1"]) -> Float[Tensor, ""]:
-    """Mean height over all rays, each weighted by its opacity. Opacity has no gradient: rays do not become transparent.
+    """Mean over all rays of the surface's height times the opacity, metres.
+
+    No gradient reaches the opacity, so the term cannot make rays transparent.
 
     Args:
         height: mean height of the visible surface times the opacity of each ray, metres.

@@ -8,7 +8,6 @@ from torch.testing import assert_close
 
 from partnerface_ns.avatar import unseen_surface
 from partnerface_ns.avatar.unseen_surface import UnseenSurfaceConfig, continue_surface, shell_faces
-from partnerface_ns.geometry.normals import vertex_normals
 from partnerface_ns.rendering.rays import Rays
 from tests.avatar.small_scene import front_rays
 
@@ -72,11 +71,44 @@ def test_hidden_air_is_free_of_fog_and_seen_air_is_as_trained(avatar):
     assert clear[0] < 0.1 and clear[1] == foggy[1]
 
 
+def near_scalp(avatar, height):
+    """A point above the top of the seen front of the scalp, metres."""
+    verts, unseen = avatar.skinning.canonical.verts, avatar.unseen
+    front = torch.zeros(len(verts), dtype=torch.bool)
+    front[unseen.faces.flatten()] = True
+    front &= verts[:, 2] > 0.03
+    top = verts[:, 1].where(front, -torch.inf).argmax()
+    return verts[top][None] * (1 + height / verts[top].norm())
+
+
+def test_air_above_a_seen_surface_is_cleared_only_where_it_is_hidden(avatar):
+    """Fog that rays pass is part of the images. Under the fog, the seen surface keeps its density and colour."""
+    above, below = near_scalp(avatar, 0.03), near_scalp(avatar, -0.01)
+    foggy = avatar.density(above)
+    assert avatar.eval().density(above) == foggy > 1
+    avatar.train().grid.reached.masked_fill_(avatar.grid.reached > 0, 0.2)  # few rays pass, but nothing is hidden
+    avatar.unseen.complete(avatar.field, avatar.skinning, avatar.grid)
+    assert avatar.eval().density(above) == foggy
+
+    def hide(point):
+        cells = avatar.grid.cell_centers(avatar.grid.resolution, avatar.grid.lower, avatar.grid.upper)
+        avatar.grid.reached[(cells - point).norm(dim=1) < 0.02] = 0
+
+    avatar.train().grid.reached.fill_(1)
+    hide(above)
+    hide(below)
+    solid = avatar.density(below)
+    avatar.unseen.complete(avatar.field, avatar.skinning, avatar.grid)
+    values = avatar.field.completion.at(avatar.field.contract(torch.cat([above, below])))
+    assert values[0, 0] > 0.7 and values[0, 1] < 0.1
+    assert avatar.eval().density(above) < 1 < solid
+
+
 def test_air_beyond_the_border_of_the_mesh_is_as_trained(avatar):
     """The mesh ends at the shoulders; the person's clothes may go on."""
     behind = torch.tensor([[0.0, 0.03, -0.14]])
     foggy = avatar.density(behind)
-    avatar.unseen._border.fill_(True)
+    avatar.unseen.border.fill_(True)
     avatar.unseen.complete(avatar.field, avatar.skinning, avatar.grid)
     assert avatar.eval().density(behind) == foggy
 
@@ -121,11 +153,53 @@ def test_far_from_what_is_seen_the_surface_is_typical_by_area(avatar, monkeypatc
     seen[seen_verts] = True
     monkeypatch.setattr(unseen_surface, "areas_of_verts", lambda *_: size)
     monkeypatch.setattr(unseen_surface, "_measure_surface", lambda *_: (measured[shell], colors[shell], seen[shell]))
-    surface = continue_surface(avatar.field, avatar.skinning, avatar.grid, vertex_normals(verts, model.faces), faces)
+    surface = continue_surface(avatar.field, avatar.skinning, avatar.grid, faces, avatar.unseen.component)
     lowest = verts[:, 1].where(surface.known, torch.inf).argmin()
     assert surface.known.sum() > surface.seen.sum() > 0
     assert surface.color[lowest, 0] > 0.6
     assert_close(surface.height[surface.known], torch.full((int(surface.known.sum()),), 0.002), atol=1e-4, rtol=0)
+
+
+def test_each_component_continues_its_own_surface(avatar, monkeypatch):
+    verts = avatar.skinning.canonical.verts
+    on_torso = avatar.skinning.head.model.regions["torso"] > 0.5
+    shell = torch.zeros(len(verts), dtype=torch.bool)
+    shell[avatar.unseen.faces.flatten()] = True
+    assert (on_torso & shell).any() and (~on_torso & shell).any()
+    colors = torch.where(on_torso[:, None], RED, BLUE)
+    seen = shell & (verts[:, 2] > 0)
+    measured = torch.full((len(verts),), 0.002)
+    monkeypatch.setattr(unseen_surface, "_measure_surface", lambda *_: (measured[shell], colors[shell], seen[shell]))
+    component = avatar.unseen.component
+    surface = continue_surface(avatar.field, avatar.skinning, avatar.grid, avatar.unseen.faces, component)
+    continued = surface.known & ~surface.seen
+    assert (continued & on_torso).any() and (continued & ~on_torso).any()
+    assert_close(surface.color[continued], colors[continued], atol=0.01, rtol=0)
+
+
+def test_nothing_is_completed_if_nothing_was_seen(make_avatar):
+    avatar = make_avatar().train()
+    avatar.unseen.complete(avatar.field, avatar.skinning, avatar.grid)
+    assert not avatar.field.completion.volume[0].any()
+
+
+def test_another_person_has_other_nodes(avatar):
+    before = avatar.field.completion.volume.clone()
+    avatar.identity.add_(2.0)
+    avatar.load_state_dict(avatar.state_dict())
+    avatar.unseen.complete(avatar.field, avatar.skinning, avatar.grid)
+    kept = avatar.field.completion.volume.clone()
+    avatar.unseen._near = None
+    avatar.unseen.complete(avatar.field, avatar.skinning, avatar.grid)
+    assert torch.equal(avatar.field.completion.volume, kept)
+    assert not torch.equal(kept, before)
+
+
+def test_what_rays_reached_is_forgotten_slowly(avatar):
+    avatar.unseen.interval.fill_(6)
+    avatar.grid.reached.fill_(1.0)
+    avatar.unseen.end_step(0.5, avatar.field, avatar.skinning, avatar.grid)
+    assert 0.8 < avatar.grid.reached.max() < 1
 
 
 def test_the_nearest_vertices_are_found_once(avatar, monkeypatch):
