@@ -71,19 +71,19 @@ def test_hidden_air_is_free_of_fog_and_seen_air_is_as_trained(avatar):
     assert clear[0] < 0.1 and clear[1] == foggy[1]
 
 
-def near_scalp(avatar, height):
-    """A point above the top of the seen front of the scalp, metres."""
+def near_seen_scalp(avatar, height):
+    """A point above a vertex of the scalp that faces the cameras, metres."""
     verts, unseen = avatar.skinning.canonical.verts, avatar.unseen
-    front = torch.zeros(len(verts), dtype=torch.bool)
-    front[unseen.faces.flatten()] = True
-    front &= verts[:, 2] > 0.03
-    top = verts[:, 1].where(front, -torch.inf).argmax()
-    return verts[top][None] * (1 + height / verts[top].norm())
+    scalp = torch.zeros(len(verts), dtype=torch.bool)
+    scalp[unseen.faces.flatten()] = True
+    scalp &= avatar.skinning.head.model.regions["torso"] < 0.5
+    foremost = verts[:, 2].where(scalp, -torch.inf).argmax()
+    return verts[foremost][None] * (1 + height / verts[foremost].norm())
 
 
 def test_air_above_a_seen_surface_is_cleared_only_where_it_is_hidden(avatar):
     """Fog that rays pass is part of the images. Under the fog, the seen surface keeps its density and colour."""
-    above, below = near_scalp(avatar, 0.03), near_scalp(avatar, -0.01)
+    above, below = near_seen_scalp(avatar, 0.03), near_seen_scalp(avatar, -0.025)
     foggy = avatar.density(above)
     assert avatar.eval().density(above) == foggy > 1
     avatar.train().grid.reached.masked_fill_(avatar.grid.reached > 0, 0.2)  # few rays pass, but nothing is hidden
@@ -92,7 +92,7 @@ def test_air_above_a_seen_surface_is_cleared_only_where_it_is_hidden(avatar):
 
     def hide(point):
         cells = avatar.grid.cell_centers(avatar.grid.resolution, avatar.grid.lower, avatar.grid.upper)
-        avatar.grid.reached[(cells - point).norm(dim=1) < 0.02] = 0
+        avatar.grid.reached[(cells - point).norm(dim=1) < 0.018] = 0
 
     avatar.train().grid.reached.fill_(1)
     hide(above)
@@ -100,7 +100,7 @@ def test_air_above_a_seen_surface_is_cleared_only_where_it_is_hidden(avatar):
     solid = avatar.density(below)
     avatar.unseen.complete(avatar.field, avatar.skinning, avatar.grid)
     values = avatar.field.completion.at(avatar.field.contract(torch.cat([above, below])))
-    assert values[0, 0] > 0.7 and values[0, 1] < 0.1
+    assert values[0, 0] > 0.7 and values[0, 1] < 0.4
     assert avatar.eval().density(above) < 1 < solid
 
 
