@@ -243,9 +243,9 @@ def continue_surface(
     area = areas_of_verts(verts, faces)
     for index in component[all_seen].unique():
         members = component == index
-        seen = members & all_seen
+        measured = members & all_seen
         known |= members
-        target[members & ~seen] = _weighted_median(target[seen], area[seen])
+        target[members & ~measured] = _weighted_median(target[measured], area[measured])
     stiffness = torch.full_like(area, _STIFFNESS)
     weights = torch.where(all_seen, 1.0, _TYPICAL * known)
     arrays = (values.cpu().numpy() for values in (target, weights, stiffness, faces))
