@@ -37,6 +37,8 @@ from partnerface_ns.warp.inverse_skinning import InverseSkinning
 _NUM_INTERVALS, _FIRST = 25, 5
 """Intervals of the training progress, and the first one at whose end there is a completion. Before, the field has no
 surface, and rays reach everything."""
+_COMPLETED_EVERY = 3
+"""Intervals from one completion to the next. The last one is near the end of training."""
 _BELOW, _ABOVE, _STEP = 0.012, 0.07, 0.004
 """Depth below and height above the mesh at which the surface is searched, and the distance of samples, metres."""
 _THIN = 25.0
@@ -167,7 +169,10 @@ class UnseenSurface(nn.Module):
             return
         self.interval.fill_(interval)
         if before >= _FIRST:
-            if self.config.enabled and len(self.faces):  # a head model may have no surface that can be completed
+            is_due = interval // _COMPLETED_EVERY > before // _COMPLETED_EVERY
+            if (
+                is_due and self.config.enabled and len(self.faces)
+            ):  # a head model may have no surface that can be completed
                 with record_function("unseen surface"):
                     self.complete(field, skinning, grid)
             grid.reached.mul_(_KEPT)

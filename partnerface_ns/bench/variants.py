@@ -28,7 +28,7 @@ OTHERS: dict[str, Callable[[], Preset]] = {
     "dense": lambda: lite(
         schedule="soft",
         bfloat16=False,
-        assigner=PartAssignerConfig(top_k=8),
+        assigner=PartAssignerConfig(top_k=8, min_weight=0.0),
         sampling=SamplingConfig(num_samples=64, uniform_fraction=1.0, proposal_fraction=1.0),
     ),
 }

@@ -27,6 +27,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from partnerface_ns.fields.completion import CompletedPoints, Completion
+from partnerface_ns.fields.plane_roughness import PlaneRoughness
 from partnerface_ns.geometry.encodings import asinh, spherical_harmonics
 
 _CONTRACTION = 0.1
@@ -37,7 +38,7 @@ _VIEWS_SEEN = 1.6
 training the clamp made mouth and eyes of a real person worse."""
 _VIEWS_RATE = 0.01
 """Weight of one training step in the running statistics of view directions."""
-_ROUGHNESS_SHARE = 8
+_ROUGHNESS_SHARE = 32
 """The roughness is estimated on one of this many rows and columns of the planes."""
 
 
@@ -198,13 +199,13 @@ class CanonicalField(nn.Module):
 
         It is estimated on random rows and columns, which is faster than all of them.
         """
-        differences = []
+        roughness = []
         for planes in self.planes:
             num = planes.shape[-1] - 1
-            for axis in (-2, -1):
-                index = torch.randint(num, (-(-num // _ROUGHNESS_SHARE),), device=planes.device)
-                differences.append(planes.index_select(axis, index + 1) - planes.index_select(axis, index))
-        return torch.stack([difference.square().mean() for difference in differences]).sum()
+            size = (-(-num // _ROUGHNESS_SHARE),)
+            rows, columns = (torch.randint(num, size, device=planes.device) for _ in range(2))
+            roughness.append(PlaneRoughness.apply(planes, rows, columns))
+        return torch.stack(roughness).sum()
 
     def _add_mirrored(self, planes: Float[Tensor, "3 channels rows columns"]) -> Tensor:
         """Coarse planes plus the weighted mirrored planes; x runs along the columns of xy and xz."""

@@ -164,7 +164,7 @@ class InverseSkinning:
         while len(self._cache) * bytes_per_frame > _CACHED_BYTES:
             self._cache.popitem(last=False)
         names = [f.name for f in fields(PosedFrames)]
-        return PosedFrames(**{name: torch.cat([getattr(f, name) for f in frames]).float() for name in names})
+        return PosedFrames(**{name: torch.cat([getattr(f, name).float() for f in frames]) for name in names})
 
     def skin_frames(
         self, posed: PosedFrames | HeadState, T_world_torso: Float[Tensor, "frames 4 4"] | None = None

@@ -6,8 +6,9 @@ the weights are
     w(c) = softmax_k( -|c - c_k|^2 / tau^2 + g_k(c) )
 
 with canonical points c, seeds c_k, tau the learned width of the border and g a small network. g starts at zero, so the
-soft stage begins as a smoothed copy of the hard one. Only the `top_k` largest weights are kept and scaled to sum to
-one. With top_k = K this is the dense softmax.
+soft stage begins as a smoothed copy of the hard one. Only the `top_k` largest weights are kept. `min_weight` is
+subtracted from them, negative weights become zero, and the rest is scaled to sum to one. Parts of weight zero are not
+evaluated. With top_k = K and min_weight = 0 this is the dense softmax.
 
 Points are metres in the canonical frame. The method's paper publishes the assigner and the two stages. It does not
 publish K, its network or the hard rule. The nearest seed, and seeds from the head model's regions, are our choice.
@@ -16,7 +17,7 @@ publish K, its network or the hard rule. The nearest seed, and seeds from the he
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -32,8 +33,15 @@ from partnerface_ns.geometry.farthest_points import sample_farthest
 class PartAssignerConfig:
     """Soft assignment of points to parts."""
 
+    ABSENT: ClassVar[dict[str, float]] = {"min_weight": 0.0}
+    """Values of settings that older avatars do not store."""
+
     top_k: int = 2
-    """Number of parts that are evaluated for a point in the soft stage. The number of all parts gives the dense sum."""
+    """Largest number of parts that are evaluated for a point in the soft stage. The number of all parts, with a
+    `min_weight` of 0, gives the dense sum."""
+    min_weight: float = 0.1
+    """Weight, less than 1 / `top_k`, that is subtracted from each part's weight in the soft stage. A part of less
+    weight is not evaluated."""
     hidden: int = 32
     """Width of the network that moves the borders between parts."""
     num_frequencies: int = 3
@@ -95,7 +103,8 @@ class PartAssigner(nn.Module):
     def soft(self, points: Float[Tensor, "points 3"]) -> PartWeights:
         """The `top_k` largest weights of each point, in any order."""
         top = self.logits(points).topk(min(self.config.top_k, self.num_parts), dim=1, sorted=False)
-        return PartWeights(top.indices, top.values.softmax(1))
+        weights = (top.values.softmax(1) - self.config.min_weight).clamp(min=0)
+        return PartWeights(top.indices, weights / weights.sum(1, keepdim=True))
 
     def roughness(self, points: Float[Tensor, "points 3"], included: Bool[Tensor, "points"]) -> Float[Tensor, ""]:
         """Mean squared change of the dense soft weights over about a centimetre, in random directions.

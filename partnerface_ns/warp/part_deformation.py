@@ -29,6 +29,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from partnerface_ns.geometry.encodings import FrequencyEncoding
+from partnerface_ns.geometry.rows import Rows
 from partnerface_ns.warp.local_networks import LocalNetworks, RowsByPart, uniform_weights
 from partnerface_ns.warp.part_assigner import PartWeights
 
@@ -176,17 +177,21 @@ class PartDeformation(nn.Module):
         self, points: Tensor, frame: Tensor, codes: Tensor, parts: PartWeights, fixed: bool
     ) -> Float[Tensor, "points out"]:
         num_points, top = parts.index.shape
-        part = parts.index.flatten()
+        weighted = Rows(parts.weight.flatten() > 0, fixed)
+        part, weight = weighted.gather(parts.index.flatten()), weighted.gather(parts.weight.flatten())
         sorted_rows = RowsByPart.of(part, len(self.seeds), fixed)
-        point = sorted_rows.row.div(top, rounding_mode="floor")
-        seeds = self.seeds[part[sorted_rows.row]]
-        encoded = self.encoding((points.index_select(0, point) - seeds) / self.scale)
+        point, part_of_row = weighted.index[sorted_rows.row].div(top, rounding_mode="floor"), part[sorted_rows.row]
+        encoded = self.encoding((points.index_select(0, point) - self.seeds[part_of_row]) / self.scale)
         visible = codes[:, None] * self.code_visibility
         predicted = self.networks.run(encoded, frame[point], self.networks.code_term(visible), sorted_rows)
         if self.mixing is not None:
-            predicted = self.mixing(predicted, visible, frame[point], part[sorted_rows.row])
-        per_part = predicted.index_select(0, sorted_rows.position).float().unflatten(0, (num_points, top))
-        return (per_part * parts.weight[..., None]).sum(1)
+            predicted = self.mixing(predicted, visible, frame[point], part_of_row)
+        of_rows = predicted.index_select(0, sorted_rows.position).float() * weight[:, None]
+        return (
+            weighted.scatter(of_rows.new_zeros(num_points * top, of_rows.shape[1]), of_rows)
+            .unflatten(0, (num_points, top))
+            .sum(1)
+        )
 
     def bounded(self, blended: Float[Tensor, "points out"]) -> Deformation:
         """Offset and ambient coordinates from the blended outputs of the networks."""

@@ -290,5 +290,5 @@ def test_roughness_is_that_of_neighbouring_cells(field):
     coarse.data[0, 0, 2, 3] += 2.0
     num, side = coarse.shape[0] * coarse.shape[1], coarse.shape[-1]
     expected = 4 * 4.0 / (num * (side - 1) * side)
-    mean = torch.stack([field.roughness() for _ in range(4000)]).mean()
+    mean = torch.stack([field.roughness() for _ in range(8000)]).mean()
     assert_close(mean, torch.tensor(expected), rtol=0.15, atol=0)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch.testing import assert_close
 
+from partnerface_ns.common.settings import config_from_dict
 from partnerface_ns.flame.open_head import load_open_head
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.warp.part_assigner import PartAssigner, PartAssignerConfig, PartWeights, seed_parts
@@ -46,17 +49,29 @@ def test_weights_are_positive_sum_to_one_and_go_to_different_parts(seeds, points
 
 
 def test_all_parts_are_the_dense_softmax(seeds, points):
-    made = assigner(seeds, top_k=NUM_PARTS)
-    assert_close(dense(made.soft(points)), made.logits(points).softmax(1), rtol=1e-6, atol=0)
+    made = assigner(seeds, top_k=NUM_PARTS, min_weight=0.0)
+    assert_close(dense(made.soft(points)), made.logits(points).softmax(1))
 
 
 def test_fewer_parts_are_the_largest_of_them_scaled(seeds, points):
-    made = assigner(seeds, top_k=2)
+    made = assigner(seeds, top_k=2, min_weight=0.0)
     weights = made.soft(points)
     for found, index, all_weights in zip(weights.weight, weights.index, made.logits(points).softmax(1), strict=True):
         largest = sorted(range(NUM_PARTS), key=lambda k: -float(all_weights[k]))[:2]
         assert index.tolist() == largest
         assert_close(found, all_weights[largest] / all_weights[largest].sum())
+
+
+def test_small_weights_become_zero_without_a_jump(seeds, points):
+    made, exact = (assigner(seeds, trained=False, border=0.1, top_k=2, min_weight=w) for w in (0.2, 0.0))
+    weights, before = made.soft(points).weight, exact.soft(points).weight
+    assert_close(weights, (before - 0.2).clamp(min=0) / (before - 0.2).clamp(min=0).sum(1, keepdim=True))
+    assert (weights == 0).any() and ((weights > 0) & (weights < 0.1)).any()
+
+
+def test_avatars_without_the_setting_keep_small_weights():
+    stored = config_from_dict(PartAssignerConfig(), {"top_k": 3}, Path("avatar.pt"))
+    assert stored == PartAssignerConfig(top_k=3, min_weight=0.0)
 
 
 def test_the_hard_stage_takes_the_nearest_seed_and_trains_nothing(seeds, points):
@@ -69,7 +84,7 @@ def test_the_hard_stage_takes_the_nearest_seed_and_trains_nothing(seeds, points)
 
 def test_the_soft_stage_begins_as_a_smoothed_hard_one(seeds, points):
     """The largest weight is the nearest seed's, and the wider the border the smoother."""
-    sharp, smooth = (assigner(seeds, trained=False, border=b) for b in (0.01, 0.1))
+    sharp, smooth = (assigner(seeds, trained=False, border=b, min_weight=0.0) for b in (0.01, 0.1))
     hard = sharp.hard(points).index[:, 0]
     for made in (sharp, smooth):
         assert torch.equal(made.soft(points).index[:, 0], hard)
