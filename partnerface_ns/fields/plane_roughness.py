@@ -6,10 +6,11 @@ and add the planes up. This took a tenth of a training step on a CPU.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
 
 
 class PlaneRoughness(torch.autograd.Function):
@@ -17,7 +18,7 @@ class PlaneRoughness(torch.autograd.Function):
 
     @staticmethod
     def forward(  # type: ignore[override]
-        ctx: FunctionCtx,
+        ctx: Any,
         planes: Float[Tensor, "planes channels side side"],
         rows: Int[Tensor, "rows"],
         columns: Int[Tensor, "columns"],
@@ -36,7 +37,7 @@ class PlaneRoughness(torch.autograd.Function):
         return across_rows.square().mean() + across_columns.square().mean()
 
     @staticmethod
-    def backward(ctx: FunctionCtx, gradient: Float[Tensor, ""]) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Float[Tensor, ""]) -> tuple[Tensor, None, None]:  # type: ignore[override]
         """Gradient of the planes."""
         rows, columns, across_rows, across_columns = ctx.saved_tensors
         of_planes = across_rows.new_zeros(ctx.shape)
