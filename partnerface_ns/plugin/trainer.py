@@ -65,7 +65,7 @@ class PartnerfaceTrainerConfig(TrainerConfig):
     """Target class to instantiate."""
     pipeline: PartnerfacePipelineConfig = field(default_factory=PartnerfacePipelineConfig)
     """Settings of data and model."""
-    max_num_iterations: int = 30_000
+    max_num_iterations: int = 45_000
     """Steps of the whole run, including those before a resume."""
     max_train_minutes: Optional[float] = None
     """Minutes of training steps after which the run ends, if that is before `max_num_iterations`. Evaluation, saving

@@ -24,9 +24,9 @@ from partnerface_ns.rendering.rays import RayBatch, Rays
 class RaySamplerConfig:
     """Number and distribution of a step's rays."""
 
-    rays_per_batch: int = 1024
+    rays_per_batch: int = 512
     """Number of rays in a step."""
-    frames_per_batch: int = 4
+    frames_per_batch: int = 2
     """Number of images that a step's rays come from. The head is posed once for each."""
     mouth_share: float = 0.1
     """Share of rays aimed at the mouth's box."""

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 class ScheduleConfig:
     """Training length and learning-rate schedule."""
 
-    max_steps: int = 30_000
+    max_steps: int = 45_000
     """Number of steps of a run."""
     max_minutes: float | None = None
     """Minutes of training after which the run ends, if it does not reach `max_steps` before; None for no limit."""
-    warmup_steps: int = 100
+    warmup_steps: int = 30
     """Steps over which learning rates rise from zero at the start of training."""
     final_factor: float = 0.03
     """Factor on the learning rates at the end of training."""
