@@ -190,7 +190,7 @@ def test_a_run_continued_with_another_budget_never_steps_back(make_config, start
         trainer = start(make_config(name, **options))
 
         def note(step: int) -> None:
-            warmup = (step + 1) / 100
+            warmup = (step + 1) / ScheduleConfig().warmup_steps
             rates.append(trainer.optimizers.optimizers["planes"].param_groups[0]["lr"] / warmup)
             stages.append(int(trainer.pipeline.model.avatar.stage))
 
