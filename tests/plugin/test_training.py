@@ -219,7 +219,7 @@ def test_a_complete_run_continues_at_its_last_learning_rate(make_config, start):
     schedule = Schedule(ScheduleConfig(max_steps=6), least_progress=1.0)
     assert int(again.pipeline.model.avatar.stage) == SOFT and float(again.pipeline.model.progress) == 1
     assert again.optimizers.optimizers["planes"].param_groups[0]["lr"] == pytest.approx(
-        LEARNING_RATES["planes"] * 0.03 * 6 / 100
+        LEARNING_RATES["planes"] * 0.03 * 6 / ScheduleConfig().warmup_steps
     )
     assert schedule.progress(5) == 1 and schedule.used_budget(5) == pytest.approx(5 / 6)
 
