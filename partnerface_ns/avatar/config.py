@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from partnerface_ns.avatar.unseen_surface import UnseenSurfaceConfig
 from partnerface_ns.fields.canonical_field import CanonicalFieldConfig
@@ -22,13 +22,19 @@ from partnerface_ns.warp.tracking_correction import TrackingCorrectionConfig
 class AvatarConfig:
     """Settings of an avatar and its components."""
 
+    ABSENT: ClassVar[dict[str, float]] = {"deformation_start": 0.0}
+    """Values of settings that older avatars do not store."""
+
     deformation: Literal["parts", "global", "none"] = "parts"
     """parts: K local networks; global: one network with as many parameters; none: inverse skinning only."""
     schedule: Literal["two-stage", "hard", "soft"] = "two-stage"
-    """Part assignment over training. two-stage: hard, then soft from `stage2_start` on. hard, soft: one throughout."""
+    """Part assignment after `deformation_start`. two-stage: hard, then soft from `stage2_start` on. hard, soft: only
+    this one."""
+    deformation_start: float = 0.5
+    """Training progress, 0 to 1, at which the deformation begins; before, inverse skinning alone."""
     num_parts: int = 8
     """K, the number of parts; the method's paper does not publish its own."""
-    stage2_start: float = 0.3
+    stage2_start: float = 0.65
     """Training progress, 0 to 1, at which the soft stage begins."""
     code_noise: float = 0.5
     """Standard deviation of noise on the normalised driving code in training, against overfitting to frames."""

@@ -10,7 +10,7 @@ import torch
 from avatar.small_scene import KINDS, front_rays, learns, seen, stirred, train_step
 from torch.testing import assert_close
 
-from partnerface_ns.avatar.avatar import HARD, SOFT
+from partnerface_ns.avatar.avatar import ALONE, HARD, SOFT
 from partnerface_ns.avatar.init import AvatarInit
 from partnerface_ns.common import precision
 from partnerface_ns.rendering.losses import LossConfig
@@ -167,6 +167,21 @@ def test_the_stage_follows_from_schedule_and_progress_alone(make_avatar, schedul
     avatar.set_progress(0.0)
     assert int(avatar.stage) == stages[0], "also backward, as a run that is begun again"
     assert ("assigner" in param_groups(avatar)) == (schedule != "hard")
+
+
+@pytest.mark.parametrize(
+    ("changes", "stage"),
+    [({}, HARD), ({"schedule": "hard"}, HARD), ({"schedule": "soft"}, SOFT), ({"deformation": "global"}, HARD)],
+)
+def test_inverse_skinning_trains_alone_at_first(make_avatar, avatar_init, changes, stage):
+    avatar = make_avatar(deformation_start=0.25, **changes)
+    avatar.set_progress(0.24)
+    terms = train_step(avatar, avatar_init.states)
+    assert int(avatar.stage) == ALONE and "offset" not in terms
+    assert learns(avatar.field.parameters()) and not learns(avatar.deformation.parameters())
+    avatar.set_progress(0.25)
+    assert int(avatar.stage) == stage and "offset" in train_step(avatar, avatar_init.states)
+    assert learns(avatar.deformation.parameters())
 
 
 @pytest.mark.parametrize("motion", ["torso", "correction"])
