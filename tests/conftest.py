@@ -87,7 +87,7 @@ def make_avatar(avatar_init: AvatarInit) -> Callable[..., Avatar]:
     """Builds a very small avatar that computes in single precision."""
 
     def make(init: AvatarInit = avatar_init, **changes: object) -> Avatar:
-        config = AvatarConfig(num_parts=3, bfloat16=False, deformation_start=0.0, stage2_start=0.5)
+        config = AvatarConfig(num_parts=3, bfloat16=False, everywhere_start=0.0, stage2_start=0.5)
         config.displacement.shape, config.space.resolution = (16, 16, 16), 24
         config.canonical.resolutions, config.canonical.num_channels, config.canonical.hidden = (12, 16), 2, 8
         config.parts.hidden = config.assigner.hidden = 8

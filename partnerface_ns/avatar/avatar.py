@@ -41,8 +41,9 @@ from partnerface_ns.warp.part_names import name_parts
 from partnerface_ns.warp.torso import TorsoMotion
 from partnerface_ns.warp.tracking_correction import TrackingCorrection
 
-ALONE, HARD, SOFT = 0, 1, 2
-"""Stages of training: inverse skinning alone, hard and soft part assignment."""
+MOUTH, HARD, SOFT = 0, 1, 2
+"""Stages of training: deformation at the mouth only, with hard part assignment; everywhere, with hard and soft
+assignment."""
 _RAYS_ON_CPU, _RAYS_ON_GPU = 1 << 12, 1 << 16
 """Rays that are rendered at once in evaluation. More need more memory, which a CPU gets slowly in large blocks. Fewer
 leave the device idle."""
@@ -133,16 +134,16 @@ class Avatar(nn.Module):
     def warp(self) -> CanonicalWarp:
         """Canonical warp in the current stage."""
         config = self.config
-        alone = config.deformation == "none" or int(self.stage) == ALONE
         return CanonicalWarp(
             skinning=self.skinning,
             torso=self.torso if config.torso.enabled else None,
             correction=self.correction if config.correction.enabled else None,
             code=self.code,
-            deformation=None if alone else self.deformation,
-            assign=self.assign_parts if config.deformation == "parts" and not alone else None,
+            deformation=None if config.deformation == "none" else self.deformation,
+            assign=self.assign_parts if config.deformation == "parts" else None,
             num_ambient=self._num_ambient,
             code_noise=config.code_noise if self.training else 0.0,
+            mouth_only=int(self.stage) == MOUTH,
         )
 
     @property
@@ -247,7 +248,7 @@ class Avatar(nn.Module):
         self.progress = progress
         config = self.config
         soft = config.schedule == "soft" or (config.schedule == "two-stage" and progress >= config.stage2_start)
-        self.stage.fill_(ALONE if progress < config.deformation_start else SOFT if soft else HARD)
+        self.stage.fill_(MOUTH if progress < config.everywhere_start else SOFT if soft else HARD)
 
     @torch.no_grad()
     @ignore_outer_autocast()

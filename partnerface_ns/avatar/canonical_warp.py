@@ -75,6 +75,8 @@ class CanonicalWarp:
     """Number of ambient coordinates."""
     code_noise: float = 0.0
     """Standard deviation of the noise on the normalised driving code."""
+    mouth_only: bool = False
+    """Whether only points near the mouth are deformed."""
     fixed_shapes: bool = False
     """Whether no shape may depend on values (`geometry/rows.py`), as in a CUDA graph."""
 
@@ -132,11 +134,14 @@ class CanonicalWarp:
         )
         if self.deformation is None:
             return undeformed
-        on_head = Rows(canonical.torso < _TORSO_ALONE, self.fixed_shapes)
+        share = 1 - canonical.torso
+        if self.mouth_only:
+            share = share * self.skinning.mouth_share(points.detach())
+        deformed = Rows(share > 1 - _TORSO_ALONE, self.fixed_shapes)
         codes = self.code(states)
         if self.code_noise > 0:
             codes = codes + self.code_noise * torch.randn_like(codes)
-        head_points, head_frame = on_head.gather(points), on_head.gather(frame)
+        head_points, head_frame = deformed.gather(points), deformed.gather(frame)
         on_nodes = isinstance(self.deformation, PartDeformation) and self.deformation.config.node_spacing > 0
         # With nodes, the parts of the points themselves are for inspection only.
         parts = None if self.assign is None or (on_nodes and torch.is_grad_enabled()) else self.assign(head_points)
@@ -147,10 +152,10 @@ class CanonicalWarp:
             predicted = self.deformation(head_points, head_frame, codes, parts, self.fixed_shapes)
         else:
             predicted = self.deformation(head_points, head_frame, codes)
-        head_share = (1 - on_head.gather(canonical.torso))[:, None]
-        offset = on_head.scatter(undeformed.offset, predicted.offset * head_share)
-        ambient = on_head.scatter(undeformed.ambient, predicted.ambient * head_share)
-        return DeformedPoints(points + offset, ambient, offset, None if parts is None else (on_head, parts))
+        share_of_rows = deformed.gather(share)[:, None]
+        offset = deformed.scatter(undeformed.offset, predicted.offset * share_of_rows)
+        ambient = deformed.scatter(undeformed.ambient, predicted.ambient * share_of_rows)
+        return DeformedPoints(points + offset, ambient, offset, None if parts is None else (deformed, parts))
 
     def _interpolate(
         self, points: Float[Tensor, "points 3"], frame: Int[Tensor, "points"], codes: Float[Tensor, "frames code"]

@@ -22,16 +22,16 @@ from partnerface_ns.warp.tracking_correction import TrackingCorrectionConfig
 class AvatarConfig:
     """Settings of an avatar and its components."""
 
-    ABSENT: ClassVar[dict[str, float]] = {"deformation_start": 0.0}
+    ABSENT: ClassVar[dict[str, float]] = {"everywhere_start": 0.0}
     """Values of settings that older avatars do not store."""
 
     deformation: Literal["parts", "global", "none"] = "parts"
     """parts: K local networks; global: one network with as many parameters; none: inverse skinning only."""
     schedule: Literal["two-stage", "hard", "soft"] = "two-stage"
-    """Part assignment after `deformation_start`. two-stage: hard, then soft from `stage2_start` on. hard, soft: only
+    """Part assignment after `everywhere_start`. two-stage: hard, then soft from `stage2_start` on. hard, soft: only
     this one."""
-    deformation_start: float = 0.5
-    """Training progress, 0 to 1, at which the deformation begins; before, inverse skinning alone."""
+    everywhere_start: float = 0.5
+    """Training progress, 0 to 1, at which the deformation begins everywhere; before, at the mouth only."""
     num_parts: int = 8
     """K, the number of parts; the method's paper does not publish its own."""
     stage2_start: float = 0.65

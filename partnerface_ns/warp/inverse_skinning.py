@@ -40,6 +40,8 @@ from partnerface_ns.warp.node_grid import NodeGrid
 
 _MARGIN = 0.03
 """Metres around lower face, eyeballs and torso within which points may move with them."""
+_AROUND_MOUTH = (0.035, 0.055)
+"""Distances from the middle of the lips, metres: the surroundings of the mouth end between them."""
 _CACHED_BYTES = 1 << 30
 """Memory for cached posed frames of training on a CPU. On a GPU frames are not cached here."""
 _INSIDE_WEIGHT = 0.5
@@ -119,12 +121,20 @@ class InverseSkinning:
         regions = head.model.regions
         self.verts_in_mouth = verts[(regions["inside_mouth"] > 0.5) & (regions["lips"] < 0.5)]
         """Canonical vertices of teeth, tongue and the mouth's walls, if the head model has them; metres."""
+        lips = verts[regions["lips"] > 0.5]
+        self._mouth_center = lips.mean(0) if len(lips) else verts.mean(0)
         on_torso, articulated = head.model.skinning_weights[:, Joint.ROOT] > 0.01, is_articulated(head.model)
         self._torso_top = verts[on_torso, 1].amax() + _MARGIN if on_torso.any() else -torch.inf
         self._articulated_box = (verts[articulated].amin(0) - _MARGIN, verts[articulated].amax(0) + _MARGIN)
         self._cache: OrderedDict[bytes, PosedFrames] = OrderedDict()
         self._latest: dict[bytes, Tensor] = {}
         self._nodes: NodeGrid | None = None
+
+    def mouth_share(self, points: Float[Tensor, "points 3"]) -> Float[Tensor, "points"]:
+        """Share in [0, 1] to which canonical points belong to the surroundings of the mouth."""
+        inner, outer = _AROUND_MOUTH
+        share = ((outer - (points - self._mouth_center).norm(dim=-1)) / (outer - inner)).clamp(0, 1)
+        return share.square() * (3 - 2 * share)
 
     def nodes(self, spacing: float) -> NodeGrid:
         """Nodes around the canonical head at a distance in metres, made on first use."""

@@ -10,7 +10,7 @@ import torch
 from avatar.small_scene import KINDS, front_rays, learns, seen, stirred, train_step
 from torch.testing import assert_close
 
-from partnerface_ns.avatar.avatar import ALONE, HARD, SOFT
+from partnerface_ns.avatar.avatar import HARD, MOUTH, SOFT
 from partnerface_ns.avatar.init import AvatarInit
 from partnerface_ns.common import precision
 from partnerface_ns.rendering.losses import LossConfig
@@ -18,6 +18,7 @@ from partnerface_ns.rendering.rays import Rays
 from partnerface_ns.training.captured_step import backward
 from partnerface_ns.training.objective import mouth_brightness, training_loss
 from partnerface_ns.training.optimiser_groups import param_groups
+from partnerface_ns.warp.inverse_skinning import CanonicalPoints
 
 
 def test_loss_terms_are_those_of_the_method(make_avatar, avatar_init):
@@ -173,15 +174,26 @@ def test_the_stage_follows_from_schedule_and_progress_alone(make_avatar, schedul
     ("changes", "stage"),
     [({}, HARD), ({"schedule": "hard"}, HARD), ({"schedule": "soft"}, SOFT), ({"deformation": "global"}, HARD)],
 )
-def test_inverse_skinning_trains_alone_at_first(make_avatar, avatar_init, changes, stage):
-    avatar = make_avatar(deformation_start=0.25, **changes)
+def test_the_deformation_begins_at_the_mouth(make_avatar, avatar_init, changes, stage):
+    avatar = make_avatar(everywhere_start=0.25, **changes)
+    avatar.deformation.networks.output.data.normal_()
+    skinning = avatar.skinning
+    lips = skinning.canonical.verts[skinning.head.model.regions["lips"] > 0.5].mean(0)
+    points = lips + torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.045, 0.0], [0.0, 0.06, 0.0]])
+    canonical = CanonicalPoints(points, torch.zeros(3))
+
+    def offsets() -> torch.Tensor:
+        return avatar.warp.deform(canonical, torch.zeros(3, dtype=torch.long), avatar_init.states[:1]).offset
+
+    avatar.eval()
     avatar.set_progress(0.24)
-    terms = train_step(avatar, avatar_init.states)
-    assert int(avatar.stage) == ALONE and "offset" not in terms
-    assert learns(avatar.field.parameters()) and not learns(avatar.deformation.parameters())
+    at_first, first_stage = offsets(), int(avatar.stage)
     avatar.set_progress(0.25)
-    assert int(avatar.stage) == stage and "offset" in train_step(avatar, avatar_init.states)
-    assert learns(avatar.deformation.parameters())
+    assert first_stage == MOUTH and int(avatar.stage) == stage
+    avatar.stage.fill_(HARD)  # the assignment of the first stage
+    everywhere = offsets()
+    assert everywhere.norm(dim=-1).min() > 0
+    assert_close(at_first, everywhere * torch.tensor([[1.0], [0.5], [0.0]]))
 
 
 @pytest.mark.parametrize("motion", ["torso", "correction"])

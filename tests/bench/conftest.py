@@ -21,6 +21,6 @@ def _small(**changes: object) -> Preset:
     config.canonical.resolutions, config.canonical.num_channels, config.canonical.hidden = (16, 16), 2, 8
     config.parts.hidden = config.assigner.hidden = 8
     config.sampling.grid_resolution, config.sampling.num_samples = 16, 4
-    config.sampling.update_every, config.deformation_start = 1, 0.0  # so that few steps contain every piece
+    config.sampling.update_every, config.everywhere_start = 1, 0.0  # so that few steps contain every piece
     config.displacement.shape, config.space.resolution = (16, 16, 16), 16
     return preset

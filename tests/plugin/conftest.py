@@ -70,7 +70,7 @@ def subject(tmp_path_factory: pytest.TempPathFactory, head: HeadModel) -> Path:
 def tiny(config: PartnerfaceTrainerConfig) -> PartnerfaceTrainerConfig:
     """The same method with networks and batches too small to learn much."""
     avatar, data = config.pipeline.model.avatar, config.pipeline.datamanager
-    avatar.num_parts, avatar.deformation_start, avatar.stage2_start = 4, 0.0, 0.5
+    avatar.num_parts, avatar.everywhere_start, avatar.stage2_start = 4, 0.0, 0.5
     avatar.canonical.resolutions, avatar.canonical.num_channels, avatar.canonical.hidden = (8, 16), 2, 8
     avatar.parts.hidden = avatar.assigner.hidden = 8
     avatar.sampling.grid_resolution, avatar.sampling.num_probes, avatar.sampling.num_samples = 16, 16, 4
