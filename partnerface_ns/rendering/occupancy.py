@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from partnerface_ns.geometry.volumes import dilate
 from partnerface_ns.rendering.sampling import SamplingConfig
 
 _EXPECTED = 50.0
@@ -133,16 +134,6 @@ class OccupancyGrid(nn.Module):
         enabled = finite if enabled is None else finite & enabled
         self.density.mul_(torch.where(enabled, config.decay, 1.0))
         self.density.scatter_reduce_(0, index, torch.where(enabled, density, 0.0), "amax")
-        cube = _dilate(self.density.reshape([self.resolution] * 3))
+        cube = dilate(self.density.reshape([self.resolution] * 3))
         self.dilated.copy_(torch.where(cube < config.empty_below, 0, cube).flatten())
         self.surroundings.copy_(self._surroundings())
-
-
-def _dilate(cube: Float[Tensor, "x y z"]) -> Float[Tensor, "x y z"]:
-    """Maximum of each cell and its 26 neighbours. A CPU does this much faster than `max_pool3d`."""
-    for axis, size in enumerate(cube.shape):
-        left, right = cube.narrow(axis, 0, size - 1), cube.narrow(axis, 1, size - 1)
-        cube = cube.clone()
-        for values, neighbors in ((cube.narrow(axis, 0, size - 1), right), (cube.narrow(axis, 1, size - 1), left)):
-            torch.maximum(values, neighbors, out=values)
-    return cube

@@ -195,6 +195,14 @@ def test_another_person_has_other_nodes(avatar):
     assert not torch.equal(kept, before)
 
 
+def test_the_completion_is_filled_a_few_times_and_late(avatar, monkeypatch):
+    filled: list[float] = []
+    monkeypatch.setattr(avatar.unseen, "complete", lambda *_: filled.append(progress))
+    for progress in torch.linspace(0, 0.999, 500).tolist():
+        avatar.unseen.end_step(progress, avatar.field, avatar.skinning, avatar.grid)
+    assert len(filled) == 7 and filled[0] > 0.2 and filled[-1] > 0.95
+
+
 def test_what_rays_reached_is_forgotten_slowly(avatar):
     avatar.unseen.interval.fill_(6)
     avatar.grid.reached.fill_(1.0)
