@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from partnerface_ns.avatar.config import AvatarConfig
 from partnerface_ns.avatar.file_format import AvatarInfo, load_avatar, save_avatar
+from partnerface_ns.common.settings import config_from_dict
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.geometry.camera import Camera
 from partnerface_ns.rendering.rays import rays_of_image
@@ -74,6 +77,11 @@ def test_a_file_with_a_trained_completion_renders_the_same(make_avatar, avatar_i
     assert loaded.config == avatar.config
     expected, rendered = render(avatar, info, avatar_init.states), render(loaded, info, avatar_init.states)
     assert all(torch.equal(rendered[name], expected[name]) for name in expected)
+
+
+def test_parts_of_an_older_run_train_everywhere_from_the_start():
+    stored = config_from_dict(AvatarConfig(), {"stage2_start": 0.3}, Path("avatar.pt"))
+    assert stored.everywhere_start == 0 and stored.stage2_start == 0.3
 
 
 def test_a_read_avatar_keeps_the_skinning_it_was_built_with(make_avatar, avatar_init, info, tmp_path, monkeypatch):
