@@ -170,9 +170,8 @@ class UnseenSurface(nn.Module):
         self.interval.fill_(interval)
         if before >= _FIRST:
             is_due = interval // _COMPLETED_EVERY > before // _COMPLETED_EVERY
-            if (
-                is_due and self.config.enabled and len(self.faces)
-            ):  # a head model may have no surface that can be completed
+            can_complete = len(self.faces) > 0  # a head model may have no such surface
+            if is_due and can_complete and self.config.enabled:
                 with record_function("unseen surface"):
                     self.complete(field, skinning, grid)
             grid.reached.mul_(_KEPT)

@@ -24,9 +24,12 @@ ABLATION: dict[str, Callable[[], Preset]] = {
 }
 """Variants of the parts and their assignment."""
 OTHERS: dict[str, Callable[[], Preset]] = {
-    "no skinning": lambda: lite(deformation="global", skinning=InverseSkinningConfig(undo_face=False)),
+    "no skinning": lambda: lite(
+        deformation="global", everywhere_start=0.0, skinning=InverseSkinningConfig(undo_face=False)
+    ),
     "dense": lambda: lite(
         schedule="soft",
+        everywhere_start=0.0,
         bfloat16=False,
         assigner=PartAssignerConfig(top_k=8, min_weight=0.0),
         sampling=SamplingConfig(num_samples=64, uniform_fraction=1.0, proposal_fraction=1.0),
@@ -34,10 +37,10 @@ OTHERS: dict[str, Callable[[], Preset]] = {
 }
 """Architectures of other methods.
 
-- no skinning: a field that moves rigidly with the head and is conditioned on the expression, as in NerFace
-- dense: every part at every point, in single precision, at 64 uniform samples
+- no skinning: a field that moves rigidly with the head, with the expression as an input, as in NerFace.
+- dense: every part at every point, in single precision, at 64 uniform samples.
 
-Skinning without a deformation field, as in INSTA, is `none`.
+Both deform the whole head from the start. Skinning without a deformation field, as in INSTA, is `none`.
 """
 BASES: dict[str, Callable[[], Preset]] = {
     "8 bases": lambda: lite(parts=PartDeformationConfig(num_bases=8)),

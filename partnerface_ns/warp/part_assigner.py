@@ -40,7 +40,7 @@ class PartAssignerConfig:
     """Largest number of parts that are evaluated for a point in the soft stage. The number of all parts, with a
     `min_weight` of 0, gives the dense sum."""
     min_weight: float = 0.1
-    """Weight, less than 1 / `top_k`, that is subtracted from each part's weight in the soft stage. A part of less
+    """Weight that is subtracted from each part's weight in the soft stage, at most 1 / (2 `top_k`). A part of less
     weight is not evaluated."""
     hidden: int = 32
     """Width of the network that moves the borders between parts."""
@@ -103,7 +103,9 @@ class PartAssigner(nn.Module):
     def soft(self, points: Float[Tensor, "points 3"]) -> PartWeights:
         """The `top_k` largest weights of each point, in any order."""
         top = self.logits(points).topk(min(self.config.top_k, self.num_parts), dim=1, sorted=False)
-        weights = (top.values.softmax(1) - self.config.min_weight).clamp(min=0)
+        # The largest weight is at least 1 / top_k, so it never becomes zero.
+        subtracted = min(self.config.min_weight, 0.5 / top.values.shape[1])
+        weights = (top.values.softmax(1) - subtracted).clamp(min=0)
         return PartWeights(top.indices, weights / weights.sum(1, keepdim=True))
 
     def roughness(self, points: Float[Tensor, "points 3"], included: Bool[Tensor, "points"]) -> Float[Tensor, ""]:

@@ -69,6 +69,12 @@ def test_small_weights_become_zero_without_a_jump(seeds, points):
     assert (weights == 0).any() and ((weights > 0) & (weights < 0.1)).any()
 
 
+def test_equal_weights_of_many_parts_stay_finite(points):
+    same = torch.zeros(16, 3)
+    weights = assigner(same, trained=False, top_k=16).soft(points).weight
+    assert_close(weights, torch.full((len(points), 16), 1 / 16))
+
+
 def test_avatars_without_the_setting_keep_small_weights():
     stored = config_from_dict(PartAssignerConfig(), {"top_k": 3}, Path("avatar.pt"))
     assert stored == PartAssignerConfig(top_k=3, min_weight=0.0)
