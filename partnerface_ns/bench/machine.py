@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from partnerface_ns.common.precision import supports_bfloat16
+from partnerface_ns.common.precision import has_fast_bfloat16
 
 
 def describe_machine(device: str | torch.device) -> str:
@@ -17,7 +17,7 @@ def describe_machine(device: str | torch.device) -> str:
     device, version = torch.device(device), f"PyTorch {torch.__version__.partition('+')[0]}"
     if device.type == "cuda":
         return f"cuda ({torch.cuda.get_device_name(device)}, {version})"
-    networks = "bfloat16" if supports_bfloat16(device) else "float32"
+    networks = "bfloat16" if has_fast_bfloat16(device) else "float32"
     return f"cpu ({_cpu_name()}, {os.cpu_count()} cores, {networks}, {version})"
 
 

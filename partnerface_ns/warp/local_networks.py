@@ -16,7 +16,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 _ROWS = 512
-"""Each part's points are padded to a multiple of this on a CPU. oneDNN compiles a new kernel for every new shape."""
+"""Each part's points are padded to a multiple of this for bfloat16 on a CPU, where oneDNN compiles a new kernel for
+every new shape. In float32 they are not padded."""
 _TILE = 128
 """Rows of a tile, which belong to one part. A GPU runs the tiles of all parts at once."""
 
@@ -109,7 +110,7 @@ def _run_tiles(
 
 
 class RowsByPart(NamedTuple):
-    """Rows sorted by part. Each part is padded to a multiple of a fixed size with copies of row 0."""
+    """Rows sorted by part. Each part may be padded with copies of row 0, to a multiple of a fixed size."""
 
     row: Int[Tensor, "sorted"]
     """Index of the row at each sorted position."""
@@ -130,7 +131,8 @@ class RowsByPart(NamedTuple):
             fixed: whether shapes are fixed (`geometry/rows.py`). Fixed shapes and GPUs use tiles.
         """
         tiled = part.is_cuda or fixed
-        tile = _TILE if tiled else _ROWS
+        compiled = torch.is_autocast_enabled(part.device.type)
+        tile = _TILE if tiled else _ROWS if compiled else 1
         part_in_order, order = part.sort(stable=True)
         bounds = torch.searchsorted(part_in_order, torch.arange(num_parts + 1, device=part.device))
         counts = bounds.diff()

@@ -252,7 +252,7 @@ def test_the_occupancy_grid_is_updated_every_few_steps(make_avatar, avatar_init)
 def test_both_precisions_render_about_the_same(make_avatar, avatar_init, monkeypatch):
     torch.manual_seed(3)
     asked = []
-    monkeypatch.setattr(precision, "supports_bfloat16", lambda device: asked.append(device.type) or True)
+    monkeypatch.setattr(precision, "has_fast_bfloat16", lambda device: asked.append(device.type) or True)
     fine = make_avatar()
     coarse = make_avatar(bfloat16=True)
     coarse.load_state_dict(fine.state_dict())
@@ -268,14 +268,14 @@ def test_bfloat16_is_off_without_hardware_support(make_avatar, avatar_init, monk
     fine = make_avatar()
     coarse = make_avatar(bfloat16=True)
     coarse.load_state_dict(fine.state_dict())
-    monkeypatch.setattr(precision, "supports_bfloat16", lambda device: False)
+    monkeypatch.setattr(precision, "has_fast_bfloat16", lambda device: False)
     a, b = (seen(avatar, front_rays(), avatar_init.states[:1])["rgb"] for avatar in (fine, coarse))
     assert torch.equal(a, b)
 
 
 @pytest.mark.parametrize("bfloat16", [False, True])
 def test_an_autocast_around_the_avatar_changes_nothing(make_avatar, avatar_init, monkeypatch, bfloat16):
-    monkeypatch.setattr(precision, "supports_bfloat16", lambda device: True)
+    monkeypatch.setattr(precision, "has_fast_bfloat16", lambda device: True)
     avatar = stirred(make_avatar(schedule="soft", bfloat16=bfloat16))
     start, found = {name: value.clone() for name, value in avatar.state_dict().items()}, []
     for outer in (False, True):

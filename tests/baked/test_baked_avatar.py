@@ -141,7 +141,7 @@ def test_a_camera_anywhere_else_sees_the_head(avatar, avatar_init, place):
 
 @pytest.mark.parametrize("changes", [{"deformation": "none"}, {"deformation": "global"}, {"bfloat16": True}], ids=str)
 def test_every_kind_of_avatar_can_be_baked(make_avatar, rays, avatar_init, changes, monkeypatch):
-    monkeypatch.setattr(precision, "supports_bfloat16", lambda device: True)
+    monkeypatch.setattr(precision, "has_fast_bfloat16", lambda device: True)
     avatar = make_avatar(**changes).eval()
     avatar.config.torso.enabled = avatar.config.correction.enabled = False
     found = BakedAvatar(avatar, SMALL).render(*rays, avatar_init.states[1:2])
