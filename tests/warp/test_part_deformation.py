@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.testing import assert_close
 
-from partnerface_ns.warp.local_networks import LocalNetworks
+from partnerface_ns.warp.local_networks import LocalNetworks, RowsByPart
 from partnerface_ns.warp.part_assigner import PartWeights
 from partnerface_ns.warp.part_deformation import (
     GlobalDeformation,
@@ -160,6 +160,17 @@ def test_no_points_give_no_offsets(deformation, inputs):
     none = torch.zeros(0, dtype=torch.long)
     found = deformation(torch.zeros(0, 3), none, codes, PartWeights(none[:, None], torch.zeros(0, 1)))
     assert found.offset.shape == (0, 3)
+
+
+def test_only_bfloat16_pads_the_rows_of_a_part():
+    part = torch.tensor([3, 0, 3, 1, 3])
+    rows = RowsByPart.of(part, NUM_PARTS)
+    assert rows.run_lengths == [1, 1, 0, 3] and part[rows.row].tolist() == [0, 1, 3, 3, 3]
+    with torch.autocast("cpu", torch.bfloat16):
+        padded = RowsByPart.of(part, NUM_PARTS)
+    assert padded.run_lengths == [512, 512, 0, 512]
+    for sorted_rows in (rows, padded):
+        assert sorted_rows.row[sorted_rows.position].tolist() == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("num_layers", [1, 2, 3])
