@@ -39,7 +39,7 @@ class AvatarConfig:
     code_noise: float = 0.5
     """Standard deviation of noise on the normalised driving code in training, against overfitting to frames."""
     bfloat16: bool = True
-    """Whether the networks compute in bfloat16 where that is faster than float32: on GPUs, and on CPUs with AMX."""
+    """Whether the networks compute in bfloat16 on GPUs that multiply it and on CPUs with AMX. Others use float32."""
     skinning: InverseSkinningConfig = field(default_factory=InverseSkinningConfig)
     """Inverse skinning."""
     displacement: DisplacementGridConfig = field(default_factory=DisplacementGridConfig)

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from partnerface_ns.flame.head_model import HeadModel
 
 _KERNEL_CACHE_SIZE = "64"
-"""Kernels that oneDNN caches. Every image has new shapes, so its default of 1024 takes hundreds of megabytes unused."""
+"""Kernels that oneDNN caches for bfloat16. Every image has new shapes, so its default of 1024 takes hundreds of
+megabytes unused."""
 
 
 def open_player(run: Path, head_model: Path | None = None, device: str = "auto", fast: bool = False) -> Player:

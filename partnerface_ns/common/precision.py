@@ -1,8 +1,8 @@
-"""Precision of networks: bfloat16 where the hardware multiplies it faster than float32, else float32.
+"""Precision of networks: bfloat16 on GPUs and on CPUs with AMX, float32 on all other CPUs.
 
-A CPU without bfloat16 instructions emulates it, which takes more than twenty times as long as float32. A CPU with
-AVX512-BF16 alone multiplies the small matrices of these networks half as fast in bfloat16 as in float32 ("Precision on
-a CPU" in docs/experiments.md).
+A CPU without bfloat16 instructions emulates it, which takes more than twenty times as long as float32. A Xeon with
+AVX512-BF16 multiplied the small matrices of these networks at half to two thirds of float32's speed ("Precision on a
+CPU" in docs/experiments.md). AMX was not measured.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def ignore_outer_autocast() -> Iterator[None]:
 
 @cache
 def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether a GPU, or an x86 CPU on Linux, multiplies bfloat16 faster than float32."""
+    """Whether a GPU multiplies bfloat16 in hardware, or an x86 CPU on Linux has matrix instructions for it."""
     if device.type == "cuda":
         with torch.cuda.device(device):
             return torch.cuda.is_bf16_supported(including_emulation=False)

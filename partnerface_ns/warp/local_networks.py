@@ -16,8 +16,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 _ROWS = 512
-"""Each part's points are padded to a multiple of this for bfloat16 on a CPU, where oneDNN compiles a new kernel for
-every new shape. In float32 they are not padded."""
+"""Each part's rows are padded to a multiple of this under autocast on a CPU: oneDNN compiles a new kernel for every new
+shape. In float32 they are not padded."""
 _TILE = 128
 """Rows of a tile, which belong to one part. A GPU runs the tiles of all parts at once."""
 
@@ -123,7 +123,7 @@ class RowsByPart(NamedTuple):
 
     @staticmethod
     def of(part: Int[Tensor, "rows"], num_parts: int, fixed: bool = False) -> RowsByPart:
-        """Sort rows by part.
+        """Sort rows by part. Autocast decides about the padding, so call it where the networks run.
 
         Args:
             part: part of each row.
@@ -131,8 +131,8 @@ class RowsByPart(NamedTuple):
             fixed: whether shapes are fixed (`geometry/rows.py`). Fixed shapes and GPUs use tiles.
         """
         tiled = part.is_cuda or fixed
-        compiled = torch.is_autocast_enabled(part.device.type)
-        tile = _TILE if tiled else _ROWS if compiled else 1
+        multiple = _ROWS if torch.is_autocast_enabled(part.device.type) else 1
+        tile = _TILE if tiled else multiple
         part_in_order, order = part.sort(stable=True)
         bounds = torch.searchsorted(part_in_order, torch.arange(num_parts + 1, device=part.device))
         counts = bounds.diff()

@@ -263,7 +263,7 @@ def test_both_precisions_render_about_the_same(make_avatar, avatar_init, monkeyp
     assert learns(coarse.field.parameters())
 
 
-def test_bfloat16_is_off_without_hardware_support(make_avatar, avatar_init, monkeypatch):
+def test_bfloat16_is_off_where_it_is_slow(make_avatar, avatar_init, monkeypatch):
     torch.manual_seed(3)
     fine = make_avatar()
     coarse = make_avatar(bfloat16=True)

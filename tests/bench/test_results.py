@@ -108,8 +108,8 @@ def test_memory_is_counted_from_when_it_was_forgotten():
 
 
 def test_the_machine_is_named(monkeypatch):
-    for multiplies, networks in ((True, "bfloat16"), (False, "float32")):
-        monkeypatch.setattr("partnerface_ns.bench.machine.has_fast_bfloat16", lambda _, value=multiplies: value)
+    for is_fast, networks in ((True, "bfloat16"), (False, "float32")):
+        monkeypatch.setattr("partnerface_ns.bench.machine.has_fast_bfloat16", lambda _, value=is_fast: value)
         assert describe_machine("cpu").startswith("cpu (") and f"cores, {networks}, PyTorch 2." in describe_machine(
             "cpu"
         )

@@ -162,6 +162,16 @@ def test_no_points_give_no_offsets(deformation, inputs):
     assert found.offset.shape == (0, 3)
 
 
+def test_padded_rows_give_the_same_offsets(deformation, inputs):
+    points, frame, codes = inputs
+    parts = random_parts(len(points), 2)
+    exact = deformation(points, frame, codes, parts)
+    with torch.autocast("cpu", torch.bfloat16):
+        padded = deformation(points, frame, codes, parts)
+    assert_close(padded.offset.float(), exact.offset, atol=0.05 * deformation.config.offset_scale, rtol=0)
+    assert_close(padded.ambient.float(), exact.ambient, atol=0.05, rtol=0.05)
+
+
 def test_only_bfloat16_pads_the_rows_of_a_part():
     part = torch.tensor([3, 0, 3, 1, 3])
     rows = RowsByPart.of(part, NUM_PARTS)
@@ -169,7 +179,9 @@ def test_only_bfloat16_pads_the_rows_of_a_part():
     with torch.autocast("cpu", torch.bfloat16):
         padded = RowsByPart.of(part, NUM_PARTS)
     assert padded.run_lengths == [512, 512, 0, 512]
-    for sorted_rows in (rows, padded):
+        tiles = RowsByPart.of(part, NUM_PARTS, fixed=True)
+    assert len(tiles.row) == len(RowsByPart.of(part, NUM_PARTS, fixed=True).row)
+    for sorted_rows in (rows, padded, tiles):
         assert sorted_rows.row[sorted_rows.position].tolist() == [0, 1, 2, 3, 4]
 
 
