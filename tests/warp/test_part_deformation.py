@@ -177,9 +177,8 @@ def test_only_bfloat16_pads_the_rows_of_a_part():
     rows = RowsByPart.of(part, NUM_PARTS)
     assert rows.run_lengths == [1, 1, 0, 3] and part[rows.row].tolist() == [0, 1, 3, 3, 3]
     with torch.autocast("cpu", torch.bfloat16):
-        padded = RowsByPart.of(part, NUM_PARTS)
+        padded, tiles = RowsByPart.of(part, NUM_PARTS), RowsByPart.of(part, NUM_PARTS, fixed=True)
     assert padded.run_lengths == [512, 512, 0, 512]
-        tiles = RowsByPart.of(part, NUM_PARTS, fixed=True)
     assert len(tiles.row) == len(RowsByPart.of(part, NUM_PARTS, fixed=True).row)
     for sorted_rows in (rows, padded, tiles):
         assert sorted_rows.row[sorted_rows.position].tolist() == [0, 1, 2, 3, 4]
