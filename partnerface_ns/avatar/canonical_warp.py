@@ -116,27 +116,38 @@ class CanonicalWarp:
             )
             return replace(canonical, points=corrected)
 
-    def deform(self, canonical: CanonicalPoints, frame: Int[Tensor, "points"], states: HeadState) -> DeformedPoints:
+    def share(self, canonical: CanonicalPoints) -> Float[Tensor, "points"]:
+        """Share in [0, 1] of the part deformation that canonical points receive in the current stage."""
+        of_head = 1 - canonical.torso
+        return of_head * self.skinning.mouth_share(canonical.points.detach()) if self.mouth_only else of_head
+
+    def deform(
+        self,
+        canonical: CanonicalPoints,
+        frame: Int[Tensor, "points"],
+        states: HeadState,
+        share: Float[Tensor, "points"] | None = None,
+    ) -> DeformedPoints:
         """Add the part deformation to points that move with the head; points of the torso stay.
 
         Args:
             canonical: from `to_canonical`.
             frame: index into `states` of each point.
             states: head states, batch axes (frames,).
+            share: share of the part deformation that each point receives; None takes that of the stage.
         """
         with record_function("part deformation"):
-            return self._deform(canonical, frame, states)
+            return self._deform(canonical, frame, states, self.share(canonical) if share is None else share)
 
-    def _deform(self, canonical: CanonicalPoints, frame: Int[Tensor, "points"], states: HeadState) -> DeformedPoints:
+    def _deform(
+        self, canonical: CanonicalPoints, frame: Tensor, states: HeadState, share: Float[Tensor, "points"]
+    ) -> DeformedPoints:
         points = canonical.points
         undeformed = DeformedPoints(
             points, points.new_zeros(points.shape[0], self.num_ambient), torch.zeros_like(points), None
         )
         if self.deformation is None:
             return undeformed
-        share = 1 - canonical.torso
-        if self.mouth_only:
-            share = share * self.skinning.mouth_share(points.detach())
         deformed = Rows(share > 1 - _TORSO_ALONE, self.fixed_shapes)
         codes = self.code(states)
         if self.code_noise > 0:

@@ -212,7 +212,12 @@ class Shading:
     def _deformed(
         self, canonical: CanonicalPoints, frame: Tensor, frames: WarpFrames, training: bool
     ) -> tuple[DeformedPoints, Float[Tensor, "random 3"] | None]:
-        """Deformed samples; in training also the offsets of random canonical points that no ray may reach."""
+        """Deformed samples; in training also the offsets of random canonical points that no ray may reach.
+
+        Random points receive the whole deformation in every stage. Without it, networks of parts at the border of the
+        mouth's surroundings, which hardly count yet, would learn offsets of a centimetre. They would show all at once
+        when the deformation begins everywhere.
+        """
         if not training or self.warp.deformation is None:
             return self.warp.deform(canonical, frame, frames.states), None
         num = len(canonical.points)
@@ -220,7 +225,8 @@ class Shading:
         torso = torch.cat([canonical.torso, self.warp.skinning.space.torso_share(random_points)])
         both = CanonicalPoints(torch.cat([canonical.points, random_points]), torso)
         random_frame = torch.randint(len(frames.states), (len(random_points),), device=frame.device)
-        deformed = self.warp.deform(both, torch.cat([frame, random_frame]), frames.states)
+        share = torch.cat([self.warp.share(canonical), 1 - torso[num:]])
+        deformed = self.warp.deform(both, torch.cat([frame, random_frame]), frames.states, share)
         of_rays = DeformedPoints(deformed.points[:num], deformed.ambient[:num], deformed.offset[:num], None)
         return of_rays, deformed.offset[num:]
 

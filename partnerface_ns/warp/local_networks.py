@@ -1,7 +1,8 @@
 """Local networks: K small networks of equal shape, each applied to its own rows.
 
 Rows are sorted by part and each network runs once. The first layer is the sum of a position term, computed for each
-row, and a code term, computed once for each frame and part.
+row, and a code term, computed once for each frame and part. Rectifiers are leaky: with a slope of zero, most units of a
+part that has little to learn end at zero for every input, and such a part never learns again.
 """
 
 from __future__ import annotations
@@ -26,7 +27,14 @@ class LocalNetworks(nn.Module):
     """K networks of equal shape, each applied to its own rows."""
 
     def __init__(
-        self, num_parts: int, size_in: int, size_code: int, hidden: int, num_layers: int, size_out: int
+        self,
+        num_parts: int,
+        size_in: int,
+        size_code: int,
+        hidden: int,
+        num_layers: int,
+        size_out: int,
+        slope: float,
     ) -> None:
         """
         Args:
@@ -36,8 +44,10 @@ class LocalNetworks(nn.Module):
             hidden: width of each network.
             num_layers: hidden layers, at least 1.
             size_out: size of the output.
+            slope: slope of the rectifiers for negative inputs.
         """
         super().__init__()
+        self.slope = slope
         self.position = uniform_weights(num_parts, hidden, size_in)
         self.code = uniform_weights(num_parts, hidden, size_code) if size_code else None
         self.bias = nn.Parameter(torch.zeros(num_parts, hidden))
@@ -77,23 +87,27 @@ class LocalNetworks(nn.Module):
             dtype = torch.get_autocast_dtype(encoded.device.type)
             rows, weights = rows.to(dtype), [w.to(dtype) for w in weights]
         if parts.part_of_tile is not None:
-            return _run_tiles(rows, weights, biases, parts.part_of_tile)
+            return _run_tiles(rows, weights, biases, parts.part_of_tile, self.slope)
         return torch.cat(
             [
-                _mlp(run, [w[part] for w in weights], [b if b is None else b[part] for b in biases])
+                _mlp(run, [w[part] for w in weights], [b if b is None else b[part] for b in biases], self.slope)
                 for part, run in enumerate(rows.split(parts.run_lengths))
             ]
         )
 
 
-def _mlp(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor | None]) -> Tensor:
+def _mlp(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor | None], slope: float) -> Tensor:
     for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
-        x = F.relu(F.linear(x, weight, bias), inplace=True)
+        x = F.leaky_relu(F.linear(x, weight, bias), slope, inplace=True)
     return F.linear(x, weights[-1])
 
 
 def _run_tiles(
-    x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor | None], part_of_tile: Int[Tensor, "tiles"]
+    x: Tensor,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor | None],
+    part_of_tile: Int[Tensor, "tiles"],
+    slope: float,
 ) -> Tensor:
     """Apply all networks at once, as one batched product over tiles."""
     owner = F.one_hot(part_of_tile, len(weights[0])).to(x.dtype)
@@ -105,7 +119,7 @@ def _run_tiles(
     hidden = x.unflatten(0, (len(owner), -1))
     for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
         hidden = hidden @ gather_tiles(weight).mT
-        hidden = F.relu(hidden if bias is None else hidden + gather_tiles(bias)[:, None])
+        hidden = F.leaky_relu(hidden if bias is None else hidden + gather_tiles(bias)[:, None], slope)
     return (hidden @ gather_tiles(weights[-1]).mT).flatten(0, 1)
 
 

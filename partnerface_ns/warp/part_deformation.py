@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -38,10 +38,15 @@ from partnerface_ns.warp.part_assigner import PartWeights
 class PartDeformationConfig:
     """Sizes of the deformation networks."""
 
+    ABSENT: ClassVar[dict[str, float]] = {"slope": 0.0}
+    """Values of settings that older avatars do not store."""
+
     hidden: int = 64
     """Width of each local network."""
     num_layers: int = 2
     """Hidden layers of each local network, at least 1."""
+    slope: float = 0.1
+    """Slope of the rectifiers for negative inputs. With 0, parts that learn late stop learning."""
     num_frequencies: int = 4
     """Octaves of the encoding of a point's position in its part."""
     num_ambient: int = 4
@@ -151,6 +156,7 @@ class PartDeformation(nn.Module):
             config.hidden,
             config.num_layers,
             size_out * max(num_bases, 1),
+            config.slope,
         )
         self.mixing = BasisMixing(num_parts, size_code, num_bases) if num_bases else None
 
@@ -238,7 +244,7 @@ class GlobalDeformation(nn.Module):
         self.encoding = FrequencyEncoding(config.num_frequencies)
         size_in, size_out = self.encoding.size, 3 + config.num_ambient
         width = equal_width(num_parts, size_in + size_code, config.hidden, config.num_layers, size_out)
-        self.networks = LocalNetworks(1, size_in, size_code, width, config.num_layers, size_out)
+        self.networks = LocalNetworks(1, size_in, size_code, width, config.num_layers, size_out, config.slope)
 
     def forward(
         self, points: Float[Tensor, "points 3"], frame: Int[Tensor, "points"], codes: Float[Tensor, "frames code"]

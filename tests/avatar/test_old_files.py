@@ -84,6 +84,11 @@ def test_parts_of_an_older_run_train_everywhere_from_the_start():
     assert stored.everywhere_start == 0 and stored.stage2_start == 0.3
 
 
+def test_parts_of_an_older_run_keep_their_rectifiers():
+    stored = config_from_dict(AvatarConfig(), {"parts": {"hidden": 32}}, Path("avatar.pt"))
+    assert stored.parts.slope == 0 and stored.parts.hidden == 32
+
+
 def test_a_read_avatar_keeps_the_skinning_it_was_built_with(make_avatar, avatar_init, info, tmp_path, monkeypatch):
     """Building it takes seconds."""
     own = replace(avatar_init, reach=torch.tensor([0.03, 0.05, 0.035]))

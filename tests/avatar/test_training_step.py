@@ -196,6 +196,15 @@ def test_the_deformation_begins_at_the_mouth(make_avatar, avatar_init, changes, 
     assert_close(at_first, everywhere * torch.tensor([[1.0], [0.5], [0.0]]))
 
 
+def test_parts_away_from_the_mouth_are_held_before_they_begin(make_avatar, avatar_init):
+    avatar = make_avatar(everywhere_start=0.5)
+    avatar.deformation.networks.output.data.normal_()
+    avatar.set_progress(0.0)
+    rendered = avatar.train().render(front_rays(), avatar_init.states[:1], torch.zeros(1, dtype=torch.long))
+    assert int(avatar.stage) == MOUTH and rendered.samples is not None
+    assert (rendered.samples.random_offset.norm(dim=-1) > 1e-5).float().mean() > 0.5
+
+
 @pytest.mark.parametrize("motion", ["torso", "correction"])
 def test_a_motion_that_is_switched_off_does_not_learn(make_avatar, avatar_init, motion):
     config = getattr(make_avatar().config, motion)

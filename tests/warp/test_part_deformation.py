@@ -59,9 +59,9 @@ def network(deformation: PartDeformation, part: int, point: Tensor, code: Tensor
     seen = code * deformation.code_visibility[part]
     mixing = deformation.mixing
     h = n.position[part] @ local + n.bias[part]
-    h = F.relu(h if mixing is not None else h + n.code[part] @ seen)
+    h = F.leaky_relu(h if mixing is not None else h + n.code[part] @ seen, deformation.config.slope)
     for weight, bias in zip(n.layers, n.layer_biases, strict=True):
-        h = F.relu(weight[part] @ h + bias[part])
+        h = F.leaky_relu(weight[part] @ h + bias[part], deformation.config.slope)
     out = n.output[part] @ h
     if mixing is None:
         return out
@@ -125,6 +125,15 @@ def test_invisible_code_entries_do_not_move_a_part(deformation, inputs):
     assert not torch.equal(
         deformation(points, frame, codes, seen).offset, deformation(points, frame, other, seen).offset
     )
+
+
+def test_units_with_negative_inputs_still_learn(deformation, inputs):
+    points, frame, codes = inputs
+    fill(deformation.networks)
+    with torch.no_grad():
+        deformation.networks.bias.fill_(-100)
+    deformation(points, frame, codes, random_parts(50, 2)).ambient.sum().backward()
+    assert all(deformation.networks.bias.grad[k].any() for k in (0, 1, 3))
 
 
 def test_only_evaluated_parts_are_trained(deformation, inputs):
