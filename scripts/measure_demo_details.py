@@ -1,4 +1,4 @@
-"""Measures trained avatars at the demo's wrinkles and glasses, on images of the test split.
+"""Measures trained avatars at the demo's wrinkles and glasses.
 
 The demo is rendered again without wrinkles and without glasses. Where an image changes, it shows them. For each, the
 table has the PSNR of these pixels, and the share of the change that the avatar shows: 0 for an avatar without it, 1 for
@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -45,7 +46,9 @@ class Measure:
     avatars: tuple[Path, ...]
     """Files of avatars that were trained on this capture."""
     num_test: int = 8
-    """Images of the test split, evenly spread."""
+    """Number of images, evenly spread over the split."""
+    split: Literal["test", "train"] = "test"
+    """The split of the images."""
     seed: int = 0
     """The seed that the capture was made with."""
 
@@ -63,7 +66,7 @@ def main(options: Measure) -> None:
     torch.set_num_threads(1)
     capture, _ = load_with_head_model(options.capture)
     subject = DemoSubject.create(options.seed, len(capture.track), capture.frames[0].camera.width)
-    frames = pick_evenly(list(capture.frames_of("test")), options.num_test)
+    frames = pick_evenly(list(capture.frames_of(options.split)), options.num_test)
     truths, details = zip(*(_details(subject, frame) for frame in frames), strict=True)
     print("| avatar | " + " | ".join(f"{name}: psnr | shown" for name in details[0]) + " |")
     print("|---" * (1 + 2 * len(details[0])) + "|")
