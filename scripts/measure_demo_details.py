@@ -1,8 +1,8 @@
 """Measures trained avatars at the demo's wrinkles and glasses.
 
-The demo is rendered again without wrinkles and without glasses. Where an image changes, it shows them. For each, the
-table has the PSNR of these pixels, and the share of the change that the avatar shows: 0 for an avatar without it, 1 for
-the truth.
+The demo is rendered again without wrinkles and without glasses. Pixels that change show the detail. For each detail,
+the table has the PSNR of these pixels, and the share of the change that the avatar shows: 0 for an avatar without it,
+1 for the truth.
 
     partnerface demo --output demo
     python scripts/measure_demo_details.py --capture demo/subject --avatars demo/avatar.pt
@@ -23,7 +23,8 @@ from scipy.ndimage import binary_dilation
 
 from partnerface_ns.avatar.file_format import load_avatar
 from partnerface_ns.bench.training_runs import render
-from partnerface_ns.capture.capture import Frame
+from partnerface_ns.capture.capture import Capture, Frame
+from partnerface_ns.capture.images import load_image
 from partnerface_ns.capture.load_with_head_model import load_with_head_model
 from partnerface_ns.common.errors import InputError
 from partnerface_ns.common.sequences import pick_evenly
@@ -58,8 +59,9 @@ class Detail:
     """What a detail changes in one image."""
 
     change: Float[np.ndarray, "height width 3"]
-    """The image minus the image without the detail."""
+    """The image minus the image without the detail, colours in [0, 1]."""
     pixels: Bool[np.ndarray, "height width"]
+    """Pixels that change by at least `_VISIBLE`, and their neighbours."""
 
 
 def main(options: Measure) -> None:
@@ -67,6 +69,7 @@ def main(options: Measure) -> None:
     capture, _ = load_with_head_model(options.capture)
     subject = DemoSubject.create(options.seed, len(capture.track), capture.frames[0].camera.width)
     frames = pick_evenly(list(capture.frames_of(options.split)), options.num_test)
+    _require_same(subject, capture, frames[0], options.seed)
     truths, details = zip(*(_details(subject, frame) for frame in frames), strict=True)
     print("| avatar | " + " | ".join(f"{name}: psnr | shown" for name in details[0]) + " |")
     print("|---" * (1 + 2 * len(details[0])) + "|")
@@ -76,6 +79,19 @@ def main(options: Measure) -> None:
         rendered = [render(avatar, frame, capture.track[torch.tensor([frame.timestep])]).numpy() for frame in frames]
         cells = [_score(truths, rendered, [of_frame[name] for of_frame in details]) for name in details[0]]
         print(f"| {path.stem} | " + " | ".join(f"{psnr:.2f} | {shown:.2f}" for psnr, shown in cells) + " |", flush=True)
+
+
+def _require_same(subject: DemoSubject, capture: Capture, frame: Frame, seed: int) -> None:
+    """Require that the capture shows this person: an image differs from the stored one by rounding alone."""
+    stored, _ = load_image(frame, capture.background or (1.0, 1.0, 1.0))
+    difference = int(abs(stored.astype(int) - subject.image(frame.timestep)[0].astype(int)).max())
+    if difference > 2:
+        raise InputError(
+            "--seed",
+            "another person than the capture's",
+            expected="the seed of the capture",
+            actual=f"{seed}, whose image differs by {difference} of 255",
+        )
 
 
 def _details(subject: DemoSubject, frame: Frame) -> tuple[np.ndarray, dict[str, Detail]]:
@@ -99,7 +115,11 @@ def _image(subject: DemoSubject, pose: PosedPerson) -> np.ndarray:
 
 
 def _score(truths: tuple[np.ndarray, ...], rendered: list[np.ndarray], details: list[Detail]) -> tuple[float, float]:
-    """PSNR over a detail's pixels, and the share of its change that is rendered."""
+    """PSNR over a detail's pixels in dB, and the share of its change that is rendered.
+
+    Raises:
+        InputError: no image shows the detail.
+    """
     at_detail = [detail.pixels for detail in details]
     if not any(pixels.any() for pixels in at_detail):
         raise InputError("--num-test", "no image shows this detail", expected="more images", actual=len(details))

@@ -116,10 +116,19 @@ class CanonicalWarp:
             )
             return replace(canonical, points=corrected)
 
-    def share(self, canonical: CanonicalPoints) -> Float[Tensor, "points"]:
-        """Share in [0, 1] of the part deformation that canonical points receive in the current stage."""
-        of_head = 1 - canonical.torso
-        return of_head * self.skinning.mouth_share(canonical.points.detach()) if self.mouth_only else of_head
+    def deformation_share(self, canonical: CanonicalPoints, everywhere: bool = False) -> Float[Tensor, "points"]:
+        """Share in [0, 1] of the part deformation that canonical points receive, 0 at the torso.
+
+        In the mouth stage it also falls to 0 away from the mouth. No gradient reaches the points through it.
+
+        Args:
+            canonical: from `to_canonical`.
+            everywhere: whether the mouth stage is ignored.
+        """
+        share = 1 - canonical.torso
+        if self.mouth_only and not everywhere:
+            share = share * self.skinning.mouth_share(canonical.points.detach())
+        return share
 
     def deform(
         self,
@@ -134,13 +143,13 @@ class CanonicalWarp:
             canonical: from `to_canonical`.
             frame: index into `states` of each point.
             states: head states, batch axes (frames,).
-            share: share of the part deformation that each point receives; None takes that of the stage.
+            share: from `deformation_share`; None takes that of the stage.
         """
         with record_function("part deformation"):
-            return self._deform(canonical, frame, states, self.share(canonical) if share is None else share)
+            return self._deform(canonical, frame, states, share)
 
     def _deform(
-        self, canonical: CanonicalPoints, frame: Tensor, states: HeadState, share: Float[Tensor, "points"]
+        self, canonical: CanonicalPoints, frame: Tensor, states: HeadState, share: Float[Tensor, "points"] | None
     ) -> DeformedPoints:
         points = canonical.points
         undeformed = DeformedPoints(
@@ -148,6 +157,8 @@ class CanonicalWarp:
         )
         if self.deformation is None:
             return undeformed
+        if share is None:
+            share = self.deformation_share(canonical)
         deformed = Rows(share > 1 - _TORSO_ALONE, self.fixed_shapes)
         codes = self.code(states)
         if self.code_noise > 0:

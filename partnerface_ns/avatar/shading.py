@@ -214,19 +214,19 @@ class Shading:
     ) -> tuple[DeformedPoints, Float[Tensor, "random 3"] | None]:
         """Deformed samples; in training also the offsets of random canonical points that no ray may reach.
 
-        Random points receive the whole deformation in every stage. Without it, networks of parts at the border of the
-        mouth's surroundings, which hardly count yet, would learn offsets of a centimetre. They would show all at once
-        when the deformation begins everywhere.
+        Random points receive the whole deformation in every stage. Otherwise, networks at the edge of the mouth stage
+        would learn offsets of a centimetre, because images hardly show them yet. These offsets would appear at once in
+        the hard stage.
         """
         if not training or self.warp.deformation is None:
             return self.warp.deform(canonical, frame, frames.states), None
-        num = len(canonical.points)
+        num, warp = len(canonical.points), self.warp
         _, random_points = self.grid.draw(_NUM_RANDOM)
-        torso = torch.cat([canonical.torso, self.warp.skinning.space.torso_share(random_points)])
-        both = CanonicalPoints(torch.cat([canonical.points, random_points]), torso)
+        random = CanonicalPoints(random_points, warp.skinning.space.torso_share(random_points))
+        share = torch.cat([warp.deformation_share(canonical), warp.deformation_share(random, everywhere=True)])
+        both = CanonicalPoints(torch.cat([canonical.points, random.points]), torch.cat([canonical.torso, random.torso]))
         random_frame = torch.randint(len(frames.states), (len(random_points),), device=frame.device)
-        share = torch.cat([self.warp.share(canonical), 1 - torso[num:]])
-        deformed = self.warp.deform(both, torch.cat([frame, random_frame]), frames.states, share)
+        deformed = warp.deform(both, torch.cat([frame, random_frame]), frames.states, share)
         of_rays = DeformedPoints(deformed.points[:num], deformed.ambient[:num], deformed.offset[:num], None)
         return of_rays, deformed.offset[num:]
 

@@ -1,8 +1,8 @@
 """Local networks: K small networks of equal shape, each applied to its own rows.
 
 Rows are sorted by part and each network runs once. The first layer is the sum of a position term, computed for each
-row, and a code term, computed once for each frame and part. Rectifiers are leaky: with a slope of zero, most units of a
-part that has little to learn end at zero for every input, and such a part never learns again.
+row, and a code term, computed once for each frame and part. Rectifiers are leaky. With plain rectifiers, most units of
+parts away from the mouth reached zero for every input, where they have no gradient and never return.
 """
 
 from __future__ import annotations

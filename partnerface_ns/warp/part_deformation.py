@@ -36,7 +36,7 @@ from partnerface_ns.warp.part_assigner import PartWeights
 
 @dataclass
 class PartDeformationConfig:
-    """Sizes of the deformation networks."""
+    """Sizes and rectifiers of the deformation networks."""
 
     ABSENT: ClassVar[dict[str, float]] = {"slope": 0.0}
     """Values of settings that older avatars do not store."""
@@ -46,7 +46,7 @@ class PartDeformationConfig:
     num_layers: int = 2
     """Hidden layers of each local network, at least 1."""
     slope: float = 0.1
-    """Slope of the rectifiers for negative inputs. With 0, parts that learn late stop learning."""
+    """Slope of the rectifiers for negative inputs. With 0, a unit that is zero for every input never learns again."""
     num_frequencies: int = 4
     """Octaves of the encoding of a point's position in its part."""
     num_ambient: int = 4

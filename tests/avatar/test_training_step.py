@@ -196,13 +196,21 @@ def test_the_deformation_begins_at_the_mouth(make_avatar, avatar_init, changes, 
     assert_close(at_first, everywhere * torch.tensor([[1.0], [0.5], [0.0]]))
 
 
-def test_parts_away_from_the_mouth_are_held_before_they_begin(make_avatar, avatar_init):
-    avatar = make_avatar(everywhere_start=0.5)
+def test_only_random_points_receive_the_whole_deformation_in_every_stage(make_avatar, avatar_init):
+    avatar = make_avatar(everywhere_start=0.5, stage2_start=0.9, code_noise=0.0)
     avatar.deformation.networks.output.data.normal_()
-    avatar.set_progress(0.0)
-    rendered = avatar.train().render(front_rays(), avatar_init.states[:1], torch.zeros(1, dtype=torch.long))
-    assert int(avatar.stage) == MOUTH and rendered.samples is not None
-    assert (rendered.samples.random_offset.norm(dim=-1) > 1e-5).float().mean() > 0.5
+    samples = {}
+    for stage, progress in ((MOUTH, 0.0), (HARD, 0.5)):
+        torch.manual_seed(1)
+        avatar.set_progress(progress)
+        rendered = avatar.train().render(front_rays(), avatar_init.states[:1], torch.zeros(1, dtype=torch.long))
+        assert rendered.samples is not None
+        samples[stage] = rendered.samples
+    assert samples[MOUTH].random_offset.any()
+    assert_close(samples[MOUTH].random_offset, samples[HARD].random_offset)
+    far = avatar.skinning.mouth_share(samples[MOUTH].undeformed) == 0
+    assert far.any() and samples[HARD].deformed.offset[far].any()
+    assert not samples[MOUTH].deformed.offset[far].any()
 
 
 @pytest.mark.parametrize("motion", ["torso", "correction"])

@@ -249,9 +249,9 @@ def test_density_has_right_gradients(field):
     (gradient,) = torch.autograd.grad(density(points).sum(), points)
     step = 1e-4 * F.normalize(torch.randn_like(points), dim=1)
     with torch.no_grad():
-        # Single precision inside, and planes have kinks: a rough difference at most points is all there is.
+        # Single precision inside, and planes have kinks. A few points lie at a kink; the others agree roughly.
         difference = (density(points + step) - density(points - step)) / 2
-    assert difference.abs().max() > 1e-5
+    assert difference.abs().median() > 1e-5
     assert torch.isclose((gradient * step).sum(1), difference, rtol=0.2, atol=2e-6).sum() > 15
 
 

@@ -129,11 +129,12 @@ def test_invisible_code_entries_do_not_move_a_part(deformation, inputs):
 
 def test_units_with_negative_inputs_still_learn(deformation, inputs):
     points, frame, codes = inputs
-    fill(deformation.networks)
+    biases = [deformation.networks.bias, *deformation.networks.layer_biases]
     with torch.no_grad():
-        deformation.networks.bias.fill_(-100)
+        for bias in biases:
+            bias.fill_(-100)
     deformation(points, frame, codes, random_parts(50, 2)).ambient.sum().backward()
-    assert all(deformation.networks.bias.grad[k].any() for k in (0, 1, 3))
+    assert all(bias.grad[k].any() for bias in biases for k in (0, 1, 3))
 
 
 def test_only_evaluated_parts_are_trained(deformation, inputs):
