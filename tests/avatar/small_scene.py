@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from partnerface_ns.avatar.avatar import Avatar
+from partnerface_ns.avatar.init import AvatarInit
 from partnerface_ns.flame.state import HeadState
 from partnerface_ns.rendering.rays import Rays
 from partnerface_ns.training.objective import training_loss
@@ -18,6 +21,12 @@ def front_rays(num_frames: int = 1, side: int = 8, half: float = 0.2) -> Rays:
     origins = torch.stack([x.flatten(), y.flatten(), torch.full((side * side,), 0.8)], -1)
     directions = torch.tensor([[0.0, 0.0, -1.0]]).repeat(side * side, 1)
     return Rays(origins.expand(num_frames, -1, -1), directions.expand(num_frames, -1, -1))
+
+
+def with_mouth(init: AvatarInit) -> AvatarInit:
+    """A person whose head model has something inside its mouth: the eyeballs."""
+    regions = init.model.regions
+    return replace(init, model=replace(init.model, regions=regions | {"inside_mouth": regions["eyeballs"]}))
 
 
 def picked(rays: Rays, index: torch.Tensor) -> Rays:

@@ -7,11 +7,10 @@ from itertools import pairwise
 
 import pytest
 import torch
-from avatar.small_scene import KINDS, front_rays, learns, seen, stirred, train_step
+from avatar.small_scene import KINDS, front_rays, learns, seen, stirred, train_step, with_mouth
 from torch.testing import assert_close
 
 from partnerface_ns.avatar.avatar import HARD, MOUTH, SOFT
-from partnerface_ns.avatar.init import AvatarInit
 from partnerface_ns.common import precision
 from partnerface_ns.rendering.losses import LossConfig
 from partnerface_ns.rendering.rays import Rays
@@ -34,12 +33,6 @@ def test_opacity_is_made_clear_late_in_training_if_its_weight_is_set(make_avatar
         avatar = make_avatar(losses=LossConfig(clear_weight=weight))
         avatar.set_progress(progress)
         assert ("clear" in train_step(avatar, avatar_init.states)) == (weight > 0 and progress > 0.6)
-
-
-def with_mouth(init: AvatarInit) -> AvatarInit:
-    """A person whose head model has something inside its mouth: the eyeballs."""
-    regions = init.model.regions
-    return replace(init, model=replace(init.model, regions=regions | {"inside_mouth": regions["eyeballs"]}))
 
 
 def test_every_weight_scales_its_term(make_avatar, avatar_init):

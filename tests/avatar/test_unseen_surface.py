@@ -7,9 +7,9 @@ import torch
 from torch.testing import assert_close
 
 from partnerface_ns.avatar import unseen_surface
-from partnerface_ns.avatar.unseen_surface import UnseenSurfaceConfig, continue_surface, shell_faces
+from partnerface_ns.avatar.unseen_surface import ContinuedSurface, UnseenSurfaceConfig, continue_surface, shell_faces
 from partnerface_ns.rendering.rays import Rays
-from tests.avatar.small_scene import front_rays
+from tests.avatar.small_scene import front_rays, with_mouth
 
 RED, BLUE = torch.tensor([0.9, 0.1, 0.1]), torch.tensor([0.1, 0.1, 0.9])
 
@@ -213,3 +213,36 @@ def test_what_rays_reached_is_forgotten_slowly(avatar):
 def test_the_nearest_vertices_are_found_once(avatar, monkeypatch):
     monkeypatch.setattr(unseen_surface, "VertexIndex", None)
     avatar.unseen.complete(avatar.field, avatar.skinning, avatar.grid)
+
+
+def test_hidden_space_inside_the_mouth_is_black(make_avatar, avatar_init, monkeypatch):
+    """All other hidden nodes are red. The tiny head is small, so half of its mouth's nodes count as near to skin."""
+    avatar = make_avatar(with_mouth(avatar_init)).train()
+    field, skinning = avatar.field, avatar.skinning
+    verts, every = skinning.canonical.verts, torch.ones(len(skinning.canonical.verts), dtype=torch.bool)
+    red = ContinuedSurface(torch.full((len(verts),), 0.01), RED.expand(len(verts), 3), ~every, every)
+    monkeypatch.setattr(unseen_surface, "continue_surface", lambda *_: red)
+    cells = avatar.grid.cell_centers(avatar.grid.resolution, avatar.grid.lower, avatar.grid.upper)
+    avatar.grid.mark_reached(cells[cells[:, 0] > 0], torch.ones(int((cells[:, 0] > 0).sum())))
+    nodes = field.uncontract(field.completion.nodes())
+    distance, hidden = skinning.space.distance_and_clearance(nodes)[0], avatar.grid.is_hidden(nodes)
+    from_walls = torch.cdist(nodes, skinning.verts_in_mouth).amin(1)
+    from_skin = torch.cdist(nodes, verts[skinning.head.model.regions["inside_mouth"] <= 0.5]).amin(1)
+    near_walls = from_walls < 0.02
+    nearest = from_skin[near_walls & (from_walls < from_skin)].median() + 1e-5  # at no node
+    monkeypatch.setattr(unseen_surface, "_FROM_SKIN", float(nearest))
+    avatar.unseen.complete(field, skinning, avatar.grid)
+    share, height, *color = field.completion.volume.view(5, -1)
+    in_mouth = near_walls & (from_skin > nearest) & (distance > -0.03)
+    assert (in_mouth & ~hidden).any() and not share[in_mouth & ~hidden].any()
+    elsewhere = ~in_mouth & (share > 0)
+    assert elsewhere.any()
+    assert_close(torch.stack(color, -1)[elsewhere], RED.expand(int(elsewhere.sum()), 3))
+    black = in_mouth & hidden
+    assert black.any() and share[black].eq(1).all() and not torch.stack(color)[:, black].any()
+    assert_close(height[black], distance[black])
+
+
+def test_a_head_without_a_mouth_has_no_black_points(avatar):
+    share, _, *color = avatar.field.completion.volume.view(5, -1)
+    assert torch.stack(color)[:, share > 0].all()
