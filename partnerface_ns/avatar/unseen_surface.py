@@ -6,8 +6,8 @@ continued over the head model's mesh: its distance from the mesh, the thickness 
 The continued surface is stored in the field's completion volume. In evaluation, the field is blended with this volume
 at hidden points near and above the surface.
 
-Inside the mouth, hidden points are black. Otherwise, a smile that is wider than those of training would show cheeks
-behind the lips, because the planes are shared there too.
+Hidden points below the surface of the mouth's inside are black. Otherwise, a smile that is wider than those of training
+would show cheeks behind the lips, because the planes are shared there too.
 
 A point is hidden if few training rays reached it: the occupancy grid stores the transmittance of their samples. The
 face and the ears are not completed. The method's paper has no completion; it is our choice.
@@ -67,9 +67,10 @@ _STIFFNESS, _TYPICAL = 0.05, 0.01
 """Stiffness of the continued surface and weight of the typical surface, relative to the weight 1 of a seen vertex."""
 _NUM_NEIGHBORS = 4
 """Number of nearest vertices whose values a node averages."""
-_NEAR_MOUTH, _FROM_SKIN = 0.02, 0.009
-"""Largest distance from the walls of the mouth, teeth and tongue, and smallest distance from skin and lips, at which
-hidden space inside the mouth is black; metres. Nearer to the skin, interpolation would darken cheeks."""
+_NEAR_MOUTH, _FROM_SKIN, _IN_WALL = 0.02, 0.009, 0.002
+"""Hidden points are black within the first distance of the mouth's inside, beyond the second one from skin and lips, and
+more than the third one below the mesh; metres. Nearer to the skin, interpolation would darken cheeks. Nearer to the
+surface, it would darken teeth and tongue."""
 _DEEP, _BEYOND = 0.03, 0.03
 """Nodes deeper than this inside the mesh, or this far beyond the reach of density, are left out; metres."""
 
@@ -105,8 +106,8 @@ class _NearNodes(NamedTuple):
     """Canonical frame, metres."""
     distance: Float[Tensor, "near"]
     """Signed distance to the mesh, metres."""
-    in_mouth: Bool[Tensor, "near"]
-    """Whether the node is inside the mouth or in its walls."""
+    below_mouth: Bool[Tensor, "near"]
+    """Whether the node is below the surface of the mouth's inside."""
     verts: Int[Tensor, "near neighbors"]
     """The nearest vertices."""
     weights: Float[Tensor, "near neighbors"]
@@ -119,8 +120,10 @@ class _NearNodes(NamedTuple):
         points = points[index]
         far, verts = VertexIndex(skinning.canonical.verts).query(points, _NUM_NEIGHBORS)
         closeness = 1 / (far + 1e-3)
-        in_mouth = _is_in_mouth(points, skinning)
-        return _NearNodes(index, points, distance[index], in_mouth, verts, closeness / closeness.sum(1, keepdim=True))
+        below_mouth = _is_below_mouth(points, distance[index], skinning)
+        return _NearNodes(
+            index, points, distance[index], below_mouth, verts, closeness / closeness.sum(1, keepdim=True)
+        )
 
     def interpolate(self, of_verts: Float[Tensor, "verts channels"]) -> Float[Tensor, "near channels"]:
         return (self.weights[..., None] * of_verts[self.verts]).sum(1)
@@ -202,21 +205,28 @@ class UnseenSurface(nn.Module):
         height = near.distance - surface_height
         # Near a seen surface the field stays. Hidden space further away is free.
         share = torch.where(height > 2 * _OUTSIDE, bounds_share, unseen_share)
-        # Inside the mouth, hidden points have the mesh as their surface, in black.
-        share = torch.where(near.in_mouth, 1.0, share) * grid.is_hidden(near.points)
-        height = torch.where(near.in_mouth, near.distance, height)
-        color = near.interpolate(surface.color) * ~near.in_mouth[:, None]
+        share = torch.where(near.below_mouth, 1.0, share) * grid.is_hidden(near.points)
+        height = torch.where(near.below_mouth, near.distance, height)
+        color = near.interpolate(surface.color) * ~near.below_mouth[:, None]
         field.completion.fill(near.index, torch.cat([share[:, None], height[:, None], color], 1))
 
 
-def _is_in_mouth(points: Float[Tensor, "points 3"], skinning: InverseSkinning) -> Bool[Tensor, "points"]:
-    """Whether canonical points are inside the mouth or in its walls, away from skin and lips."""
-    walls, skin = skinning.verts_in_mouth, skinning.head.model.regions["inside_mouth"] <= 0.5
-    if len(walls) < 2:
-        return torch.zeros(len(points), dtype=torch.bool, device=points.device)
-    from_walls = VertexIndex(walls).query(points, 2).distance[:, 0]
+def _is_below_mouth(
+    points: Float[Tensor, "points 3"], distance: Float[Tensor, "points"], skinning: InverseSkinning
+) -> Bool[Tensor, "points"]:
+    """Whether canonical points are below the surface of the mouth's inside, and away from skin and lips.
+
+    Args:
+        points: metres.
+        distance: signed distance to the mesh, metres.
+        skinning: gives the canonical mesh.
+    """
+    inside, skin = skinning.verts_in_mouth, skinning.head.model.regions["inside_mouth"] <= 0.5
+    if len(inside) < 2:
+        return torch.zeros_like(distance, dtype=torch.bool)
+    from_mouth = VertexIndex(inside).query(points, 2).distance[:, 0]
     from_skin = VertexIndex(skinning.canonical.verts[skin]).query(points, 2).distance[:, 0]
-    return (from_walls < _NEAR_MOUTH) & (from_skin > _FROM_SKIN)
+    return (from_mouth < _NEAR_MOUTH) & (from_skin > _FROM_SKIN) & (distance < -_IN_WALL)
 
 
 def shell_faces(model: HeadModel) -> Int[Tensor, "faces 3"]:
