@@ -68,8 +68,8 @@ _STIFFNESS, _TYPICAL = 0.05, 0.01
 _NUM_NEIGHBORS = 4
 """Number of nearest vertices whose values a node averages."""
 _NEAR_MOUTH, _FROM_SKIN, _IN_WALL = 0.02, 0.009, 0.002
-"""Hidden points are black within the first distance of the mouth's inside, beyond the second one from skin and lips, and
-more than the third one below the mesh; metres. Nearer to the skin, interpolation would darken cheeks. Nearer to the
+"""Hidden points are black up to the first distance from the mouth's inside, from the second distance to skin and lips,
+and from the third depth below the mesh; metres. Nearer to the skin, interpolation would darken cheeks. Nearer to the
 surface, it would darken teeth and tongue."""
 _DEEP, _BEYOND = 0.03, 0.03
 """Nodes deeper than this inside the mesh, or this far beyond the reach of density, are left out; metres."""
