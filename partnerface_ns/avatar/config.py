@@ -22,7 +22,7 @@ from partnerface_ns.warp.tracking_correction import TrackingCorrectionConfig
 class AvatarConfig:
     """Settings of an avatar and its components."""
 
-    ABSENT: ClassVar[dict[str, float]] = {"everywhere_start": 0.0}
+    ABSENT: ClassVar[dict[str, float]] = {"everywhere_start": 0.0, "view_noise": 0.0}
     """Values of settings that older avatars do not store."""
 
     deformation: Literal["parts", "global", "none"] = "parts"
@@ -38,6 +38,10 @@ class AvatarConfig:
     """Training progress, 0 to 1, at which the soft stage begins."""
     code_noise: float = 0.5
     """Standard deviation of noise on the normalised driving code in training, against overfitting to frames."""
+    view_noise: float = 0.2
+    """Standard deviation of noise on the view directions of rays in training, radians, away from the mouth. A view
+    direction in the head's frame tells frames apart, so in long runs colours overfit to it. At the mouth, noise costs a
+    decibel."""
     bfloat16: bool = True
     """Whether the networks compute in bfloat16 on GPUs that multiply it and on CPUs with AMX. Others use float32."""
     skinning: InverseSkinningConfig = field(default_factory=InverseSkinningConfig)

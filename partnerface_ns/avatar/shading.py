@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.profiler import record_function
@@ -174,9 +175,14 @@ class Shading:
             ray_seen = seen.gather(samples.ray.repeat_interleave(shape[1]))
             in_skull = rays.directions @ frames.skinned.T_canonical_skull[:, :3, :3].mT
             directions = in_skull.flatten(0, 1)[ray_seen]
+            viewed = directions
+            if training and self.config.view_noise > 0:
+                noise = self.config.view_noise * torch.randn_like(in_skull).flatten(0, 1)[ray_seen]
+                in_mouth = self.warp.skinning.mouth_share(seen.gather(deformed.points.detach()))
+                viewed = F.normalize(directions + (1 - in_mouth)[:, None] * noise, dim=-1)
             with record_function("canonical field"):
                 features, ambient = seen.gather_columns(geometry.features), seen.gather(deformed.ambient)
-                color = self.field.color(features, directions, ambient)
+                color = self.field.color(features, viewed, ambient)
 
         weight_seen = seen.gather(weights.flatten() * seen.holds)[:, None]
         shape_rays = rays.origins.shape[:2]

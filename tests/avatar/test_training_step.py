@@ -234,7 +234,7 @@ def test_the_code_has_noise_in_training_only(make_avatar, avatar_init, monkeypat
 
     def two_images(code_noise: float, training: bool) -> list[torch.Tensor]:
         torch.manual_seed(0)
-        avatar = stirred(make_avatar(code_noise=code_noise)).train(training)
+        avatar = stirred(make_avatar(code_noise=code_noise, view_noise=0.0)).train(training)
         frames = avatar.warp.pose_frames(avatar_init.states[:1])
         return [avatar.render_frames(front_rays(), frames).rgb for _ in range(2)]
 
@@ -244,6 +244,32 @@ def test_the_code_has_noise_in_training_only(make_avatar, avatar_init, monkeypat
     first, second = two_images(5.0, True)
     assert not torch.allclose(first, second, atol=1e-3)
     assert torch.equal(two_images(5.0, False)[0], two_images(0.0, False)[0]), "a trained avatar knows no noise"
+
+
+def test_colours_see_noisy_view_directions_in_training_and_away_from_the_mouth_only(
+    make_avatar, avatar_init, monkeypatch
+):
+    avatar = make_avatar(view_noise=0.1)
+    field, color, known, seen_from = avatar.field, avatar.field.color, [], []
+    monkeypatch.setattr(field, "color", lambda *inputs: seen_from.append(inputs[1]) or color(*inputs))
+    monkeypatch.setattr(field, "update_view_statistics", lambda directions, weights: known.append(directions))
+    rays, states = front_rays(side=24, half=0.05), avatar_init.states[:1]
+
+    def deviation(training: bool, view_noise: float, mouth_share: float) -> torch.Tensor:
+        """Root mean square of the noise along an axis, radians."""
+        avatar.config.view_noise = view_noise
+        monkeypatch.setattr(avatar.skinning, "mouth_share", lambda points: torch.full((len(points),), mouth_share))
+        with torch.no_grad():
+            avatar.train(training).render(rays, states)
+        exact = known[0][0]  # the rays are parallel
+        assert_close(seen_from[-1].norm(dim=-1), torch.ones(len(seen_from[-1])))
+        return torch.linalg.cross(seen_from[-1], exact.expand_as(seen_from[-1])).square().sum(-1).mean().div(2).sqrt()
+
+    assert 0.08 < deviation(True, 0.1, mouth_share=0.0) < 0.12
+    assert_close(known[0], known[0][:1].expand_as(known[0]), msg="the statistics are those of the rays")
+    assert 0.04 < deviation(True, 0.1, mouth_share=0.5) < 0.06
+    for training, view_noise, mouth_share in ((True, 0.1, 1.0), (True, 0.0, 0.0), (False, 0.1, 0.0)):
+        assert deviation(training, view_noise, mouth_share) < 1e-6
 
 
 def test_the_occupancy_grid_is_updated_every_few_steps(make_avatar, avatar_init):
