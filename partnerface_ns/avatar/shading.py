@@ -175,7 +175,7 @@ class Shading:
             ray_seen = seen.gather(samples.ray.repeat_interleave(shape[1]))
             in_skull = rays.directions @ frames.skinned.T_canonical_skull[:, :3, :3].mT
             directions = in_skull.flatten(0, 1)[ray_seen]
-            viewed = directions
+            viewed = directions  # the field's view statistics are those of the rays, without noise
             if training and self.config.view_noise > 0:
                 noise = self.config.view_noise * torch.randn_like(in_skull).flatten(0, 1)[ray_seen]
                 in_mouth = self.warp.skinning.mouth_share(seen.gather(deformed.points.detach()))
