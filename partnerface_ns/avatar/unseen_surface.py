@@ -1,4 +1,4 @@
-"""Completion of hair, neck and torso where no training image shows them.
+"""Completion of hair, neck, torso and the inside of the mouth where no training image shows them.
 
 Training images say nothing about the back of a head that never turns. The field would repeat the face there, because
 its planes are shared, and fill free space behind the person with fog. Instead, the surface that training sees is
@@ -6,8 +6,8 @@ continued over the head model's mesh: its distance from the mesh, the thickness 
 The continued surface is stored in the field's completion volume. In evaluation, the field is blended with this volume
 at hidden points near and above the surface.
 
-Hidden points below the surface of the mouth's inside are black. Otherwise, a smile that is wider than those of training
-would show cheeks behind the lips, because the planes are shared there too.
+Hidden points below the surface of the mouth's inside are black. The planes would give them the colour of the cheek in
+front of them, and a smile that is wider than those of training would show it.
 
 A point is hidden if few training rays reached it: the occupancy grid stores the transmittance of their samples. The
 face and the ears are not completed. The method's paper has no completion; it is our choice.
@@ -53,7 +53,7 @@ _SEEN = 0.3
 _GRAZING, _SPREAD = 0.5, 1.6
 """Smallest cosine between a seen surface's normal and a camera's direction, and the cameras' range in deviations."""
 _KEPT = 0.9
-"""Factor on the stored transmittances at each completion."""
+"""Factor on the stored transmittances in each interval."""
 _OUTSIDE = 0.006
 """Distance from the surface in metres at which its transmittance is read. Hidden space more than twice as far above the
 surface is free."""
@@ -67,10 +67,12 @@ _STIFFNESS, _TYPICAL = 0.05, 0.01
 """Stiffness of the continued surface and weight of the typical surface, relative to the weight 1 of a seen vertex."""
 _NUM_NEIGHBORS = 4
 """Number of nearest vertices whose values a node averages."""
-_NEAR_MOUTH, _FROM_SKIN, _IN_WALL = 0.02, 0.009, 0.002
-"""Hidden points are black up to the first distance from the mouth's inside, from the second distance to skin and lips,
-and from the third depth below the mesh; metres. Nearer to the skin, interpolation would darken cheeks. Nearer to the
-surface, it would darken teeth and tongue."""
+_NEAR_MOUTH = 0.02
+"""Distance from the inside of the mouth within which hidden points may be black, metres."""
+_FROM_SKIN = 0.009
+"""Distance from skin and lips within which no point is black, metres: interpolation would darken cheeks."""
+_IN_WALL = 0.002
+"""Depth below the mesh up to which no point is black, metres: interpolation would darken teeth and tongue."""
 _DEEP, _BEYOND = 0.03, 0.03
 """Nodes deeper than this inside the mesh, or this far beyond the reach of density, are left out; metres."""
 
@@ -83,7 +85,7 @@ class UnseenSurfaceConfig:
     """Settings of earlier versions, which trained the completion."""
 
     enabled: bool = True
-    """Whether training fills the completion. If not, evaluation shows the field alone."""
+    """Whether training fills the completion, the mouth included. If not, evaluation shows the field alone."""
 
 
 class ContinuedSurface(NamedTuple):
@@ -221,7 +223,8 @@ def _is_below_mouth(
         distance: signed distance to the mesh, metres.
         skinning: gives the canonical mesh.
     """
-    inside, skin = skinning.verts_in_mouth, skinning.head.model.regions["inside_mouth"] <= 0.5
+    inside, regions = skinning.verts_in_mouth, skinning.head.model.regions
+    skin = (regions["inside_mouth"] <= 0.5) | (regions["lips"] >= 0.5)
     if len(inside) < 2:
         return torch.zeros_like(distance, dtype=torch.bool)
     from_mouth = VertexIndex(inside).query(points, 2).distance[:, 0]

@@ -250,15 +250,22 @@ def test_colours_see_noisy_view_directions_in_training_and_away_from_the_mouth_o
     make_avatar, avatar_init, monkeypatch
 ):
     avatar = make_avatar(view_noise=0.1)
-    field, color, known, seen_from = avatar.field, avatar.field.color, [], []
-    monkeypatch.setattr(field, "color", lambda *inputs: seen_from.append(inputs[1]) or color(*inputs))
+    field, color, known, seen_from, at, features = avatar.field, avatar.field.color, [], [], [], []
+
+    def spy(*inputs: torch.Tensor) -> torch.Tensor:
+        features.append(inputs[0])
+        seen_from.append(inputs[1])
+        return color(*inputs)
+
+    monkeypatch.setattr(field, "color", spy)
     monkeypatch.setattr(field, "update_view_statistics", lambda directions, weights: known.append(directions))
     rays, states = front_rays(side=24, half=0.05), avatar_init.states[:1]
 
     def deviation(training: bool, view_noise: float, mouth_share: float) -> torch.Tensor:
         """Root mean square of the noise along an axis, radians."""
         avatar.config.view_noise = view_noise
-        monkeypatch.setattr(avatar.skinning, "mouth_share", lambda points: torch.full((len(points),), mouth_share))
+        share = lambda points: at.append(points) or torch.full((len(points),), mouth_share)  # noqa: E731
+        monkeypatch.setattr(avatar.skinning, "mouth_share", share)
         with torch.no_grad():
             avatar.train(training).render(rays, states)
         exact = known[0][0]  # the rays are parallel
@@ -267,6 +274,7 @@ def test_colours_see_noisy_view_directions_in_training_and_away_from_the_mouth_o
 
     assert 0.08 < deviation(True, 0.1, mouth_share=0.0) < 0.12
     assert_close(known[0], known[0][:1].expand_as(known[0]), msg="the statistics are those of the rays")
+    assert_close(field.features(field.contract(at[-1])), features[-1], msg="the share is that of the coloured points")
     assert 0.04 < deviation(True, 0.1, mouth_share=0.5) < 0.06
     for training, view_noise, mouth_share in ((True, 0.1, 1.0), (True, 0.0, 0.0), (False, 0.1, 0.0)):
         assert deviation(training, view_noise, mouth_share) < 1e-6
