@@ -32,10 +32,12 @@ from partnerface_ns.tracking.fit.photometric.detail_images import DetailImages
 from partnerface_ns.tracking.fit.photometric.equations import (
     CORRELATED_TEXTURE,
     NormalEquations,
+    OutlineErrors,
+    Residuals,
     bias_step,
     landmark_precision,
     landmark_residuals,
-    outline_residuals,
+    outline_errors,
     texture_residuals,
 )
 from partnerface_ns.tracking.fit.photometric.posed_points import PosedPoints, pixel_derivatives
@@ -51,8 +53,10 @@ from partnerface_ns.tracking.fit.problem import (
     landmark_bias_sigmas,
 )
 
-_OUTLINE_SIGMA, _OUTLINE_GATE = 2.0, 10.0
-"""Uncertainty of the outline and largest distance of a match, pixels at 512."""
+_OUTLINE_SIGMA, _OUTLINE_GATE = 1.0, 10.0
+"""Uncertainty of the matte's outline and largest distance of a match, pixels at 512."""
+_RELIEF_SIGMA = 0.01
+"""Standard deviation of the relief of the outline, metres."""
 _FAR_YAW, _PROFILE_YAW, _PROFILE_WEIGHT = 40.0, 75.0, 0.1
 """Between these turns of the head, in degrees, the weight of all landmarks falls to the last value: the detector is
 biased where it sees one side only."""
@@ -73,6 +77,9 @@ class Aligner:
     """Visibility of the texture points."""
     samples: Float[Tensor, "frames texture"]
     """Values of the detail images at the texture points."""
+    relief: Float[Tensor, "outline"]
+    """Offsets of single outline points along their normals, metres. They describe locks of hair, which the smooth
+    displacements do not."""
 
     def __init__(
         self,
@@ -114,6 +121,8 @@ class Aligner:
         repetitions = max(1.0, len(times) / CORRELATED_FRAMES) / energy.CORRELATED_LANDMARKS
         self.bias_precision = repetitions * landmark_bias_sigmas(spread).square().reciprocal()
         self.explained = explained_directions(head)
+        self.relief = torch.zeros(head.num_outline)
+        self.relief_precision = max(1.0, len(times) / CORRELATED_FRAMES) / energy.CORRELATED_POINTS / _RELIEF_SIGMA**2
 
     @property
     def chain(self) -> Chain:
@@ -200,6 +209,26 @@ class Aligner:
         self.bias[:num] += bias_step(hessian, gradient, self.explained)
         self._set_shape(self.coefficients)
 
+    def improve_relief(self) -> None:
+        """One step of the relief; shape and frames stay. Only training frames determine it."""
+        outline = self.points.outline
+        normals = self.points.normals[outline]
+        hessian = torch.full_like(self.relief, self.relief_precision)
+        gradient = self.relief_precision * self.relief
+        for part in self._chunks(self.num_train):
+            posed, pixels = self._pose(part)
+            errors = self._outline_errors(posed, pixels, part)
+            index = self.matches.indices[part]
+            frames = torch.arange(len(index))[:, None]
+            outward = (posed.linear[:, outline] * normals[:, None]).sum(-1)[frames, index]
+            J = (outward * errors.slope).sum(-1)
+            hessian.index_add_(0, index.flatten(), (errors.weights * J.square()).flatten())
+            gradient.index_add_(0, index.flatten(), (errors.weights * J * errors.distances).flatten())
+        self.relief = self.relief - gradient / hessian
+        self.bias = self.bias.clone()
+        self.bias[outline] = self.relief[:, None] * normals
+        self._set_shape(self.coefficients)
+
     def _prior(self) -> tuple[Float[Tensor, "frames corrections"], Float[Tensor, "frames corrections"]]:
         """Gradient and curvature of the priors of the corrections; the curvature is that without steadiness."""
         values = self.corrections.values
@@ -241,9 +270,9 @@ class Aligner:
             focal,
             with_shape,
         )
-        index, valid = self.matches.indices[part] + points.outline.start, self.matches.valid[part]
-        sigma = _OUTLINE_SIGMA * px
-        outline = outline_residuals(posed, pixels, observed.outline, index, valid, sigma, focal, with_shape)
+        errors = self._outline_errors(posed, pixels, part)
+        index = self.matches.indices[part] + points.outline.start
+        outline = Residuals(errors.distances, errors.weights, posed.derivatives(index, errors.slope, with_shape))
         # Every third texture point is enough for the shape.
         step = 3 if with_shape else 1
         chosen = slice(points.texture.start, points.texture.stop, step)
@@ -252,6 +281,11 @@ class Aligner:
         difference, noise = values - self.template.values[::step], self.template.noise
         texture = texture_residuals(posed, chosen, difference, slope, weights, noise, focal, with_shape)
         return NormalEquations.of([*landmarks, outline, texture])
+
+    def _outline_errors(self, posed: PosedPoints, pixels: Tensor, part: slice | Tensor) -> OutlineErrors:
+        index, valid = self.matches.indices[part] + self.points.outline.start, self.matches.valid[part]
+        sigma = _OUTLINE_SIGMA * self.observations.px
+        return outline_errors(posed, pixels, self.observations.outline[part], index, valid, sigma, self.fit.focal)
 
     def _landmark_weights(self, posed: PosedPoints, part: slice | Tensor) -> Float[Tensor, "frames landmarks"]:
         """Visibility of the landmarks, lower in views from the side."""
@@ -262,6 +296,7 @@ class Aligner:
         turned = ((yaw - _FAR_YAW) / (_PROFILE_YAW - _FAR_YAW)).clamp(0, 1)
         return weights * (1 - turned * (1 - _PROFILE_WEIGHT))[:, None]
 
-    def _chunks(self) -> list[slice]:
-        num = len(self.observations.times)
+    def _chunks(self, num: int | None = None) -> list[slice]:
+        """Slices of the first `num` frames; of all frames by default."""
+        num = len(self.observations.times) if num is None else num
         return [slice(i, min(i + _CHUNK, num)) for i in range(0, num, _CHUNK)]

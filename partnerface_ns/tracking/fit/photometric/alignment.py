@@ -3,9 +3,9 @@
 Every point of the surface should look the same in all frames. What it looks like is the template, a robust mean over
 the training frames. Corrections of each frame's head state, and the shape of the person, minimise the differences
 between images and template, together with the errors of landmarks and outline. The detail images go from coarse to
-fine. In each round, visibility, template and outline matches are renewed. Then shape, frames, and the offsets of this
-person's landmarks from the embedding are improved. Finally, the shoulders are aligned in the same way, with a pose
-of their own in each frame.
+fine. In each round, visibility, template and outline matches are renewed. Then shape, relief of the outline, frames,
+and the offsets of this person's landmarks from the embedding are improved. Finally, the shoulders are aligned in the
+same way, with a pose of their own in each frame.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Alignment:
 def num_steps(model: HeadModel) -> int:
     """Number of calls of `on_step` of `align_images` for a head model."""
     of_shoulders = (1 + len(LEVELS) * _TORSO_ROUNDS) * has_shoulders(model)
-    return 2 + len(LEVELS) * _ROUNDS * (3 + _FRAME_STEPS) + of_shoulders
+    return 2 + len(LEVELS) * _ROUNDS * (4 + _FRAME_STEPS) + of_shoulders
 
 
 def align_images(
@@ -115,6 +115,8 @@ def _align_head(aligner: Aligner, on_step: Callable[[], None]) -> Alignment:
             aligner.renew(level)
             on_step()
             aligner.improve_shape()
+            on_step()
+            aligner.improve_relief()
             on_step()
             for _ in range(_FRAME_STEPS):
                 aligner.improve_frames()

@@ -126,7 +126,19 @@ def bias_step(
     return step.unflatten(0, (num, 3)).float()
 
 
-def outline_residuals(
+@dataclass(frozen=True)
+class OutlineErrors:
+    """Distances of matched points from the tangents of the outline."""
+
+    distances: Float[Tensor, "frames outline"]
+    """Pixels; 0 without a match."""
+    weights: Float[Tensor, "frames outline"]
+    """Inverse variances times the factors of the robust energy; 0 without a match."""
+    slope: Float[Tensor, "frames outline 3"]
+    """Derivatives of the distances with respect to the positions of the matched points."""
+
+
+def outline_errors(
     posed: PosedPoints,
     pixels: Float[Tensor, "frames points 2"],
     outline: Float[Tensor, "frames outline 4"],
@@ -134,8 +146,7 @@ def outline_residuals(
     valid: Bool[Tensor, "frames outline"],
     sigma: float,
     focal: float,
-    with_shape: bool,
-) -> Residuals:
+) -> OutlineErrors:
     """Distances of matched points from the tangents of the outline.
 
     Args:
@@ -146,16 +157,14 @@ def outline_residuals(
         valid: whether there is one.
         sigma: uncertainty of the outline, pixels.
         focal: focal length, pixels.
-        with_shape: whether the shape coefficients are unknown.
     """
     frames = torch.arange(len(pixels), device=pixels.device)[:, None]
     outline = torch.where(valid[..., None], outline, 0.0)
     normals = outline[..., 2:]
-    distance = ((pixels[frames, index] - outline[..., :2]) * normals).sum(-1)
-    to_pixels = pixel_derivatives(posed.verts[frames, index], focal)
-    a = torch.einsum("frk,frkc->frc", normals, to_pixels)
-    weight = valid * geman_mcclure_weight((distance / sigma).square()) / sigma**2 / CORRELATED_POINTS
-    return Residuals(distance * valid, weight, posed.derivatives(index, a, with_shape))
+    distances = ((pixels[frames, index] - outline[..., :2]) * normals).sum(-1) * valid
+    slope = torch.einsum("frk,frkc->frc", normals, pixel_derivatives(posed.verts[frames, index], focal))
+    robust = pseudo_huber_weight((distances / sigma).square())
+    return OutlineErrors(distances, valid * robust / sigma**2 / CORRELATED_POINTS, slope)
 
 
 def texture_residuals(

@@ -157,6 +157,34 @@ def test_offsets_of_the_persons_landmarks_are_estimated_again(case, head, model,
     assert (explained.mT @ flat).norm() < 1e-3 * flat.norm(), "identity and position are no offsets"
 
 
+def test_the_relief_moves_the_outline_points_of_training_frames_to_the_outline(case, head, model, tmp_path):
+    num_train, spread = math.ceil(0.7 * NUM), landmark_embedding(model).spread
+    details = DetailImages(tmp_path / "details.npy", case.images.__getitem__, NUM, case.observations.size, LEVELS[:1])
+
+    def aligner(outline: torch.Tensor) -> Aligner:
+        result = Aligner(head, replace(case.observations, outline=outline), case.fit, spread, num_train, details)
+        result.renew(0)
+        result.improve_relief()
+        return result
+
+    outline = case.observations.outline
+    locks = outline.clone()
+    locks[..., :2] += 3 * case.observations.px * outline[..., 2:]  # hair stands out by 3 pixels of 512
+    plain, with_locks = aligner(outline), aligner(locks)
+    pixel = float(-case.fit.track.translation[:, 2].median()) / case.fit.focal
+    seen = (plain.relief != 0) & (with_locks.relief != 0)
+    outward = (with_locks.relief - plain.relief)[seen].median() / pixel / case.observations.px
+    assert 2 < outward < 4, outward
+
+    test_only = outline.clone()
+    test_only[num_train:] = locks[num_train:]
+    torch.testing.assert_close(aligner(test_only).relief, plain.relief)
+    unseen = torch.ones(head.num_outline, dtype=torch.bool)
+    unseen[plain.matches.indices[plain.matches.valid]] = False
+    assert unseen.any() and not plain.relief[unseen].any()
+    assert torch.equal(plain.states.neck, case.fit.track.neck), "poses stay"
+
+
 def test_a_head_model_without_shoulders_is_aligned_without_them(case, head, model, tmp_path, monkeypatch):
     monkeypatch.setattr(alignment, "has_shoulders", lambda _: False)
     monkeypatch.setattr(alignment, "LEVELS", LEVELS[:1])
