@@ -44,6 +44,9 @@ from partnerface_ns.warp.tracking_correction import TrackingCorrection
 MOUTH, HARD, SOFT = 0, 1, 2
 """Stages of training: deformation at the mouth only, with hard part assignment; everywhere, with hard and soft
 assignment."""
+_VIEW_NOISE_START = 2000
+"""Step at which noise on view directions begins. Colours overfit to directions in long runs only, and noise costs short
+runs accuracy."""
 _RAYS_ON_CPU, _RAYS_ON_GPU = 1 << 12, 1 << 16
 """Rays that are rendered at once in evaluation. More need more memory, which a CPU gets slowly in large blocks. Fewer
 leave the device idle."""
@@ -147,6 +150,11 @@ class Avatar(nn.Module):
         )
 
     @property
+    def view_noise(self) -> float:
+        """Standard deviation of noise on view directions in the current step of training."""
+        return self.config.view_noise if int(self.step) >= _VIEW_NOISE_START else 0.0
+
+    @property
     def _num_ambient(self) -> int:
         return 0 if self.config.deformation == "none" else self.config.parts.num_ambient
 
@@ -238,7 +246,7 @@ class Avatar(nn.Module):
         padding = self.skinning.space.padding
         sampler = ProposalSampler(config.sampling, self.grid, warp, self.density, padding)
         intervals = sampler(rays, frames, self.training)
-        shading = Shading(config, warp, self.field, self.grid, self.background)
+        shading = Shading(config, warp, self.field, self.grid, self.background, self.view_noise)
         return shading(rays, frames, intervals, timesteps, self.training)
 
     # -- training ------------------------------------------------------------------------------------------------

@@ -100,6 +100,8 @@ class Shading:
     field: CanonicalField
     grid: OccupancyGrid
     background: Float[Tensor, "3"]
+    view_noise: float
+    """Standard deviation along each axis of noise on unit view directions in training."""
 
     def __call__(
         self,
@@ -176,8 +178,8 @@ class Shading:
             in_skull = rays.directions @ frames.skinned.T_canonical_skull[:, :3, :3].mT
             directions = in_skull.flatten(0, 1)[ray_seen]
             viewed = directions  # the field's view statistics are those of the rays, without noise
-            if training and self.config.view_noise > 0:
-                noise = self.config.view_noise * torch.randn_like(in_skull).flatten(0, 1)[ray_seen]
+            if training and self.view_noise > 0:
+                noise = self.view_noise * torch.randn_like(in_skull).flatten(0, 1)[ray_seen]
                 in_mouth = self.warp.skinning.mouth_share(seen.gather(deformed.points.detach()))
                 viewed = F.normalize(directions + (1 - in_mouth)[:, None] * noise, dim=-1)
             with record_function("canonical field"):

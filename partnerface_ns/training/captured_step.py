@@ -72,7 +72,7 @@ class CapturedStep:
     """Computes gradients of batches by a CUDA graph.
 
     Nothing else may compute gradients of the avatar. A new graph is captured when the avatar's stage, its identity, the
-    size of a batch or the terms of the loss change, and at no other time.
+    size of a batch, the terms of the loss or the noise on view directions change, and at no other time.
     """
 
     def __init__(self, avatar: Avatar, track: HeadState, free: Callable[[torch.device], int] = free_bytes) -> None:
@@ -93,8 +93,9 @@ class CapturedStep:
         Returns:
             The result of the step, valid until the next call.
         """
-        clear = has_clear_term(self._avatar)
-        kind = (int(self._avatar.stage), *batch.rgb.shape[:2], clear, id(self._avatar.skinning))
+        avatar = self._avatar
+        changing = has_clear_term(avatar), avatar.view_noise > 0
+        kind = (int(avatar.stage), *batch.rgb.shape[:2], *changing, id(avatar.skinning))
         if kind != self._kind:
             if self._kind is None or kind[-1] != self._kind[-1]:
                 self._cache.clear()

@@ -250,6 +250,7 @@ def test_colours_see_noisy_view_directions_in_training_and_away_from_the_mouth_o
     make_avatar, avatar_init, monkeypatch
 ):
     avatar = make_avatar(view_noise=0.1)
+    avatar.step.fill_(2000)
     field, color, known, seen_from, at, features = avatar.field, avatar.field.color, [], [], [], []
 
     def spy(*inputs: torch.Tensor) -> torch.Tensor:
@@ -278,6 +279,8 @@ def test_colours_see_noisy_view_directions_in_training_and_away_from_the_mouth_o
     assert 0.04 < deviation(True, 0.1, mouth_share=0.5) < 0.06
     for training, view_noise, mouth_share in ((True, 0.1, 1.0), (True, 0.0, 0.0), (False, 0.1, 0.0)):
         assert deviation(training, view_noise, mouth_share) < 1e-6
+    avatar.step.fill_(1999)
+    assert deviation(True, 0.1, mouth_share=0.0) < 1e-6, "noise begins later"
 
 
 def test_the_occupancy_grid_is_updated_every_few_steps(make_avatar, avatar_init):
