@@ -39,9 +39,9 @@ class AvatarConfig:
     code_noise: float = 0.5
     """Standard deviation of noise on the normalised driving code in training, against overfitting to frames."""
     view_noise: float = 0.2
-    """Standard deviation along each axis of noise on the unit view directions of rays after 2000 steps of training; it
-    fades out towards the mouth. A view direction in the head's frame tells frames apart, so in long runs colours overfit
-    to it."""
+    """Standard deviation along each axis of noise on the unit view directions of rays, from the 2000th step of training
+    on. It fades out towards the mouth. A view direction in the head's frame tells frames apart, so in long runs colours
+    overfit to it."""
     bfloat16: bool = True
     """Whether the networks compute in bfloat16 on GPUs that multiply it and on CPUs with AMX. Others use float32."""
     skinning: InverseSkinningConfig = field(default_factory=InverseSkinningConfig)
