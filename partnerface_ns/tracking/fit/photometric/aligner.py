@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from partnerface_ns.flame.joints import Joint
 from partnerface_ns.flame.posing import ShapedHead
 from partnerface_ns.tracking.fit import energy
 from partnerface_ns.tracking.fit.energy import Priors, Steadiness
@@ -56,7 +57,7 @@ from partnerface_ns.tracking.fit.problem import (
 _OUTLINE_SIGMA, _OUTLINE_GATE = 1.0, 10.0
 """Uncertainty of the matte's outline and largest distance of a match, pixels at 512."""
 _RELIEF_SIGMA = 0.01
-"""Standard deviation of the relief of the outline, metres."""
+"""Standard deviation of the relief, metres."""
 _FAR_YAW, _PROFILE_YAW, _PROFILE_WEIGHT = 40.0, 75.0, 0.1
 """Between these turns of the head, in degrees, the weight of all landmarks falls to the last value: the detector is
 biased where it sees one side only."""
@@ -78,8 +79,8 @@ class Aligner:
     samples: Float[Tensor, "frames texture"]
     """Values of the detail images at the texture points."""
     relief: Float[Tensor, "outline"]
-    """Offsets of single outline points along their normals, metres. They describe locks of hair, which the smooth
-    displacements do not."""
+    """Offset of each outline point of the surface along its normal in the rest frame, metres. It describes what the
+    smooth displacements cannot, such as locks of hair. It is not part of the result."""
 
     def __init__(
         self,
@@ -122,7 +123,8 @@ class Aligner:
         self.bias_precision = repetitions * landmark_bias_sigmas(spread).square().reciprocal()
         self.explained = explained_directions(head)
         self.relief = torch.zeros(head.num_outline)
-        self.relief_precision = max(1.0, len(times) / CORRELATED_FRAMES) / energy.CORRELATED_POINTS / _RELIEF_SIGMA**2
+        repetitions = max(1.0, num_train / CORRELATED_FRAMES) / energy.CORRELATED_POINTS
+        self.relief_precision = repetitions / _RELIEF_SIGMA**2
 
     @property
     def chain(self) -> Chain:
@@ -220,8 +222,8 @@ class Aligner:
             errors = self._outline_errors(posed, pixels, part)
             index = self.matches.indices[part]
             frames = torch.arange(len(index))[:, None]
-            outward = (posed.linear[:, outline] * normals[:, None]).sum(-1)[frames, index]
-            J = (outward * errors.slope).sum(-1)
+            outward = torch.einsum("fpij,pj->fpi", posed.linear[:, outline], normals)[frames, index]
+            J = (outward * errors.slope).sum(-1)  # of each distance with respect to the relief, pixels per metre
             hessian.index_add_(0, index.flatten(), (errors.weights * J.square()).flatten())
             gradient.index_add_(0, index.flatten(), (errors.weights * J * errors.distances).flatten())
         self.relief = self.relief - gradient / hessian
@@ -282,10 +284,17 @@ class Aligner:
         texture = texture_residuals(posed, chosen, difference, slope, weights, noise, focal, with_shape)
         return NormalEquations.of([*landmarks, outline, texture])
 
-    def _outline_errors(self, posed: PosedPoints, pixels: Tensor, part: slice | Tensor) -> OutlineErrors:
-        index, valid = self.matches.indices[part] + self.points.outline.start, self.matches.valid[part]
+    def _outline_errors(
+        self, posed: PosedPoints, pixels: Float[Tensor, "frames points 2"], part: slice | Tensor
+    ) -> OutlineErrors:
+        """Distances of the matched surface points of some frames from the outline of the matte.
+
+        Points have less weight where they follow the root joint, because shoulders move without the head.
+        """
+        index = self.matches.indices[part] + self.points.outline.start
+        weights = self.matches.valid[part] * (1 - self.points.model.skinning_weights[index, Joint.ROOT])
         sigma = _OUTLINE_SIGMA * self.observations.px
-        return outline_errors(posed, pixels, self.observations.outline[part], index, valid, sigma, self.fit.focal)
+        return outline_errors(posed, pixels, self.observations.outline[part], index, weights, sigma, self.fit.focal)
 
     def _landmark_weights(self, posed: PosedPoints, part: slice | Tensor) -> Float[Tensor, "frames landmarks"]:
         """Visibility of the landmarks, lower in views from the side."""

@@ -82,7 +82,7 @@ def align_images(
         observations: landmarks and outlines.
         fit: the fit to landmarks and outlines, without these offsets.
         spread: uncertainty of the landmarks' positions on the head, metres.
-        num_train: number of training frames, which come first; only they form the template.
+        num_train: number of training frames, which come first; only they determine template and relief.
         read: reads image and matte of a frame.
         folder: folder for the detail images, which are removed at the end.
         on_step: called after each part of the work, for a progress bar.

@@ -1,7 +1,8 @@
 """The normal equations of the photometric fit: landmarks, outline and detail images of some frames.
 
 Each term is a list of residuals with weights. The weights contain the variance and the factor of the robust energy
-(iteratively reweighted least squares). The terms of landmarks and outline are those of `energy.py`.
+(iteratively reweighted least squares). The terms of the landmarks are those of `energy.py`. The term of the outline is
+linear for outliers, unlike `energy.outline_energy`, because the relief explains constant distances.
 """
 
 from __future__ import annotations
@@ -128,14 +129,16 @@ def bias_step(
 
 @dataclass(frozen=True)
 class OutlineErrors:
-    """Distances of matched points from the tangents of the outline."""
+    """Distances of matched surface points from the tangents of the matte's outline, for each point of the outline."""
 
     distances: Float[Tensor, "frames outline"]
-    """Pixels; 0 without a match."""
+    """Pixels, positive outside the matte; 0 without a match."""
     weights: Float[Tensor, "frames outline"]
-    """Inverse variances times the factors of the robust energy; 0 without a match."""
+    """Inverse variances in 1/pixel^2, times weight and factor of the robust energy, for correlated points; 0 without a
+    match."""
     slope: Float[Tensor, "frames outline 3"]
-    """Derivatives of the distances with respect to the positions of the matched points."""
+    """Derivatives of the distances with respect to the positions of the surface points in the camera frame, pixels per
+    metre; 0 without a match."""
 
 
 def outline_errors(
@@ -143,28 +146,28 @@ def outline_errors(
     pixels: Float[Tensor, "frames points 2"],
     outline: Float[Tensor, "frames outline 4"],
     index: Int[Tensor, "frames outline"],
-    valid: Bool[Tensor, "frames outline"],
+    weights: Float[Tensor, "frames outline"],
     sigma: float,
     focal: float,
 ) -> OutlineErrors:
-    """Distances of matched points from the tangents of the outline.
+    """Distances of matched surface points from the tangents of the matte's outline.
 
     Args:
         posed: the posed points.
         pixels: their projections.
         outline: points and outward normals of the matte's outline.
         index: the matching point of each outline point.
-        valid: whether there is one.
+        weights: weight of each match; 0 where there is none.
         sigma: uncertainty of the outline, pixels.
         focal: focal length, pixels.
     """
     frames = torch.arange(len(pixels), device=pixels.device)[:, None]
-    outline = torch.where(valid[..., None], outline, 0.0)
+    outline = torch.where(weights[..., None] > 0, outline, 0.0)
     normals = outline[..., 2:]
-    distances = ((pixels[frames, index] - outline[..., :2]) * normals).sum(-1) * valid
+    distances = ((pixels[frames, index] - outline[..., :2]) * normals).sum(-1)
     slope = torch.einsum("frk,frkc->frc", normals, pixel_derivatives(posed.verts[frames, index], focal))
     robust = pseudo_huber_weight((distances / sigma).square())
-    return OutlineErrors(distances, valid * robust / sigma**2 / CORRELATED_POINTS, slope)
+    return OutlineErrors(distances, weights * robust / sigma**2 / CORRELATED_POINTS, slope)
 
 
 def texture_residuals(
