@@ -294,7 +294,9 @@ class Aligner:
         index = self.matches.indices[part] + self.points.outline.start
         weights = self.matches.valid[part] * (1 - self.points.model.skinning_weights[index, Joint.ROOT])
         sigma = _OUTLINE_SIGMA * self.observations.px
-        return outline_errors(posed, pixels, self.observations.outline[part], index, weights, sigma, self.fit.focal)
+        return outline_errors(
+            posed.verts, pixels, self.observations.outline[part], index, weights, sigma, self.fit.focal
+        )
 
     def _landmark_weights(self, posed: PosedPoints, part: slice | Tensor) -> Float[Tensor, "frames landmarks"]:
         """Visibility of the landmarks, lower in views from the side."""

@@ -142,7 +142,7 @@ class OutlineErrors:
 
 
 def outline_errors(
-    posed: PosedPoints,
+    verts: Float[Tensor, "frames points 3"],
     pixels: Float[Tensor, "frames points 2"],
     outline: Float[Tensor, "frames outline 4"],
     index: Int[Tensor, "frames outline"],
@@ -153,7 +153,7 @@ def outline_errors(
     """Distances of matched surface points from the tangents of the matte's outline.
 
     Args:
-        posed: the posed points.
+        verts: posed points, metres; the camera is at the origin.
         pixels: their projections.
         outline: points and outward normals of the matte's outline.
         index: the matching point of each outline point.
@@ -165,7 +165,7 @@ def outline_errors(
     outline = torch.where(weights[..., None] > 0, outline, 0.0)
     normals = outline[..., 2:]
     distances = ((pixels[frames, index] - outline[..., :2]) * normals).sum(-1)
-    slope = torch.einsum("frk,frkc->frc", normals, pixel_derivatives(posed.verts[frames, index], focal))
+    slope = torch.einsum("frk,frkc->frc", normals, pixel_derivatives(verts[frames, index], focal))
     robust = pseudo_huber_weight((distances / sigma).square())
     return OutlineErrors(distances, weights * robust / sigma**2 / CORRELATED_POINTS, slope)
 

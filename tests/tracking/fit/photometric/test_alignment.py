@@ -161,28 +161,44 @@ def test_the_relief_moves_the_outline_points_of_training_frames_to_the_outline(c
     num_train, spread = math.ceil(0.7 * NUM), landmark_embedding(model).spread
     details = DetailImages(tmp_path / "details.npy", case.images.__getitem__, NUM, case.observations.size, LEVELS[:1])
 
-    def aligner(outline: torch.Tensor) -> Aligner:
+    def aligner(outline: torch.Tensor, steps: int = 2) -> Aligner:
         result = Aligner(head, replace(case.observations, outline=outline), case.fit, spread, num_train, details)
         result.renew(0)
-        result.improve_relief()
+        for _ in range(steps):
+            result.improve_relief()
         return result
 
     outline = case.observations.outline
     locks = outline.clone()
     locks[..., :2] += 3 * case.observations.px * outline[..., 2:]  # hair stands out by 3 pixels of 512
-    plain, with_locks = aligner(outline), aligner(locks)
+    start, plain, with_locks = aligner(outline, steps=0), aligner(outline), aligner(locks)
     pixel = float(-case.fit.track.translation[:, 2].median()) / case.fit.focal
     seen = (plain.relief != 0) & (with_locks.relief != 0)
     outward = (with_locks.relief - plain.relief)[seen].median() / pixel / case.observations.px
     assert 2 < outward < 4, outward
+    points = plain.points.outline
+    moved = (plain.shaped.verts_rest - start.shaped.verts_rest)[points]
+    expected = plain.relief[:, None] * plain.points.normals[points]
+    torch.testing.assert_close(moved, expected, atol=1e-6, rtol=0)
+    assert torch.equal(plain.coefficients, start.coefficients)
+    assert torch.equal(plain.result().landmark_bias, case.fit.landmark_bias), "the relief is no part of the result"
 
     test_only = outline.clone()
     test_only[num_train:] = locks[num_train:]
     torch.testing.assert_close(aligner(test_only).relief, plain.relief)
     unseen = torch.ones(head.num_outline, dtype=torch.bool)
-    unseen[plain.matches.indices[plain.matches.valid]] = False
+    unseen[plain.matches.indices[:num_train][plain.matches.valid[:num_train]]] = False
     assert unseen.any() and not plain.relief[unseen].any()
-    assert torch.equal(plain.states.neck, case.fit.track.neck), "poses stay"
+
+
+def test_without_an_outline_there_is_no_relief(case, head, model, tmp_path):
+    spread, nothing = landmark_embedding(model).spread, torch.full((NUM, 1, 4), torch.nan)
+    details = DetailImages(tmp_path / "details.npy", case.images.__getitem__, NUM, case.observations.size, LEVELS[:1])
+    aligner = Aligner(head, replace(case.observations, outline=nothing), case.fit, spread, NUM, details)
+    aligner.renew(0)
+    aligner.improve_relief()
+    aligner.improve_frames()
+    assert not aligner.relief.any() and aligner.states.neck.isfinite().all()
 
 
 def test_a_head_model_without_shoulders_is_aligned_without_them(case, head, model, tmp_path, monkeypatch):
