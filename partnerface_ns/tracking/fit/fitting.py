@@ -20,7 +20,8 @@ from partnerface_ns.tracking.fit.problem import FitProblem
 from partnerface_ns.tracking.fit.unknowns import ONCE, RATES
 
 _OUTLINE_SIGMA = 2.0
-"""Final uncertainty of the outline, pixels at 512. It is larger while the surface is far away."""
+"""Uncertainty of the outline at the end of this fit, pixels at 512. It is larger while the surface is far away. The
+photometric fit has its own."""
 _POSE = ("rotation", "neck", "jaw", "place", "log_depth")
 """Unknowns of the first stage. It includes the jaw, because the expression could otherwise open the mouth."""
 
