@@ -96,6 +96,17 @@ def test_posed_frames_take_a_share_of_the_memory_that_is_free(
     assert posed == [1] * (2 + posed_again) and asked == [torch.device("cpu")]
 
 
+def test_a_graph_is_captured_again_when_noise_on_view_directions_begins(make_avatar, avatar_init, batch, monkeypatch):
+    captured, work = [], captured_step.CapturedWork
+    monkeypatch.setattr(captured_step, "CapturedWork", lambda gradients: captured.append(1) or work(gradients))
+    avatar = make_avatar(view_noise=0.1).train()
+    avatar.step.fill_(1998)
+    step = CapturedStep(avatar, avatar_init.states)
+    for _ in range(4):
+        step(batch)
+    assert len(captured) == 2, "before step 2000 and from it on"
+
+
 def test_an_avatar_is_freed_with_its_step(make_avatar, avatar_init, batch):
     avatar = make_avatar().train()
     CapturedStep(avatar, avatar_init.states)(batch)
