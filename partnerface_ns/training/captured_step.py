@@ -72,8 +72,8 @@ class CapturedStep:
     """Computes gradients of batches by a CUDA graph.
 
     Nothing else may compute gradients of the avatar. A new graph is captured when the avatar's stage or identity, the
-    size of a batch, or the terms of the loss change. It is also captured when noise on view directions begins, and at no
-    other time.
+    size of a batch, or the terms of the loss change. It is also captured when noise on view directions begins, and at
+    no other time.
     """
 
     def __init__(self, avatar: Avatar, track: HeadState, free: Callable[[torch.device], int] = free_bytes) -> None:
