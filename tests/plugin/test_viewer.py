@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 from unittest.mock import Mock
 
@@ -27,14 +29,32 @@ def view():
     return FaceView(MODEL, Camera(np.eye(4), 100.0, 100.0, 32.0, 24.0, 64, 48), np.zeros(3))
 
 
-def test_a_page_opens_at_the_captures_camera():
+@pytest.fixture
+def client():
+    """A page whose camera may only be changed while the page's own reports of it wait."""
+    waiting = []
+
+    class PageCamera(SimpleNamespace):
+        def __setattr__(self, name: str, value: object) -> None:
+            assert waiting, f"a report of the page may come between {name} and the rest"
+            super().__setattr__(name, value)
+
+    @contextmanager
+    def atomic() -> Iterator[None]:
+        waiting.append(True)
+        yield
+        waiting.pop()
+
+    return Mock(spec=ClientHandle, camera=PageCamera(), atomic=atomic)
+
+
+def test_a_page_opens_at_the_captures_camera(client):
     T = np.eye(4)
     T[:3, 3] = [0.1, 0.2, 1.0]
     view = FaceView(MODEL, Camera(T, 100.0, 100.0, 32.0, 24.0, 64, 48), np.array([0.1, 0.2, 0.0]))
     hidden = []
     view.viewer = SimpleNamespace(set_camera_visibility=hidden.append, toggle_cameravis_button=lambda: None)
     view._scene_ready = True
-    client = Mock(spec=ClientHandle, camera=SimpleNamespace())
     view._look_at_face(client)
     view._look_at_face(client)
     np.testing.assert_allclose(client.camera.position, [1, 2, 10])
@@ -44,8 +64,7 @@ def test_a_page_opens_at_the_captures_camera():
     assert hidden == [False], "frustums are hidden once; a user may show them again"
 
 
-def test_reset_view_turns_the_page_to_the_front_of_the_face(view):
-    client = Mock(spec=ClientHandle, camera=SimpleNamespace())
+def test_reset_view_turns_the_page_to_the_front_of_the_face(view, client):
     view.look_at_front(client)
     np.testing.assert_allclose(client.camera.position, [0, 0, 3])
     np.testing.assert_allclose(client.camera.look_at, [0, 0, 2])
@@ -82,7 +101,7 @@ def test_controls_in_folders_interrupt_full_images_too(view):
     viewer._trigger_rerender.assert_called_once_with()
 
 
-def test_frustums_are_hidden_on_early_pages_and_keyframes_get_the_pages_field_of_view(view):
+def test_frustums_are_hidden_on_early_pages_and_keyframes_get_the_pages_field_of_view(view, client):
     fov = SimpleNamespace(_impl=SimpleNamespace(label="Default FOV"), value=75.0)
     other = SimpleNamespace(_impl=SimpleNamespace(label="Default Time"), value=0.0)
     init_scene = Mock()
@@ -92,7 +111,7 @@ def test_frustums_are_hidden_on_early_pages_and_keyframes_get_the_pages_field_of
     viewer.viser_server.gui._gui_input_handle_from_id = {"a": other, "b": fov}
     viewer.viser_server.get_clients.return_value = {0: Mock()}
     view._setup(viewer)
-    viewer.viser_server.on_client_connect.call_args_list[0].args[0](Mock(spec=ClientHandle, camera=SimpleNamespace()))
+    viewer.viser_server.on_client_connect.call_args_list[0].args[0](client)
     viewer.set_camera_visibility.assert_not_called()
     viewer.init_scene(train_dataset=1)
     init_scene.assert_called_once_with(train_dataset=1)

@@ -196,6 +196,7 @@ def open_viewer(trained: Path, patch: pytest.MonkeyPatch) -> Iterator[Opened]:
         browser = started.chromium.launch(executable_path=BROWSER, args=WITHOUT_GPU)
         page = browser.new_page(viewport={"width": 760, "height": 520})
         page.set_default_timeout(1000 * PATIENCE)
+        page.on("console", lambda message: print(message.text))  # pytest shows it when a test fails
         result = Opened(page, models[0])
         _watch(patch, result)
         page.goto(f"http://127.0.0.1:{command.viewer.websocket_port}")
