@@ -1,9 +1,10 @@
 """MediaPipe's face mesh: 478 landmarks of a face, including the irises.
 
 Landmarks are pixels (x, y) and a depth in the same unit (smaller is nearer). A detector finds the face in the first
-image; in a video, the landmarks of one image define the input region in the next. The network sees the face upright.
-Its first part finds 468 landmarks of the whole face. Its second part refines those of lips and eyes and adds the irises
-(`attention.py`). Depth comes from the first part; an iris has the mean depth of the rim of its eye.
+image; in a video, the landmarks of one image define the input region in the next. Where the face has moved far, the
+network looks again in the region of its own landmarks. The network sees the face upright. Its first part finds 468
+landmarks of the whole face. Its second part refines those of lips and eyes and adds the irises (`attention.py`). Depth
+comes from the first part; an iris has the mean depth of the rim of its eye.
 """
 
 from __future__ import annotations
@@ -36,6 +37,10 @@ _STRIDE = 4
 """Pixels of the input per pixel of the features."""
 _SCALE = 1.5
 """Side of the input region, relative to the longer side of the face's box."""
+_MAX_LOOKS = 3
+"""Largest number of times that the network looks at one image."""
+_FAR, _TURNED = 0.05, 0.1
+"""Move, relative to the region's side, and turn, in radians, from which the face is looked at again."""
 _EYES = [33, 263]
 """Outer corners of the subject's right and left eye."""
 _NUM_RIM = 16
@@ -60,8 +65,10 @@ class FaceMesh:
 
     def __call__(self, rgb: UInt8[np.ndarray, "rows columns 3"]) -> Float[np.ndarray, "478 3"] | None:
         """Return the landmarks, or None if there is no face."""
-        region = self._next or self._detect(rgb)
-        landmarks = None if region is None else self._find_landmarks(rgb, region)
+        landmarks = None if self._next is None else self._find_again(rgb, self._next)
+        if landmarks is None:
+            region = self._detect(rgb)
+            landmarks = None if region is None else self._find_landmarks(rgb, region)
         if self._follow:
             self._next = None if landmarks is None else region_around(landmarks)
         return landmarks
@@ -77,6 +84,20 @@ class FaceMesh:
         best = max(detections, key=lambda faces: faces.scores[0])
         box = best.boxes[0].reshape(2, 2)
         return ImageRegion.around(box[0], box[1], best.points[0, :2], _SCALE)
+
+    def _find_again(
+        self, rgb: UInt8[np.ndarray, "rows columns 3"], region: ImageRegion
+    ) -> Float[np.ndarray, "478 3"] | None:
+        """The landmarks of a face that was in a region before. If it moved far, as at a cut, the region follows it."""
+        landmarks = None
+        for _ in range(_MAX_LOOKS):
+            landmarks = self._find_landmarks(rgb, region)
+            if landmarks is None:
+                break
+            region, before = region_around(landmarks), region
+            if not _is_far(before, region):
+                break
+        return landmarks
 
     def _find_landmarks(
         self, rgb: UInt8[np.ndarray, "rows columns 3"], region: ImageRegion
@@ -124,3 +145,9 @@ def region_around(landmarks: Float[np.ndarray, "478 3"]) -> ImageRegion:
     """Return the input region for the next image."""
     points = landmarks[:, :2]
     return ImageRegion.around(points.min(0), points.max(0), points[_EYES], _SCALE)
+
+
+def _is_far(a: ImageRegion, b: ImageRegion) -> bool:
+    """Whether two square regions differ so much that the network sees a face in one of them worse than in the other."""
+    moved = max(np.abs(a.centre - b.centre).max(), np.abs(a.size - b.size).max()) / min(a.size.min(), b.size.min())
+    return bool(moved > _FAR or abs(np.sin(a.angle - b.angle)) > _TURNED)

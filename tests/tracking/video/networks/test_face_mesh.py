@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from partnerface_ns.tracking.video.face_topology import NUM_LANDMARKS
+from partnerface_ns.tracking.video.networks import face_mesh
 from partnerface_ns.tracking.video.networks.attention import (
     EYE_LEFT,
     EYE_RIGHT,
@@ -23,7 +24,8 @@ def mesh_of(follow: bool) -> FaceMesh:
     return FaceMesh(follow, min_score=0.3, min_presence=0.3)
 
 
-def test_landmarks_are_where_mediapipe_finds_them(mediapipe_says):
+def test_landmarks_are_where_mediapipe_finds_them(mediapipe_says, monkeypatch):
+    monkeypatch.setattr(face_mesh, "_MAX_LOOKS", 1)  # MediaPipe looks once
     mesh = mesh_of(follow=True)
     for image, expected in zip(mediapipe_says["images"], mediapipe_says["landmarks"], strict=True):
         np.testing.assert_allclose(mesh(image), expected, atol=0.1)
@@ -55,10 +57,38 @@ def test_a_face_is_detected_again_only_when_it_was_lost(mediapipe_says):
     mesh._detectors = [counting]
     landmarks_refined = [mesh(rgb) is not None for rgb in (first, second, first, nothing, nothing, first)]
     assert landmarks_refined == [True, True, True, False, False, True]
-    # In the first of the images without a face it was looked for where it had been.
-    assert num_detections == 3
+    assert num_detections == 4
     mesh.forget()
-    assert mesh(second) is not None and num_detections == 4
+    assert mesh(second) is not None and num_detections == 5
+
+
+@pytest.mark.parametrize(("degrees", "shift"), [(0, 20), (30, 0)])
+def test_a_face_that_jumps_is_found_as_well_as_before(mediapipe_says, monkeypatch, degrees, shift):
+    import cv2
+
+    before = mediapipe_says["images"][0]
+    motion = cv2.getRotationMatrix2D((176.0, 128.0), degrees, 1.0)
+    motion[:, 2] += shift
+    after = cv2.warpAffine(before, motion, before.shape[1::-1], borderMode=cv2.BORDER_REPLICATE)
+
+    def error() -> float:
+        mesh = mesh_of(follow=True)
+        expected = mesh(before)[:, :2] @ motion[:, :2].T + motion[:, 2]
+        return float(np.linalg.norm(mesh(after)[:, :2] - expected, axis=1).mean())
+
+    assert error() < 1.0, "pixels"
+    monkeypatch.setattr(face_mesh, "_MAX_LOOKS", 1)
+    assert error() > 3.0, "one look is not enough"
+
+
+def test_a_face_that_jumps_out_of_its_region_is_found_in_the_same_image(mediapipe_says):
+    first = mediapipe_says["images"][0]
+    small = np.ascontiguousarray(first[::3, 48:304:3])
+    left, right = np.full((2, 300, 300, 3), 100, dtype=np.uint8)
+    left[: len(small), : len(small)] = small
+    right[-len(small) :, -len(small) :] = small
+    mesh = FaceMesh(True, 0.3, 0.3, far=True)
+    assert mesh(left) is not None and mesh(right)[:, 0].min() > 200
 
 
 @pytest.mark.parametrize("size", [0.3, 0.6])
