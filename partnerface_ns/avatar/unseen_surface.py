@@ -69,11 +69,9 @@ _NUM_NEIGHBORS = 4
 """Number of nearest vertices whose values a node averages."""
 _NEAR_MOUTH = 0.02
 """Distance from the inside of the mouth within which hidden points may be black, metres."""
-_FROM_SKIN = 0.009
-"""Distance from skin and lips within which no point is black, metres: interpolation would darken cheeks."""
-_BESIDE_LIPS = 0.005
-"""Distance to the side of the lips' corners in metres within which hidden points may be black: an open mouth does not
-show points further out, but views from the side would show them through a cheek that is not quite opaque."""
+_FROM_SKIN = 0.015
+"""Distance from skin and lips within which no point is black, metres: views from the side would show it through a cheek
+that is not quite opaque. At 18 mm, wide smiles show brown walls again."""
 _IN_WALL = 0.002
 """Depth below the mesh up to which no point is black, metres: interpolation would darken teeth and tongue."""
 _DEEP, _BEYOND = 0.03, 0.03
@@ -219,7 +217,7 @@ class UnseenSurface(nn.Module):
 def _is_below_mouth(
     points: Float[Tensor, "points 3"], distance: Float[Tensor, "points"], skinning: InverseSkinning
 ) -> Bool[Tensor, "points"]:
-    """Whether canonical points are behind the lips, below the surface of the mouth's inside, and away from the skin.
+    """Whether canonical points are below the surface of the mouth's inside, and away from skin and lips.
 
     Args:
         points: metres.
@@ -228,13 +226,11 @@ def _is_below_mouth(
     """
     inside, regions = skinning.verts_in_mouth, skinning.head.model.regions
     skin = (regions["inside_mouth"] <= 0.5) | (regions["lips"] >= 0.5)
-    lips = skinning.canonical.verts[regions["lips"] >= 0.5, 0]
-    if len(inside) < 2 or len(lips) == 0:
+    if len(inside) < 2:
         return torch.zeros_like(distance, dtype=torch.bool)
     from_mouth = VertexIndex(inside).query(points, 2).distance[:, 0]
     from_skin = VertexIndex(skinning.canonical.verts[skin]).query(points, 2).distance[:, 0]
-    behind_lips = (points[:, 0] > lips.min() - _BESIDE_LIPS) & (points[:, 0] < lips.max() + _BESIDE_LIPS)
-    return behind_lips & (from_mouth < _NEAR_MOUTH) & (from_skin > _FROM_SKIN) & (distance < -_IN_WALL)
+    return (from_mouth < _NEAR_MOUTH) & (from_skin > _FROM_SKIN) & (distance < -_IN_WALL)
 
 
 def shell_faces(model: HeadModel) -> Int[Tensor, "faces 3"]:
