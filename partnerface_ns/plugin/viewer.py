@@ -124,11 +124,12 @@ class FaceView(ViewerControl):
         target: Float[np.ndarray, "3"],
         up: Float[np.ndarray, "3"],
     ) -> None:
+        position, target = position * VISER_NERFSTUDIO_SCALE_RATIO, target * VISER_NERFSTUDIO_SCALE_RATIO
         # The page reports its camera in another thread. A report between two of these lines would mix two cameras.
         with client.atomic():
             client.camera.up_direction = up
-            client.camera.position = position * VISER_NERFSTUDIO_SCALE_RATIO
-            client.camera.look_at = target * VISER_NERFSTUDIO_SCALE_RATIO
+            client.camera.position = position
+            client.camera.look_at = target
             client.camera.fov = self._fov
 
     def _hide_frustums(self) -> None:

@@ -31,8 +31,11 @@ def view():
 
 @pytest.fixture
 def client():
-    """A page whose camera may only be changed while the page's own reports of it wait."""
-    waiting = []
+    """A page whose camera may only be changed while the page's own reports of it wait.
+
+    `client.blocks` has an entry for each time that the reports waited.
+    """
+    waiting, blocks = [], []
 
     class PageCamera(SimpleNamespace):
         def __setattr__(self, name: str, value: object) -> None:
@@ -42,10 +45,11 @@ def client():
     @contextmanager
     def atomic() -> Iterator[None]:
         waiting.append(True)
+        blocks.append(True)
         yield
         waiting.pop()
 
-    return Mock(spec=ClientHandle, camera=PageCamera(), atomic=atomic)
+    return Mock(spec=ClientHandle, camera=PageCamera(), atomic=atomic, blocks=blocks)
 
 
 def test_a_page_opens_at_the_captures_camera(client):
@@ -66,6 +70,7 @@ def test_a_page_opens_at_the_captures_camera(client):
 
 def test_reset_view_turns_the_page_to_the_front_of_the_face(view, client):
     view.look_at_front(client)
+    assert len(client.blocks) == 1, "no report of the page comes between two of the camera's values"
     np.testing.assert_allclose(client.camera.position, [0, 0, 3])
     np.testing.assert_allclose(client.camera.look_at, [0, 0, 2])
     np.testing.assert_allclose(client.camera.up_direction, [0, 1, 0])

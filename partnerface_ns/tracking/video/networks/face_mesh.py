@@ -40,7 +40,8 @@ _SCALE = 1.5
 _MAX_LOOKS = 3
 """Largest number of times that the network looks at one image."""
 _FAR, _TURNED = 0.05, 0.1
-"""Move, relative to the region's side, and turn, in radians, from which the face is looked at again."""
+"""Change from which the face is looked at again: move or growth, relative to the smaller region's side, and turn, in
+radians."""
 _EYES = [33, 263]
 """Outer corners of the subject's right and left eye."""
 _NUM_RIM = 16
@@ -88,7 +89,11 @@ class FaceMesh:
     def _find_again(
         self, rgb: UInt8[np.ndarray, "rows columns 3"], region: ImageRegion
     ) -> Float[np.ndarray, "478 3"] | None:
-        """The landmarks of a face that was in a region before. If it moved far, as at a cut, the region follows it."""
+        """The landmarks of a face that was in a region before, pixels of the image.
+
+        If the face has moved far, as at a cut, the network looks again where it is now, which takes up to three times
+        as long. Returns None if the network does not see a face at its last look.
+        """
         landmarks = None
         for _ in range(_MAX_LOOKS):
             landmarks = self._find_landmarks(rgb, region)
@@ -150,4 +155,5 @@ def region_around(landmarks: Float[np.ndarray, "478 3"]) -> ImageRegion:
 def _is_far(a: ImageRegion, b: ImageRegion) -> bool:
     """Whether two square regions differ so much that the network sees a face in one of them worse than in the other."""
     moved = max(np.abs(a.centre - b.centre).max(), np.abs(a.size - b.size).max()) / min(a.size.min(), b.size.min())
-    return bool(moved > _FAR or abs(np.sin(a.angle - b.angle)) > _TURNED)
+    turned = abs((a.angle - b.angle + np.pi) % (2 * np.pi) - np.pi)
+    return bool(moved > _FAR or turned > _TURNED)
