@@ -18,6 +18,7 @@ from partnerface_ns.tracking.video.networks.attention import (
     grid_to_region,
 )
 from partnerface_ns.tracking.video.networks.face_mesh import FaceMesh, refine_landmarks, region_around
+from partnerface_ns.tracking.video.networks.region import ImageRegion
 
 
 def mesh_of(follow: bool) -> FaceMesh:
@@ -79,6 +80,12 @@ def test_a_face_that_jumps_is_found_as_well_as_before(mediapipe_says, monkeypatc
     assert error() < 1.0, "pixels"
     monkeypatch.setattr(face_mesh, "_MAX_LOOKS", 1)
     assert error() > 3.0, "one look is not enough"
+
+
+@pytest.mark.parametrize(("before", "after", "far"), [(0.0, np.pi, True), (3.13, -3.13, False), (0.0, 0.2, True)])
+def test_turns_are_compared_on_a_circle(before, after, far):
+    centre, size = np.array([50.0, 60.0]), np.array([40.0, 40.0])
+    assert face_mesh._is_far(ImageRegion(centre, size, before), ImageRegion(centre, size, after)) == far
 
 
 def test_a_face_that_jumps_out_of_its_region_is_found_in_the_same_image(mediapipe_says):
@@ -148,10 +155,12 @@ def test_regions_replace_positions_and_keep_depths():
     for region, iris in ((LIPS, None), (EYE_RIGHT, slice(468, 473)), (EYE_LEFT, slice(473, 478))):
         centre = 4 * apply_map(grid_to_region(region, mesh[:, :2] / 4.0), np.full(2, GRID_SIDE / 2))
         np.testing.assert_allclose(
-            landmarks_refined[list(region.landmarks), :2], np.broadcast_to(centre, (len(region.landmarks), 2))
+            landmarks_refined[list(region.landmarks), :2],
+            np.broadcast_to(centre, (len(region.landmarks), 2)),
+            rtol=1e-6,
         )
         if iris is not None:
-            np.testing.assert_allclose(landmarks_refined[iris, :2], np.broadcast_to(centre, (5, 2)))
+            np.testing.assert_allclose(landmarks_refined[iris, :2], np.broadcast_to(centre, (5, 2)), rtol=1e-6)
             np.testing.assert_allclose(landmarks_refined[iris, 2], mesh[list(region.landmarks[:16]), 2].mean())
     others = np.setdiff1d(np.arange(468), [*LIPS.landmarks, *EYE_RIGHT.landmarks, *EYE_LEFT.landmarks])
     np.testing.assert_array_equal(landmarks_refined[others], mesh[others])
