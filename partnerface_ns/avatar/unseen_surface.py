@@ -71,7 +71,7 @@ _NEAR_MOUTH = 0.02
 """Distance from the inside of the mouth within which hidden points may be black, metres."""
 _FROM_SKIN = 0.015
 """Distance from skin and lips within which no point is black, metres: views from the side would show it through a cheek
-that is not quite opaque. Black points farther than 18 mm only bring the demo's mouth a fifth of the gain."""
+that is not quite opaque. At 18 mm, the demo's mouth keeps only a fifth of what black points gain."""
 _IN_WALL = 0.002
 """Depth below the mesh up to which no point is black, metres: interpolation would darken teeth and tongue."""
 _DEEP, _BEYOND = 0.03, 0.03
